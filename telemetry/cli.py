@@ -1,0 +1,83 @@
+"""The `telemetry` command: parse, call, print. What each command does stands in its module."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+
+from telemetry.errors import TelemetryError
+
+# Each has `add_commands(subparsers)`, and imports what is heavy only when a command runs.
+MODULES = (
+    "telemetry.launch.commands",
+    "telemetry.stack.commands",
+    "telemetry.alerting.commands",
+    "telemetry.services.proxy.commands",
+    "telemetry.services.commands",
+)
+DISTRIBUTION = "container-telemetry"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="telemetry",
+        description="Make containerised ASGI services observable.",
+        epilog="Start with `telemetry up`, then `telemetry run app:app`.",
+    )
+    top.add_argument("--version", action="version", version=f"telemetry {version()}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in MODULES:
+        try:
+            importlib.import_module(module).add_commands(commands)
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("telemetry."):
+                raise
+    return top
+
+
+def version() -> str:
+    """The installed version."""
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        top = parser()
+        args, unknown = top.parse_known_args(argv)
+        if unknown and not hasattr(args, "rest"):
+            top.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if unknown:
+            args.rest = [*unknown, *args.rest]
+        code: int = args.run(args)
+        return code
+    except TelemetryError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.remedy:
+            print(f"  -> {error.remedy}", file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        extra = _extra_of(error.name or "")
+        if not extra:
+            raise
+        print(f"error: this command needs {error.name}, which is not installed", file=sys.stderr)
+        print(f'  -> pip install "{DISTRIBUTION}[{extra}]"', file=sys.stderr)
+        return 69  # EX_UNAVAILABLE
+    except KeyboardInterrupt:
+        return 130
+
+
+def _extra_of(module: str) -> str:
+    top = module.partition(".")[0]
+    if top in ("rich", "yaml"):
+        return "stack"
+    if top in ("starlette", "uvicorn", "aiohttp", "sqlalchemy", "docker", "genai_prices"):
+        return "services"
+    return ""

@@ -1,0 +1,213 @@
+"""Settings, read once at the edge into frozen objects. Argument, then environment, then default.
+
+The standard OTEL_* variables come first; our own start with TELEMETRY_.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from telemetry.errors import ConfigError
+
+PORTS = {
+    "gateway": 4000,
+    "proxy": 8080,
+    "platform": 9000,
+    "grafana": 3200,
+    "prometheus": 9090,
+    "loki": 3100,
+    "loki_grpc": 9095,
+    "alertmanager": 9093,
+    "otlp_grpc": 4317,
+    "otlp_http": 4318,
+    "collector_metrics": 8888,
+    "collector_health": 13133,
+}
+EXPORTERS = ("otlp", "prometheus", "console", "none")
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """The state folder: TELEMETRY_HOME, else ``~/.local/state/telemetry``."""
+    if given := environ.get("TELEMETRY_HOME"):
+        return Path(given).expanduser().absolute()
+    state = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "~")) / ".local/state"
+    return Path(state).expanduser().absolute() / "telemetry"
+
+
+def port(name: str, environ: Mapping[str, str]) -> int:
+    """The port of a part of the stack, e.g. ``prometheus``: TELEMETRY_PROMETHEUS_PORT or 9090.
+
+    Raises:
+        ConfigError: the variable is not a port.
+    """
+    return integer(environ, f"TELEMETRY_{name.upper()}_PORT", PORTS[name], 1, 65535)
+
+
+def url(name: str, environ: Mapping[str, str]) -> str:
+    """The base address of a part of the stack, without a slash at its end:
+    TELEMETRY_PROMETHEUS_URL, else its port on 127.0.0.1.
+
+    Raises:
+        ConfigError: the variable is not an http(s) address.
+    """
+    key = f"TELEMETRY_{name.upper()}_URL"
+    given = environ.get(key, "")
+    return http_url(key, given) if given else f"http://127.0.0.1:{port(name, environ)}"
+
+
+def http_url(key: str, value: str) -> str:
+    """``value`` as an http(s) address without a slash at its end.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(key, value, "an address such as http://127.0.0.1:4318")
+    return value.rstrip("/")
+
+
+def integer(environ: Mapping[str, str], key: str, default: int, low: int, high: int) -> int:
+    """A whole number from the environment.
+
+    Raises:
+        ConfigError: it is not one, or out of range.
+    """
+    text = environ.get(key, "").strip()
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise ConfigError(key, text, f"a whole number from {low} to {high}")
+    return value
+
+
+def flag(environ: Mapping[str, str], key: str, default: bool) -> bool:
+    """A yes or no from the environment.
+
+    Raises:
+        ConfigError: neither true nor false.
+    """
+    text = environ.get(key, "").strip().lower()
+    if text in ("", "1", "true", "yes", "on", "0", "false", "no", "off"):
+        return text in ("1", "true", "yes", "on") if text else default
+    raise ConfigError(key, text, "true or false")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the library needs to know.
+
+    Args:
+        service_name: OTEL_SERVICE_NAME; "" for the one given in code or the app's name.
+        disabled: OTEL_SDK_DISABLED; nothing is instrumented or exported.
+        metrics_exporters: OTEL_METRICS_EXPORTER, e.g. ("otlp",).
+        logs_exporters: OTEL_LOGS_EXPORTER.
+        traces_exporters: OTEL_TRACES_EXPORTER; none unless set: spans are an option.
+        protocol: OTEL_EXPORTER_OTLP_PROTOCOL, "http/protobuf" or "grpc".
+        export_interval_s: OTEL_METRIC_EXPORT_INTERVAL, 5 s unless set.
+        export_timeout_s: OTEL_METRIC_EXPORT_TIMEOUT.
+        metrics_path: TELEMETRY_METRICS_PATH, "" where it is ``off``.
+        metrics_port: TELEMETRY_METRICS_PORT, a port of its own for `/metrics`; 0 for none.
+        cardinality_limit: TELEMETRY_CARDINALITY_LIMIT, series per instrument.
+        run_dir: TELEMETRY_RUN_DIR, the folder that several workers share, or None.
+    """
+
+    service_name: str = ""
+    disabled: bool = False
+    metrics_exporters: tuple[str, ...] = ("otlp",)
+    logs_exporters: tuple[str, ...] = ("otlp",)
+    traces_exporters: tuple[str, ...] = ()
+    protocol: str = "http/protobuf"
+    export_interval_s: float = 5.0
+    export_timeout_s: float = 10.0
+    metrics_path: str = "/metrics"
+    metrics_port: int = 0
+    cardinality_limit: int = 2000
+    run_dir: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the environment.
+
+        Raises:
+            ConfigError: a variable has a value that can't be used.
+        """
+        env = dict(os.environ if environ is None else environ)
+        _check_otel(env)
+        path = env.get("TELEMETRY_METRICS_PATH", "/metrics").strip()
+        if path.lower() in ("off", "none", ""):
+            path = ""
+        elif not path.startswith("/"):
+            raise ConfigError("TELEMETRY_METRICS_PATH", path, "a path such as /metrics, or off")
+        run_dir = env.get("TELEMETRY_RUN_DIR", "")
+        return cls(
+            service_name=env.get("OTEL_SERVICE_NAME", "") or _resource(env).get("service.name", ""),
+            disabled=flag(env, "OTEL_SDK_DISABLED", False),
+            metrics_exporters=_exporters(env, "OTEL_METRICS_EXPORTER", ("otlp",)),
+            logs_exporters=_exporters(env, "OTEL_LOGS_EXPORTER", ("otlp",)),
+            traces_exporters=_exporters(env, "OTEL_TRACES_EXPORTER", ()),
+            protocol=_protocol(env),
+            export_interval_s=integer(env, "OTEL_METRIC_EXPORT_INTERVAL", 5000, 10, 3_600_000)
+            / 1000,
+            export_timeout_s=integer(env, "OTEL_METRIC_EXPORT_TIMEOUT", 10_000, 1, 3_600_000)
+            / 1000,
+            metrics_path=path,
+            metrics_port=integer(env, "TELEMETRY_METRICS_PORT", 0, 0, 65535),
+            cardinality_limit=integer(env, "TELEMETRY_CARDINALITY_LIMIT", 2000, 1, 1_000_000),
+            run_dir=Path(run_dir) if run_dir else None,
+            environ=env,
+        )
+
+    @property
+    def otlp_endpoint(self) -> str:
+        """Base address for OTLP: OTEL_EXPORTER_OTLP_ENDPOINT, else the local collector."""
+        name = "otlp_grpc" if self.protocol == "grpc" else "otlp_http"
+        given = self.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+        return given.rstrip("/") or f"http://127.0.0.1:{port(name, self.environ)}"
+
+
+def _check_otel(env: Mapping[str, str]) -> None:
+    for signal in ("", "METRICS_", "LOGS_", "TRACES_"):
+        key = f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT"
+        if env.get(key):
+            http_url(key, env[key])
+    _resource(env)
+
+
+def _resource(env: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    text = env.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError("OTEL_RESOURCE_ATTRIBUTES", text, "a list like key=value,key=value")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def _exporters(env: Mapping[str, str], key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    text = env.get(key, "").strip()
+    if not text:
+        return default
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in EXPORTERS or (name == "prometheus" and "METRICS" not in key):
+            raise ConfigError(key, text, "otlp, console, none or (metrics only) prometheus")
+    return () if "none" in names else names
+
+
+def _protocol(env: Mapping[str, str]) -> str:
+    key = "OTEL_EXPORTER_OTLP_PROTOCOL"
+    text = env.get(key, "").strip() or "http/protobuf"
+    if text not in ("http/protobuf", "grpc"):
+        raise ConfigError(key, text, "http/protobuf or grpc")
+    return text

@@ -1,0 +1,112 @@
+"""`instrument` and the one pipeline of the process behind it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from telemetry.config import Settings
+
+if TYPE_CHECKING:
+    from telemetry.pipeline import Pipeline
+
+_pipeline: Pipeline | None = None
+_lock = threading.Lock()
+
+
+def instrument(
+    app: Any,
+    *,
+    service_name: str = "",
+    namespace: str = "",
+    metrics_path: str | None = None,
+    resource: Mapping[str, str] | None = None,
+) -> Any:
+    """Wrap an ASGI app: HTTP and WebSocket metrics, logs, `/metrics`, OTLP export.
+
+    Args:
+        app: any ASGI 3 app. One that is instrumented already is returned as it is.
+        service_name: where neither OTEL_SERVICE_NAME nor OTEL_RESOURCE_ATTRIBUTES names it.
+        namespace: also show the HTTP metrics as ``<namespace>_http_requests_total`` and
+            ``<namespace>_http_request_duration_seconds``.
+        metrics_path: where `/metrics` answers, "" for nowhere; else TELEMETRY_METRICS_PATH.
+        resource: further resource attributes, such as ``{"deployment.environment": "prod"}``.
+
+    Returns:
+        The wrapped app; the app itself where OTEL_SDK_DISABLED is true.
+
+    Raises:
+        ConfigError: an OTEL_* or TELEMETRY_* variable has a value that can't be used.
+    """
+    from telemetry.asgi import TelemetryMiddleware
+
+    if isinstance(app, TelemetryMiddleware):
+        return app
+    current = _make(service_name, resource)
+    if current.settings.disabled:
+        return app
+    if namespace:
+        current.add_namespace(namespace)
+    if current.settings.traces_exporters:
+        from telemetry import traces
+
+        app = traces.spans(app)
+    path = current.settings.metrics_path if metrics_path is None else metrics_path
+    return TelemetryMiddleware(app, current, path)
+
+
+def start(*, service_name: str = "", resource: Mapping[str, str] | None = None) -> Pipeline:
+    """Begin to export what this process counts and logs, without an ASGI app.
+
+    Args:
+        service_name: where the environment names none.
+        resource: further resource attributes.
+
+    Raises:
+        ConfigError: an OTEL_* or TELEMETRY_* variable has a value that can't be used.
+    """
+    current = _make(service_name, resource)
+    current.start()
+    return current
+
+
+def current_pipeline() -> Pipeline | None:
+    """The pipeline of this process, None before the first `instrument` or `start`."""
+    return _pipeline
+
+
+def flush(timeout_s: float = 5.0) -> bool:
+    """Export all metrics and logs now; False if that failed or took longer. Blocks: call it
+    in a thread."""
+    return _pipeline is None or _pipeline.flush(timeout_s)
+
+
+def flush_metrics(timeout_s: float = 5.0) -> bool:
+    """Export all metrics now; False if that failed or took longer. Blocks."""
+    return _pipeline is None or _pipeline.flush_metrics(timeout_s)
+
+
+def shutdown() -> None:
+    """Export what is left and stop; a later `instrument` or `start` begins anew."""
+    global _pipeline
+    with _lock:
+        old, _pipeline = _pipeline, None
+    if old is not None:
+        old.shutdown()
+
+
+def _make(service_name: str, resource: Mapping[str, str] | None) -> Pipeline:
+    from telemetry import metrics
+    from telemetry.pipeline import Pipeline
+
+    global _pipeline
+    with _lock:
+        if _pipeline is None:
+            _pipeline = Pipeline(
+                Settings.from_env(),
+                metrics.current(),
+                service_name=service_name,
+                resource=resource,
+            )
+        return _pipeline

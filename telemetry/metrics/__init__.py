@@ -1,0 +1,188 @@
+"""Metrics, pre-aggregated in the process and handed over when somebody collects.
+
+    orders = metrics.counter(catalog.Metric("shop.orders", "counter", "{order}", "Orders."))
+    orders.add(1, {"country": "de"})
+
+One OpenTelemetry SDK ``add`` costs about 7 µs, most of it hashing attributes; here a bound
+series costs a fifth of a microsecond, and the SDK's exporters still see real data points.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+
+from telemetry.catalog import Metric
+from telemetry.metrics.points import Batch, HistogramValue, Point, Source
+from telemetry.metrics.registry import Instrument, Registry, Series
+
+__all__ = [
+    "Batch",
+    "Counter",
+    "Gauge",
+    "Histogram",
+    "HistogramValue",
+    "Point",
+    "Source",
+    "counter",
+    "current",
+    "dropped",
+    "gauge",
+    "histogram",
+    "register_source",
+]
+
+_registry = Registry()
+
+
+def current() -> Registry:
+    """The registry of this process."""
+    return _registry
+
+
+def register_source(source: Source) -> None:
+    """Have ``source`` collected with this process's own series."""
+    _registry.sources.append(source)
+
+
+def dropped(signal: str, reason: str, n: float = 1) -> None:
+    """Count ``n`` items that telemetry dropped, as ``telemetry_dropped_total``."""
+    _registry.dropped(signal, reason, n)
+
+
+class BoundCounter:
+    """One series of a counter."""
+
+    __slots__ = ("_series",)
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+
+    def add(self, value: float = 1) -> None:
+        self._series.cells[0] += value
+
+
+class BoundGauge:
+    """One series of a gauge."""
+
+    __slots__ = ("_series",)
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+
+    def set(self, value: float) -> None:
+        self._series.cells[0] = value
+
+    def add(self, value: float) -> None:
+        self._series.cells[0] += value
+
+
+class BoundHistogram:
+    """One series of a histogram."""
+
+    __slots__ = ("_bounds", "_series")
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+        self._bounds = series.metric.buckets
+
+    def record(self, value: float) -> None:
+        index = bisect_left(self._bounds, value) + 1
+        cells = self._series.cells
+        cells[index] += 1
+        cells[0] += value
+
+
+class _Named:
+    def __init__(self, instrument: Instrument) -> None:
+        self._instrument = instrument
+
+    @property
+    def metric(self) -> Metric:
+        """The catalog entry."""
+        return self._instrument.metric
+
+    def touch(self, attributes: Mapping[str, str] | None = None) -> None:
+        """Have the series exist, at 0 if it is new."""
+        self._instrument.at(attributes)
+
+    def end(self, attributes: Mapping[str, str] | None = None) -> None:
+        """End the series on purpose; dashboards and alerts see it gone at the next export."""
+        self._instrument.end(attributes)
+
+
+class Counter(_Named):
+    """Only rises. Negative and non-finite amounts are dropped and counted as dropped."""
+
+    def add(self, value: float = 1, attributes: Mapping[str, str] | None = None) -> None:
+        """Add ``value``, in the metric's unit."""
+        if not 0 <= value < float("inf"):
+            dropped("metrics", "invalid_value")
+            return
+        self._instrument.at(attributes).cells[0] += value
+
+    def set_total(self, total: float, attributes: Mapping[str, str] | None = None) -> None:
+        """Take over a total that is counted elsewhere; a lower one is a restart there."""
+        self._instrument.at(attributes).cells[0] = total
+
+    def bind(self, attributes: Mapping[str, str] | None = None) -> BoundCounter:
+        """One series, for hot paths. Don't use it after `end`."""
+        return BoundCounter(self._instrument.at(attributes))
+
+
+class Gauge(_Named):
+    """A present value."""
+
+    def set(self, value: float, attributes: Mapping[str, str] | None = None) -> None:
+        """The value now, in the metric's unit."""
+        self._instrument.at(attributes).cells[0] = value
+
+    def add(self, value: float, attributes: Mapping[str, str] | None = None) -> None:
+        """Add to the value; negative takes away."""
+        self._instrument.at(attributes).cells[0] += value
+
+    def bind(self, attributes: Mapping[str, str] | None = None) -> BoundGauge:
+        """One series, for hot paths. Don't use it after `end`."""
+        return BoundGauge(self._instrument.at(attributes))
+
+
+class Histogram(_Named):
+    """A distribution of values over the metric's buckets."""
+
+    def record(self, value: float, attributes: Mapping[str, str] | None = None) -> None:
+        """Record ``value``, in the metric's unit. NaN is dropped and counted as dropped."""
+        if value != value:
+            dropped("metrics", "invalid_value")
+            return
+        series = self._instrument.at(attributes)
+        index = bisect_left(series.metric.buckets, value) + 1
+        cells = series.cells
+        cells[index] += 1
+        cells[0] += value
+
+    def bind(self, attributes: Mapping[str, str] | None = None) -> BoundHistogram:
+        """One series, for hot paths. Don't use it after `end`."""
+        return BoundHistogram(self._instrument.at(attributes))
+
+
+def counter(metric: Metric) -> Counter:
+    """The counter of a catalog entry."""
+    return Counter(_registry.instrument(_of_kind(metric, "counter")))
+
+
+def gauge(metric: Metric) -> Gauge:
+    """The gauge or up-down counter of a catalog entry."""
+    return Gauge(_registry.instrument(_of_kind(metric, "gauge", "updowncounter")))
+
+
+def histogram(metric: Metric) -> Histogram:
+    """The histogram of a catalog entry."""
+    return Histogram(_registry.instrument(_of_kind(metric, "histogram")))
+
+
+def _of_kind(metric: Metric, *kinds: str) -> Metric:
+    if metric.kind not in kinds:
+        raise TypeError(f"{metric.name} is a {metric.kind}, not a {' or '.join(kinds)}")
+    if metric.kind == "histogram" and not metric.buckets:
+        raise TypeError(f"{metric.name} is a histogram without buckets")
+    return metric

@@ -1,0 +1,313 @@
+"""Cells in files, so that several workers answer as one and a killed one is not forgotten.
+
+A run folder (named by TELEMETRY_RUN_DIR) holds for every process that recorded anything:
+
+    <instance>.values   doubles, memory-mapped by the process in chunks
+    <instance>.series   JSON lines: a header, metrics, series (which doubles are what), ends
+    <instance>.lock     locked while the process lives: the kernel lets go when it dies
+    <instance>.done     its last values have been exported
+
+and ``retired.json``, the sum of those that are gone, so that recycled workers don't add up
+to thousands of files and no counter ever falls within one run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import mmap
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from telemetry.catalog import Metric
+from telemetry.metrics.points import Attributes, HistogramValue, Point, canonical, merged
+
+CHUNK_DOUBLES = 8192  # 64 KiB: a whole number of pages everywhere, 500 histogram series
+RETIRE_ABOVE = 16  # exited workers kept as files of their own; a judgement
+
+
+class FileStorage:
+    """Cells of this process in the run folder.
+
+    Args:
+        folder: the run folder; exists, mode 0700.
+        instance: this process's service.instance.id, also the files' name.
+        resource: resource attributes, for whoever exports the last values.
+        namespaces: under which the HTTP metrics are shown as well, likewise.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        instance: str,
+        resource: Mapping[str, str],
+        namespaces: Sequence[str] = (),
+    ) -> None:
+        self.instance = instance
+        # Locked before the others exist: no one can find them and think their owner dead.
+        self._lock = os.open(folder / f"{instance}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.lockf(self._lock, fcntl.LOCK_EX)
+        self._values = os.open(
+            folder / f"{instance}.values", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600
+        )
+        # Last, since others look for this name. Kept open for the life of the process.
+        self._series = open(folder / f"{instance}.series", "x", encoding="utf-8")  # noqa: SIM115
+        self._chunk: memoryview | None = None
+        self._chunks = 0
+        self._used = 0
+        self._metrics: dict[str, int] = {}
+        self._offsets: dict[int, int] = {}
+        self._write({"resource": dict(resource), "namespaces": list(namespaces)})
+
+    def allocate(
+        self, metric: Metric, attributes: Attributes, size: int, start_time_ns: int
+    ) -> memoryview:
+        if self._chunk is None or self._used + size > CHUNK_DOUBLES:
+            self._chunk = self._next_chunk()
+        cells = self._chunk[self._used : self._used + size]
+        offset = (self._chunks - 1) * CHUNK_DOUBLES + self._used
+        self._used += size
+        self._offsets[id(cells)] = offset
+        if metric.name not in self._metrics:
+            self._metrics[metric.name] = len(self._metrics)
+            self._write({"metric": _metric_to_json(metric)})
+        self._write(
+            {
+                "m": self._metrics[metric.name],
+                "a": dict(attributes),
+                "o": offset,
+                "n": size,
+                "t": start_time_ns,
+            }
+        )
+        return cells
+
+    def end(self, cells: memoryview) -> None:
+        offset = self._offsets.pop(id(cells), None)
+        if offset is not None:
+            self._write({"end": offset})
+
+    def close(self) -> None:
+        """Let go of the files without touching them (the mappings stay for late writers)."""
+        self._series.close()
+        os.close(self._values)
+        os.close(self._lock)
+
+    def _next_chunk(self) -> memoryview:
+        size = CHUNK_DOUBLES * 8
+        os.ftruncate(self._values, (self._chunks + 1) * size)
+        mapped = mmap.mmap(self._values, size, offset=self._chunks * size)
+        self._chunks += 1
+        self._used = 0
+        return memoryview(mapped).cast("d")
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._series.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._series.flush()
+
+
+@dataclass
+class WorkerFile:
+    """One process's files as another sees them; remembers how far it has read."""
+
+    path: Path
+    resource: dict[str, str] = field(default_factory=dict)
+    namespaces: list[str] = field(default_factory=list)
+    _position: int = 0
+    _metrics: list[Metric] = field(default_factory=list)
+    _series: dict[int, tuple[Metric, Attributes, int, int]] = field(default_factory=dict)
+
+    @property
+    def instance(self) -> str:
+        return self.path.stem
+
+    def points(self) -> list[Point]:
+        """The values as they stand in the file now."""
+        self._read_series()
+        values = memoryview(self.path.with_suffix(".values").read_bytes()).cast("d")
+        found = []
+        for offset, (metric, attributes, size, start) in self._series.items():
+            cells = values[offset : offset + size].tolist()
+            if len(cells) < size:
+                continue  # the series was written down before its file grew; next time
+            value = HistogramValue(cells[0], cells[1:]) if metric.buckets else cells[0]
+            found.append(Point(metric, attributes, value, start))
+        return found
+
+    def _read_series(self) -> None:
+        with open(self.path, "rb") as file:
+            file.seek(self._position)
+            data = file.read()
+        # A line without its end is being written, or was when its writer died: leave it.
+        complete = data[: data.rfind(b"\n") + 1]
+        self._position += len(complete)
+        for text in complete.splitlines():
+            line = json.loads(text)
+            if "m" in line:
+                series = (self._metrics[line["m"]], canonical(line["a"]), line["n"], line["t"])
+                self._series[line["o"]] = series
+            elif "metric" in line:
+                self._metrics.append(_metric_from_json(line["metric"]))
+            elif "end" in line:
+                self._series.pop(line["end"], None)
+            else:
+                self.resource, self.namespaces = line["resource"], line["namespaces"]
+
+
+class RunFolder:
+    """All workers of one run.
+
+    Args:
+        folder: the run folder.
+        own: this process's instance id, "" for one that records nothing itself.
+    """
+
+    def __init__(self, folder: Path, own: str = "") -> None:
+        self.folder = folder
+        self.own = own
+        self._files: dict[Path, WorkerFile] = {}
+
+    def others(self) -> list[Point]:
+        """What the other workers show: everything from the living, totals from the gone."""
+        with self._locked(fcntl.LOCK_SH):
+            points = _read_retired(self.folder)
+            for file in self._workers():
+                alive = not self._is_dead(file)
+                points += [p for p in file.points() if alive or _outlives(p)]
+        return points
+
+    def orphans(self) -> Iterator[tuple[WorkerFile, list[Point]]]:
+        """Dead workers whose last values nobody has exported yet, each taken by one process
+        only; call `done` when they have arrived."""
+        for file in self._workers():
+            if file.path.with_suffix(".done").exists():
+                continue
+            with _try_lock(file.path.with_suffix(".lock")) as dead:
+                if dead and not file.path.with_suffix(".done").exists():
+                    yield file, file.points()
+
+    def done(self, instance: str) -> None:
+        """The last values of ``instance`` have been exported."""
+        (self.folder / f"{instance}.done").touch(mode=0o600)
+
+    def retire(self) -> None:
+        """Fold the files of workers that are gone and exported into one sum."""
+        gone = [f for f in self._workers() if f.path.with_suffix(".done").exists()]
+        gone = [f for f in gone if self._is_dead(f)]
+        if len(gone) <= RETIRE_ABOVE:
+            return
+        with self._locked(fcntl.LOCK_EX):
+            gone = [f for f in gone if f.path.exists()]  # another survivor may have been quicker
+            points = _read_retired(self.folder)
+            for file in gone:
+                points += [p for p in file.points() if _outlives(p)]
+            _write_retired(self.folder, merged(points))
+            for file in gone:
+                for suffix in (".series", ".values", ".lock", ".done"):
+                    file.path.with_suffix(suffix).unlink(missing_ok=True)
+
+    def _workers(self) -> list[WorkerFile]:
+        found = {}
+        for path in sorted(self.folder.glob("*.series")):
+            if path.stem != self.own:
+                found[path] = self._files.get(path) or WorkerFile(path)
+        self._files = found
+        return list(found.values())
+
+    def _is_dead(self, file: WorkerFile) -> bool:
+        with _try_lock(file.path.with_suffix(".lock")) as dead:
+            return dead
+
+    @contextlib.contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
+        # flock, not lockf: threads of one process must exclude each other too.
+        fd = os.open(self.folder / "folder.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, how)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _outlives(point: Point) -> bool:
+    """Totals are still true when their worker is gone; present values and what describes the
+    worker itself are not."""
+    keys = dict(point.attributes)
+    return point.metric.kind in ("counter", "histogram") and "worker" not in keys
+
+
+@contextlib.contextmanager
+def _try_lock(path: Path) -> Iterator[bool]:
+    """Whether the lock could be had: its owner is dead. Held meanwhile."""
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(fd)
+
+
+def _metric_to_json(metric: Metric) -> dict[str, Any]:
+    return {
+        "name": metric.name,
+        "kind": metric.kind,
+        "unit": metric.unit,
+        "description": metric.description,
+        "attributes": metric.attributes,
+        "buckets": metric.buckets,
+    }
+
+
+def _metric_from_json(data: dict[str, Any]) -> Metric:
+    return Metric(
+        data["name"],
+        data["kind"],
+        data["unit"],
+        data["description"],
+        tuple(data["attributes"]),
+        tuple(data["buckets"]),
+    )
+
+
+def _read_retired(folder: Path) -> list[Point]:
+    try:
+        lines = json.loads((folder / "retired.json").read_bytes())
+    except FileNotFoundError:
+        return []
+    points = []
+    for line in lines:
+        value = line["v"]
+        if isinstance(value, list):
+            value = HistogramValue(value[0], value[1:])
+        metric = _metric_from_json(line["m"])
+        points.append(Point(metric, canonical(line["a"]), value, line["t"]))
+    return points
+
+
+def _write_retired(folder: Path, points: list[Point]) -> None:
+    lines = []
+    for point in points:
+        value = point.value
+        lines.append(
+            {
+                "m": _metric_to_json(point.metric),
+                "a": dict(point.attributes),
+                "v": [value.sum, *value.buckets] if isinstance(value, HistogramValue) else value,
+                "t": point.start_time_ns,
+            }
+        )
+    fresh = folder / f"retired.json.{os.getpid()}"
+    fresh.write_text(json.dumps(lines))
+    fresh.replace(folder / "retired.json")

@@ -1,0 +1,208 @@
+"""From points to the OpenTelemetry SDK's data, and the exporters that send it.
+
+The SDK has no observable histogram and no way to hand it finished points, so they are put
+together here as the very data points its exporters take, and sent by those exporters.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    ConsoleMetricExporter,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    MetricExporter,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.metrics.export import Metric as SDKMetric
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from telemetry.catalog import Metric
+from telemetry.config import Settings
+from telemetry.metrics.points import Attributes, Batch, HistogramValue, Point
+from telemetry.metrics.registry import OVERFLOW
+
+SCOPE = InstrumentationScope("telemetry")
+ENDED_SCOPE = InstrumentationScope("telemetry.ended")
+"""Points in this scope are sent with the flag that says their series has no value any more."""
+
+NO_RECORDED_VALUE = 1  # opentelemetry/proto/metrics/v1: FLAG_NO_RECORDED_VALUE
+YOUNG_NS = 600 * 10**9
+
+_CUMULATIVE = AggregationTemporality.CUMULATIVE
+_log = logging.getLogger(__name__)
+
+
+def exporters(settings: Settings) -> list[MetricExporter]:
+    """The exporters that OTEL_METRICS_EXPORTER names, but for ``prometheus``, which is pulled."""
+    found: list[MetricExporter] = []
+    for name in settings.metrics_exporters:
+        if name == "otlp":
+            found.append(_otlp(settings))
+        elif name == "console":
+            found.append(ConsoleMetricExporter())
+    return found
+
+
+def _otlp(settings: Settings) -> MetricExporter:
+    given = bool(
+        settings.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        or settings.environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    )
+    endpoint = None if given else settings.otlp_endpoint
+    if settings.protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (
+            OTLPMetricExporter as GRPCExporter,
+        )
+
+        class GRPC(GRPCExporter):
+            def _export(self, data: Any) -> Any:
+                return super()._export(flag_ended(data))
+
+        return GRPC(endpoint=endpoint, insecure=True if endpoint else None)
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import (
+        OTLPMetricExporter as HTTPExporter,
+    )
+
+    class HTTP(HTTPExporter):
+        def _export_batch(self, export_request: Any) -> Any:
+            return super()._export_batch(flag_ended(export_request))
+
+    return HTTP(endpoint=f"{endpoint}/v1/metrics" if endpoint else None)
+
+
+def flag_ended(request: Any) -> Any:
+    """Turn the points of `ENDED_SCOPE` in an encoded request into ends of their series, which
+    Prometheus takes as stale markers; a series otherwise lingers for five minutes."""
+    for resource in request.resource_metrics:
+        for scope in resource.scope_metrics:
+            if scope.scope.name != ENDED_SCOPE.name:
+                continue
+            scope.scope.name = SCOPE.name
+            for metric in scope.metrics:
+                data = getattr(metric, metric.WhichOneof("data"))
+                for point in data.data_points:
+                    point.flags = NO_RECORDED_VALUE
+    return request
+
+
+def to_sdk(
+    batches: Iterable[tuple[Resource, Sequence[Point]]],
+    now_ns: int,
+    is_new: Callable[[str, tuple[str, Attributes]], bool] = lambda resource, key: False,
+) -> MetricsData:
+    """The SDK's data for batches of points.
+
+    Args:
+        batches: per resource, its points.
+        now_ns: time of the points, ns since the epoch.
+        is_new: whether a series (resource's instance id, point key) has not been exported
+            before; a young counter or histogram that hasn't gets a first point of 0 at its
+            start, since `increase()` misses a first value otherwise.
+    """
+    resources = []
+    for resource, points in batches:
+        instance = str(resource.attributes.get("service.instance.id", ""))
+        scopes = []
+        for scope, ended in ((SCOPE, False), (ENDED_SCOPE, True)):
+            families: dict[str, tuple[Metric, list[Any]]] = {}
+            for point in points:
+                if (point.value is None) is ended:
+                    family = families.setdefault(point.metric.name, (point.metric, []))[1]
+                    if (
+                        not ended
+                        and now_ns - YOUNG_NS < point.start_time_ns < now_ns
+                        and point.metric.kind in ("counter", "histogram")
+                        and is_new(instance, point.key)
+                    ):
+                        family.append(_data_point(point, point.start_time_ns, zero=True))
+                    family.append(_data_point(point, now_ns, zero=ended))
+            if families:
+                metrics = [_metric(metric, found) for metric, found in families.values()]
+                scopes.append(ScopeMetrics(scope, metrics, ""))
+        if scopes:
+            resources.append(ResourceMetrics(resource, scopes, ""))
+    return MetricsData(resources)
+
+
+def _metric(metric: Metric, points: Sequence[Any]) -> SDKMetric:
+    data: Any
+    if metric.kind == "histogram":
+        data = Histogram(points, _CUMULATIVE)
+    elif metric.kind == "gauge":
+        data = Gauge(points)
+    else:
+        data = Sum(points, _CUMULATIVE, is_monotonic=metric.kind == "counter")
+    return SDKMetric(metric.name, metric.description, metric.unit, data)
+
+
+def _data_point(point: Point, now_ns: int, *, zero: bool) -> Any:
+    attributes: Mapping[str, Any] = dict(point.key[1])
+    if point.attributes == OVERFLOW:
+        attributes = {"otel.metric.overflow": True}
+    value = point.value
+    if point.metric.kind != "histogram":
+        number = 0.0 if zero or not isinstance(value, (int, float)) else float(value)
+        return NumberDataPoint(attributes, point.start_time_ns, now_ns, number)
+    if zero or not isinstance(value, HistogramValue):
+        value = HistogramValue(0.0, [0] * (len(point.metric.buckets) + 1))
+    counts = [int(count) for count in value.buckets]
+    return HistogramDataPoint(
+        attributes,
+        point.start_time_ns,
+        now_ns,
+        sum(counts),
+        value.sum,
+        counts,
+        point.metric.buckets,
+        None,  # type: ignore[arg-type]  # min and max are optional on the wire; not kept here
+        None,  # type: ignore[arg-type]
+    )
+
+
+def from_sdk(data: MetricsData | None) -> list[Point]:
+    """Points of what the app recorded with the OpenTelemetry API itself."""
+    found: list[Point] = []
+    if data is None:
+        return found
+    for resource in data.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                found += _from_metric(metric)
+    return found
+
+
+def _from_metric(metric: SDKMetric) -> list[Point]:
+    data = metric.data
+    unit, description = metric.unit or "", metric.description or ""
+    found = []
+    if isinstance(data, Histogram):
+        for h in data.data_points:
+            entry = Metric(
+                metric.name, "histogram", unit, description, (), tuple(h.explicit_bounds)
+            )
+            value = HistogramValue(h.sum, h.bucket_counts)
+            found.append(Point(entry, _text(h.attributes), value, h.start_time_unix_nano))
+    elif isinstance(data, (Sum, Gauge)):
+        counter = isinstance(data, Sum) and data.is_monotonic
+        entry = Metric(metric.name, "counter" if counter else "gauge", unit, description)
+        for n in data.data_points:
+            found.append(Point(entry, _text(n.attributes), n.value, n.start_time_unix_nano or 0))
+    return found
+
+
+def _text(attributes: Mapping[str, Any] | None) -> dict[str, str]:
+    return {key: str(value) for key, value in (attributes or {}).items()}
+
+
+__all__ = ["Batch", "exporters", "flag_ended", "from_sdk", "to_sdk"]

@@ -1,0 +1,381 @@
+"""The pipeline of a process: what is counted and logged goes out from here.
+
+One per process, started with the app, started anew in a fork's child. Exports run in a
+thread of their own; what they take, and whether they work at all, is nothing to a request.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context
+from opentelemetry import metrics as otel_metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    InMemoryMetricReader,
+    MetricExporter,
+    MetricExportResult,
+    MetricReader,
+)
+from opentelemetry.sdk.resources import Resource
+
+from telemetry import metrics, otlp, process, traces
+from telemetry.config import Settings
+from telemetry.exposition import Renderer
+from telemetry.metrics.points import Attributes, Point, merged
+from telemetry.metrics.registry import Registry
+from telemetry.metrics.workers import FileStorage, RunFolder
+from telemetry.views import NamespacedHTTP
+
+if TYPE_CHECKING:
+    from telemetry.logs import LogPipeline
+
+FINISH_TIMEOUT_S = 3.0  # how long an exiting process waits for its last export; a judgement
+
+_log = logging.getLogger(__name__)
+# https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-api/src/opentelemetry/context
+_SUPPRESS = "suppress_instrumentation"
+
+
+class Pipeline:
+    """Collects and exports for one process.
+
+    Args:
+        settings: what the environment says.
+        registry: the series of this process.
+        service_name: name where the environment gives none.
+        resource: further resource attributes.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        *,
+        service_name: str = "",
+        resource: Mapping[str, str] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.registry.limit = settings.cardinality_limit
+        self.renderer = Renderer()
+        self.started = False
+        self.logs: LogPipeline | None = None
+        self._service_name = settings.service_name or service_name
+        self._extra = dict(resource or {})
+        self._lock = threading.RLock()
+        self._reader: InMemoryMetricReader | None = None
+        self._exporters: list[MetricExporter] = []
+        self._lag = process.LoopLag(registry)
+        self.resource = Resource({})
+        self._reset()
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _reset(self) -> None:
+        self._wanted = threading.Condition()
+        self._asked = self._served = 0
+        self._worked = True
+        self._stopping = False
+        self._exported: set[tuple[str, tuple[str, Attributes]]] = set()
+        self._folder: RunFolder | None = None
+        self._thread: threading.Thread | None = None
+
+    # --- life ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to export; does nothing when already begun. Never raises."""
+        if not self.started:
+            with self._lock:
+                if not self.started:
+                    try:
+                        self._start()
+                    except Exception:
+                        _log.exception("telemetry: could not start; the app runs without it")
+                    self.started = True
+        try:
+            self._lag.follow()
+        except RuntimeError:
+            pass  # no event loop here: an agent or a script
+
+    def _start(self) -> None:
+        if self.settings.disabled:
+            return
+        self.resource = self._own_resource()
+        if self.settings.run_dir is not None:
+            self._share(self.settings.run_dir)
+        if not self.registry.samplers:
+            process.watch(self.registry)
+        if self._reader is None:
+            self._provide_meters()
+            self._exporters = otlp.exporters(self.settings)
+            if self.settings.traces_exporters:
+                traces.provide(self.settings, self.resource)
+            if self.settings.metrics_port:
+                from telemetry import serving
+
+                serving.serve_metrics(self, self.settings.metrics_port)
+            atexit.register(self.finish)
+        self._start_logs()
+        if self._exporters:
+            self._thread = threading.Thread(
+                target=self._run, name="telemetry-metrics", daemon=True
+            )
+            self._thread.start()
+
+    def _own_resource(self) -> Resource:
+        given = dict(self._extra)
+        if self._service_name:
+            given.setdefault("service.name", self._service_name)
+        resource = Resource.create(given)
+        # One id per process, whatever the environment says: workers must not write over
+        # each other's series.
+        instance = resource.attributes.get("service.instance.id") or str(uuid.uuid4())
+        if self.settings.run_dir is not None:
+            instance = str(uuid.uuid4())
+        return resource.merge(Resource({"service.instance.id": str(instance)}))
+
+    def _share(self, folder: Path) -> None:
+        instance = str(self.resource.attributes["service.instance.id"])
+        attributes = {k: str(v) for k, v in self.resource.attributes.items()}
+        try:
+            namespaces = list(self.registry.derivations)
+            storage = FileStorage(folder, instance, attributes, namespaces)
+            self.registry.move(storage, keep=True)
+            self._folder = RunFolder(folder, own=instance)
+        except OSError as error:
+            _log.warning(
+                "telemetry: run folder %s can't be used (%s); this worker counts for itself",
+                folder,
+                error,
+            )
+
+    def _provide_meters(self) -> None:
+        self._reader = InMemoryMetricReader()
+        readers: list[MetricReader] = [self._reader]
+        if "prometheus" in self.settings.metrics_exporters:
+            from telemetry import serving
+
+            readers.append(serving.prometheus_reader(self))
+        provider = MeterProvider(readers, resource=self.resource, shutdown_on_exit=False)
+        # An app that has set a provider of its own keeps it, and exports by it.
+        if type(otel_metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider":
+            otel_metrics.set_meter_provider(provider)
+
+    def _start_logs(self) -> None:
+        if not self.settings.logs_exporters:
+            return
+        from telemetry import logs
+
+        if self.logs is None:
+            self.logs = logs.attach(self.settings, self.resource)
+        else:
+            self.logs.after_fork(self.resource)
+
+    def _after_fork(self) -> None:
+        was_started = self.started
+        self._lock = threading.RLock()
+        self._reset()
+        self.started = False
+        self.registry.after_fork()
+        if was_started:
+            self.start()
+
+    def finish(self) -> None:
+        """Export what is left, within `FINISH_TIMEOUT_S`. May be called more than once: at the
+        app's shutdown and at the process's end."""
+        if not self.started or self.settings.disabled:
+            return
+        self.registry.end_where(lambda series: series.metric.kind == "updowncounter")
+        if self.flush_metrics(FINISH_TIMEOUT_S) and self._folder is not None:
+            self._folder.done(self._folder.own)
+        if self.logs is not None:
+            self.logs.flush(FINISH_TIMEOUT_S)
+
+    # --- export ----------------------------------------------------------------------------
+
+    def flush_metrics(self, timeout_s: float = 5.0) -> bool:
+        """Export all metrics now; False if that failed or took longer. Blocks."""
+        if not self._exporters or self._thread is None:
+            return True
+        with self._wanted:
+            self._asked += 1
+            mine = self._asked
+            self._wanted.notify_all()
+            in_time = self._wanted.wait_for(lambda: self._served >= mine, timeout_s)
+            return in_time and self._worked
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Export all metrics and logs now; False if that failed or took longer. Blocks."""
+        deadline = time.monotonic() + timeout_s
+        done = self.flush_metrics(timeout_s)
+        if self.logs is not None:
+            done = self.logs.flush(max(0.1, deadline - time.monotonic())) and done
+        return done
+
+    def shutdown(self) -> None:
+        """Export what is left and stop. For tests and scripts; an app's end does it by itself."""
+        self.finish()
+        with self._wanted:
+            self._stopping = True
+            self._wanted.notify_all()
+        if self._thread is not None:
+            self._thread.join(FINISH_TIMEOUT_S)
+        if self.logs is not None:
+            self.logs.shutdown()
+
+    def _run(self) -> None:
+        # What the exporter itself logs or sends is not to be instrumented.
+        context.attach(context.set_value(_SUPPRESS, True))
+        while True:
+            with self._wanted:
+                self._wanted.wait_for(
+                    lambda: self._stopping or self._asked > self._served,
+                    self.settings.export_interval_s,
+                )
+                if self._stopping:
+                    return
+                asked = self._asked
+            worked = self._export_safely()
+            with self._wanted:
+                self._served, self._worked = asked, worked
+                self._wanted.notify_all()
+
+    def _export_safely(self) -> bool:
+        try:
+            done = self._export()
+            self._export_orphans()
+            return done
+        except Exception:
+            _log.exception("telemetry: an export of metrics failed")
+            return False
+
+    def _export(self) -> bool:
+        points = self.registry.points()
+        ended = self.registry.take_ended()
+        own = [*points, *self.registry.derived(points), *ended]
+        done = self._send([(self.resource, own), *self._led()], self._sdk_resources())
+        if not done:
+            self.registry.give_back_ended(ended)
+        return done
+
+    def _led(self) -> list[tuple[Resource, list[Point]]]:
+        """Batches of the sources that this process reports for."""
+        found = []
+        for source in tuple(self.registry.sources):
+            try:
+                if source.leads():
+                    resource = self.resource.merge(Resource(dict(source.resource)))
+                    found.append((resource, list(source.collect())))
+            except Exception:
+                _log.exception("telemetry: source %r could not be collected", source)
+                self.registry.dropped("metrics", "source_failed")
+        return found
+
+    def _sdk_resources(self) -> Sequence[Any]:
+        """What the app recorded with the OpenTelemetry API, under this process's resource."""
+        data = self._reader.get_metrics_data() if self._reader is not None else None
+        if data is None:
+            return ()
+        return [
+            type(r)(self.resource, r.scope_metrics, r.schema_url) for r in data.resource_metrics
+        ]
+
+    def _send(self, batches: Sequence[tuple[Resource, Sequence[Point]]], sdk: Sequence[Any]) -> bool:
+        now = time.time_ns()
+        fresh: set[tuple[str, tuple[str, Attributes]]] = set()
+
+        def is_new(instance: str, key: tuple[str, Attributes]) -> bool:
+            seen = (instance, key) in self._exported
+            if not seen:
+                fresh.add((instance, key))
+            return not seen
+
+        data = otlp.to_sdk(batches, now, is_new)
+        data = type(data)([*data.resource_metrics, *sdk])
+        if not data.resource_metrics:
+            return True
+        timeout = self.settings.export_timeout_s * 1000
+        done = True
+        for exporter in self._exporters:
+            if exporter.export(data, timeout_millis=timeout) is not MetricExportResult.SUCCESS:
+                done = False
+        if done:
+            self._exported |= fresh
+        else:
+            self.registry.dropped("metrics", "export_failed", sum(len(p) for _, p in batches))
+        return done
+
+    def _export_orphans(self) -> None:
+        if self._folder is None:
+            return
+        export_orphans(self._folder, self)
+        self._folder.retire()
+
+    # --- shown -----------------------------------------------------------------------------
+
+    def shown_points(self) -> list[Point]:
+        """What `/metrics` shows: this process, its siblings living and gone, the sources, and
+        what the app recorded with the OpenTelemetry API."""
+        points = self.own_points()
+        if self._reader is not None:
+            points += otlp.from_sdk(self._reader.get_metrics_data())
+        return points
+
+    def own_points(self) -> list[Point]:
+        """`shown_points` without what went through the OpenTelemetry API."""
+        points = self.registry.points()
+        if self._folder is not None:
+            points = merged([*points, *self._folder.others()])
+        points += self.registry.derived(points)
+        for source in tuple(self.registry.sources):
+            try:
+                points += source.collect()
+            except Exception:
+                _log.exception("telemetry: source %r could not be collected", source)
+        return points
+
+    def add_namespace(self, namespace: str) -> None:
+        """Show the HTTP metrics under ``namespace`` as well."""
+        self.registry.derivations[namespace] = NamespacedHTTP(namespace)
+
+
+def export_orphans(folder: RunFolder, pipeline: Pipeline) -> None:
+    """Export the last values of workers that died without doing so themselves."""
+    for file, points in folder.orphans():
+        totals = [p for p in points if p.metric.kind in ("counter", "histogram")]
+        ends = [
+            Point(p.metric, p.attributes, None, p.start_time_ns)
+            for p in points
+            if p.metric.kind == "updowncounter"
+        ]
+        derived = [p for name in file.namespaces for p in NamespacedHTTP(name)(totals)]
+        resource = Resource(dict(file.resource))
+        if pipeline._send([(resource, [*totals, *derived, *ends])], ()):
+            folder.done(file.instance)
+
+
+def adopt_leftovers(run_dir: Path) -> bool:
+    """Export what the workers of a finished run left behind; for the parent of a run.
+
+    Args:
+        run_dir: the run folder; its workers have exited.
+
+    Returns:
+        Whether everything has been exported.
+    """
+    folder = RunFolder(run_dir)
+    if not any(True for _ in folder.orphans()):
+        return True
+    settings = Settings.from_env()
+    pipeline = Pipeline(settings, metrics.Registry())
+    pipeline._exporters = otlp.exporters(settings)
+    export_orphans(folder, pipeline)
+    return not any(True for _ in folder.orphans())

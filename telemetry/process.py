@@ -1,0 +1,100 @@
+"""The process's own metrics: CPU, memory, open files, threads, GC, event-loop lag.
+
+Read from /proc where there is one; elsewhere what the standard library can tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import threading
+import time
+from pathlib import Path
+
+from telemetry import catalog
+from telemetry.metrics import BoundHistogram
+from telemetry.metrics.registry import Registry
+
+LAG_PERIOD_S = 0.5  # twice a second is enough to catch what people notice; a judgement
+_PROC = Path("/proc/self")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def watch(registry: Registry) -> None:
+    """Have the process's metrics read before each collection."""
+    registry.samplers.append(_Sampler(registry))
+
+
+class _Sampler:
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._started = time.monotonic()
+
+    def __call__(self) -> None:
+        worker = {"worker": str(os.getpid())}
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        self._set(catalog.PROCESS_CPU_TIME, usage.ru_utime, worker | {"cpu.mode": "user"})
+        self._set(catalog.PROCESS_CPU_TIME, usage.ru_stime, worker | {"cpu.mode": "system"})
+        self._set(catalog.PROCESS_MEMORY_USAGE, _resident_bytes(usage.ru_maxrss), worker)
+        files = _open_files()
+        if files is not None:
+            self._set(catalog.PROCESS_UNIX_FILE_DESCRIPTOR_COUNT, files, worker)
+        self._set(catalog.PROCESS_THREAD_COUNT, threading.active_count(), worker)
+        self._set(catalog.PROCESS_UPTIME, time.monotonic() - self._started, worker)
+        for generation, stats in enumerate(gc.get_stats()):
+            which = worker | {"cpython.gc.generation": str(generation)}
+            self._set(catalog.CPYTHON_GC_COLLECTIONS, stats["collections"], which)
+            self._set(catalog.CPYTHON_GC_COLLECTED_OBJECTS, stats["collected"], which)
+
+    def _set(self, metric: catalog.Metric, value: float, attributes: dict[str, str]) -> None:
+        self._registry.instrument(metric).at(attributes).cells[0] = value
+
+
+def _resident_bytes(peak: int) -> float:
+    try:
+        return int((_PROC / "statm").read_text().split()[1]) * _PAGE
+    except OSError:
+        return peak * 1024.0  # no /proc: the peak, in KiB on the BSDs
+
+
+def _open_files() -> int | None:
+    try:
+        return len(os.listdir(_PROC / "fd")) - 1  # less the one the listing itself opens
+    except OSError:
+        return None
+
+
+class LoopLag:
+    """Measures how late the running event loop is, twice a second.
+
+    A timer that reschedules itself, not a task: nothing to cancel, nothing that keeps a loop
+    from closing.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lag: BoundHistogram | None = None
+
+    def follow(self) -> None:
+        """Measure the running loop from now on; the one before is let go."""
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        self._loop = loop
+        series = self._registry.instrument(catalog.ASYNCIO_EVENT_LOOP_LAG).at(
+            {"worker": str(os.getpid())}
+        )
+        self._lag = BoundHistogram(series)
+        self._again(loop)
+
+    def _again(self, loop: asyncio.AbstractEventLoop) -> None:
+        due = loop.time() + LAG_PERIOD_S
+        loop.call_at(due, self._measure, loop, due)
+
+    def _measure(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        if loop is self._loop and self._lag is not None:
+            self._lag.record(max(0.0, loop.time() - due))
+            self._again(loop)

@@ -1,0 +1,1 @@
+"""The three services: gateway, platform, proxy. Each is a product of its own."""

@@ -1,0 +1,30 @@
+"""`telemetry gateway|platform|proxy|agent`: one service, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import Any
+
+_SERVICES = {
+    "gateway": ("telemetry.services.gateway.server", "run the gateway: web shell and kernel"),
+    "platform": ("telemetry.services.platform.server", "run the platform: one container a user"),
+    "proxy": ("telemetry.services.proxy.server", "run the proxy: model calls metered"),
+    "agent": ("telemetry.services.platform.agent", "sample and watch this host's containers"),
+}
+
+
+def add_commands(subparsers: Any) -> None:
+    for name, (module, text) in _SERVICES.items():
+        # The service parses its own options: this module stays light.
+        parser = subparsers.add_parser(name, help=text, add_help=False)
+        parser.add_argument("rest", nargs=argparse.REMAINDER)
+        parser.set_defaults(run=_runner(module))
+
+
+def _runner(module: str) -> Any:
+    def run(args: argparse.Namespace) -> int:
+        code: int = importlib.import_module(module).main(args.rest)
+        return code
+
+    return run

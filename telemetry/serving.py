@@ -1,0 +1,119 @@
+"""Metrics on a port of their own, where the app's own path is not wanted."""
+
+from __future__ import annotations
+
+import http.server
+import logging
+import socket
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from telemetry.config import integer
+from telemetry.exposition import MetricsEndpoint
+from telemetry.metrics.points import HistogramValue, Point
+from telemetry.naming import label_name
+
+if TYPE_CHECKING:
+    from telemetry.pipeline import Pipeline
+
+_log = logging.getLogger(__name__)
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # Every worker listens; the kernel picks one, and any of them answers for all.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
+
+
+def serve_metrics(pipeline: Pipeline, port: int, host: str = "127.0.0.1") -> None:
+    """Serve `/metrics` on ``port`` in a daemon thread."""
+    endpoint = MetricsEndpoint(pipeline)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.partition("?")[0] != "/metrics":
+                self.send_error(404, "metrics are at /metrics")
+                return
+            body, headers = endpoint.render(
+                self.headers.get("accept", ""), self.headers.get("accept-encoding", "")
+            )
+            self.send_response(200)
+            for name, value in [*headers, (b"content-length", str(len(body)).encode())]:
+                self.send_header(name.decode(), value.decode())
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass  # a scrape every few seconds is not news
+
+    try:
+        server = _Server((host, port), Handler)
+    except OSError as error:
+        _log.error("telemetry: metrics port %s:%s can't be had: %s", host, port, error)
+        return
+    threading.Thread(target=server.serve_forever, name="telemetry-port", daemon=True).start()
+
+
+class _Families:
+    """Our points as prometheus_client has them."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def collect(self) -> Iterable[Any]:
+        families: dict[str, list[Point]] = {}
+        for point in self._pipeline.own_points():
+            families.setdefault(point.metric.name, []).append(point)
+        return [_family(points) for points in families.values()]
+
+
+def _family(points: list[Point]) -> Any:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+    metric = points[0].metric
+    names = sorted({key for point in points for key, _ in point.key[1]})
+    labels = [label_name(name) for name in names]
+    family: Any
+    if metric.kind == "histogram":
+        family = HistogramMetricFamily(metric.prometheus, metric.description, labels=labels)
+    elif metric.kind == "counter":
+        family = CounterMetricFamily(metric.prometheus, metric.description, labels=labels)
+    else:
+        family = GaugeMetricFamily(metric.prometheus, metric.description, labels=labels)
+    for point in points:
+        given = dict(point.key[1])
+        values = [given.get(name, "") for name in names]
+        value = point.value
+        if isinstance(value, HistogramValue):
+            total, buckets = 0.0, []
+            bounds = [*(repr(float(bound)) for bound in metric.buckets), "+Inf"]
+            for bound, count in zip(bounds, value.buckets, strict=True):
+                total += count
+                buckets.append((bound, total))
+            family.add_metric(values, buckets, value.sum)
+        elif value is not None:
+            family.add_metric(values, value)
+    return family
+
+
+def prometheus_reader(pipeline: Pipeline) -> Any:
+    """OTEL_METRICS_EXPORTER=prometheus: the OpenTelemetry Prometheus exporter for the app's own
+    instruments, served with ours beside them at OTEL_EXPORTER_PROMETHEUS_HOST and _PORT."""
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    environ = pipeline.settings.environ
+    host = environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
+    port = integer(environ, "OTEL_EXPORTER_PROMETHEUS_PORT", 9464, 1, 65535)
+    registry = CollectorRegistry()
+    registry.register(_Families(pipeline))  # type: ignore[arg-type]
+    reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
+    try:
+        start_http_server(port, host, registry)
+    except OSError as error:
+        _log.error("telemetry: metrics port %s:%s can't be had: %s", host, port, error)
+    return reader

@@ -1,0 +1,58 @@
+"""Spans, an option: on where OTEL_TRACES_EXPORTER names an exporter.
+
+They come from opentelemetry-instrumentation-asgi with its metrics off, which cost a
+hundred times ours and lose what matters (see `asgi`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SimpleSpanProcessor,
+)
+
+from telemetry.config import Settings
+
+
+def provide(settings: Settings, resource: Resource) -> TracerProvider | None:
+    """A tracer provider with the configured exporters, made the global one; None where the
+    app has set one of its own, which is then used as it is."""
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return None
+    provider = TracerProvider(resource=resource)
+    for name in settings.traces_exporters:
+        if name == "console":
+            provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+        else:
+            provider.add_span_processor(BatchSpanProcessor(_otlp(settings)))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def _otlp(settings: Settings) -> Any:
+    given = settings.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or settings.environ.get(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+    )
+    if settings.protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
+            OTLPSpanExporter as GRPCExporter,
+        )
+
+        return GRPCExporter() if given else GRPCExporter(settings.otlp_endpoint, insecure=True)
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter(None if given else f"{settings.otlp_endpoint}/v1/traces")
+
+
+def spans(app: Any) -> Any:
+    """``app`` with a server span a request."""
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+    return OpenTelemetryMiddleware(app, meter_provider=NoOpMeterProvider())

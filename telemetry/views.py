@@ -1,0 +1,63 @@
+"""Metrics that are another view of the same counts, worked out when collected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from telemetry import catalog
+from telemetry.catalog import Metric
+from telemetry.metrics.points import HistogramValue, Point, merged
+
+_UNMATCHED = "unmatched"
+
+
+class NamespacedHTTP:
+    """``<namespace>_http_requests_total`` and ``…_http_request_duration_seconds`` from the
+    buckets of the conventions' histogram, whose bounds include theirs.
+
+    Args:
+        namespace: the prefix, e.g. ``gateway``.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._requests = catalog.METRICS.get(f"{namespace}.http.requests") or Metric(
+            f"{namespace}.http.requests", "counter", "{request}", "Requests answered.",
+            ("method", "path", "status"),
+        )  # fmt: skip
+        self._duration = catalog.METRICS.get(f"{namespace}.http.request.duration") or Metric(
+            f"{namespace}.http.request.duration", "histogram", "s", "Time to answer a request.",
+            ("method", "path"), catalog.NAMESPACED_BUCKETS,
+        )  # fmt: skip
+        source = catalog.HTTP_SERVER_REQUEST_DURATION.buckets
+        self._ends = [source.index(bound) + 1 for bound in self._duration.buckets]
+
+    def __call__(self, points: Sequence[Point]) -> list[Point]:
+        found = []
+        for point in points:
+            value = point.value
+            if point.metric.name != catalog.HTTP_SERVER_REQUEST_DURATION.name:
+                continue
+            if not isinstance(value, HistogramValue):
+                continue
+            attributes = dict(point.attributes)
+            labels = {
+                "method": attributes.get("http.request.method", ""),
+                "path": attributes.get("http.route", _UNMATCHED),
+            }
+            status = {"status": _status(attributes)}
+            total = sum(value.buckets)
+            start = point.start_time_ns
+            found.append(Point(self._requests, labels | status, total, start))
+            coarse = HistogramValue(value.sum, self._coarser(value.buckets))
+            found.append(Point(self._duration, labels, coarse, start))
+        return merged(found)
+
+    def _coarser(self, buckets: Sequence[float]) -> list[float]:
+        edges = [0, *self._ends, len(buckets)]
+        return [sum(buckets[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def _status(attributes: dict[str, str]) -> str:
+    code = attributes.get("http.response.status_code", "")
+    # 499, as nginx has it: the client went away before there was a status to tell it.
+    return code or "499"
