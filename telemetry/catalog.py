@@ -117,9 +117,7 @@ PROCESS_UNIX_FILE_DESCRIPTOR_COUNT = _metric(
 PROCESS_THREAD_COUNT = _metric(
     "process.thread.count", "updowncounter", "{thread}", "Threads of the process.", _WORKER
 )
-PROCESS_UPTIME = _metric(
-    "process.uptime", "gauge", "s", "Time since the process started.", _WORKER
-)
+PROCESS_UPTIME = _metric("process.uptime", "gauge", "s", "Time since the process started.", _WORKER)
 CPYTHON_GC_COLLECTIONS = _metric(
     "cpython.gc.collections", "counter", "{collection}",
     "Garbage collections by generation.", f"cpython.gc.generation {_WORKER}",

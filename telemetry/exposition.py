@@ -148,9 +148,7 @@ def _negotiate(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
     return found.get(b"accept", ""), found.get(b"accept-encoding", "")
 
 
-async def _answer(
-    send: Any, status: int, body: bytes, headers: list[tuple[bytes, bytes]]
-) -> None:
+async def _answer(send: Any, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

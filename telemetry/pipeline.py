@@ -27,7 +27,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.resources import Resource
 
-from telemetry import metrics, otlp, process, traces
+from telemetry import otlp, process, traces
 from telemetry.config import Settings
 from telemetry.exposition import Renderer
 from telemetry.metrics.points import Attributes, Point, merged
@@ -125,9 +125,7 @@ class Pipeline:
             atexit.register(self.finish)
         self._start_logs()
         if self._exporters:
-            self._thread = threading.Thread(
-                target=self._run, name="telemetry-metrics", daemon=True
-            )
+            self._thread = threading.Thread(target=self._run, name="telemetry-metrics", daemon=True)
             self._thread.start()
 
     def _own_resource(self) -> Resource:
@@ -288,7 +286,9 @@ class Pipeline:
             type(r)(self.resource, r.scope_metrics, r.schema_url) for r in data.resource_metrics
         ]
 
-    def _send(self, batches: Sequence[tuple[Resource, Sequence[Point]]], sdk: Sequence[Any]) -> bool:
+    def _send(
+        self, batches: Sequence[tuple[Resource, Sequence[Point]]], sdk: Sequence[Any]
+    ) -> bool:
         now = time.time_ns()
         fresh: set[tuple[str, tuple[str, Attributes]]] = set()
 
@@ -375,7 +375,7 @@ def adopt_leftovers(run_dir: Path) -> bool:
     if not any(True for _ in folder.orphans()):
         return True
     settings = Settings.from_env()
-    pipeline = Pipeline(settings, metrics.Registry())
+    pipeline = Pipeline(settings, Registry())
     pipeline._exporters = otlp.exporters(settings)
     export_orphans(folder, pipeline)
     return not any(True for _ in folder.orphans())

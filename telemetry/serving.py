@@ -110,7 +110,7 @@ def prometheus_reader(pipeline: Pipeline) -> Any:
     host = environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
     port = integer(environ, "OTEL_EXPORTER_PROMETHEUS_PORT", 9464, 1, 65535)
     registry = CollectorRegistry()
-    registry.register(_Families(pipeline))  # type: ignore[arg-type]
+    registry.register(_Families(pipeline))
     reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
     try:
         start_http_server(port, host, registry)

@@ -1,9 +1,9 @@
 """For tests of instrumented apps: what was counted, without a collector, and a clean slate.
 
-    def test_orders_are_counted():
-        with telemetry.testing.isolated() as recorded:
-            place_order()
-            assert recorded.value("shop_orders_total", country="de") == 1
+def test_orders_are_counted():
+    with telemetry.testing.isolated() as recorded:
+        place_order()
+        assert recorded.value("shop_orders_total", country="de") == 1
 """
 
 from __future__ import annotations

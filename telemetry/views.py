@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from telemetry import catalog
 from telemetry.catalog import Metric
@@ -54,7 +55,7 @@ class NamespacedHTTP:
 
     def _coarser(self, buckets: Sequence[float]) -> list[float]:
         edges = [0, *self._ends, len(buckets)]
-        return [sum(buckets[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+        return [sum(buckets[a:b]) for a, b in pairwise(edges)]
 
 
 def _status(attributes: dict[str, str]) -> str:

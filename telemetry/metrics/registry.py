@@ -35,10 +35,10 @@ class Storage(Protocol):
 
     def allocate(
         self, metric: Metric, attributes: Attributes, size: int, start_time_ns: int
-    ) -> memoryview:
+    ) -> memoryview[float]:
         """``size`` doubles, all zero."""
 
-    def end(self, cells: memoryview) -> None:
+    def end(self, cells: memoryview[float]) -> None:
         """The series with these cells has ended."""
 
 
@@ -47,10 +47,10 @@ class MemoryStorage:
 
     def allocate(
         self, metric: Metric, attributes: Attributes, size: int, start_time_ns: int
-    ) -> memoryview:
+    ) -> memoryview[float]:
         return memoryview(bytearray(8 * size)).cast("d")
 
-    def end(self, cells: memoryview) -> None:
+    def end(self, cells: memoryview[float]) -> None:
         pass
 
 
@@ -60,7 +60,7 @@ class Series:
     __slots__ = ("attributes", "cells", "metric", "start_time_ns")
 
     def __init__(
-        self, metric: Metric, attributes: Attributes, cells: memoryview, start_time_ns: int
+        self, metric: Metric, attributes: Attributes, cells: memoryview[float], start_time_ns: int
     ) -> None:
         self.metric = metric
         self.attributes = attributes

@@ -56,7 +56,7 @@ class FileStorage:
         )
         # Last, since others look for this name. Kept open for the life of the process.
         self._series = open(folder / f"{instance}.series", "x", encoding="utf-8")  # noqa: SIM115
-        self._chunk: memoryview | None = None
+        self._chunk: memoryview[float] | None = None
         self._chunks = 0
         self._used = 0
         self._metrics: dict[str, int] = {}
@@ -65,7 +65,7 @@ class FileStorage:
 
     def allocate(
         self, metric: Metric, attributes: Attributes, size: int, start_time_ns: int
-    ) -> memoryview:
+    ) -> memoryview[float]:
         if self._chunk is None or self._used + size > CHUNK_DOUBLES:
             self._chunk = self._next_chunk()
         cells = self._chunk[self._used : self._used + size]
@@ -86,7 +86,7 @@ class FileStorage:
         )
         return cells
 
-    def end(self, cells: memoryview) -> None:
+    def end(self, cells: memoryview[float]) -> None:
         offset = self._offsets.pop(id(cells), None)
         if offset is not None:
             self._write({"end": offset})
@@ -97,7 +97,7 @@ class FileStorage:
         os.close(self._values)
         os.close(self._lock)
 
-    def _next_chunk(self) -> memoryview:
+    def _next_chunk(self) -> memoryview[float]:
         size = CHUNK_DOUBLES * 8
         os.ftruncate(self._values, (self._chunks + 1) * size)
         mapped = mmap.mmap(self._values, size, offset=self._chunks * size)
