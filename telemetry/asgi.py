@@ -47,9 +47,20 @@ _SIZE = catalog.HTTP_SERVER_REQUEST_BODY_SIZE.buckets
 _propagator = TraceContextTextMapPropagator()
 
 
+class _Method:
+    """What is kept for one method and scheme."""
+
+    __slots__ = ("active", "outcomes")
+
+    def __init__(self, active: Series) -> None:
+        self.active = active
+        self.outcomes: dict[tuple[int, int, str, str | None], _Outcome] = {}
+        """By route's id, status, error and mounts passed through."""
+
+
 class _Outcome:
-    """The series that one kind of outcome is counted in. Holds its route: the cache is keyed
-    by the route's id, which must not be another's meanwhile."""
+    """The series that one kind of outcome is counted in. Holds its route: it is found by the
+    route's id, which must not be another's meanwhile."""
 
     __slots__ = ("attributes", "duration", "request_size", "response_size", "route")
 
@@ -83,8 +94,8 @@ class TelemetryMiddleware:
         self._request_size = registry.instrument(catalog.HTTP_SERVER_REQUEST_BODY_SIZE)
         self._active_requests = registry.instrument(catalog.HTTP_SERVER_ACTIVE_REQUESTS)
         self._websocket = WebSocketMetrics(app, registry)
-        self._active: dict[tuple[str, str], Series] = {}
-        self._outcomes: dict[tuple[Any, ...], _Outcome] = {}
+        self._methods: dict[tuple[str, str | None], _Method] = {}
+        pipeline.after_fork.append(self._methods.clear)  # so that the child starts its own
         routes.watch_mounts()
 
     def __getattr__(self, name: str) -> Any:
@@ -97,15 +108,15 @@ class TelemetryMiddleware:
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
-        if not self.pipeline.started:
-            self.pipeline.start()
         if scope["path"] == self._metrics_path:
+            self.pipeline.start()
             await self._endpoint(scope, receive, send)
             return
         started = perf_counter()
-        method = scope["method"]
-        scheme = scope.get("scheme", "http")
-        active = self._active.get((method, scheme)) or self._new_active(method, scheme)
+        method = self._methods.get((scope["method"], scope.get("scheme"))) or self._new_method(
+            scope
+        )
+        active = method.active
         active.cells[0] += 1
         token = None
         for name, _ in scope["headers"]:
@@ -162,10 +173,9 @@ class TelemetryMiddleware:
             active.cells[0] -= 1
             if token is not None:
                 context.detach(token)
-            route = scope.get("route")
-            outcome = self._outcomes.get(
-                (id(route), status, method, error, scope.get(routes.PREFIX), scheme)
-            ) or self._new_outcome(scope, method, status, error)
+            outcome = method.outcomes.get(
+                (id(scope.get("route")), status, error, scope.get(routes.PREFIX))
+            ) or self._new_outcome(method, scope, status, error)
             elapsed = (ended or perf_counter()) - started
             cells = outcome.duration.cells
             cells[bisect_left(_DURATION, elapsed) + 1] += 1
@@ -200,25 +210,29 @@ class TelemetryMiddleware:
 
         await self.app(scope, receive, flushed_send)
 
-    def _new_active(self, method: str, scheme: str) -> Series:
-        known = method if method in METHODS else "_OTHER"
-        series = self._active_requests.at({"http.request.method": known, "url.scheme": scheme})
-        if len(self._active) < _CACHE_LIMIT:
-            self._active[method, scheme] = series
-        return series
+    def _new_method(self, scope: Scope) -> _Method:
+        self.pipeline.start()
+        if len(self._methods) >= _CACHE_LIMIT:
+            self._methods.clear()
+        attributes = {
+            "http.request.method": _known(scope),
+            "url.scheme": scope.get("scheme", "http"),
+        }
+        method = _Method(self._active_requests.at(attributes))
+        self._methods[scope["method"], scope.get("scheme")] = method
+        return method
 
-    def _new_outcome(self, scope: Scope, method: str, status: int, error: str) -> _Outcome:
+    def _new_outcome(self, method: _Method, scope: Scope, status: int, error: str) -> _Outcome:
         route = scope.get("route")
         prefix = scope.get(routes.PREFIX)
-        scheme = scope.get("scheme", "http")
         attributes = canonical(
             {
-                "http.request.method": method if method in METHODS else "_OTHER",
+                "http.request.method": _known(scope),
                 "http.route": routes.template(route, prefix or ""),
                 "http.response.status_code": status or "",
                 # Conventions: a 5xx that no exception explains has its code as error type.
                 "error.type": error or (status if status >= 500 else ""),
-                "url.scheme": scheme,
+                "url.scheme": scope.get("scheme", "http"),
             }
         )
         outcome = _Outcome(
@@ -227,9 +241,9 @@ class TelemetryMiddleware:
             _series(self._duration, attributes),
             _series(self._response_size, attributes),
         )
-        if len(self._outcomes) >= _CACHE_LIMIT:
-            self._outcomes.clear()
-        self._outcomes[id(route), status, method, error, prefix, scheme] = outcome
+        if len(method.outcomes) >= _CACHE_LIMIT:
+            method.outcomes.clear()
+        method.outcomes[id(route), status, error, prefix] = outcome
         return outcome
 
     def _record_request_size(self, outcome: _Outcome, size: int) -> None:
@@ -239,6 +253,10 @@ class TelemetryMiddleware:
         cells = series.cells
         cells[bisect_left(_SIZE, size) + 1] += 1
         cells[0] += size
+
+
+def _known(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in METHODS else "_OTHER"
 
 
 def _series(instrument: Instrument, attributes: Attributes) -> Series:

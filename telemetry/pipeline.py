@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,8 @@ class Pipeline:
         self._exporters: list[MetricExporter] = []
         self._lag = process.LoopLag(registry)
         self.resource = Resource({})
+        self.after_fork: list[Callable[[], None]] = []
+        """Called in a fork's child, before its pipeline starts."""
         self._reset()
         os.register_at_fork(after_in_child=self._after_fork)
 
@@ -183,6 +185,8 @@ class Pipeline:
         self._reset()
         self.started = False
         self.registry.after_fork()
+        for forget in self.after_fork:
+            forget()
         if was_started:
             self.start()
 

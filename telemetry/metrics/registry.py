@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from telemetry import catalog
 from telemetry.catalog import Metric
@@ -24,6 +24,10 @@ from telemetry.metrics.points import Attributes, HistogramValue, Point, Source, 
 SERIES_LIMIT = 2000
 """Series an instrument may have; what comes after shares one overflow series.
 Source: https://opentelemetry.io/docs/specs/otel/metrics/sdk/#cardinality-limits"""
+
+Cells: TypeAlias = "list[float] | memoryview[float]"
+"""A series' numbers: a list where nobody shares them, which is quicker to write, else mapped
+memory."""
 
 OVERFLOW: Attributes = (("otel.metric.overflow", "true"),)
 
@@ -35,10 +39,10 @@ class Storage(Protocol):
 
     def allocate(
         self, metric: Metric, attributes: Attributes, size: int, start_time_ns: int
-    ) -> memoryview[float]:
+    ) -> Cells:
         """``size`` doubles, all zero."""
 
-    def end(self, cells: memoryview[float]) -> None:
+    def end(self, cells: Cells) -> None:
         """The series with these cells has ended."""
 
 
@@ -47,10 +51,10 @@ class MemoryStorage:
 
     def allocate(
         self, metric: Metric, attributes: Attributes, size: int, start_time_ns: int
-    ) -> memoryview[float]:
-        return memoryview(bytearray(8 * size)).cast("d")
+    ) -> Cells:
+        return [0.0] * size
 
-    def end(self, cells: memoryview[float]) -> None:
+    def end(self, cells: Cells) -> None:
         pass
 
 
@@ -60,7 +64,7 @@ class Series:
     __slots__ = ("attributes", "cells", "metric", "start_time_ns")
 
     def __init__(
-        self, metric: Metric, attributes: Attributes, cells: memoryview[float], start_time_ns: int
+        self, metric: Metric, attributes: Attributes, cells: Cells, start_time_ns: int
     ) -> None:
         self.metric = metric
         self.attributes = attributes
@@ -68,7 +72,7 @@ class Series:
         self.start_time_ns = start_time_ns
 
     def point(self) -> Point:
-        cells = self.cells.tolist()
+        cells = list(self.cells)
         value = HistogramValue(cells[0], cells[1:]) if self.metric.buckets else cells[0]
         return Point(self.metric, self.attributes, value, self.start_time_ns)
 
@@ -194,7 +198,8 @@ class Registry:
                         series.metric, series.attributes, len(old), series.start_time_ns
                     )
                     if keep:
-                        series.cells[:] = old
+                        for index, value in enumerate(old):
+                            series.cells[index] = value
 
     def after_fork(self) -> None:
         """In a fork's child: nothing of the parent's, neither counts nor locks."""

@@ -25,6 +25,7 @@ from typing import Any
 
 from telemetry.catalog import Metric
 from telemetry.metrics.points import Attributes, HistogramValue, Point, canonical, merged
+from telemetry.metrics.registry import Cells
 
 CHUNK_DOUBLES = 8192  # 64 KiB: a whole number of pages everywhere, 500 histogram series
 RETIRE_ABOVE = 16  # exited workers kept as files of their own; a judgement
@@ -86,7 +87,7 @@ class FileStorage:
         )
         return cells
 
-    def end(self, cells: memoryview[float]) -> None:
+    def end(self, cells: Cells) -> None:
         offset = self._offsets.pop(id(cells), None)
         if offset is not None:
             self._write({"end": offset})
