@@ -1,0 +1,99 @@
+"""What CI runs, and what a developer runs by hand.
+
+    nox                     lint, typing, tests, stack, build: everything CI runs
+    nox -s tests -- -k x    the quick tests, with pytest's arguments
+    nox -s stack            the tests on real engines, Docker, PostgreSQL and a browser
+    nox -s render           dashboards and alert rules from their code into grafana/, compose/
+    nox -s bench -- asgi    a measurement against peers: asgi, proxy, sampler (--quick)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "typing", "tests", "stack", "build"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+GROUPS = PYPROJECT["dependency-groups"]
+REAL_PARTS = "stack or docker or browser or postgres or grafana"
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    session.install(
+        "-q", "-e", ".[stack]", *(package for group in groups for package in GROUPS[group])
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: rules and format."""
+    session.install("-q", *(p for p in GROUPS["dev"] if p.startswith("ruff")))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """mypy, strict."""
+    _install(session, "dev")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests that need nothing but Python."""
+    _install(session, "dev")
+    session.run("pytest", "-m", f"not ({REAL_PARTS})", *session.posargs)
+
+
+@nox.session
+def stack(session: nox.Session) -> None:
+    """The tests that drive real parts; what is missing is installed or built first."""
+    _install(session, "dev")
+    session.run("pytest", "-m", REAL_PARTS, *session.posargs)
+
+
+@nox.session
+def render(session: nox.Session) -> None:
+    """Render dashboards and rules; CI compares what is committed with this."""
+    _install(session, "dev")
+    session.run("python", "-m", "telemetry.dashboards", "grafana/dashboards")
+    session.run("python", "-m", "telemetry.alerting")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The wheel, installed clean into an empty folder and used there."""
+    session.install("-q", "build")
+    out = Path(session.create_tmp()) / "dist"
+    session.run("python", "-m", "build", "-q", "--outdir", str(out), silent=True)
+    wheel = max(out.glob("*.whl"), key=lambda path: path.stat().st_mtime)
+    clean = Path(session.create_tmp()) / "clean"
+    session.run(sys.executable, "-m", "venv", "--clear", str(clean), external=True)
+    python = str(clean / "bin" / "python")
+    # The base install must be enough to instrument an app, and light.
+    session.run(python, "-m", "pip", "install", "-q", str(wheel), external=True)
+    session.run(python, "-c", "import telemetry; telemetry.instrument(None)", external=True)
+    session.run(python, "-m", "pip", "install", "-q", f"{wheel}[stack]", external=True)
+    empty = session.create_tmp()
+    session.chdir(empty)
+    env = {"PYTHONPATH": "", "PATH": f"{clean}/bin:{os.environ['PATH']}"}
+    session.run(python, "-m", "telemetry", "--version", env=env, external=True)
+    script = Path(__file__).parent / "tests" / "wheel.py"
+    session.run(python, str(script), env=env, external=True)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """A measurement against peers: `nox -s bench -- asgi|proxy|sampler [--quick]`."""
+    if not session.posargs:
+        session.error("say which: asgi, proxy or sampler")
+    _install(session, "dev", "bench")
+    name, *rest = session.posargs
+    session.run("python", "-m", f"bench.{name}", *rest)
