@@ -1,0 +1,1 @@
+"""A metering gateway for model APIs: keys, budgets, exact cost, one ledger."""

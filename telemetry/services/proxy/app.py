@@ -1,0 +1,98 @@
+"""The proxy as an ASGI app."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+import telemetry
+from telemetry import metrics
+from telemetry.services.proxy import admin
+from telemetry.services.proxy.genai import GenAIMetrics
+from telemetry.services.proxy.generate import Generate, Proxy
+from telemetry.services.proxy.ledger import Ledger
+from telemetry.services.proxy.passthrough import Passthrough
+from telemetry.services.proxy.prices import PriceBook
+from telemetry.services.proxy.settings import Settings
+from telemetry.services.proxy.source import LedgerSource
+from telemetry.services.proxy.upstream import Upstreams
+from telemetry.services.proxy.wires import ANTHROPIC, OPENAI
+
+
+def bare_app(settings: Settings) -> Starlette:
+    """The proxy without the library's instrumentation. ``app.state.proxy`` is its `Proxy`.
+
+    Raises:
+        TelemetryError: the ledger or the price file can't be opened.
+    """
+    proxy = Proxy(
+        settings=settings,
+        ledger=Ledger(settings.ledger_url),
+        prices=PriceBook(settings.prices),
+        upstreams=Upstreams(settings),
+        metrics=GenAIMetrics(),
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await asyncio.to_thread(proxy.ledger.start)
+        await proxy.upstreams.open()
+        metrics.register_source(LedgerSource(proxy.ledger))
+        try:
+            yield
+        finally:
+            await proxy.upstreams.close()
+            await asyncio.to_thread(proxy.ledger.stop)
+
+    async def health(request: Request) -> Response:
+        problem = proxy.ledger.problem
+        if problem:
+            return JSONResponse({"status": "error", "ledger": problem}, 503)
+        return JSONResponse({"status": "ok"})
+
+    post = ["POST"]
+    app = Starlette(
+        routes=[
+            Route("/v1/messages", Generate(proxy, ANTHROPIC, "messages", "/messages"), methods=post),
+            Route(
+                "/v1/chat/completions",
+                Generate(proxy, OPENAI, "chat", "/chat/completions"),
+                methods=post,
+            ),
+            Route("/v1/responses", Generate(proxy, OPENAI, "responses", "/responses"), methods=post),
+            Route(
+                "/v1/embeddings", Generate(proxy, OPENAI, "embeddings", "/embeddings"), methods=post
+            ),
+            Route("/v1/messages/count_tokens", Passthrough(proxy, ANTHROPIC), methods=post),
+            Route("/v1/models", Passthrough(proxy, None), methods=["GET"]),
+            Route("/v1/models/{model:path}", Passthrough(proxy, None), methods=["GET"]),
+            *admin.routes(proxy),
+            Route("/health", health, methods=["GET"]),
+        ],
+        lifespan=lifespan,
+    )
+    app.state.proxy = proxy
+    return app
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """The proxy, instrumented.
+
+    Raises:
+        TelemetryError: the ledger or the price file can't be opened.
+    """
+    app: ASGIApp = telemetry.instrument(bare_app(settings), service_name="proxy")
+    return app
+
+
+def from_env() -> ASGIApp:
+    """The proxy as the environment configures it; what each worker of the server makes."""
+    return create_app(Settings.from_env(os.environ))

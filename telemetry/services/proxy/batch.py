@@ -1,0 +1,289 @@
+"""One transaction of the ledger: settles, then reservations, of any number of calls.
+
+All that a batch reads and decides happens inside the transaction that writes it, with the
+users' rows locked (SQLite: the database), so no two processes ever spend the same budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from telemetry.services.proxy.ids import Ids
+from telemetry.services.proxy.operations import Reservation, Reserve, Settle, UnknownKey
+from telemetry.services.proxy.quota import Account, Blocked, Period, Refusal, busy
+from telemetry.services.proxy.stores import Store
+
+ACCOUNT = (
+    "user_id, daily_budget, monthly_budget, requests_per_minute, tokens_per_minute, "
+    "keys_version, day, day_spent, month, month_spent, minute, minute_requests, minute_tokens, "
+    "reserved, reserved_tokens, rejections"
+)
+_LOAD = f"SELECT {ACCOUNT} FROM users WHERE user_id = ?"
+_SAVE = (
+    "UPDATE users SET day = ?, day_spent = ?, month = ?, month_spent = ?, minute = ?, "
+    "minute_requests = ?, minute_tokens = ?, reserved = ?, reserved_tokens = ?, "
+    "rejections = ? WHERE user_id = ?"
+)
+_KEY = (
+    "SELECT k.id, k.user_id, k.revoked_ms, u.keys_version FROM keys k "
+    "JOIN users u ON u.user_id = k.user_id WHERE k.digest = ?"
+)
+_OPEN = (
+    "INSERT INTO calls (id, user_id, key_id, worker, endpoint, provider, model, stream, status, "
+    "started_ms, expires_ms, reserved, reserved_tokens, priced, price_version, trace_id) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?)"
+)
+_CLOSE = (
+    "UPDATE calls SET status = ?, http_status = ?, ended_ms = ?, cost = ?, priced = ?, "
+    "estimated = ?, price_version = ?, provider = ?, input = ?, cache_read = ?, "
+    "cache_write = ?, cache_write_1h = ?, output = ?, reasoning = ?, audio_input = ?, "
+    "audio_output = ?, searches = ? WHERE id = ? AND status = "
+)
+_CLOSE_OPEN = _CLOSE + "'open'"
+_CLOSE_EXPIRED = _CLOSE + "'expired'"
+_COUNT = (
+    "INSERT INTO series (user_id, model, status, created_ms, calls, cost, unpriced, input, "
+    "cache_read, cache_write, output, reasoning) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (user_id, model, status) DO UPDATE SET "
+    + ", ".join(
+        f"{name} = series.{name} + excluded.{name}"
+        for name in ("calls", "cost", "unpriced", "input", "cache_read", "cache_write",
+                     "output", "reasoning")
+    )
+)  # fmt: skip
+_EXPIRED = (
+    "SELECT c.id, c.user_id, c.model, c.reserved, c.reserved_tokens FROM calls c "
+    "LEFT JOIN workers w ON w.id = c.worker WHERE c.status = 'open' "
+    "AND (c.expires_ms < ? OR w.heartbeat_ms IS NULL OR w.heartbeat_ms < ?)"
+)
+_EXPIRE = (
+    "UPDATE calls SET status = 'expired', ended_ms = ?, cost = 0 "
+    "WHERE id = ? AND status = 'open'"
+)
+
+
+class LateError(Exception):
+    """A call to settle isn't open any more: the batch must go through them one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A reservation that was released because its process died or hung.
+
+    Args:
+        id: the call.
+        user_id: whose.
+        model: of which model.
+        reserved: what it could have cost at most, in picodollars.
+    """
+
+    id: int
+    user_id: str
+    model: str
+    reserved: int
+
+
+@dataclass
+class KeyCache:
+    """Keys seen before, with the version of the user's keys they were read at."""
+
+    found: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+
+    def remember(self, digest: str, entry: tuple[str, str, int]) -> None:
+        if len(self.found) > 10_000:
+            self.found.clear()
+        self.found[digest] = entry
+
+
+class Batch:
+    """Runs operations in one transaction.
+
+    Args:
+        store: the connection.
+        worker: this process's number in the ledger.
+        ids: makes call ids.
+        keys: keys seen before.
+        clock: ms since the epoch.
+    """
+
+    def __init__(
+        self, store: Store, worker: int, ids: Ids, keys: KeyCache, clock: Callable[[], int]
+    ) -> None:
+        self._store = store
+        self._worker = worker
+        self._ids = ids
+        self._keys = keys
+        self._clock = clock
+        self._load = _LOAD + store.for_update
+
+    def run(
+        self, reserves: Sequence[Reserve], settles: Sequence[Settle], *, careful: bool = False
+    ) -> None:
+        """Settle and reserve; each reserve gets its ``verdict``.
+
+        Args:
+            careful: look at each call to settle alone; needed where some may have expired.
+
+        Raises:
+            StoreError: nothing of it happened.
+            LateError: nothing of it happened; run again with ``careful``.
+        """
+        store = self._store
+        now_ms = self._clock()
+        now = Period.at(now_ms)
+        store.begin()
+        known = [reserve for reserve in reserves if self._identify(reserve)]
+        users = {r.user_id for r in known} | {s.reservation.user_id for s in settles}
+        accounts = {user: account for user in sorted(users) if (account := self._account(user, now))}
+        if settles:
+            self._settle(settles, accounts, careful)
+        opened = [row for r in known if (row := self._reserve(r, accounts, now, now_ms))]
+        self._save(accounts)
+        if opened:
+            store.run_many(_OPEN, opened)
+        store.commit()
+
+    def expire(self, dead_before_ms: int) -> list[Expired]:
+        """Release reservations past their time, or whose worker's heart stopped before
+        ``dead_before_ms``.
+        """
+        store = self._store
+        now_ms = self._clock()
+        now = Period.at(now_ms)
+        if not store.rows(_EXPIRED, (now_ms, dead_before_ms)):
+            return []
+        store.begin()
+        # Asked again inside the transaction; users are locked before calls, as `run` does.
+        rows = store.rows(_EXPIRED, (now_ms, dead_before_ms))
+        users = sorted({row[1] for row in rows})
+        accounts = {user: account for user in users if (account := self._account(user, now))}
+        expired = []
+        for number, user, model, reserved, tokens in rows:
+            if not store.run(_EXPIRE, (now_ms, number)):
+                continue  # settled, or released by another worker, in the meantime
+            if user in accounts:
+                accounts[user].release(reserved, tokens)
+            store.run(_COUNT, (user, model, "expired", now_ms, 1, 0, 0, 0, 0, 0, 0, 0))
+            expired.append(Expired(number, user, model, reserved))
+        self._save(accounts)
+        store.commit()
+        return expired
+
+    def _account(self, user: str, now: Period) -> Account | None:
+        rows = self._store.rows(self._load, (user,))
+        if not rows:
+            return None
+        account = Account(*rows[0])
+        account.roll(now)
+        return account
+
+    def _identify(self, reserve: Reserve) -> bool:
+        """Find whose key it is; False where it is nobody's, with the verdict set."""
+        entry = self._keys.found.get(reserve.digest)
+        if entry is None:
+            return self._read_key(reserve)
+        reserve.key_id, reserve.user_id, _ = entry
+        return True
+
+    def _read_key(self, reserve: Reserve) -> bool:
+        rows = self._store.rows(_KEY, (reserve.digest,))
+        if not rows or rows[0][2] is not None:
+            self._keys.found.pop(reserve.digest, None)
+            reserve.verdict = UnknownKey(revoked=bool(rows))
+            return False
+        key_id, user_id, _, version = rows[0]
+        self._keys.remember(reserve.digest, (key_id, user_id, version))
+        reserve.key_id, reserve.user_id = key_id, user_id
+        return True
+
+    def _reserve(
+        self, reserve: Reserve, accounts: dict[str, Account], now: Period, now_ms: int
+    ) -> tuple[object, ...] | None:
+        """Decide on one call; its row where it may go."""
+        account = accounts.get(reserve.user_id)
+        cached = self._keys.found.get(reserve.digest)
+        stale = account is None or cached is None or cached[2] != account.keys_version
+        if stale and not self._read_key(reserve):
+            return None
+        if account is None:
+            reserve.verdict = UnknownKey(revoked=False)
+            return None
+        verdict = account.check(reserve.amount, reserve.tokens, now_ms)
+        if isinstance(verdict, Blocked) and now_ms >= reserve.waits_until_ms:
+            verdict = busy()
+        if isinstance(verdict, Refusal):
+            account.rejections += 1
+        if verdict is not None:
+            reserve.verdict = verdict
+            return None
+        account.reserve(reserve.amount, reserve.tokens)
+        number = self._ids.next(now_ms)
+        reserve.verdict = Reservation(
+            number, reserve.user_id, reserve.key_id, reserve.amount, reserve.tokens, now_ms, now
+        )
+        return (
+            number, reserve.user_id, reserve.key_id, self._worker, reserve.endpoint,
+            reserve.provider, reserve.model, reserve.stream, now_ms, now_ms + reserve.lasts_ms,
+            reserve.amount, reserve.tokens, reserve.priced, reserve.price_version,
+            reserve.trace_id,
+        )  # fmt: skip
+
+    def _settle(
+        self, settles: Sequence[Settle], accounts: dict[str, Account], careful: bool
+    ) -> None:
+        store = self._store
+        rows = [_closing(settle) for settle in settles]
+        if not careful:
+            if store.run_many(_CLOSE_OPEN, rows) != len(rows):
+                raise LateError
+            done = [(settle, True) for settle in settles]
+        else:
+            done = []
+            for settle, row in zip(settles, rows, strict=True):
+                if store.run(_CLOSE_OPEN, row):
+                    done.append((settle, True))
+                elif store.run(_CLOSE_EXPIRED, row):
+                    # Released before; what it cost is charged all the same.
+                    done.append((settle, False))
+        counts: dict[tuple[str, str, str], list[int]] = {}
+        for settle, was_open in done:
+            reservation, tokens = settle.reservation, settle.tokens
+            account = accounts.get(reservation.user_id)
+            if account:
+                if was_open:
+                    account.release(reservation.amount, reservation.tokens)
+                used = tokens.input_total + tokens.output
+                account.charge(reservation.period, settle.cost, used)
+            key = (reservation.user_id, settle.label, settle.status)
+            added = [
+                1, settle.cost, 0 if settle.priced else 1, tokens.input, tokens.cache_read,
+                tokens.cache_write + tokens.cache_write_1h, tokens.output, tokens.reasoning,
+            ]  # fmt: skip
+            found = counts.get(key)
+            counts[key] = [a + b for a, b in zip(found, added, strict=True)] if found else added
+        if counts:
+            now_ms = self._clock()
+            store.run_many(_COUNT, [(*key, now_ms, *counts[key]) for key in sorted(counts)])
+
+    def _save(self, accounts: dict[str, Account]) -> None:
+        rows = [
+            (
+                a.day, a.day_spent, a.month, a.month_spent, a.minute, a.minute_requests,
+                a.minute_tokens, a.reserved, a.reserved_tokens, a.rejections,
+                a.user_id,
+            )
+            for a in accounts.values()
+        ]  # fmt: skip
+        if rows:
+            self._store.run_many(_SAVE, rows)
+
+
+def _closing(settle: Settle) -> tuple[object, ...]:
+    t = settle.tokens
+    return (
+        settle.status, settle.http_status, settle.ended_ms, settle.cost, settle.priced,
+        settle.estimated, settle.price_version, settle.provider, t.input, t.cache_read,
+        t.cache_write, t.cache_write_1h, t.output, t.reasoning, t.audio_input, t.audio_output,
+        t.searches, settle.reservation.id,
+    )  # fmt: skip

@@ -1,0 +1,201 @@
+"""``telemetry keys`` and ``telemetry costs``: they work on the ledger itself, so the proxy
+need not be running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add ``keys`` and ``costs``."""
+    keys = subparsers.add_parser("keys", help="keys and budgets of the proxy's users")
+    actions = keys.add_subparsers(title="actions", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make a key; it is shown this once")
+    create.add_argument("user", help="whose; the user is made if new")
+    _add_limits(create)
+    _finish(create, _create)
+    _finish(actions.add_parser("list", help="all keys, with their users' limits"), _list)
+    revoke = actions.add_parser("revoke", help="make a key void, at once and for good")
+    revoke.add_argument("id", help="the key's id, from `telemetry keys list`")
+    _finish(revoke, _revoke)
+    budget = actions.add_parser("budget", help="change a user's limits")
+    budget.add_argument("user")
+    _add_limits(budget)
+    _finish(budget, _budget)
+
+    costs = subparsers.add_parser("costs", help="what was spent, by user and model")
+    costs.add_argument("--user", default="", help="only this user's")
+    costs.add_argument("--model", default="", help="only this model's")
+    costs.add_argument("--since", default="", metavar="DAY", help="UTC day, YYYY-MM-DD or today")
+    costs.add_argument("--group", default="", choices=("user", "model", "day"))
+    _finish(costs, _costs)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    for flag, dest, shown in (
+        ("--daily-usd", "daily_budget_usd", "USD"),
+        ("--monthly-usd", "monthly_budget_usd", "USD"),
+        ("--requests-per-minute", "requests_per_minute", "N"),
+        ("--tokens-per-minute", "tokens_per_minute", "N"),
+    ):
+        parser.add_argument(flag, dest=dest, metavar=shown, help=f"{shown}, or none")
+
+
+def _finish(parser: argparse.ArgumentParser, command: Command) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=command)
+
+
+def _engine() -> Engine:
+    from telemetry.services.proxy.ledger import open_ledger
+    from telemetry.services.proxy.settings import Settings
+    from telemetry.services.proxy.stores import parse_url
+
+    return open_ledger(parse_url(Settings.from_env(os.environ).ledger_url))
+
+
+def _limits(args: argparse.Namespace) -> dict[str, int | None]:
+    from telemetry.services.proxy import accounts
+
+    given: dict[str, Any] = {}
+    for name in accounts.FIELDS:
+        value = getattr(args, name)
+        if value is None:
+            continue
+        if value == "none":
+            given[name] = None
+        elif name.endswith("_usd"):
+            given[name] = value
+        else:
+            given[name] = int(value) if value.isdigit() else value
+    return accounts.limits(given)
+
+
+def _create(args: argparse.Namespace) -> int:
+    from telemetry.services.proxy import accounts
+
+    limits = _limits(args)
+    made = accounts.create_key(_engine(), args.user, limits)
+    if args.json:
+        print(json.dumps({"id": made.id, "user_id": made.user_id, "key": made.key}))
+    else:
+        print(f"{made.key}\n\nKey {made.id} of {made.user_id}. Keep it: it is not shown again.")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    from telemetry.services.proxy import accounts
+
+    found = accounts.list_keys(_engine())
+    if args.json:
+        print(json.dumps(found))
+        return 0
+    rows = [
+        [
+            key["id"], key["user_id"], key["hint"], _day(key["created_ms"]),
+            "revoked" if key["revoked_ms"] else "valid",
+            *(_shown(key[name]) for name in accounts.FIELDS),
+        ]
+        for key in found
+    ]  # fmt: skip
+    columns = ["id", "user", "key", "made", "state", "USD/day", "USD/month", "req/min", "tok/min"]
+    _table(columns, rows, numbers=4, empty="no keys yet: telemetry keys create USER")
+    return 0
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    from telemetry.services.proxy import accounts
+
+    changed = accounts.revoke_key(_engine(), args.id)
+    if args.json:
+        print(json.dumps({"id": args.id, "revoked": True}))
+    else:
+        print(f"Key {args.id} {'is revoked' if changed else 'was revoked before'}.")
+    return 0
+
+
+def _budget(args: argparse.Namespace) -> int:
+    from telemetry.services.proxy import accounts
+
+    found = accounts.set_limits(_engine(), args.user, _limits(args))
+    if args.json:
+        print(json.dumps(found))
+        return 0
+    names = ["USD/day", "USD/month", "req/min", "tok/min"]
+    row = [found["user_id"], *(_shown(found[name]) for name in accounts.FIELDS)]
+    _table(["user", *names], [row], numbers=4)
+    return 0
+
+
+def _costs(args: argparse.Namespace) -> int:
+    from telemetry.services.proxy.costs import costs
+
+    report = costs(
+        _engine(), user=args.user, model=args.model, since=args.since, group=args.group
+    )
+    if args.json:
+        print(json.dumps(report))
+        return 0
+    keys = {"": ["user_id", "model"], "user": ["user_id"], "model": ["model"], "day": ["day"]}
+    shown = keys[args.group]
+    rows = [
+        [
+            *(row[key] for key in shown), f"{row['calls']:,}", f"{row['tokens_in']:,}",
+            f"{row['tokens_out']:,}", f"{row['unpriced']:,}" if row["unpriced"] else "",
+            row["cost_usd"],
+        ]
+        for row in report["rows"]
+    ]  # fmt: skip
+    names = [*shown, "calls", "tokens in", "tokens out", "unpriced", "USD"]
+    total = ["total", *[""] * (len(shown) + 3), report["total_usd"]]
+    _table(names, rows, numbers=5, empty="no calls in the ledger", total=total)
+    return 0
+
+
+def _day(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()
+
+
+def _shown(limit: object) -> str:
+    return "–" if limit is None else str(limit)
+
+
+def _table(
+    columns: list[str],
+    rows: list[list[str]],
+    *,
+    numbers: int,
+    empty: str = "",
+    total: list[str] | None = None,
+) -> None:
+    """Print a table whose last ``numbers`` columns are figures."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        print(empty)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=total is not None)
+    first_number = len(columns) - numbers
+    for index, name in enumerate(columns):
+        table.add_column(
+            name,
+            footer=total[index] if total else "",
+            justify="right" if index >= first_number else "left",
+            no_wrap=True,
+        )
+    for row in rows:
+        table.add_row(*row)
+    Console(soft_wrap=True).print(table)

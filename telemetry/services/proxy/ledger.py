@@ -1,0 +1,181 @@
+"""The ledger as the proxy uses it: every call, what it may cost and what it cost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Engine, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import URL
+
+from telemetry.errors import TelemetryError
+from telemetry.services.proxy import schema
+from telemetry.services.proxy.ids import now_ms, text
+from telemetry.services.proxy.money import usd
+from telemetry.services.proxy.operations import Reserve, Settle
+from telemetry.services.proxy.stores import StoreError, open_engine, parse_url
+from telemetry.services.proxy.writer import LedgerUnavailableError, Verdict, Writer
+
+__all__ = ["Ledger", "LedgerUnavailableError", "open_ledger"]
+
+# Another process may be making the same tables at the same moment.
+_CREATE_TRIES = 5
+
+
+def open_ledger(url: URL) -> Engine:
+    """An engine for a ledger whose tables exist; made where they don't.
+
+    Raises:
+        TelemetryError: it can't be opened, or a newer version of this program made it.
+    """
+    engine = open_engine(url)
+    shown = url.render_as_string(hide_password=True)
+    for tries_left in reversed(range(_CREATE_TRIES)):
+        try:
+            with engine.begin() as connection:
+                schema.metadata.create_all(connection)
+                found = connection.execute(select(schema.about.c.version)).scalar_one_or_none()
+                if found is None:
+                    connection.execute(
+                        insert(schema.about).values(
+                            id=1, version=schema.VERSION, created_ms=now_ms()
+                        )
+                    )
+            break
+        except SQLAlchemyError as error:
+            if tries_left:
+                time.sleep(0.1)
+                continue
+            raise TelemetryError(
+                f"the ledger {shown} can't be opened: {getattr(error, 'orig', None) or error}",
+                remedy="check TELEMETRY_LEDGER_URL, the disk's space and the database server",
+                exit_code=74,  # EX_IOERR
+            ) from error
+    if found is not None and found > schema.VERSION:
+        raise TelemetryError(
+            f"the ledger {shown} was made by a newer version (schema {found})",
+            remedy="upgrade container-telemetry, or name another ledger by TELEMETRY_LEDGER_URL",
+            exit_code=78,
+        )
+    return engine
+
+
+class Ledger:
+    """One process's hold on the ledger.
+
+    Args:
+        url: sqlite:///path or postgresql://….
+        clock: ms since the epoch.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], int] = now_ms) -> None:
+        self._url = parse_url(url)
+        self._clock = clock
+        self.engine = open_ledger(self._url)
+        self._writer = Writer(self._url, clock)
+
+    def start(self) -> None:
+        """Start the writer; blocks until the ledger is open.
+
+        Raises:
+            TelemetryError: it can't be opened.
+        """
+        try:
+            self._writer.start()
+        except StoreError as error:
+            raise TelemetryError(
+                f"the ledger can't be opened: {error}",
+                remedy="check TELEMETRY_LEDGER_URL, the disk's space and the database server",
+                exit_code=74,
+            ) from error
+
+    def stop(self) -> None:
+        """Write what is left and close."""
+        self._writer.stop()
+        self.engine.dispose()
+
+    @property
+    def problem(self) -> str:
+        """What keeps the ledger from being written, ``""`` while all is well."""
+        return self._writer.problem
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process reports the ledger's numbers."""
+        return self._writer.leads
+
+    async def reserve(
+        self,
+        *,
+        digest: str,
+        endpoint: str,
+        provider: str,
+        model: str,
+        stream: bool,
+        amount: int,
+        tokens: int,
+        priced: bool,
+        price_version: str,
+        trace_id: str,
+        lasts_ms: int,
+        wait_ms: int,
+    ) -> Verdict:
+        """Ask for a call; see `Reserve` for the arguments. Waits up to ``wait_ms`` where only
+        open reservations stand in the way.
+
+        Raises:
+            LedgerUnavailableError: the ledger can't be written.
+        """
+        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._writer.reserve(
+            Reserve(
+                digest, endpoint, provider, model, stream, amount, tokens, priced, price_version,
+                trace_id, lasts_ms, self._clock() + wait_ms, future,
+            )
+        )  # fmt: skip
+        return await future
+
+    def settle(self, settle: Settle) -> None:
+        """Charge a call that has ended. Returns at once; retried until it is written."""
+        settle.ended_ms = self._clock()
+        self._writer.settle(settle)
+
+    def settled(self, timeout_s: float = 5.0) -> bool:
+        """Block until everything queued so far is written; False where it isn't in time."""
+        return self._writer.settled(timeout_s)
+
+    def call(self, number: int) -> dict[str, Any] | None:
+        """One call as the API shows it, None where there is none. ``status`` is ``open`` until
+        it is settled. Input tokens are those read neither from nor written to a cache.
+        """
+        with self.engine.connect() as connection:
+            row = connection.execute(
+                select(schema.calls).where(schema.calls.c.id == number)
+            ).one_or_none()
+        if row is None:
+            return None
+        return {
+            "id": text(row.id),
+            "user_id": row.user_id,
+            "model": row.model,
+            "provider": row.provider,
+            "status": row.status,
+            "http_status": row.http_status,
+            "tokens": {
+                "input": row.input or 0,
+                "output": row.output or 0,
+                "cache_read": row.cache_read or 0,
+                "cache_write": (row.cache_write or 0) + (row.cache_write_1h or 0),
+                "reasoning": row.reasoning or 0,
+            },
+            "cost_usd": usd(row.cost or 0),
+            "priced": bool(row.priced),
+            "estimated": bool(row.estimated),
+            "price_version": row.price_version,
+            "started_ms": row.started_ms,
+            "ended_ms": row.ended_ms,
+            "trace_id": row.trace_id,
+        }

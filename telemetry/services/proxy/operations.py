@@ -1,0 +1,101 @@
+"""What the writer is asked to do, and what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Literal
+
+from telemetry.services.proxy.quota import Blocked, Period, Refusal
+from telemetry.services.proxy.usage import Tokens
+
+Status = Literal["ok", "client_error", "upstream_error", "interrupted", "cancelled", "expired"]
+"""How a call ended: answered; refused by the provider as the client's fault; failed at the
+provider; failed there half-way; client gone and upstream cancelled; process died."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownKey:
+    """No key has this digest, or it was revoked."""
+
+    revoked: bool
+
+
+@dataclass(slots=True)
+class Reserve:
+    """A call that wants to begin.
+
+    Args:
+        digest: SHA-256 of the caller's key, hex.
+        endpoint: e.g. ``messages``.
+        provider: the upstream's name.
+        model: as in the request.
+        stream: whether the answer is to be streamed.
+        amount: most it can cost, in picodollars; 0 where it has no price.
+        tokens: most tokens it can use.
+        priced: whether a price is known.
+        price_version: which price.
+        trace_id: 32 hex digits, or ``""``.
+        lasts_ms: after which time its reservation is void.
+        waits_until_ms: until when it waits for open reservations.
+    """
+
+    digest: str
+    endpoint: str
+    provider: str
+    model: str
+    stream: bool
+    amount: int
+    tokens: int
+    priced: bool
+    price_version: str
+    trace_id: str
+    lasts_ms: int
+    waits_until_ms: int
+    future: asyncio.Future[Reservation | Refusal | UnknownKey]
+    key_id: str = ""
+    user_id: str = ""
+    verdict: Reservation | Refusal | Blocked | UnknownKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A call that may begin; ``id`` is its row in the ledger."""
+
+    id: int
+    user_id: str
+    key_id: str
+    amount: int
+    tokens: int
+    started_ms: int
+    period: Period
+
+
+@dataclass(slots=True)
+class Settle:
+    """A call that has ended.
+
+    Args:
+        reservation: what it had reserved.
+        status: how it ended.
+        http_status: what the client was answered.
+        tokens: what it used.
+        cost: what that costs, in picodollars.
+        priced: whether a price is known.
+        price_version: which price.
+        estimated: whether ``tokens`` is our estimate, not the provider's report.
+        label: the model as metrics show it.
+        provider: the upstream that answered.
+    """
+
+    reservation: Reservation
+    status: Status
+    http_status: int
+    label: str
+    provider: str
+    priced: bool
+    price_version: str
+    tokens: Tokens = field(default_factory=Tokens)
+    cost: int = 0
+    estimated: bool = False
+    ended_ms: int = 0

@@ -1,0 +1,262 @@
+"""What tokens cost: genai-prices' table, turned once per model into integer rates.
+
+genai-prices computes in Decimal, about 190 µs a call here. A price is linear in each kind of
+token within a tier, so each model's rates are found by asking it for the price of one token
+of each kind, and a call then costs a few integer multiplications, with the same result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from genai_prices import Usage
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelInfo, Provider, TieredPrices
+
+from telemetry.errors import TelemetryError
+from telemetry.services.proxy.usage import Tokens
+
+# Some tables carry prices with binary noise in them (0.18000000000000002); 10^-18 USD a token
+# keeps twelve decimals of USD per million.
+_ATTO_PER_USD = Decimal(10**18)
+_ATTO_PER_PICO = 10**6
+# Prices that depend on the time of day (off-peak) are looked up anew this often.
+REFRESH_S = 60.0
+
+FILE_KEYS = (
+    "input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning", "per_call",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one unit of each kind costs, in 10^-18 USD, and one call, in the same."""
+
+    input: int
+    cache_read: int
+    cache_write: int
+    cache_write_1h: int
+    output: int
+    reasoning: int
+    audio_input: int
+    audio_output: int
+    searches: int
+    per_call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """A model's rates.
+
+    Args:
+        tiers: (input tokens above which it holds, rate), rising; a tier's rate holds for all
+            tokens of a call, not only for those above.
+        version: where the price comes from.
+    """
+
+    tiers: tuple[tuple[int, Rate], ...]
+    version: str
+
+    def _rate(self, input_total: int) -> Rate:
+        chosen = self.tiers[0][1]
+        for start, rate in self.tiers[1:]:
+            if input_total > start:
+                chosen = rate
+        return chosen
+
+    def cost(self, tokens: Tokens) -> int:
+        """What ``tokens`` cost, in picodollars, exact but for a final rounding half up."""
+        rate = self._rate(tokens.input_total)
+        plain_out = tokens.output - tokens.reasoning - tokens.audio_output
+        atto = (
+            (tokens.input - tokens.audio_input) * rate.input
+            + tokens.audio_input * rate.audio_input
+            + tokens.cache_read * rate.cache_read
+            + tokens.cache_write * rate.cache_write
+            + tokens.cache_write_1h * rate.cache_write_1h
+            + plain_out * rate.output
+            + tokens.reasoning * rate.reasoning
+            + tokens.audio_output * rate.audio_output
+            + tokens.searches * rate.searches
+            + rate.per_call
+        )
+        return (atto + _ATTO_PER_PICO // 2) // _ATTO_PER_PICO
+
+    def most(self, input_tokens: int, output_tokens: int, *, caches: bool) -> int:
+        """The most a call can cost, in picodollars: ``input_tokens`` at the dearest input
+        rate that applies (cache writes count where ``caches``), all output at the dearest.
+        """
+        rate = self._rate(input_tokens)
+        dearest_in = max(rate.input, rate.audio_input)
+        if caches:
+            dearest_in = max(dearest_in, rate.cache_write, rate.cache_write_1h)
+        dearest_out = max(rate.output, rate.reasoning, rate.audio_output)
+        atto = input_tokens * dearest_in + output_tokens * dearest_out + rate.per_call
+        return -(-atto // _ATTO_PER_PICO)
+
+
+class PriceBook:
+    """Rates by provider and model, cached.
+
+    Args:
+        overrides: a TOML or JSON file with a table ``models``: name or glob to USD per
+            million tokens (``input``, ``output``, ``cache_read``, ``cache_write``,
+            ``cache_write_1h``, ``reasoning``) and USD ``per_call``. The first match wins
+            over genai-prices. None for no file.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, overrides: Path | None, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._version = f"genai-prices {importlib.metadata.version('genai-prices')}"
+        self._overrides: list[tuple[str, Rates]] = []
+        self._cache: dict[tuple[str, str, tuple[tuple[str, str], ...]], tuple[float, Rates | None]]
+        self._cache = {}
+        if overrides is not None:
+            self._overrides = read_overrides(overrides)
+
+    def rates(
+        self, provider: str, model: str, context: tuple[tuple[str, str], ...] = ()
+    ) -> Rates | None:
+        """A model's rates, or None where no price is known.
+
+        Args:
+            provider: genai-prices' provider id, or ``""`` to go by the model alone.
+            model: as in the request.
+            context: what else the price depends on, e.g. ``(("service_tier", "flex"),)``.
+        """
+        key = (provider, model, context)
+        found = self._cache.get(key)
+        if found is not None and self._clock() < found[0]:
+            return found[1]
+        # Names come from clients: a full cache starts anew rather than grow without end.
+        if len(self._cache) > 10_000:
+            self._cache.clear()
+        rates, lasts_s = self._look_up(provider, model, dict(context))
+        self._cache[key] = (self._clock() + lasts_s, rates)
+        return rates
+
+    def _look_up(
+        self, provider: str, model: str, context: Mapping[str, str]
+    ) -> tuple[Rates | None, float]:
+        for pattern, rates in self._overrides:
+            if pattern == model or fnmatchcase(model, pattern):
+                return rates, float("inf")
+        try:
+            owner, info = get_snapshot().find_provider_model(model, None, provider or None, None)
+            tiers = _tiers(owner, info, context)
+        except (LookupError, ValueError):
+            return None, float("inf")
+        lasts_s = REFRESH_S if isinstance(info.prices, list) else float("inf")
+        return (Rates(tiers, self._version) if tiers else None), lasts_s
+
+
+def _tiers(
+    provider: Provider, info: ModelInfo, context: Mapping[str, str]
+) -> tuple[tuple[int, Rate], ...]:
+    """Rates of each tier; none where the table has the model but no price for it."""
+    price = info.get_prices(datetime.now(tz=UTC), context)
+    values = [v for v in vars(price).values() if v is not None]
+    if not values:
+        return ()
+    starts = {tier.start for v in values if isinstance(v, TieredPrices) for tier in v.tiers}
+
+    def cost(**usage: int) -> Decimal:
+        calculated = info.calc_price(Usage(**usage), provider, price_context=context or None)
+        return calculated.total_price
+
+    def rate(base: int) -> Rate:
+        floor = cost(input_tokens=base)
+
+        def one(input_tokens: int = 0, **kind: int) -> int:
+            return _atto(cost(input_tokens=base + input_tokens, **kind) - floor)
+
+        return Rate(
+            input=one(1),
+            cache_read=one(1, cache_read_tokens=1),
+            cache_write=one(1, cache_write_tokens=1),
+            cache_write_1h=one(1, cache_write_tokens=1, cache_write_1h_tokens=1),
+            output=one(output_tokens=1),
+            reasoning=one(output_tokens=1, output_reasoning_tokens=1),
+            audio_input=one(1, input_audio_tokens=1),
+            audio_output=one(output_tokens=1, output_audio_tokens=1),
+            searches=one(web_searches=1),
+            per_call=_atto(cost()),
+        )
+
+    return ((0, rate(0)), *((start, rate(start + 1)) for start in sorted(starts)))
+
+
+def _atto(price_usd: Decimal) -> int:
+    return int((price_usd * _ATTO_PER_USD).to_integral_value())
+
+
+def read_overrides(path: Path) -> list[tuple[str, Rates]]:
+    """The price file as (name or glob, rates), in its own order.
+
+    Raises:
+        TelemetryError: it can't be read, or says what isn't a price.
+    """
+    remedy = 'write e.g. [models."my-model"] with input = "3.00" and output = "15.00" (USD/Mtok)'
+    try:
+        raw = path.read_bytes()
+        text = raw.decode()
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise TelemetryError(
+            f"TELEMETRY_PRICES: {path} can't be read: {error}", remedy=remedy, exit_code=78
+        ) from error
+    models = data.get("models")
+    if not isinstance(models, dict):
+        raise TelemetryError(f"{path} has no table `models`", remedy=remedy, exit_code=78)
+    version = f"{path.name} {hashlib.sha256(raw).hexdigest()[:8]}"
+    return [(name, _from_file(path, name, spec, version)) for name, spec in models.items()]
+
+
+def _from_file(path: Path, name: str, spec: Any, version: str) -> Rates:
+    def fail(what: str) -> TelemetryError:
+        return TelemetryError(
+            f"{path}: models.{name}: {what}",
+            remedy=f"known keys: {', '.join(FILE_KEYS)}; values in USD per million tokens",
+            exit_code=78,
+        )
+
+    if not isinstance(spec, dict) or "input" not in spec:
+        raise fail("has no `input` price")
+    unknown = set(spec) - set(FILE_KEYS)
+    if unknown:
+        raise fail(f"unknown key {sorted(unknown)[0]!r}")
+    per_unit: dict[str, int] = {}
+    for key, value in spec.items():
+        try:
+            amount = Decimal(str(value))
+        except ArithmeticError:
+            raise fail(f"{key} = {value!r} is not a price") from None
+        if not amount.is_finite() or amount < 0:
+            raise fail(f"{key} = {value!r} is not a price")
+        per_unit[key] = _atto(amount if key == "per_call" else amount / 10**6)
+    given, said = per_unit["input"], per_unit.get("output", 0)
+    rate = Rate(
+        input=given,
+        cache_read=per_unit.get("cache_read", given),
+        cache_write=per_unit.get("cache_write", given),
+        cache_write_1h=per_unit.get("cache_write_1h", per_unit.get("cache_write", given)),
+        output=said,
+        reasoning=per_unit.get("reasoning", said),
+        audio_input=given,
+        audio_output=said,
+        searches=0,
+        per_call=per_unit.get("per_call", 0),
+    )
+    return Rates(((0, rate),), version)

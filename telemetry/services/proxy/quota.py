@@ -1,0 +1,195 @@
+"""Whether a user may make a call: pure arithmetic on one user's figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from telemetry.services.proxy.money import usd
+
+Kind = Literal["daily_budget", "monthly_budget", "requests", "tokens", "too_large", "busy"]
+
+MS_PER_MINUTE = 60_000
+MS_PER_DAY = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The UTC day, month and minute of a moment, each as a running number."""
+
+    day: int
+    month: int
+    minute: int
+
+    @classmethod
+    def at(cls, ms: int) -> Period:
+        """The period that ``ms`` since the epoch lies in."""
+        day = ms // MS_PER_DAY
+        date = datetime.fromtimestamp(day * 86_400, UTC)
+        return cls(day, date.year * 12 + date.month - 1, ms // MS_PER_MINUTE)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a call is refused.
+
+    Args:
+        kind: which limit.
+        message: what is wrong and what to do.
+        retry_after_s: when it makes sense to ask again.
+        retry: whether asking again soon can help, as the SDKs do by themselves.
+    """
+
+    kind: Kind
+    message: str
+    retry_after_s: int
+    retry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Only open reservations stand in the way."""
+
+
+@dataclass(slots=True)
+class Account:
+    """One user's limits and figures, as the ledger's row has them (see schema.users)."""
+
+    user_id: str
+    daily_budget: int | None
+    monthly_budget: int | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    keys_version: int
+    day: int
+    day_spent: int
+    month: int
+    month_spent: int
+    minute: int
+    minute_requests: int
+    minute_tokens: int
+    reserved: int
+    reserved_tokens: int
+    rejections: int
+
+    def roll(self, now: Period) -> None:
+        """Begin a new day, month or minute where one has begun. Never goes back: another
+        machine's clock may be ahead.
+        """
+        if now.day > self.day:
+            self.day, self.day_spent = now.day, 0
+        if now.month > self.month:
+            self.month, self.month_spent = now.month, 0
+        if now.minute > self.minute:
+            self.minute, self.minute_requests, self.minute_tokens = now.minute, 0, 0
+
+    def check(self, amount: int, tokens: int, now_ms: int) -> Refusal | Blocked | None:
+        """Whether a call that can cost ``amount`` picodollars and use ``tokens`` may go; None
+        where it may. The account must have been rolled to ``now_ms``.
+        """
+        next_minute_s = max(1, -(-(MS_PER_MINUTE - now_ms % MS_PER_MINUTE) // 1000))
+        requests = self.requests_per_minute
+        if requests is not None and self.minute_requests >= requests:
+            return Refusal(
+                "requests",
+                f"you have made your {requests} requests of this minute: wait for the next",
+                next_minute_s,
+                True,
+            )
+        blocked = False
+        limit = self.tokens_per_minute
+        if limit is not None:
+            if tokens > limit:
+                return Refusal(
+                    "too_large",
+                    f"this call may use {tokens} tokens, more than your {limit} a minute: "
+                    "shorten it or lower its maximum of output tokens",
+                    next_minute_s,
+                    False,
+                )
+            if self.minute_tokens + tokens > limit:
+                return Refusal(
+                    "tokens",
+                    f"you have used {self.minute_tokens} of your {limit} tokens of this minute, "
+                    f"and this call may use {tokens}: wait for the next minute",
+                    next_minute_s,
+                    True,
+                )
+            blocked = self.minute_tokens + self.reserved_tokens + tokens > limit
+        # A call that costs nothing known (no price) still needs a budget that isn't spent.
+        least = max(amount, 1)
+        for kind, budget, spent in (
+            ("daily_budget", self.daily_budget, self.day_spent),
+            ("monthly_budget", self.monthly_budget, self.month_spent),
+        ):
+            if budget is None:
+                continue
+            if spent + least > budget:
+                return _over_budget(
+                    "daily_budget" if kind == "daily_budget" else "monthly_budget",
+                    budget,
+                    spent,
+                    amount,
+                    now_ms,
+                )
+            blocked = blocked or spent + self.reserved + least > budget
+        return Blocked() if blocked else None
+
+    def reserve(self, amount: int, tokens: int) -> None:
+        """Set ``amount`` picodollars and ``tokens`` aside for a call."""
+        self.reserved += amount
+        self.reserved_tokens += tokens
+        self.minute_requests += 1
+
+    def release(self, amount: int, tokens: int) -> None:
+        """Give back what a call had set aside."""
+        self.reserved -= amount
+        self.reserved_tokens -= tokens
+
+    def charge(self, started: Period, cost: int, tokens: int) -> None:
+        """Charge a call to the day and month it started in; its tokens, to the present
+        minute, since that is when they were used.
+        """
+        if started.day == self.day:
+            self.day_spent += cost
+        if started.month == self.month:
+            self.month_spent += cost
+        self.minute_tokens += tokens
+
+
+def busy() -> Refusal:
+    """The refusal of a call that has waited long enough for open reservations."""
+    return Refusal(
+        "busy",
+        "your calls that are still running hold the rest of your limit: try again as they end",
+        1,
+        True,
+    )
+
+
+def _over_budget(
+    kind: Literal["daily_budget", "monthly_budget"],
+    budget: int,
+    spent: int,
+    amount: int,
+    now_ms: int,
+) -> Refusal:
+    now = datetime.fromtimestamp(now_ms // 1000, UTC)
+    if kind == "daily_budget":
+        span = "day"
+        until = (now_ms // MS_PER_DAY + 1) * 86_400
+    else:
+        span = "month"
+        year, month = divmod(now.year * 12 + now.month, 12)
+        until = int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp())
+    left = max(0, budget - spent)
+    said = f"you have spent {usd(spent)} of your {usd(budget)} USD for this UTC {span}"
+    if left:
+        said += (
+            f"; the {usd(left)} left don't cover the {usd(amount)} USD this call can cost at "
+            "most: lower its maximum of output tokens"
+        )
+    else:
+        said += f": wait for the next {span}, or ask for a larger budget"
+    return Refusal(kind, said, max(1, until - now_ms // 1000), False)

@@ -1,0 +1,94 @@
+"""``telemetry proxy``: serve the proxy on loopback until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Sequence
+
+from telemetry.errors import TelemetryError
+from telemetry.services.proxy.settings import Settings
+
+# Calls in flight may finish for so long after a stop was asked for.
+GRACE_S = 30
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the proxy; returns the exit code.
+
+    Raises:
+        TelemetryError: a setting can't be used, the port is taken, the ledger can't be opened.
+    """
+    from telemetry import credentials
+
+    parser = argparse.ArgumentParser(
+        prog="telemetry proxy", description="Serve the metering gateway for model APIs."
+    )
+    parser.add_argument("--port", type=int, help="port [TELEMETRY_PROXY_PORT or 8080]")
+    parser.add_argument("--workers", type=int, default=1, help="processes sharing one ledger [1]")
+    parser.add_argument(
+        "--host",
+        action="append",
+        help="address to listen on, may be repeated [127.0.0.1]",
+    )
+    args = parser.parse_args(argv)
+    settings = Settings.from_env(os.environ)
+    port = args.port or settings.port
+    # Workers read their settings from the environment again.
+    secrets = credentials.ensure(settings.home, os.environ)
+    os.environ.setdefault("TELEMETRY_ADMIN_TOKEN", secrets["TELEMETRY_ADMIN_TOKEN"])
+    os.environ["TELEMETRY_PROXY_PORT"] = str(port)
+    _check(settings)
+    return _serve(args.host or ["127.0.0.1"], port, max(1, args.workers))
+
+
+def _check(settings: Settings) -> None:
+    """Fail here, with a clear line, rather than in a worker."""
+    from telemetry.services.proxy.ledger import open_ledger
+    from telemetry.services.proxy.prices import read_overrides
+    from telemetry.services.proxy.stores import parse_url
+
+    open_ledger(parse_url(settings.ledger_url)).dispose()
+    if settings.prices is not None:
+        read_overrides(settings.prices)
+
+
+def _serve(hosts: Sequence[str], port: int, workers: int) -> int:
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    config = uvicorn.Config(
+        "telemetry.services.proxy.app:from_env",
+        factory=True,
+        workers=workers,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    sockets = [_bind(host, port) for host in hosts]
+    server = uvicorn.Server(config)
+    if workers > 1:
+        Multiprocess(config, target=server.run, sockets=sockets).run()
+        return 0
+    server.run(sockets=sockets)
+    return 0 if server.started else 1
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        raise TelemetryError(
+            f"the proxy can't listen on {host}:{port}: {error.strerror}",
+            remedy="stop what uses the port, or set TELEMETRY_PROXY_PORT to a free one",
+            exit_code=69,  # EX_UNAVAILABLE
+        ) from error
+    found.set_inheritable(True)
+    return found

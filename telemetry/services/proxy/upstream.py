@@ -1,0 +1,225 @@
+"""Calling the providers: one aiohttp session, retries before the first byte, a fallback.
+
+aiohttp, because httpx costs ten times its CPU under concurrency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from telemetry.services.proxy.settings import Settings, Upstream
+from telemetry.services.proxy.wires import Wire
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+ErrorKind = Literal["connect", "timeout", "disconnected", "no_key", "key_refused"]
+
+# Ends at this hop, is ours and not the provider's business, or is set anew.
+_NOT_FORWARDED = frozenset(
+    b"host content-length connection keep-alive te trailer transfer-encoding upgrade expect "
+    b"proxy-authorization proxy-connection authorization x-api-key cookie accept-encoding "
+    b"traceparent tracestate baggage forwarded x-forwarded-for x-forwarded-host "
+    b"x-forwarded-proto x-real-ip via".split()
+)
+# The server sets its own date and name; a provider's cookies are for us alone.
+_NOT_RETURNED = frozenset(
+    b"connection keep-alive te trailer transfer-encoding upgrade date server set-cookie "
+    b"proxy-authenticate content-length".split()
+)
+RETRIED = frozenset((502, 503, 504, 529))
+_BACKOFF_S = 0.25
+# A provider that names a longer time means it: the client is told instead.
+_LONGEST_RETRY_AFTER_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class UpstreamError(Exception):
+    """No answer could be had.
+
+    Args:
+        upstream: the last one tried.
+        kind: what went wrong.
+        status: what the client is to be answered.
+        message: what to tell the client.
+    """
+
+    upstream: Upstream
+    kind: ErrorKind
+    status: int
+    message: str
+
+
+class Upstreams:
+    """The providers, as this process reaches them.
+
+    Args:
+        settings: timeouts, retries, addresses.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._urls: dict[tuple[str, str], URL] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Open the session, in the event loop that will use it."""
+        settings = self._settings
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0, ttl_dns_cache=60),
+            timeout=aiohttp.ClientTimeout(
+                total=settings.total_timeout_s,
+                sock_connect=settings.connect_timeout_s,
+                sock_read=settings.read_timeout_s,
+            ),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session:
+            await self._session.close()
+
+    async def call(
+        self, first: Upstream, wire: Wire, method: str, path: str, headers: RawHeaders, body: bytes
+    ) -> tuple[Upstream, aiohttp.ClientResponse]:
+        """Answer's head from the first upstream that gives one; its body is still to come.
+
+        Args:
+            first: where to try first.
+            wire: the format, for the key's header.
+            path: below the upstream's address, e.g. ``/messages``, with any query.
+            headers: the client's.
+            body: the request's.
+
+        Raises:
+            UpstreamError: there is none.
+        """
+        upstream = first
+        seen = {first.name}
+        while True:
+            other = self._settings.upstream(upstream.fallback) if upstream.fallback else None
+            last = other is None or other.name in seen
+            try:
+                response = await self._try(upstream, wire, method, path, headers, body)
+                if last or response.status not in RETRIED:
+                    return upstream, response
+                response.close()
+            except UpstreamError as error:
+                if last:
+                    raise
+                _log.warning("upstream %s: %s; trying %s", upstream.name, error.kind, other)
+            assert other is not None
+            seen.add(other.name)
+            upstream = other
+
+    async def _try(
+        self, upstream: Upstream, wire: Wire, method: str, path: str, headers: RawHeaders,
+        body: bytes,
+    ) -> aiohttp.ClientResponse:  # fmt: skip
+        if not upstream.key and upstream.needs_key:
+            raise UpstreamError(
+                upstream, "no_key", 503,
+                f"this proxy has no key for {upstream.name}: whoever runs it must set "
+                f"{upstream.key_env or 'key_env of that upstream'} in its environment",
+            )  # fmt: skip
+        key = (upstream.name, path)
+        url = self._urls.get(key)
+        if url is None:
+            url = URL(upstream.url + path, encoded=True)
+            if len(self._urls) < 1000:
+                self._urls[key] = url
+        sent = _forwarded(headers)
+        if upstream.key:
+            sent.update(wire.authorization(upstream.key))
+        for tries_left in reversed(range(self._settings.retries + 1)):
+            try:
+                response = await self._request(method, url, sent, body)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if tries_left and not isinstance(error, TimeoutError):
+                    await asyncio.sleep(_BACKOFF_S)
+                    continue
+                raise _unreachable(upstream, error) from error
+            if response.status == 401:
+                response.close()
+                raise UpstreamError(
+                    upstream, "key_refused", 502,
+                    f"{upstream.name} refused this proxy's own key: whoever runs it must check "
+                    f"{upstream.key_env or 'its key'}",
+                )  # fmt: skip
+            if tries_left and response.status in RETRIED and _soon(response):
+                response.close()
+                await asyncio.sleep(_BACKOFF_S)
+                continue
+            return response
+        raise AssertionError("the last try returns or raises")
+
+    async def _request(
+        self, method: str, url: URL, headers: CIMultiDict[str], body: bytes
+    ) -> aiohttp.ClientResponse:
+        assert self._session is not None, "open() comes first"
+        return await self._session.request(
+            method, url, data=body or None, headers=headers, allow_redirects=False
+        )
+
+
+def _forwarded(headers: RawHeaders) -> CIMultiDict[str]:
+    sent = CIMultiDict(
+        [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in headers
+            if name not in _NOT_FORWARDED
+        ]
+    )
+    # Usage has to be read from the answer as it passes.
+    sent["accept-encoding"] = "identity"
+    return sent
+
+
+def returned(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+    """The provider's headers for the client, without the body's length."""
+    found = [(name.lower(), value) for name, value in response.raw_headers]
+    return [pair for pair in found if pair[0] not in _NOT_RETURNED]
+
+
+def _soon(response: aiohttp.ClientResponse) -> bool:
+    text = response.headers.get("retry-after")
+    if text is None:
+        return True
+    try:
+        return float(text) <= _LONGEST_RETRY_AFTER_S
+    except ValueError:
+        return False
+
+
+def _unreachable(upstream: Upstream, error: Exception) -> UpstreamError:
+    name = upstream.name
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return UpstreamError(
+            upstream, "connect", 502, f"{name} can't be reached: try again in a moment"
+        )
+    if isinstance(error, TimeoutError):
+        return UpstreamError(
+            upstream, "timeout", 504, f"{name} did not answer in time: try again, or a shorter call"
+        )
+    return UpstreamError(
+        upstream, "disconnected", 502, f"{name} closed the connection: try again in a moment"
+    )
+
+
+def header(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
+    """A header of a request, ``""`` where it has none."""
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return ""

@@ -1,0 +1,39 @@
+"""Notices that a streaming client has gone, and gives the upstream what time is left then."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from starlette.types import Receive
+
+
+class ClientWatch:
+    """While entered, waits for the client to go; then lets ``deadline`` pass.
+
+    Args:
+        receive: the request's, after its body was read.
+        deadline: moved to the present plus ``limit_s`` when the client goes.
+        limit_s: how long the upstream may go on then.
+    """
+
+    def __init__(self, receive: Receive, deadline: asyncio.Timeout, limit_s: float) -> None:
+        self._receive = receive
+        self._deadline = deadline
+        self._limit_s = limit_s
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.create_task(self._wait())
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._task.cancel()
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._deadline.reschedule(asyncio.get_running_loop().time() + self._limit_s)

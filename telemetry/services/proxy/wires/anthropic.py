@@ -1,0 +1,121 @@
+"""Anthropic's Messages API.
+
+Source: https://docs.claude.com/en/api/messages, /errors, /messages-streaming
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from telemetry.services.proxy.usage import Tokens, from_anthropic
+from telemetry.services.proxy.wires.base import (
+    Ask,
+    Context,
+    Endpoint,
+    EventStream,
+    Wire,
+    events,
+    maximum,
+    model_of,
+)
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
+
+
+class AnthropicStream(EventStream):
+    """``message_start`` reports the input, ``message_delta`` the output so far."""
+
+    _final = False
+
+    def _scan(self, whole: bytes) -> None:
+        if b'"usage"' in whole or b'"error"' in whole:
+            for event in events(whole):
+                self._take(event)
+        if b"event: message_stop" in whole or b'"type":"message_stop"' in whole:
+            self.complete = True
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        kind = event.get("type")
+        usage: Any = None
+        if kind == "message_start":
+            usage = (event.get("message") or {}).get("usage")
+        elif kind == "message_delta":
+            usage = event.get("usage")
+            self._final = isinstance(usage, dict)
+        elif kind == "error":
+            self.failed = True
+        if isinstance(usage, dict):
+            # Figures are cumulative; a later event leaves out what hasn't changed.
+            known = {k: v for k, v in usage.items() if v is not None}
+            self.usage = {**(self.usage or {}), **known}
+            self.context = _context(self.usage)
+
+    def _delta(self, event: Mapping[str, Any]) -> int:
+        if event.get("type") != "content_block_delta":
+            return -1
+        delta = event.get("delta") or {}
+        text = delta.get("text") or delta.get("thinking") or delta.get("partial_json") or ""
+        return len(text)
+
+    def tokens(self, input_estimate: int) -> tuple[Tokens, bool]:
+        if self.usage is None:
+            return Tokens(input=input_estimate, output=self.output_estimate()), True
+        tokens = from_anthropic(self.usage)
+        if self._final:
+            return tokens, False
+        tokens.output = max(tokens.output, self.output_estimate())
+        return tokens, True
+
+
+def _context(usage: Mapping[str, Any]) -> Context:
+    speed = usage.get("speed")
+    return (("speed", speed),) if isinstance(speed, str) and speed != "standard" else ()
+
+
+class Anthropic(Wire):
+    """Anthropic's format."""
+
+    name = "anthropic"
+
+    def error(self, status: int, message: str, code: str = "") -> bytes:
+        kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+        return json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
+
+    def error_event(self, message: str) -> bytes:
+        return b"event: error\ndata: " + self.error(500, message) + b"\n\n"
+
+    def authorization(self, key: str) -> dict[str, str]:
+        return {"x-api-key": key}
+
+    def read(self, endpoint: Endpoint, request: Mapping[str, Any]) -> Ask:
+        speed = request.get("speed")
+        return Ask(
+            model=model_of(request),
+            stream=request.get("stream") is True,
+            max_output=maximum(request, "max_tokens"),
+            wants_usage=True,
+            caches=True,
+            context=_context({"speed": speed}),
+        )
+
+    def used(self, answer: Mapping[str, Any]) -> tuple[Tokens, Context] | None:
+        usage = answer.get("usage")
+        if not isinstance(usage, dict):
+            return None
+        return from_anthropic(usage), _context(usage)
+
+    def stream(self, endpoint: Endpoint, ask: Ask) -> EventStream:
+        return AnthropicStream()
+
+
+ANTHROPIC = Anthropic()

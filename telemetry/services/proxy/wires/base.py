@@ -1,0 +1,212 @@
+"""What the two wires share: reading requests, and streams of server-sent events."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from telemetry.services.proxy.usage import Tokens
+
+Endpoint = Literal["messages", "chat", "responses", "embeddings"]
+Context = tuple[tuple[str, str], ...]
+"""What a price depends on beside model and tokens, e.g. ``(("service_tier", "flex"),)``."""
+
+# Bytes of a stream kept to estimate what came, should it be cut; folded into counts beyond.
+_KEEP = 256 * 1024
+# A judgement: English runs at 4 to 5 characters a token, code and other scripts at fewer.
+CHARS_PER_TOKEN = 4
+
+
+class AskError(ValueError):
+    """The request can't be metered: what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a request asks for.
+
+    Args:
+        model: its model, as given.
+        stream: whether it wants the answer streamed.
+        max_output: most output tokens over all choices, None where it names no maximum.
+        wants_usage: whether it asked for usage in the stream itself.
+        caches: whether it may write to the provider's prompt cache.
+        context: what the price depends on.
+    """
+
+    model: str
+    stream: bool
+    max_output: int | None
+    wants_usage: bool
+    caches: bool
+    context: Context
+
+
+class EventStream(ABC):
+    """Meters one stream while it passes.
+
+    Attributes:
+        complete: the stream has come to its proper end.
+        failed: the provider reported an error within it.
+        usage: usage as reported so far, None before any.
+        context: what the price depends on, as reported.
+    """
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.failed = False
+        self.usage: dict[str, Any] | None = None
+        self.context: Context = ()
+        self._tail = b""
+        self._kept: list[bytes] = []
+        self._kept_size = 0
+        self._deltas = 0
+        self._chars = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take in what came; returns what the client is to get of it now."""
+        data = self._tail + chunk if self._tail else chunk
+        if data.endswith(b"\n\n"):
+            whole, self._tail = data, b""
+        else:
+            cut = data.rfind(b"\n\n") + 2
+            if cut == 1:
+                # Not one line feed pair: this server may end its lines with CR LF.
+                cut = data.rfind(b"\r\n\r\n") + 4
+                cut = 0 if cut == 3 else cut
+            whole, self._tail = data[:cut], data[cut:]
+        if whole:
+            self._scan(whole)
+            self._kept.append(whole)
+            self._kept_size += len(whole)
+            if self._kept_size > _KEEP:
+                self._fold()
+        return self._forward(chunk, whole)
+
+    def rest(self) -> bytes:
+        """What is left for the client when the upstream has ended."""
+        rest, self._tail = self._tail, b""
+        if rest:
+            self._scan(rest)
+            self._kept.append(rest)
+        return self._forward_rest(rest)
+
+    def _forward(self, chunk: bytes, whole: bytes) -> bytes:
+        return chunk
+
+    def _forward_rest(self, rest: bytes) -> bytes:
+        return b""
+
+    @abstractmethod
+    def _scan(self, whole: bytes) -> None:
+        """Look for usage, errors and the end in whole events."""
+
+    @abstractmethod
+    def _delta(self, event: Mapping[str, Any]) -> int:
+        """Characters of output an event brought, -1 where it brought none."""
+
+    @abstractmethod
+    def tokens(self, input_estimate: int) -> tuple[Tokens, bool]:
+        """What the call used, and whether that is an estimate.
+
+        Args:
+            input_estimate: input tokens to assume where none were reported.
+        """
+
+    def output_estimate(self) -> int:
+        """Output tokens that came, guessed from the text: no delta is less than a token."""
+        self._fold()
+        return max(self._deltas, math.ceil(self._chars / CHARS_PER_TOKEN))
+
+    def _fold(self) -> None:
+        for event in events(b"".join(self._kept)):
+            chars = self._delta(event)
+            if chars >= 0:
+                self._deltas += 1
+                self._chars += chars
+        self._kept.clear()
+        self._kept_size = 0
+
+
+def events(whole: bytes) -> Iterator[dict[str, Any]]:
+    """The JSON objects of server-sent events; what isn't one is passed over."""
+    for line in whole.split(b"\n"):
+        if line.startswith(b"data:"):
+            try:
+                value = json.loads(line[5:])
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                yield value
+
+
+class Wire(ABC):
+    """One provider's format."""
+
+    name: Literal["anthropic", "openai"]
+
+    @abstractmethod
+    def error(self, status: int, message: str, code: str = "") -> bytes:
+        """An error body as the provider would write it."""
+
+    @abstractmethod
+    def error_event(self, message: str) -> bytes:
+        """An error within a stream that has begun."""
+
+    @abstractmethod
+    def authorization(self, key: str) -> dict[str, str]:
+        """Headers that carry the provider's key."""
+
+    @abstractmethod
+    def read(self, endpoint: Endpoint, request: Mapping[str, Any]) -> Ask:
+        """What a request asks.
+
+        Raises:
+            AskError: it lacks what metering needs.
+        """
+
+    @abstractmethod
+    def used(self, answer: Mapping[str, Any]) -> tuple[Tokens, Context] | None:
+        """What an answer in one piece reports, None where it reports nothing."""
+
+    @abstractmethod
+    def stream(self, endpoint: Endpoint, ask: Ask) -> EventStream:
+        """A meter for a streamed answer."""
+
+    def with_usage(self, endpoint: Endpoint, ask: Ask, request: dict[str, Any], raw: bytes) -> bytes:
+        """The request's body, made to have the stream report its usage."""
+        return raw
+
+
+def model_of(request: Mapping[str, Any]) -> str:
+    """The model a request names.
+
+    Raises:
+        AskError: none, or one no provider would have.
+    """
+    model = request.get("model")
+    if not isinstance(model, str) or not model:
+        raise AskError("`model` is missing: name the model to call")
+    if len(model) > 200 or not model.isprintable():
+        raise AskError("`model` is no model's name: at most 200 printable characters")
+    return model
+
+
+def maximum(request: Mapping[str, Any], *names: str) -> int | None:
+    """The first of several limits that a request gives.
+
+    Raises:
+        AskError: it is no whole number from 1.
+    """
+    for name in names:
+        value = request.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0 or value > 2**31:
+            raise AskError(f"`{name}` must be a whole number of tokens, not {value!r}")
+        return value
+    return None

@@ -1,0 +1,296 @@
+"""The one thread that writes the ledger: it commits whatever has queued up as one group.
+
+The event loop never waits for a disk. While a transaction runs the next calls queue up and
+share the following one, so the cost of a commit is spread over them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from sqlalchemy.engine import URL
+
+from telemetry.services.proxy.batch import Batch, KeyCache, LateError
+from telemetry.services.proxy.ids import Ids, now_ms
+from telemetry.services.proxy.operations import Reservation, Reserve, Settle, UnknownKey
+from telemetry.services.proxy.quota import Blocked, Refusal, busy
+from telemetry.services.proxy.stores import StoreError, open_store
+
+HEARTBEAT_S = 2.0
+# Five heartbeats: a stalled machine is not a dead one.
+DEAD_AFTER_MS = 10_000
+# Three heartbeats, so that one late one doesn't change the reporter.
+LEASE_MS = 6_000
+# How often calls that wait look again for what other workers settled; a judgement.
+POLL_S = 0.02
+RETRY_S = 0.5
+GROUP = 256
+
+Verdict = Reservation | Refusal | UnknownKey
+Operation = Reserve | Settle | threading.Event | None
+
+_log = logging.getLogger(__name__)
+
+
+class LedgerUnavailableError(Exception):
+    """The ledger can't be written now; nothing was reserved."""
+
+
+class Writer:
+    """Writes the ledger for one process.
+
+    Args:
+        url: the ledger.
+        clock: ms since the epoch.
+    """
+
+    def __init__(self, url: URL, clock: Callable[[], int] = now_ms) -> None:
+        self._url = url
+        self._clock = clock
+        self._queue: queue.SimpleQueue[Operation] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._ready = threading.Event()
+        self._failed: StoreError | None = None
+        self._waiting: list[Reserve] = []
+        self._unsettled: list[Settle] = []
+        self._delivered: list[tuple[asyncio.Future[Verdict], Verdict | Exception]] = []
+        self.worker = 0
+        self.leads = False
+        self.problem = ""
+        """What keeps the ledger from being written, ``""`` while all is well."""
+
+    def start(self) -> None:
+        """Open the ledger and begin. Blocks until it is open.
+
+        Raises:
+            StoreError: it can't be opened.
+        """
+        self._thread.start()
+        self._ready.wait()
+        if self._failed:
+            raise self._failed
+
+    def reserve(self, reserve: Reserve) -> None:
+        """Queue a call; its future gets the answer."""
+        self._queue.put(reserve)
+
+    def settle(self, settle: Settle) -> None:
+        """Queue a call that has ended. It is retried until it is written."""
+        self._queue.put(settle)
+
+    def settled(self, timeout_s: float) -> bool:
+        """Wait until all that was queued before is written; False where it isn't in time."""
+        done = threading.Event()
+        self._queue.put(done)
+        return done.wait(timeout_s) and not self._unsettled
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Write what is queued, give up the worker's place, and end."""
+        self._queue.put(None)
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            self._store = open_store(self._url)
+            self._register()
+        except StoreError as error:
+            self._failed = error
+            return
+        finally:
+            self._ready.set()
+        next_tick = 0.0
+        stopping = False
+        while not stopping:
+            wait_s = max(0.0, next_tick - time.monotonic())
+            if self._waiting:
+                wait_s = min(wait_s, POLL_S)
+            operations, stopping, marks = self._take(wait_s)
+            reserves = [op for op in operations if isinstance(op, Reserve)]
+            settles = [op for op in operations if isinstance(op, Settle)]
+            if self._unsettled and (stopping or marks or time.monotonic() >= next_tick):
+                settles, self._unsettled = self._unsettled + settles, []
+            if reserves or settles or self._waiting:
+                waited, self._waiting = self._waiting, []
+                self._write([*waited, *reserves], settles)
+                self._deliver()
+            if time.monotonic() >= next_tick:
+                self._tick()
+                next_tick = time.monotonic() + (RETRY_S if self._unsettled else HEARTBEAT_S)
+            for mark in marks:
+                mark.set()
+        self._end()
+
+    def _take(self, wait_s: float) -> tuple[list[Reserve | Settle], bool, list[threading.Event]]:
+        """What has queued up, at most a group; whether to stop; who waits for it to be done."""
+        found: list[Reserve | Settle] = []
+        marks: list[threading.Event] = []
+        try:
+            item = self._queue.get(timeout=wait_s) if wait_s else self._queue.get_nowait()
+            while True:
+                if item is None:
+                    return found, True, marks
+                if isinstance(item, threading.Event):
+                    marks.append(item)
+                else:
+                    found.append(item)
+                if len(found) >= GROUP:
+                    return found, False, marks
+                item = self._queue.get_nowait()
+        except queue.Empty:
+            return found, False, marks
+
+    def _write(self, reserves: Sequence[Reserve], settles: Sequence[Settle]) -> None:
+        """One transaction for all; where it fails, one for each, so that a single bad
+        operation fails alone.
+        """
+        try:
+            self._transact(reserves, settles)
+            self.problem = ""
+        except StoreError as error:
+            if len(reserves) + len(settles) > 1 and not self._is_down(error):
+                for settle in settles:
+                    self._write((), (settle,))
+                for reserve in reserves:
+                    self._write((reserve,), ())
+                return
+            self._fail(reserves, settles, error)
+        for reserve in reserves:
+            verdict = reserve.verdict
+            if isinstance(verdict, Blocked):
+                self._waiting.append(reserve)
+            elif verdict is not None:
+                self._delivered.append((reserve.future, verdict))
+            reserve.verdict = None
+
+    def _transact(self, reserves: Sequence[Reserve], settles: Sequence[Settle]) -> None:
+        try:
+            self._batch.run(reserves, settles)
+        except LateError:
+            self._store.rollback()
+            for reserve in reserves:
+                reserve.verdict = None
+            try:
+                self._batch.run(reserves, settles, careful=True)
+            except BaseException:
+                self._store.rollback()
+                raise
+        except BaseException:
+            self._store.rollback()
+            raise
+
+    def _is_down(self, error: StoreError) -> bool:
+        """Whether trying the operations one by one is pointless."""
+        text = str(error).lower()
+        return any(word in text for word in ("full", "locked", "connection", "readonly", "i/o"))
+
+    def _fail(
+        self, reserves: Sequence[Reserve], settles: Sequence[Settle], error: StoreError
+    ) -> None:
+        if not self.problem:
+            _log.error("the ledger can't be written: %s", error)
+        self.problem = str(error).strip() or "unknown database error"
+        self._unsettled.extend(settles)
+        for reserve in reserves:
+            reserve.verdict = None
+            failure = LedgerUnavailableError(self.problem)
+            self._delivered.append((reserve.future, failure))
+
+    def _deliver(self) -> None:
+        if not self._delivered:
+            return
+        delivered, self._delivered = self._delivered, []
+        loop = delivered[0][0].get_loop()
+        try:
+            loop.call_soon_threadsafe(self._resolve, delivered)
+        except RuntimeError:
+            # The loop is closed: nobody will make these calls any more.
+            self._give_back(verdict for _, verdict in delivered)
+
+    def _resolve(
+        self, delivered: list[tuple[asyncio.Future[Verdict], Verdict | Exception]]
+    ) -> None:
+        """In the event loop: hand out verdicts; give back what nobody waits for any more."""
+        orphans = []
+        for future, verdict in delivered:
+            if future.done():
+                orphans.append(verdict)
+            elif isinstance(verdict, Exception):
+                future.set_exception(verdict)
+            else:
+                future.set_result(verdict)
+        self._give_back(orphans)
+
+    def _give_back(self, verdicts: Iterable[Verdict | Exception]) -> None:
+        for verdict in verdicts:
+            if isinstance(verdict, Reservation):
+                self.settle(
+                    Settle(verdict, "cancelled", 499, "other", "", True, "", ended_ms=self._clock())
+                )
+
+    def _register(self) -> None:
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        sql = "INSERT INTO workers (name, heartbeat_ms) VALUES (?, ?) RETURNING id"
+        self.worker = int(self._store.rows(sql, (name, self._clock()))[0][0])
+        self._batch = Batch(self._store, self.worker, Ids(self.worker), KeyCache(), self._clock)
+
+    def _tick(self) -> None:
+        """Show that we live, hold or take the reporter's lease, release what the dead held."""
+        now = self._clock()
+        store = self._store
+        try:
+            if not store.run(
+                "UPDATE workers SET heartbeat_ms = ? WHERE id = ?", (now, self.worker)
+            ):
+                # Another worker took us for dead, e.g. after the machine slept.
+                store.run(
+                    "INSERT INTO workers (id, name, heartbeat_ms) VALUES (?, ?, ?)",
+                    (self.worker, f"{socket.gethostname()}:{os.getpid()}", now),
+                )
+            self.leads = bool(
+                store.run(
+                    "INSERT INTO leases (name, worker, expires_ms) VALUES ('reporter', ?, ?) "
+                    "ON CONFLICT (name) DO UPDATE SET worker = excluded.worker, "
+                    "expires_ms = excluded.expires_ms "
+                    "WHERE leases.worker = excluded.worker OR leases.expires_ms < ?",
+                    (self.worker, now + LEASE_MS, now),
+                )
+            )
+            for call in self._batch.expire(now - DEAD_AFTER_MS):
+                _log.warning(
+                    "released the reservation of call %s (user %s, model %s): its process died "
+                    "or hung; it may have cost what it reserved, %d picodollars, at most",
+                    call.id, call.user_id, call.model, call.reserved,
+                )  # fmt: skip
+            store.run("DELETE FROM workers WHERE heartbeat_ms < ?", (now - 10 * DEAD_AFTER_MS,))
+            if not self._unsettled:
+                self.problem = ""
+        except StoreError as error:
+            store.rollback()
+            self.leads = False
+            if not self.problem:
+                _log.error("the ledger can't be written: %s", error)
+            self.problem = str(error).strip() or "unknown database error"
+
+    def _end(self) -> None:
+        for reserve in self._waiting:
+            self._delivered.append((reserve.future, busy()))
+        self._deliver()
+        for settle in self._unsettled:
+            _log.critical(
+                "call %d of user %s could not be written to the ledger: cost %d picodollars",
+                settle.reservation.id, settle.reservation.user_id, settle.cost,
+            )  # fmt: skip
+        try:
+            self._store.run("DELETE FROM workers WHERE id = ?", (self.worker,))
+            if self.leads:
+                self._store.run("DELETE FROM leases WHERE worker = ?", (self.worker,))
+        except StoreError as error:
+            _log.warning("the ledger could not be left in order: %s", error)
+        self._store.close()
