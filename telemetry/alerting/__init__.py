@@ -1,0 +1,10 @@
+"""Alert rules as data, and what notifies people of them.
+
+Rules stand once, in ``rules/``; ``provision`` renders them for who evaluates: Grafana, or
+Prometheus and Loki with Alertmanager.
+"""
+
+from telemetry.alerting.direct import notify_directly
+from telemetry.alerting.provision import Mode, provision
+
+__all__ = ["Mode", "notify_directly", "provision"]

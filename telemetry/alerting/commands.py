@@ -1,0 +1,122 @@
+"""``telemetry alerts list | test | silence``."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import getpass
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from telemetry.errors import TelemetryError
+
+if TYPE_CHECKING:
+    from telemetry.alerting.rule import Rule
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``alerts`` and what it does."""
+    alerts = subparsers.add_parser("alerts", help="alert rules, firing alerts, test notices")
+    actions = alerts.add_subparsers(metavar="ACTION", required=True)
+
+    listing = actions.add_parser("list", help="every rule and what fires now")
+    listing.set_defaults(run=_list)
+
+    test = actions.add_parser("test", help="send a test notice through each configured channel")
+    test.add_argument("name", nargs="?", metavar="NAME", help="in the shape of this alert")
+    test.set_defaults(run=_test)
+
+    silence = actions.add_parser("silence", help="hold back notices; without NAME, list silences")
+    silence.add_argument("name", nargs="?", metavar="NAME", help="the alert to hold back")
+    silence.add_argument(
+        "--label", action="append", default=[], metavar="NAME=VALUE",
+        help="only alerts with this label, e.g. handle=demo-1; may be given again",
+    )  # fmt: skip
+    silence.add_argument(
+        "--for", dest="duration", default="2h", metavar="DURATION", help="e.g. 30m, 2h, 1d [2h]"
+    )
+    silence.add_argument("--comment", default="silenced by telemetry alerts silence")
+    silence.add_argument("--end", metavar="ID", help="end the silence with this id")
+    silence.set_defaults(run=_silence)
+
+
+def _environ() -> Mapping[str, str]:
+    from telemetry import config, credentials
+
+    return {**credentials.ensure(config.home(os.environ), os.environ), **os.environ}
+
+
+def _list(args: argparse.Namespace) -> int:
+    from telemetry.alerting import evaluator, tables
+
+    states = evaluator.rule_states(_environ())
+    tables.print_rules(states, datetime.now(UTC))
+    return 0
+
+
+def _test(args: argparse.Namespace) -> int:
+    from telemetry.alerting import direct, tables
+    from telemetry.alerting.channels import Channels
+
+    environ = _environ()
+    channels = Channels.from_env(environ)
+    notice = direct.test_notice(_rule(args.name, environ) if args.name else None, environ)
+    deliveries = direct.send(notice, channels)
+    direct.resolve(notice, channels)
+    tables.print_deliveries(deliveries)
+    return 0 if all(delivery.delivered for delivery in deliveries) else 1
+
+
+def _silence(args: argparse.Namespace) -> int:
+    from telemetry.alerting import evaluator, tables
+    from telemetry.alerting.thresholds import parse_duration
+
+    environ = _environ()
+    if args.end:
+        evaluator.end_silence(args.end, environ)
+        print(f"ended {args.end}")
+        return 0
+    if not args.name and not args.label:
+        tables.print_silences(evaluator.silences(environ), datetime.now(UTC))
+        return 0
+    matchers = {"alertname": _rule(args.name, environ).name} if args.name else {}
+    for label in args.label:
+        name, sign, value = label.partition("=")
+        if not (sign and name and value):
+            raise TelemetryError(
+                f"--label {label} is not NAME=VALUE", remedy="e.g. --label handle=demo-1",
+                exit_code=2,
+            )  # fmt: skip
+        matchers[name] = value
+    try:
+        duration = timedelta(seconds=parse_duration(args.duration))
+    except ValueError:
+        duration = timedelta()
+    if not duration:
+        raise TelemetryError(
+            f"--for {args.duration} is not a duration", remedy="e.g. --for 2h", exit_code=2
+        )
+    identity = evaluator.silence(matchers, duration, args.comment, getpass.getuser(), environ)
+    until = datetime.now().astimezone() + duration
+    what = " ".join(f"{name}={value}" for name, value in matchers.items())
+    print(f"silenced {what} until {until:%Y-%m-%d %H:%M}")
+    print(f"  -> end it earlier: telemetry alerts silence --end {identity}", file=sys.stderr)
+    return 0
+
+
+def _rule(name: str, environ: Mapping[str, str]) -> Rule:
+    from telemetry.alerting.rules import all_rules
+    from telemetry.alerting.thresholds import Thresholds
+
+    rules = {rule.name: rule for rule in all_rules(Thresholds.from_env(environ))}
+    if name in rules:
+        return rules[name]
+    near = difflib.get_close_matches(name, rules, n=1, cutoff=0.4)
+    raise TelemetryError(
+        f"there is no alert {name}",
+        remedy=f"did you mean {near[0]}?" if near else "`telemetry alerts list` lists them",
+        exit_code=2,
+    )

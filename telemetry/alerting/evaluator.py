@@ -1,0 +1,264 @@
+"""Ask whoever evaluates the rules: their states, the firing alerts, silences.
+
+Prometheus, Loki's ruler and Grafana answer `/api/v1/rules` in one form, and Alertmanager's API
+for silences is Grafana's too.
+
+Source: https://prometheus.io/docs/prometheus/latest/querying/api/#rules and
+https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from telemetry import config
+from telemetry.errors import TelemetryError
+
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One alert that is pending or firing.
+
+    Args:
+        labels: what it is told apart by, without name and severity.
+        firing: False while its ``for`` runs.
+        since: when its condition began to hold.
+        value: the present value as its rule words it.
+    """
+
+    labels: Mapping[str, str]
+    firing: bool
+    since: datetime
+    value: str
+
+
+@dataclass(frozen=True)
+class RuleState:
+    """A rule as its evaluator sees it.
+
+    Args:
+        name: the alert's name.
+        severity: its severity.
+        evaluator: ``prometheus``, ``loki`` or ``grafana``.
+        error: why it can't be evaluated; empty where it can.
+        instances: the alerts it holds now.
+    """
+
+    name: str
+    severity: str
+    evaluator: str
+    error: str
+    instances: tuple[Instance, ...]
+
+    @property
+    def state(self) -> str:
+        """``failing``, ``firing``, ``pending`` or ``ok``."""
+        if self.error:
+            return "failing"
+        if any(instance.firing for instance in self.instances):
+            return "firing"
+        return "pending" if self.instances else "ok"
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A silence in force.
+
+    Args:
+        id: what ends it.
+        matchers: ``name=value`` of the alerts it holds back.
+        until: when it ends.
+        comment: why it was made.
+    """
+
+    id: str
+    matchers: tuple[str, ...]
+    until: datetime
+    comment: str
+
+
+def rule_states(environ: Mapping[str, str]) -> tuple[RuleState, ...]:
+    """Every rule that is loaded, with what it holds now, from whoever evaluates.
+
+    Raises:
+        TelemetryError: nobody evaluates any rule, or can't be asked.
+    """
+    states: list[RuleState] = []
+    failures: list[TelemetryError] = []
+    for evaluator, url in (
+        ("prometheus", config.url("prometheus", environ) + "/api/v1/rules?type=alert"),
+        ("loki", config.url("loki", environ) + "/prometheus/api/v1/rules?type=alert"),
+        ("grafana", config.url("grafana", environ) + "/api/prometheus/grafana/api/v1/rules"),
+    ):
+        try:
+            answer = _request(url, environ)
+        except TelemetryError as error:
+            failures.append(error)
+            continue
+        for group in answer["data"]["groups"]:
+            states += [_state(rule, evaluator) for rule in group["rules"]]
+    if not states:
+        raise (
+            failures[0]
+            if failures
+            else TelemetryError(
+                "no alert rules are loaded: Prometheus, Loki and Grafana answer, but have none",
+                remedy="`telemetry doctor` says who should evaluate them",
+            )
+        )
+    return tuple(states)
+
+
+def silences(environ: Mapping[str, str]) -> tuple[Silence, ...]:
+    """The silences in force, the one that ends first first.
+
+    Raises:
+        TelemetryError: neither Alertmanager nor Grafana can be asked.
+    """
+    found = _request(f"{_alertmanager(environ)}/silences", environ)
+    current = [
+        Silence(
+            id=entry["id"],
+            matchers=tuple(
+                f"{m['name']}{'=' if m.get('isEqual', True) else '!='}{m['value']}"
+                for m in entry["matchers"]
+            ),
+            until=_time(entry["endsAt"]),
+            comment=entry["comment"],
+        )
+        for entry in found
+        if entry["status"]["state"] != "expired"
+    ]
+    return tuple(sorted(current, key=lambda silence: silence.until))
+
+
+def silence(
+    matchers: Mapping[str, str],
+    duration: timedelta,
+    comment: str,
+    author: str,
+    environ: Mapping[str, str],
+) -> str:
+    """Hold back the alerts that carry all these labels.
+
+    Args:
+        matchers: label to value; the alert's name is ``alertname``.
+        duration: from now.
+        comment: why.
+        author: who.
+        environ: addresses and credentials.
+
+    Returns:
+        The silence's id.
+
+    Raises:
+        TelemetryError: neither Alertmanager nor Grafana takes it.
+    """
+    now = datetime.now(UTC)
+    body = {
+        "matchers": [
+            {"name": name, "value": value, "isRegex": False, "isEqual": True}
+            for name, value in matchers.items()
+        ],
+        "startsAt": now.isoformat(),
+        "endsAt": (now + duration).isoformat(),
+        "createdBy": author,
+        "comment": comment,
+    }
+    answer = _request(f"{_alertmanager(environ)}/silences", environ, body=body)
+    return str(answer["silenceID"])
+
+
+def end_silence(silence_id: str, environ: Mapping[str, str]) -> None:
+    """End a silence now.
+
+    Raises:
+        TelemetryError: there is none of that id, or nobody can be asked.
+    """
+    _request(f"{_alertmanager(environ)}/silence/{silence_id}", environ, method="DELETE")
+
+
+def _state(rule: Mapping[str, Any], evaluator: str) -> RuleState:
+    instances = []
+    for alert in rule.get("alerts") or ():
+        state = alert["state"].lower().split(" ")[0]  # Grafana: "Alerting (NoData)".
+        if state not in ("firing", "alerting", "pending", "nodata", "error"):
+            continue
+        labels = {
+            name: value
+            for name, value in alert["labels"].items()
+            if name not in ("alertname", "severity", "grafana_folder")
+        }
+        value = alert.get("annotations", {}).get("value") or str(alert.get("value", ""))
+        firing = state != "pending"
+        instances.append(Instance(labels, firing, _time(alert["activeAt"]), value))
+    return RuleState(
+        name=rule["name"],
+        severity=rule.get("labels", {}).get("severity", ""),
+        evaluator=evaluator,
+        error=rule.get("lastError", "") if rule.get("health") in ("err", "error") else "",
+        instances=tuple(instances),
+    )
+
+
+def _time(text: str) -> datetime:
+    # Go writes up to nanoseconds; Python 3.11 reads exactly three or six digits.
+    return datetime.fromisoformat(re.sub(r"\.\d+", "", text))
+
+
+def _alertmanager(environ: Mapping[str, str]) -> str:
+    alertmanager = config.url("alertmanager", environ) + "/api/v2"
+    try:
+        _request(f"{alertmanager}/status", environ)
+    except TelemetryError as missing:
+        grafana = config.url("grafana", environ) + "/api/alertmanager/grafana/api/v2"
+        try:
+            _request(f"{grafana}/status", environ)
+        except TelemetryError:
+            raise missing from None
+        return grafana
+    return alertmanager
+
+
+def _request(
+    url: str,
+    environ: Mapping[str, str],
+    *,
+    body: Mapping[str, Any] | None = None,
+    method: str | None = None,
+) -> Any:
+    request = urllib.request.Request(url, method=method)
+    if body is not None:
+        request.data = json.dumps(body).encode()
+        request.add_header("Content-Type", "application/json")
+    password = environ.get("TELEMETRY_GRAFANA_PASSWORD")
+    if password and url.startswith(config.url("grafana", environ)):
+        credentials = base64.b64encode(f"admin:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {credentials}")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            text = response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            said = error.read(200).decode(errors="replace").strip()
+        raise TelemetryError(f"{url} answered {error.code}: {said}") from None
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise TelemetryError(
+            f"{url} does not answer: {reason}",
+            remedy="`telemetry status` says what runs, `telemetry up` starts the rest",
+        ) from None
+    try:
+        return json.loads(text) if text.strip() else None
+    except ValueError:
+        raise TelemetryError(f"{url} answered something that is not JSON") from None

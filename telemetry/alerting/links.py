@@ -1,0 +1,78 @@
+"""Where an alert's links lead: its runbook and its dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote_plus
+
+from telemetry import config
+from telemetry.alerting.rule import VALUE, Rule
+from telemetry.dashboards.identifiers import PANELS
+
+
+@dataclass(frozen=True)
+class Links:
+    """The addresses that links start with.
+
+    Args:
+        grafana: base address of Grafana as a person's browser reaches it.
+        runbooks: address of the runbooks; an alert's heading is added after ``#``.
+    """
+
+    grafana: str
+    runbooks: str
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Links:
+        """TELEMETRY_GRAFANA_URL and TELEMETRY_ALERT_RUNBOOK_URL, else the stack's own.
+
+        Raises:
+            ConfigError: one of them is not an http(s) address.
+        """
+        key = "TELEMETRY_ALERT_RUNBOOK_URL"
+        own = environ.get(key, "").strip()
+        gateway = config.url("gateway", environ)
+        return cls(
+            grafana=config.url("grafana", environ),
+            runbooks=config.http_url(key, own) if own else f"{gateway}/runbooks",
+        )
+
+    def runbook(self, rule: Rule) -> str:
+        """The address of the rule's runbook."""
+        return f"{self.runbooks}#{rule.name.lower()}"
+
+    def dashboard(self, rule: Rule, labels: Mapping[str, str] | None = None) -> str:
+        """The address of the panel that shows the rule's value.
+
+        Args:
+            rule: the rule.
+            labels: an alert's labels; None for a Go template that fills them in.
+        """
+        uid, panel = PANELS[rule.panel]
+        variables = "".join(
+            f"&var-{variable}="
+            + (
+                f'{{{{ index .Labels "{label}" | urlquery }}}}'
+                if labels is None
+                else quote_plus(labels.get(label, ""))
+            )
+            for variable, label in rule.variables
+        )
+        return f"{self.grafana}/d/{uid}?viewPanel={panel}{variables}"
+
+
+def texts(rule: Rule, links: Links, value: str) -> dict[str, str]:
+    """What goes with every alert of ``rule``: its texts and links, as Go templates.
+
+    Args:
+        value: what the evaluator calls the rule's present number, e.g. ``.Value``.
+    """
+    templates = {
+        "summary": rule.summary,
+        "description": rule.description,
+        "value": rule.value,
+        "runbook_url": links.runbook(rule),
+        "dashboard_url": links.dashboard(rule),
+    }
+    return {name: text.replace(VALUE, value) for name, text in templates.items()}

@@ -1,0 +1,106 @@
+"""Write what the evaluator in charge reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from telemetry.alerting import alertmanager, grafana, prometheus
+from telemetry.alerting.channels import Channels
+from telemetry.alerting.links import Links
+from telemetry.alerting.rules import RETIRED, all_rules
+from telemetry.alerting.thresholds import Thresholds
+from telemetry.errors import TelemetryError
+
+Mode = Literal["grafana", "prometheus"]
+
+
+def provision(mode: Mode, target: Path, environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Write the rules and the notification settings for ``mode`` under ``target``.
+
+    ``prometheus``: ``prometheus/*.rules.yaml``, ``loki/*.rules.yaml``, ``alertmanager.yaml`` and
+    its ``alertmanager.tmpl``. ``grafana``: ``grafana/provisioning/alerting/*.yaml``. What the
+    other mode left there is removed, so that never both evaluate.
+
+    Args:
+        mode: who evaluates.
+        target: a folder; made where missing.
+        environ: thresholds, channels and addresses.
+
+    Returns:
+        The files written, all readable by their owner only.
+
+    Raises:
+        ConfigError: a setting isn't what it should be.
+        TelemetryError: a channel is half configured, or ``target`` can't be written.
+    """
+    links = Links.from_env(environ)
+    channels = Channels.from_env(environ)
+    rules = all_rules(Thresholds.from_env(environ))
+    contents: dict[str, str] = {}
+    if mode == "prometheus":
+        for source in ("prometheus", "loki"):
+            for name, text in prometheus.rule_files(rules, links, source).items():
+                contents[f"{source}/{name}"] = text
+        contents |= alertmanager.configuration(channels)
+    else:
+        for name, text in grafana.provisioning(rules, links, channels, RETIRED).items():
+            contents[f"grafana/provisioning/alerting/{name}"] = text
+    return write(target, contents, mode=0o600)
+
+
+# Everything a rendering may have written; what is not written now is removed.
+_OURS = (
+    "prometheus/*.rules.yaml",
+    "loki/*.rules.yaml",
+    "alertmanager.yaml",
+    "alertmanager.tmpl",
+    "grafana/provisioning/alerting/*.yaml",
+)
+
+
+def write(target: Path, contents: Mapping[str, str], *, mode: int) -> tuple[Path, ...]:
+    """Write ``contents`` (relative name to text) under ``target``, each file whole or not at all,
+    and remove what an earlier rendering left there.
+
+    Raises:
+        TelemetryError: a file can't be written.
+    """
+    paths = []
+    try:
+        for pattern in _OURS:
+            for stale in target.glob(pattern):
+                if str(stale.relative_to(target)) not in contents:
+                    stale.unlink()
+        for name, text in contents.items():
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, text, mode=mode)
+            paths.append(path)
+    except OSError as error:
+        raise TelemetryError(
+            f"cannot write alerting files: {error.filename}: {error.strerror}",
+            remedy="make the folder writable, or set TELEMETRY_HOME to another",
+        ) from error
+    return tuple(paths)
+
+
+def replace_file(path: Path, text: str, *, mode: int) -> None:
+    """Put a file in place, whole or not at all.
+
+    Args:
+        path: where, in an existing folder.
+        text: what.
+        mode: permissions.
+    """
+    # The evaluators reload these while running: no half-written file is ever in place, and a
+    # secret is never in a file that others can read, not even for a moment.
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(part, mode)
+    part.replace(path)

@@ -1,0 +1,174 @@
+"""Alerts about containers: down, out of memory, restarting, unhealthy."""
+
+from __future__ import annotations
+
+from telemetry import catalog
+from telemetry.alerting.rule import VALUE, Group, Rule
+from telemetry.alerting.rules.promql import indent, newest, risen
+from telemetry.alerting.thresholds import Thresholds, number
+
+# A group of its own: evaluated every 2 s, so that the notice of a killed container is out
+# within 3 s, and never waiting for a slower rule.
+EVENTS = Group("container-events", 2)
+CONTAINERS = Group("containers", 5)
+
+_UP = catalog.PLATFORM_CONTAINER_UP.prometheus
+_TOTAL = catalog.PLATFORM_CONTAINERS_TOTAL.prometheus
+_HEALTHY = catalog.PLATFORM_CONTAINER_HEALTHY.prometheus
+_MEMORY = catalog.PLATFORM_CONTAINER_MEMORY.prometheus
+_LIMIT = catalog.PLATFORM_CONTAINER_MEMORY_LIMIT.prometheus
+_OOM_KILLS = catalog.PLATFORM_CONTAINER_OOM_KILLS.prometheus
+_RESTARTS = catalog.PLATFORM_CONTAINER_RESTARTS.prometheus
+
+_HANDLE = (("handle", "handle"),)
+
+# While a platform reports, its word stands: 0 is down, a series that ended is a container that
+# was removed. Once no platform reports (its last samples are older than 5 minutes), the last
+# word of the last one is kept for an hour, or its death would resolve the alert. A container
+# whose series ended before the platform's own (it was removed) is left out; 30 s allow for
+# samples that were exported apart.
+_DOWN = f"""\
+{newest(_UP)}
+or
+max by (handle) (
+  last_over_time({_UP}[1h])
+  and on (job, instance, handle) (
+    max by (job, instance, handle) (max_over_time(timestamp({_UP})[1h:1m]))
+    >= scalar(max(max_over_time(timestamp({_TOTAL})[1h:1m]))) - 30
+  )
+  unless on () count({_TOTAL})
+)"""
+
+# A limit of 0 means none.
+_MEMORY_SHARE = f"""\
+{newest(_MEMORY)}
+/
+(
+{indent(newest(_LIMIT))}
+  > 0
+)"""
+
+
+def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
+    """The container rules.
+
+    Args:
+        thresholds: the limits to compare with.
+    """
+    return (
+        Rule(
+            name="ContainerDown",
+            source="prometheus",
+            group=EVENTS,
+            expression=_DOWN,
+            comparison="<",
+            threshold=1,
+            for_s=0,
+            severity="critical",
+            labels=("handle",),
+            summary="Container {{ .Labels.handle }} is down",
+            description=(
+                "Container {{ .Labels.handle }} is wanted but does not run. "
+                f'The platform reports {{{{ printf "%.0f" {VALUE} }}}} for it (1 is running).'
+            ),
+            value=f"{{{{ if lt {VALUE} 1.0 }}}}down{{{{ else }}}}running{{{{ end }}}}",
+            panel="container.up",
+            no_data="OK",
+            on_error="Error",
+            states_reason=(
+                "No series means no container is wanted; a platform that died is covered by the "
+                "expression and by ServiceDown."
+            ),
+            variables=_HANDLE,
+        ),
+        Rule(
+            name="ContainerOOMKilled",
+            source="prometheus",
+            group=EVENTS,
+            expression=risen(_OOM_KILLS, "10m"),
+            comparison=">",
+            threshold=0,
+            for_s=0,
+            severity="critical",
+            labels=("handle",),
+            summary="Container {{ .Labels.handle }} ran out of memory",
+            description=(
+                f'The kernel killed {{{{ printf "%.0f" {VALUE} }}}} process(es) of container '
+                "{{ .Labels.handle }} in the last 10 minutes because its memory ran out."
+            ),
+            value=f'{{{{ printf "%.0f" {VALUE} }}}} kills in 10 m',
+            panel="container.oom",
+            no_data="OK",
+            on_error="Error",
+            states_reason="No series means no container; a failed query hides a critical event.",
+            variables=_HANDLE,
+        ),
+        Rule(
+            name="ContainerOOM",
+            source="prometheus",
+            group=CONTAINERS,
+            expression=_MEMORY_SHARE,
+            comparison=">",
+            threshold=thresholds.memory_percent / 100,
+            for_s=thresholds.memory_for_s,
+            severity="critical",
+            labels=("handle",),
+            summary="Container {{ .Labels.handle }} is nearly out of memory",
+            description=(
+                f"Container {{{{ .Labels.handle }}}} uses {{{{ {VALUE} | humanizePercentage }}}} "
+                f"of its memory limit, more than {number(thresholds.memory_percent)} %. "
+                "At 100 % the kernel kills it."
+            ),
+            value=f"{{{{ {VALUE} | humanizePercentage }}}} of the limit",
+            panel="container.memory",
+            no_data="OK",
+            on_error="Error",
+            states_reason="A container without a limit, or none at all, has no such series.",
+            variables=_HANDLE,
+        ),
+        Rule(
+            name="ContainerRestartLoop",
+            source="prometheus",
+            group=CONTAINERS,
+            expression=risen(_RESTARTS, "10m"),
+            comparison=">",
+            threshold=thresholds.restarts,
+            for_s=0,
+            severity="warning",
+            labels=("handle",),
+            summary="Container {{ .Labels.handle }} keeps restarting",
+            description=(
+                f'Container {{{{ .Labels.handle }}}} restarted {{{{ printf "%.0f" {VALUE} }}}} '
+                f"times in the last 10 minutes, more than {number(thresholds.restarts)}; "
+                "nobody asked for it."
+            ),
+            value=f'{{{{ printf "%.0f" {VALUE} }}}} restarts in 10 m',
+            panel="container.restarts",
+            no_data="OK",
+            on_error="Error",
+            states_reason="No series means that nothing has restarted.",
+            variables=_HANDLE,
+        ),
+        Rule(
+            name="ContainerUnhealthy",
+            source="prometheus",
+            group=CONTAINERS,
+            expression=newest(_HEALTHY),
+            comparison="<",
+            threshold=1,
+            for_s=thresholds.unhealthy_for_s,
+            severity="warning",
+            labels=("handle",),
+            summary="Container {{ .Labels.handle }} is unhealthy",
+            description=(
+                "Container {{ .Labels.handle }} runs, but its health check fails "
+                f'(the platform reports {{{{ printf "%.0f" {VALUE} }}}}, 1 is healthy).'
+            ),
+            value=f"{{{{ if lt {VALUE} 1.0 }}}}unhealthy{{{{ else }}}}healthy{{{{ end }}}}",
+            panel="container.healthy",
+            no_data="OK",
+            on_error="Error",
+            states_reason="A container without a health check has no such series.",
+            variables=_HANDLE,
+        ),
+    )

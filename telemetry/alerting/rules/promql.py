@@ -1,0 +1,34 @@
+"""Pieces of PromQL that several rules need."""
+
+from __future__ import annotations
+
+
+def newest(metric: str, by: str = "handle") -> str:
+    """Each ``by``'s value as its newest reporter gave it.
+
+    A process that died without a word leaves its last values standing for 5 minutes (pushed
+    series carry no stale marker), beside those of the one that took over; neither max nor min
+    would pick the right one.
+    """
+    return (
+        f"max by ({by}) (\n"
+        f"  {metric}\n"
+        f"  and on (job, instance, {by}) topk by ({by}) (1, timestamp({metric}))\n"
+        ")"
+    )
+
+
+def risen(metric: str, window: str, by: str = "handle") -> str:
+    """How far a counter that outlives its reporter rose within ``window``: a whole number.
+
+    The platform keeps these counts, so a restarted platform goes on where it was, as a new
+    series; `increase()` would miss what happened between the two, and extrapolates. Present
+    value less the least within the window: a first value counts from the 0 that goes before
+    it, a count that is found high is no event, a reset counts what came after it.
+    """
+    return f"{newest(metric, by)}\n- min by ({by}) (min_over_time({metric}[{window}]))"
+
+
+def indent(text: str, by: int = 2) -> str:
+    """``text`` with every line moved right."""
+    return "\n".join(" " * by + line for line in text.splitlines())

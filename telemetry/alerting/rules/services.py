@@ -1,0 +1,104 @@
+"""Alerts about services: not answering, failing, falling behind."""
+
+from __future__ import annotations
+
+from telemetry import catalog
+from telemetry.alerting.rule import VALUE, Group, Rule
+from telemetry.alerting.thresholds import Thresholds, number
+
+SERVICES = Group("services", 5)
+
+_REQUESTS = catalog.HTTP_SERVER_REQUEST_DURATION.prometheus + "_count"
+_STATUS = "http_response_status_code"
+_QUEUE = catalog.GATEWAY_DISPATCH_QUEUE_DEPTH.prometheus
+
+_WHERE = '{{ .Labels.job }}{{ with index .Labels "handle" }} in container {{ . }}{{ end }}'
+_SERVICE = (("service", "job"),)
+
+
+def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
+    """The service rules.
+
+    Args:
+        thresholds: the limits to compare with.
+    """
+    return (
+        Rule(
+            name="ServiceDown",
+            source="prometheus",
+            group=SERVICES,
+            # A target is listed only while it is meant to run, so a service stopped on purpose
+            # has no `up` and one that died has 0.
+            expression="min by (job, instance) (up)",
+            comparison="<",
+            threshold=1,
+            for_s=thresholds.service_down_for_s,
+            severity="critical",
+            labels=("job", "instance"),
+            summary="{{ .Labels.job }} is not answering",
+            description=(
+                "{{ .Labels.job }} at {{ .Labels.instance }} does not answer Prometheus' scrapes "
+                f'(up is {{{{ printf "%.0f" {VALUE} }}}}).'
+            ),
+            value=f"{{{{ if lt {VALUE} 1.0 }}}}not answering{{{{ else }}}}answering{{{{ end }}}}",
+            panel="services.up",
+            no_data="Alerting",
+            on_error="Error",
+            states_reason=(
+                "Prometheus always scrapes at least itself: no `up` at all means that it sees "
+                "nothing, and a failing query that it is down itself."
+            ),
+            variables=_SERVICE,
+        ),
+        Rule(
+            name="HighErrorRate",
+            source="prometheus",
+            group=SERVICES,
+            # Both sides summed: dividing series by series compares each 5xx with itself.
+            expression=f"""\
+(
+  sum by (job, handle) (rate({_REQUESTS}{{{_STATUS}=~"5.."}}[5m]))
+  /
+  sum by (job, handle) (rate({_REQUESTS}[5m]))
+)
+and
+sum by (job, handle) (increase({_REQUESTS}[5m])) >= {number(thresholds.error_min_requests)}""",
+            comparison=">",
+            threshold=thresholds.error_percent / 100,
+            for_s=thresholds.error_for_s,
+            severity="warning",
+            labels=("job", "handle"),
+            summary=f"{_WHERE} answers many requests with errors",
+            description=(
+                f"{_WHERE} answered {{{{ {VALUE} | humanizePercentage }}}} of its requests with a "
+                f"5xx status, more than {number(thresholds.error_percent)} %."
+            ),
+            value=f"{{{{ {VALUE} | humanizePercentage }}}} of requests",
+            panel="services.errors",
+            no_data="OK",
+            on_error="Error",
+            states_reason="No series means no errors, or too little traffic to judge.",
+            variables=_SERVICE,
+        ),
+        Rule(
+            name="DispatchQueueBacklog",
+            source="prometheus",
+            group=SERVICES,
+            expression=f"sum by (job, handle) ({_QUEUE})",
+            comparison=">",
+            threshold=thresholds.queue_depth,
+            for_s=thresholds.queue_for_s,
+            severity="warning",
+            labels=("job", "handle"),
+            summary=f"Messages are piling up at {_WHERE}",
+            description=(
+                f'{{{{ printf "%.0f" {VALUE} }}}} messages wait for the kernel of {_WHERE}, '
+                f"more than {number(thresholds.queue_depth)}."
+            ),
+            value=f'{{{{ printf "%.0f" {VALUE} }}}} waiting',
+            panel="gateway.queue",
+            no_data="OK",
+            on_error="Error",
+            states_reason="No series means no gateway, which ServiceDown reports.",
+        ),
+    )

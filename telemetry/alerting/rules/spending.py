@@ -1,0 +1,120 @@
+"""Alerts about money: cost, budgets, quotas, prices.
+
+The proxy's ledger is the truth about money; its series go on across restarts, and a series that
+the ledger didn't have is reported as 0 before its first value, so `increase()` sees the first.
+"""
+
+from __future__ import annotations
+
+from telemetry import catalog
+from telemetry.alerting.rule import VALUE, Group, Rule
+from telemetry.alerting.thresholds import Thresholds, number
+
+SPENDING = Group("spending", 10)
+
+_COST_TODAY = catalog.PROXY_USER_COST_TODAY.prometheus
+_BUDGET = catalog.PROXY_USER_BUDGET.prometheus
+_UNPRICED = catalog.PROXY_UNPRICED_CALLS.prometheus
+_REJECTIONS = catalog.PROXY_QUOTA_REJECTIONS.prometheus
+
+_USER = (("user_id", "user_id"),)
+
+
+def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
+    """The spending rules.
+
+    Args:
+        thresholds: the limits to compare with.
+    """
+    return (
+        Rule(
+            name="HighCostRate",
+            source="prometheus",
+            group=SPENDING,
+            expression=f"max by (user_id) ({_COST_TODAY})",
+            comparison=">",
+            threshold=thresholds.cost_usd,
+            for_s=0,
+            severity="warning",
+            labels=("user_id",),
+            summary="{{ .Labels.user_id }} is expensive today",
+            description=(
+                f'{{{{ .Labels.user_id }}}} has cost {{{{ printf "%.2f" {VALUE} }}}} USD since '
+                f"midnight UTC, more than {number(thresholds.cost_usd)} USD."
+            ),
+            value=f'{{{{ printf "%.2f" {VALUE} }}}} USD today',
+            panel="cost.today",
+            no_data="OK",
+            on_error="Error",
+            states_reason="No series means that nobody has spent anything.",
+            variables=_USER,
+        ),
+        Rule(
+            name="BudgetNearlySpent",
+            source="prometheus",
+            group=SPENDING,
+            expression=(f"max by (user_id) ({_COST_TODAY})\n/\n(max by (user_id) ({_BUDGET}) > 0)"),
+            comparison=">",
+            threshold=thresholds.budget_percent / 100,
+            for_s=0,
+            severity="warning",
+            labels=("user_id",),
+            summary="{{ .Labels.user_id }} has nearly spent today's budget",
+            description=(
+                f"{{{{ .Labels.user_id }}}} has used {{{{ {VALUE} | humanizePercentage }}}} of "
+                f"today's budget, more than {number(thresholds.budget_percent)} %. "
+                "At 100 % the proxy refuses further calls until midnight UTC."
+            ),
+            value=f"{{{{ {VALUE} | humanizePercentage }}}} of the budget",
+            panel="cost.budget",
+            no_data="OK",
+            on_error="Error",
+            states_reason="A user without a budget has no such series.",
+            variables=_USER,
+        ),
+        Rule(
+            name="UnpricedModel",
+            source="prometheus",
+            group=SPENDING,
+            expression=f"round(sum by (model) (increase({_UNPRICED}[10m])), 0.1)",
+            comparison=">",
+            threshold=0,
+            for_s=0,
+            severity="warning",
+            labels=("model",),
+            summary="No price covers the model {{ .Labels.model }}",
+            description=(
+                f'{{{{ printf "%.0f" {VALUE} }}}} call(s) of the model {{{{ .Labels.model }}}} '
+                "in the last 10 minutes were served without a price: their cost is not counted."
+            ),
+            value=f'{{{{ printf "%.0f" {VALUE} }}}} calls in 10 m',
+            panel="cost.unpriced",
+            no_data="OK",
+            on_error="Error",
+            states_reason="No series means that every call had a price.",
+        ),
+        Rule(
+            name="QuotaRejections",
+            source="prometheus",
+            group=SPENDING,
+            # Rounded: `increase()` extrapolates, and 20 calls must not read as 20.3.
+            expression=f"round(sum by (user_id) (increase({_REJECTIONS}[5m])))",
+            comparison=">",
+            threshold=thresholds.quota_rejections,
+            for_s=0,
+            severity="warning",
+            labels=("user_id",),
+            summary="{{ .Labels.user_id }} keeps running into a quota",
+            description=(
+                f'The proxy refused {{{{ printf "%.0f" {VALUE} }}}} calls of '
+                "{{ .Labels.user_id }} in the last 5 minutes, more than "
+                f"{number(thresholds.quota_rejections)}."
+            ),
+            value=f'{{{{ printf "%.0f" {VALUE} }}}} calls in 5 m',
+            panel="cost.rejections",
+            no_data="OK",
+            on_error="Error",
+            states_reason="No series means that nobody was refused.",
+            variables=_USER,
+        ),
+    )

@@ -1,0 +1,96 @@
+"""What ``telemetry alerts`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from telemetry.alerting.direct import Delivery
+from telemetry.alerting.evaluator import RuleState, Silence
+
+_COLOURS = {"firing": "bold red", "failing": "bold magenta", "pending": "yellow", "ok": "green"}
+_ORDER = ("firing", "failing", "pending", "ok")
+_SWITCHES = {
+    "webhook": "",
+    "e-mail": "TELEMETRY_ALERT_EMAIL_TO and TELEMETRY_SMTP_HOST",
+    "Slack": "TELEMETRY_SLACK_WEBHOOK_URL",
+    "Telegram": "TELEMETRY_TELEGRAM_BOT_TOKEN and TELEMETRY_TELEGRAM_CHAT_ID",
+}
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def age(since: datetime, now: datetime) -> str:
+    """How long ago (or ahead) ``since`` is, in its two largest units, e.g. ``2h 5m``."""
+    seconds = int(abs((now - since).total_seconds()))
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        amount, seconds = divmod(seconds, length)
+        if amount:
+            parts.append(f"{amount}{unit}")
+    return " ".join(parts[:2]) or "0s"
+
+
+def print_rules(states: Iterable[RuleState], now: datetime) -> None:
+    """Firing and pending alerts first, then every rule."""
+    console = Console(highlight=False)
+    ordered = sorted(states, key=lambda state: (_ORDER.index(state.state), state.name))
+    active = _table("ALERT", "STATE", "WHERE", "SINCE", "VALUE")
+    for state in ordered:
+        for instance in state.instances:
+            word = "firing" if instance.firing else "pending"
+            where = " ".join(f"{name}={value}" for name, value in sorted(instance.labels.items()))
+            active.add_row(
+                state.name,
+                Text(word, style=_COLOURS[word]),
+                where,
+                age(instance.since, now),
+                instance.value,
+            )
+    if active.row_count:
+        console.print(active)
+        console.print()
+    rules = _table("RULE", "SEVERITY", "STATE", "EVALUATED BY")
+    for state in ordered:
+        shown = Text(state.state, style=_COLOURS[state.state])
+        if state.error:
+            shown.append(f": {state.error}", style="default")
+        rules.add_row(state.name, state.severity, shown, state.evaluator)
+    console.print(rules)
+
+
+def print_deliveries(deliveries: Iterable[Delivery]) -> None:
+    """What each channel answered, and which are off."""
+    console = Console(highlight=False)
+    table = _table("CHANNEL", "TO", "ANSWER")
+    sent = {delivery.channel: delivery for delivery in deliveries}
+    for channel, switch in _SWITCHES.items():
+        delivery = sent.get(channel)
+        if delivery is None:
+            table.add_row(channel, "", Text(f"off (set {switch})", style="dim"))
+        else:
+            style = "green" if delivery.delivered else "bold red"
+            word = "delivered" if delivery.delivered else "failed"
+            answer = Text(word, style=style).append(f": {delivery.answer}", style="default")
+            table.add_row(channel, delivery.target, answer)
+    console.print(table)
+
+
+def print_silences(silences: Iterable[Silence], now: datetime) -> None:
+    """The silences in force."""
+    console = Console(highlight=False)
+    table = _table("SILENCED", "ENDS IN", "COMMENT", "ID")
+    for silence in silences:
+        table.add_row(
+            " ".join(silence.matchers), age(silence.until, now), silence.comment, silence.id
+        )
+    console.print(table if table.row_count else "nothing is silenced")

@@ -1,0 +1,160 @@
+"""What every alert compares with: one frozen object, read from ``TELEMETRY_ALERT_*``.
+
+``Thresholds.memory_percent`` is ``TELEMETRY_ALERT_MEMORY_PERCENT`` and so on; a field that ends
+in ``_s`` holds seconds and is written as a duration (``TELEMETRY_ALERT_MEMORY_FOR=5m``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from telemetry.errors import ConfigError, TelemetryError
+
+PREFIX = "TELEMETRY_ALERT_"
+
+# Settings with the same prefix that belong to the notifications (channels.py, links.py).
+NOTIFICATION_KEYS = (
+    "TELEMETRY_ALERT_EMAIL_TO",
+    "TELEMETRY_ALERT_QUIET_HOURS",
+    "TELEMETRY_ALERT_RUNBOOK_URL",
+)
+
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+)(s|m|h|d)")
+
+
+def parse_duration(text: str) -> int:
+    """Seconds of ``15s``, ``5m``, ``1h30m``, ``2d`` or ``0``.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if text == "0":
+        return 0
+    if not text or _DURATION.sub("", text):
+        raise ValueError(text)
+    return sum(int(number) * _UNIT_S[unit] for number, unit in _DURATION.findall(text))
+
+
+def format_duration(seconds: int) -> str:
+    """The shortest duration that Prometheus, Loki, Alertmanager and Grafana all read."""
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _UNIT_S[unit] == 0:
+            return f"{seconds // _UNIT_S[unit]}{unit}"
+    return f"{seconds}s"
+
+
+def number(value: float) -> str:
+    """A number as people and PromQL write it: no exponent, no idle zeros."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _number_within(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not (math.isfinite(value) and low <= value <= high):
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
+def _percent(default: float) -> Any:
+    metadata = {"parse": _number_within(0.1, 100), "expected": "a percentage from 0.1 to 100"}
+    return field(default=default, metadata=metadata)
+
+
+def _amount(default: float) -> Any:
+    metadata = {"parse": _number_within(0, 1e9), "expected": "a number of 0 or more"}
+    return field(default=default, metadata=metadata)
+
+
+def _duration(default: int) -> Any:
+    expected = "a duration like 15s, 5m, 1h or 0"
+    return field(default=default, metadata={"parse": parse_duration, "expected": expected})
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Limits of the alert rules; the defaults are the plan's.
+
+    Args:
+        memory_percent: of a container's limit, above which it is about to be killed.
+        memory_for_s: seconds it must stay there.
+        service_down_for_s: seconds without an answer.
+        cost_usd: US dollars a user may cost a UTC day before someone is told.
+        budget_percent: of a user's budget.
+        error_percent: of a service's requests answered 5xx.
+        error_min_requests: requests in 5 minutes below which no rate is worth a notice.
+        error_for_s: seconds the rate must stay there.
+        restarts: unasked restarts in 10 minutes that are still all right.
+        unhealthy_for_s: seconds a health check must fail.
+        error_lines: error lines in 5 minutes that are still all right.
+        error_lines_ratio: times the service's own rate of the last day.
+        error_lines_for_s: seconds the burst must last.
+        disk_percent: of a file system's space.
+        disk_hours: look this many hours ahead for a full one.
+        disk_for_s: seconds either must hold.
+        queue_depth: waiting dispatches that are still all right.
+        queue_for_s: seconds the backlog must last.
+        quota_rejections: refused calls of one user in 5 minutes that are still all right.
+    """
+
+    memory_percent: float = _percent(90)
+    memory_for_s: int = _duration(300)
+    service_down_for_s: int = _duration(15)
+    cost_usd: float = _amount(10)
+    budget_percent: float = _percent(90)
+    error_percent: float = _percent(5)
+    error_min_requests: float = _amount(20)
+    error_for_s: int = _duration(300)
+    restarts: float = _amount(3)
+    unhealthy_for_s: int = _duration(60)
+    error_lines: float = _amount(20)
+    error_lines_ratio: float = _amount(5)
+    error_lines_for_s: int = _duration(300)
+    disk_percent: float = _percent(85)
+    disk_hours: float = _amount(24)
+    disk_for_s: int = _duration(300)
+    queue_depth: float = _amount(10)
+    queue_for_s: int = _duration(300)
+    quota_rejections: float = _amount(20)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Thresholds:
+        """Read ``TELEMETRY_ALERT_*``; what is unset or empty keeps its default.
+
+        Raises:
+            ConfigError: a value isn't what its setting takes.
+            TelemetryError: a variable of that prefix names no setting.
+        """
+        known = environment_keys()
+        for key in sorted(environ):
+            if key.startswith(PREFIX) and key not in known and key not in NOTIFICATION_KEYS:
+                near = difflib.get_close_matches(key, [*known, *NOTIFICATION_KEYS], n=1)
+                raise TelemetryError(
+                    f"{key} is not a setting",
+                    remedy=f"did you mean {near[0]}?" if near else "docs/alerting.md lists them",
+                    exit_code=78,
+                )
+        values: dict[str, float | int] = {}
+        for key, name in known.items():
+            text = environ.get(key, "").strip()
+            if not text:
+                continue
+            metadata = next(f.metadata for f in fields(cls) if f.name == name)
+            try:
+                values[name] = metadata["parse"](text)
+            except ValueError:
+                raise ConfigError(key, text, metadata["expected"]) from None
+        return cls(**values)  # type: ignore[arg-type]  # each value comes from its field's parser
+
+
+def environment_keys() -> dict[str, str]:
+    """Environment variable to field name, in the order of the fields."""
+    return {PREFIX + f.name.removesuffix("_s").upper(): f.name for f in fields(Thresholds)}

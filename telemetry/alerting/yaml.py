@@ -1,0 +1,33 @@
+"""YAML as this project commits it: stable order, multi-line texts as blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+
+class _Dumper(yaml.SafeDumper):
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        # Items of a list indented below their key: easier to read, and to comment out.
+        super().increase_indent(flow, False)
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def dump(document: Any, *, head: str) -> str:
+    """``document`` as YAML.
+
+    Args:
+        document: dicts, lists, strings, numbers.
+        head: comment lines for the top, without ``#``.
+    """
+    comment = "".join(f"# {line}\n" for line in head.splitlines())
+    body = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+    return comment + body

@@ -1,0 +1,178 @@
+"""Receivers that alerts are really delivered to: an SMTP server and HTTP servers that take and
+answer what the gateway, Slack and Telegram do. The last two are simulated: nobody has them here.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, TypeVar
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+T = TypeVar("T")
+
+SLACK_PATH = "/services/T0/B0/simulated-secret"
+TELEGRAM_TOKEN = "123456:simulated-secret"
+TELEGRAM_CHAT = -1001234567890
+
+
+def wait_for(what: Callable[[], T], deadline_s: float = 20.0) -> T:
+    """The first true answer of ``what``."""
+    end = time.monotonic() + deadline_s
+    while not (answer := what()):
+        if time.monotonic() > end:
+            raise AssertionError(f"nothing came within {deadline_s} s")
+        time.sleep(0.02)
+    return answer
+
+
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Request:
+    """One request that came in."""
+
+    path: str
+    headers: dict[str, str]
+    body: Any
+    at: float
+
+
+@dataclass
+class HttpReceiver:
+    """An HTTP server that keeps what it gets and answers ``status`` with ``answer``."""
+
+    answer: bytes
+    status: int = 200
+    requests: list[Request] = field(default_factory=list)
+    url: str = ""
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """Every alert of every webhook so far."""
+        return [alert for request in list(self.requests) for alert in request.body["alerts"]]
+
+
+@contextmanager
+def http_receiver(answer: bytes = b"{}", port: int = 0) -> Iterator[HttpReceiver]:
+    receiver = HttpReceiver(answer)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.requests.append(
+                Request(self.path, dict(self.headers), json.loads(body), time.time())
+            )
+            self.send_response(receiver.status)
+            self.send_header("Content-Length", str(len(receiver.answer)))
+            self.end_headers()
+            self.wfile.write(receiver.answer)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    receiver.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def simulated_slack() -> Any:
+    """Slack's incoming webhook answers a bare ok."""
+    return http_receiver(b"ok")
+
+
+def simulated_telegram() -> Any:
+    """The Bot API answers the message it has sent."""
+    message = {"message_id": 7, "date": 0, "chat": {"id": TELEGRAM_CHAT, "type": "supergroup"}}
+    return http_receiver(json.dumps({"ok": True, "result": message}).encode())
+
+
+class MailServer(Controller):
+    """An SMTP server that keeps the messages it takes."""
+
+    def __init__(self) -> None:
+        self.messages: list[EmailMessage] = []
+        self.recipients: list[list[str]] = []
+        super().__init__(self, hostname="127.0.0.1", port=0)
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        assert isinstance(envelope.content, bytes)
+        message = message_from_bytes(envelope.content, policy=policy.default)
+        assert isinstance(message, EmailMessage)
+        self.recipients.append(envelope.rcpt_tos)
+        self.messages.append(message)
+        return "250 accepted"
+
+    def _trigger_server(self) -> None:
+        # Controller asks the port it was given, which is 0: the real one is known by now.
+        assert self.server is not None
+        self.port = self.server.sockets[0].getsockname()[1]
+        super()._trigger_server()
+
+
+@contextmanager
+def mail_server() -> Iterator[MailServer]:
+    server = MailServer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@dataclass
+class Receivers:
+    """One of each, and the environment that points at them."""
+
+    webhook: HttpReceiver
+    mail: MailServer
+    slack: HttpReceiver
+    telegram: HttpReceiver
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {
+            "TELEMETRY_GATEWAY_URL": self.webhook.url,
+            "TELEMETRY_WEBHOOK_TOKEN": "webhook-secret",
+            "TELEMETRY_ALERT_EMAIL_TO": "ops@example.org, night@example.org",
+            "TELEMETRY_SMTP_HOST": "127.0.0.1",
+            "TELEMETRY_SMTP_PORT": str(self.mail.port),
+            "TELEMETRY_SMTP_FROM": "telemetry@example.org",
+            "TELEMETRY_SMTP_TLS": "off",
+            "TELEMETRY_SLACK_WEBHOOK_URL": self.slack.url + SLACK_PATH,
+            "TELEMETRY_TELEGRAM_BOT_TOKEN": TELEGRAM_TOKEN,
+            "TELEMETRY_TELEGRAM_CHAT_ID": str(TELEGRAM_CHAT),
+            "TELEMETRY_TELEGRAM_API_URL": self.telegram.url,
+        }
+
+
+@contextmanager
+def receivers() -> Iterator[Receivers]:
+    with (
+        http_receiver() as webhook,
+        mail_server() as mail,
+        simulated_slack() as slack,
+        simulated_telegram() as telegram,
+    ):
+        yield Receivers(webhook, mail, slack, telegram)

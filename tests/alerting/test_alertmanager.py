@@ -1,0 +1,266 @@
+"""A real Alertmanager, with the configuration we render, delivers to real receivers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry.alerting import provision
+from tests.alerting.engines import engine
+from tests.alerting.receivers import (
+    SLACK_PATH,
+    TELEGRAM_CHAT,
+    TELEGRAM_TOKEN,
+    Receivers,
+    free_port,
+    receivers,
+    wait_for,
+)
+
+pytestmark = pytest.mark.stack
+
+ANNOTATIONS = {
+    "summary": "Container demo-1 is down",
+    "description": "Container demo-1 is wanted but <does not> run & is missed.",
+    "value": "down",
+    "runbook_url": "http://127.0.0.1:4000/runbooks#containerdown",
+    "dashboard_url": "http://127.0.0.1:3200/d/telemetry-container?viewPanel=14&var-handle=demo-1",
+}
+
+
+class Alertmanager:
+    """One that runs, and its API."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url + path, timeout=5) as response:
+            return json.loads(response.read())
+
+    def metric(self, name: str, integration: str) -> float:
+        """The sum of a counter's series for one integration."""
+        with urllib.request.urlopen(self.url + "/metrics", timeout=5) as response:
+            lines = response.read().decode().splitlines()
+        return sum(
+            float(line.rsplit(" ", 1)[1])
+            for line in lines
+            if line.startswith(name) and f'integration="{integration}"' in line
+        )
+
+    def post(self, *alerts: dict[str, Any]) -> None:
+        """Give it alerts, as Prometheus does."""
+        request = urllib.request.Request(
+            self.url + "/api/v2/alerts",
+            data=json.dumps(alerts).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=5):
+            pass
+
+
+def alert(name: str, severity: str, *, resolved: bool = False, **labels: str) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    body: dict[str, Any] = {
+        "labels": {"alertname": name, "severity": severity, **labels},
+        "annotations": ANNOTATIONS,
+        "startsAt": (now - timedelta(seconds=5)).isoformat(),
+    }
+    if resolved:
+        body["endsAt"] = now.isoformat()
+    return body
+
+
+@contextmanager
+def running(folder: Path, environ: dict[str, str]) -> Iterator[Alertmanager]:
+    provision("prometheus", folder, environ)
+    url = f"http://127.0.0.1:{free_port()}"
+    with (folder / "alertmanager.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                engine("alertmanager"),
+                f"--config.file={folder}/alertmanager.yaml",
+                f"--storage.path={folder}/data",
+                f"--web.listen-address={url.removeprefix('http://')}",
+                "--cluster.listen-address=",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_for(lambda: _ready(url, process, folder / "alertmanager.log"))
+        yield Alertmanager(url)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
+    assert process.poll() is None, log.read_text()
+    try:
+        with urllib.request.urlopen(url + "/-/ready", timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def inbox() -> Iterator[Receivers]:
+    with receivers() as all_of_them:
+        yield all_of_them
+
+
+def test_a_critical_alert_reaches_every_channel_at_once_and_so_does_its_end(
+    inbox: Receivers, tmp_path: Path
+) -> None:
+    with running(tmp_path, inbox.environ) as alertmanager:
+        sent = time.time()
+        alertmanager.post(alert("ContainerDown", "critical", handle="demo-1"))
+        wait_for(lambda: inbox.webhook.requests and inbox.mail.messages)
+        wait_for(lambda: inbox.slack.requests and inbox.telegram.requests)
+        # A second container must not wait out the first one's interval.
+        alertmanager.post(alert("ContainerDown", "critical", handle="demo-2"))
+        wait_for(lambda: len(inbox.webhook.requests) == 2)
+        alertmanager.post(alert("ContainerDown", "critical", resolved=True, handle="demo-1"))
+        wait_for(lambda: "resolved" in [a["status"] for a in inbox.webhook.alerts()])
+        wait_for(lambda: len(inbox.slack.requests) == 3 and len(inbox.telegram.requests) == 3)
+        wait_for(lambda: len(inbox.mail.messages) == 3)
+
+    first, second, third = inbox.webhook.requests
+    assert first.at - sent < 1, "a critical notice must go out within a second"
+    assert first.path == "/api/alert"
+    assert first.headers["Authorization"] == "Bearer webhook-secret"
+    [body] = first.body["alerts"]
+    assert body["labels"] == {
+        "alertname": "ContainerDown",
+        "severity": "critical",
+        "handle": "demo-1",
+    }
+    assert body["annotations"] == ANNOTATIONS
+    assert [a["labels"]["handle"] for a in second.body["alerts"]] == ["demo-2"]
+    assert third.body["status"] == "resolved"
+
+    started = datetime.fromisoformat(body["startsAt"]).astimezone(UTC)
+    text = [
+        "FIRING critical: Container demo-1 is down",
+        "Container demo-1 is wanted but <does not> run & is missed.",
+        "Where: handle=demo-1 ",
+        f"When: since {started:%Y-%m-%d %H:%M:%S} UTC",
+        "Value: down",
+        f"Dashboard: {ANNOTATIONS['dashboard_url']}",
+        f"Runbook: {ANNOTATIONS['runbook_url']}",
+    ]
+    mail = inbox.mail.messages[0]
+    assert mail["Subject"] == "[FIRING 1] ContainerDown demo-1"
+    assert mail["To"] == "ops@example.org, night@example.org"
+    plain, html = mail.get_body(("plain",)), mail.get_body(("html",))
+    assert plain is not None
+    assert html is not None
+    assert plain.get_content().strip().splitlines() == text
+    page = html.get_content()
+    assert "&lt;does not&gt; run &amp; is missed" in page
+    assert "#c62828" in page
+    assert "width=device-width" in page
+    assert 'var-handle=demo-1">Dashboard</a>' in page
+
+    slack = inbox.slack.requests[0]
+    assert slack.path == SLACK_PATH
+    [attachment] = slack.body["attachments"]
+    assert attachment["title"] == "[FIRING 1] ContainerDown demo-1"
+    assert attachment["text"].strip().splitlines() == text
+
+    telegram = inbox.telegram.requests[0]
+    assert telegram.path == f"/bot{TELEGRAM_TOKEN}/sendMessage"
+    assert int(telegram.body["chat_id"]) == TELEGRAM_CHAT
+    assert telegram.body["text"].strip().splitlines() == text
+    assert "parse_mode" not in telegram.body
+    assert "RESOLVED critical" in inbox.telegram.requests[2].body["text"]
+    assert inbox.mail.messages[2]["Subject"] == "[RESOLVED] ContainerDown demo-1"
+
+
+def test_criticals_are_alone_and_warnings_are_grouped(inbox: Receivers, tmp_path: Path) -> None:
+    with running(tmp_path, inbox.environ) as alertmanager:
+        alertmanager.post(
+            alert("TelemetryLoss", "warning", job="collector", metric="a"),
+            alert("TelemetryLoss", "warning", job="collector", metric="b"),
+            alert("TelemetryLoss", "warning", job="loki", metric="c"),
+            alert("ServiceDown", "critical", job="gateway", instance="x"),
+            alert("ServiceDown", "critical", job="gateway", instance="y"),
+        )
+        wait_for(lambda: len(inbox.webhook.requests) == 2)
+        groups = alertmanager.get("/api/v2/alerts/groups")
+        assert sorted(
+            (group["labels"]["alertname"], group["labels"].get("job"), len(group["alerts"]))
+            for group in groups
+        ) == [
+            ("ServiceDown", "gateway", 1),
+            ("ServiceDown", "gateway", 1),
+            ("TelemetryLoss", "collector", 2),
+            ("TelemetryLoss", "loki", 1),
+        ]
+    # The warnings wait a minute for others; only the criticals have been sent.
+    assert {a["labels"]["alertname"] for a in inbox.webhook.alerts()} == {"ServiceDown"}
+
+
+def test_a_receiver_that_is_down_is_tried_again_counted_and_nothing_is_lost(
+    inbox: Receivers, tmp_path: Path
+) -> None:
+    inbox.slack.status = 503
+    with running(tmp_path, inbox.environ) as alertmanager:
+        alertmanager.post(alert("ContainerDown", "critical", handle="demo-1"))
+        wait_for(lambda: len(inbox.slack.requests) >= 2)
+        assert len(inbox.webhook.requests) == 1, "the others don't wait for it"
+        failed = "alertmanager_notifications_failed_total"
+        # Counted when a whole attempt, of up to 10 s, is given up: what TelemetryLoss reads.
+        wait_for(lambda: alertmanager.metric(failed, "slack") >= 1, deadline_s=40)
+        inbox.slack.status = 200
+        tried = len(inbox.slack.requests)
+        wait_for(lambda: len(inbox.slack.requests) > tried, deadline_s=40)
+        assert "demo-1" in json.dumps(inbox.slack.requests[-1].body)
+        wait_for(lambda: _settled(alertmanager, inbox))
+    assert len(inbox.webhook.requests) == 1
+
+
+def _settled(alertmanager: Alertmanager, inbox: Receivers) -> bool:
+    """Nothing more is tried once Slack has taken it."""
+    before = len(inbox.slack.requests)
+    failed = alertmanager.metric("alertmanager_notifications_failed_total", "slack")
+    time.sleep(1)
+    return len(inbox.slack.requests) == before and failed == alertmanager.metric(
+        "alertmanager_notifications_failed_total", "slack"
+    )
+
+
+def test_quiet_hours_hold_back_warnings_and_never_criticals(
+    inbox: Receivers, tmp_path: Path
+) -> None:
+    environ = {**inbox.environ, "TELEMETRY_ALERT_QUIET_HOURS": "00:00-23:59 Europe/Berlin"}
+    with running(tmp_path, environ) as alertmanager:
+        alertmanager.post(
+            alert("ContainerDown", "critical", handle="demo-1"),
+            alert("HighCostRate", "warning", user_id="alice"),
+        )
+        wait_for(lambda: inbox.webhook.requests)
+        config = alertmanager.get("/api/v2/status")["config"]["original"]
+        assert "quiet-hours" in config
+        [warning] = [
+            g for g in alertmanager.get("/api/v2/alerts/groups") if "user_id" in g["labels"]
+        ]
+        assert warning["labels"] == {"alertname": "HighCostRate", "user_id": "alice"}
+    assert [a["labels"]["alertname"] for a in inbox.webhook.alerts()] == ["ContainerDown"]
+
+
+def test_secrets_do_not_show_in_alertmanagers_own_pages(inbox: Receivers, tmp_path: Path) -> None:
+    with running(tmp_path, inbox.environ) as alertmanager:
+        config = alertmanager.get("/api/v2/status")["config"]["original"]
+    assert "webhook-secret" not in config
+    assert "simulated-secret" not in config
