@@ -1,0 +1,112 @@
+"""The committed files are what the code renders, and the evaluators can read them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from telemetry.alerting.__main__ import main, rendered
+from telemetry.alerting.links import Links
+from telemetry.alerting.prometheus import rule_files
+from telemetry.alerting.rules import all_rules
+from telemetry.alerting.thresholds import Thresholds
+
+TOP = Path(__file__).parents[2]
+FOLDERS = (
+    "compose/prometheus/rules",
+    "compose/loki/rules",
+    "compose/alertmanager",
+    "grafana/provisioning/alerting",
+)
+
+
+def test_what_is_committed_is_what_is_rendered() -> None:
+    committed = {
+        str(path.relative_to(TOP)): path.read_text()
+        for folder in FOLDERS
+        for path in sorted((TOP / folder).rglob("*"))
+        if path.is_file()
+    }
+    assert committed == rendered(), "run `nox -s render` and commit"
+
+
+def test_rendering_twice_gives_the_same_bytes_and_removes_a_stale_group(tmp_path: Path) -> None:
+    assert main([str(tmp_path)]) == 0
+    stale = tmp_path / "compose/prometheus/rules/gone.rules.yaml"
+    stale.write_text("groups: []\n")
+    first = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p != stale}
+    assert main([str(tmp_path)]) == 0
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == first
+
+
+def test_no_secret_is_committed() -> None:
+    """The token is read from a mounted secret, by Alertmanager and by Grafana."""
+    credentials = [
+        line.split(": ", 1)
+        for text in rendered().values()
+        for line in re.findall(r"(?m)^\s*(\w*(?:credentials|token|password)\w*: .*)$", text)
+    ]
+    secret = "/run/secrets/telemetry_webhook_token"
+    assert sorted(credentials) == [
+        ["authorization_credentials", f"$__file{{{secret}}}"],
+        ["credentials_file", secret],
+    ]
+
+
+def _rules(source: Any) -> list[dict[str, Any]]:
+    files = rule_files(all_rules(Thresholds()), Links.from_env({}), source)
+    return [
+        rule
+        for text in files.values()
+        for group in yaml.safe_load(text)["groups"]
+        for rule in group["rules"]
+    ]
+
+
+def test_each_rule_goes_to_the_store_it_asks() -> None:
+    assert len(_rules("prometheus")) == 14
+    assert [rule["alert"] for rule in _rules("loki")] == ["ErrorLogBurst"]
+
+
+def test_a_rule_file_holds_all_that_an_alert_needs() -> None:
+    files = rule_files(all_rules(Thresholds()), Links.from_env({}), "prometheus")
+    [group] = yaml.safe_load(files["spending.rules.yaml"])["groups"]
+    assert (group["name"], group["interval"]) == ("spending", "10s")
+    assert group["rules"][0] == {
+        "alert": "HighCostRate",
+        "expr": "max by (user_id) (proxy_user_cost_today_usd) > 10",
+        "for": "0s",
+        "labels": {"severity": "warning"},
+        "annotations": {
+            "summary": "{{ .Labels.user_id }} is expensive today",
+            "description": '{{ .Labels.user_id }} has cost {{ printf "%.2f" .Value }} USD since '
+            "midnight UTC, more than 10 USD.",
+            "value": '{{ printf "%.2f" .Value }} USD today',
+            "runbook_url": "http://127.0.0.1:4000/runbooks#highcostrate",
+            "dashboard_url": "http://127.0.0.1:3200/d/telemetry-cost?viewPanel=15"
+            '&var-user_id={{ index .Labels "user_id" | urlquery }}',
+        },
+    }
+
+
+def test_the_container_events_are_evaluated_every_two_seconds_by_themselves() -> None:
+    files = rule_files(all_rules(Thresholds()), Links.from_env({}), "prometheus")
+    [group] = yaml.safe_load(files["container-events.rules.yaml"])["groups"]
+    assert group["interval"] == "2s"
+    assert [rule["alert"] for rule in group["rules"]] == ["ContainerDown", "ContainerOOMKilled"]
+
+
+def test_links_follow_the_environment() -> None:
+    environ = {
+        "TELEMETRY_GRAFANA_URL": "https://grafana.example.org/",
+        "TELEMETRY_ALERT_RUNBOOK_URL": "https://wiki.example.org/runbooks",
+    }
+    links = Links.from_env(environ)
+    rule = next(rule for rule in all_rules(Thresholds()) if rule.name == "ContainerDown")
+    assert links.runbook(rule) == "https://wiki.example.org/runbooks#containerdown"
+    assert links.dashboard(rule, {"handle": "a b&c"}) == (
+        "https://grafana.example.org/d/telemetry-container?viewPanel=14&var-handle=a+b%26c"
+    )

@@ -1,0 +1,116 @@
+"""What holds for every rule."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from telemetry import catalog
+from telemetry.alerting.rule import Rule
+from telemetry.alerting.rules import RETIRED, all_rules
+from telemetry.alerting.thresholds import Thresholds
+from telemetry.dashboards import PANELS
+
+TOP = Path(__file__).parents[2]
+RULES = all_rules(Thresholds())
+
+# The plan's table: alert, seconds it must hold, severity.
+PLAN = {
+    "ContainerOOM": (300, "critical"),
+    "ContainerOOMKilled": (0, "critical"),
+    "ContainerDown": (0, "critical"),
+    "ServiceDown": (15, "critical"),
+    "HighCostRate": (0, "warning"),
+    "BudgetNearlySpent": (0, "warning"),
+    "HighErrorRate": (300, "warning"),
+    "ContainerRestartLoop": (0, "warning"),
+    "ContainerUnhealthy": (60, "warning"),
+    "ErrorLogBurst": (300, "warning"),
+    "DiskSpaceLow": (300, "warning"),
+    "DispatchQueueBacklog": (300, "warning"),
+    "UnpricedModel": (0, "warning"),
+    "TelemetryLoss": (0, "warning"),
+    "QuotaRejections": (0, "warning"),
+}
+
+
+def test_the_rules_are_those_of_the_plan() -> None:
+    assert {rule.name: (rule.for_s, rule.severity) for rule in RULES} == PLAN
+    assert len(RULES) == len(PLAN)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_rule_is_complete(rule: Rule) -> None:
+    assert rule.panel in PANELS
+    assert "@value@" in rule.description, "the description must hold the present value"
+    assert "@value@" in rule.value
+    assert rule.states_reason.endswith(".")
+    assert rule.summary
+    texts = (rule.expression, rule.summary, rule.description, rule.value)
+    # Grafana's versions differ in where they take a dollar sign for an environment variable.
+    assert not any("$" in text for text in texts)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_rule_is_aggregated_to_the_labels_it_alerts_on(rule: Rule) -> None:
+    """Every selector stands inside an aggregation by exactly these labels or finer ones."""
+    wanted = set(rule.labels)
+    by = [
+        {label.strip() for label in labels.split(",")}
+        for labels in re.findall(r"\b(?:sum|max|min|topk) by \(([^)]*)\)", rule.expression)
+    ]
+    assert wanted in by
+    outermost = re.match(r"[\s(]*(?:round\()?(?:sum|max|min) by \(([^)]*)\)", rule.expression)
+    assert outermost is not None, "the outermost operation must be an aggregation"
+    assert {label.strip() for label in outermost[1].split(",")} == wanted
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_rules_texts_name_only_labels_it_has(rule: Rule) -> None:
+    used = re.findall(r'\.Labels\.(\w+)|index \.Labels "(\w+)"', rule.summary + rule.description)
+    assert {a or b for a, b in used} <= set(rule.labels)
+    assert {label for _, label in rule.variables} <= set(rule.labels)
+
+
+def test_own_metrics_are_named_as_in_the_catalog() -> None:
+    """A metric that is renamed in the catalog must not leave a rule behind that never fires."""
+    ours = re.compile(r"\b(?:platform|proxy|gateway|telemetry|http_server)_[a-z_]+\b")
+    known = {metric.prometheus for metric in catalog.METRICS.values()}
+    known |= {name + "_count" for name in known}
+    for rule in RULES:
+        assert set(ours.findall(rule.expression)) <= known, rule.name
+
+
+def test_a_rule_that_was_ever_released_is_present_or_pruned() -> None:
+    released = (Path(__file__).parent / "released_rules.txt").read_text().split()
+    names = {rule.name for rule in RULES}
+    assert set(released) <= names | set(RETIRED)
+    assert names <= set(released), "add a new rule to released_rules.txt"
+    assert not names & set(RETIRED)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_every_rule_has_a_runbook_that_answers_the_four_questions(rule: Rule) -> None:
+    text = (TOP / "docs/runbooks.md").read_text()
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+    assert rule.name in sections
+    for part in ("**Means.**", "**Look first.**", "**Causes.**", "**Remedy.**"):
+        assert part in sections[rule.name], part
+
+
+def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
+    from telemetry.alerting.thresholds import environment_keys
+
+    text = (TOP / "docs/alerting.md").read_text()
+    documented = set(re.findall(r"\bTELEMETRY_(?:ALERT|SMTP|SLACK|TELEGRAM|WEBHOOK)_[A-Z_]+", text))
+    code = "".join(
+        (TOP / f"telemetry/alerting/{name}.py").read_text() for name in ("channels", "links")
+    )
+    existing = set(environment_keys()) | set(
+        re.findall(r"TELEMETRY_(?:ALERT|SLACK|WEBHOOK)_[A-Z_]*[A-Z]", code)
+    )
+    existing |= {f"TELEMETRY_SMTP_{k}" for k in ("HOST", "PORT", "USER", "PASSWORD", "FROM", "TLS")}
+    existing |= {f"TELEMETRY_TELEGRAM_{k}" for k in ("BOT_TOKEN", "CHAT_ID", "API_URL")}
+    assert documented == existing
