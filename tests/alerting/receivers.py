@@ -50,7 +50,6 @@ class Request:
     path: str
     headers: dict[str, str]
     body: Any
-    at: float
 
 
 @dataclass
@@ -74,9 +73,7 @@ def http_receiver(answer: bytes = b"{}", port: int = 0) -> Iterator[HttpReceiver
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.requests.append(
-                Request(self.path, dict(self.headers), json.loads(body), time.time())
-            )
+            receiver.requests.append(Request(self.path, dict(self.headers), json.loads(body)))
             self.send_response(receiver.status)
             self.send_header("Content-Length", str(len(receiver.answer)))
             self.end_headers()

@@ -1,0 +1,91 @@
+"""Prometheus and Alertmanager with the files we render, each in its own folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.alerting.engines import engine
+from tests.alerting.receivers import free_port, wait_for
+
+
+def get(url: str) -> Any:
+    """The JSON at ``url``."""
+    with urllib.request.urlopen(url, timeout=5) as response:
+        return json.loads(response.read())
+
+
+@contextmanager
+def process(command: list[str], ready: str, log: Path) -> Iterator[None]:
+    """Run ``command`` until the block ends; it is ready when ``ready`` answers 200."""
+    with log.open("wb") as output:
+        running = subprocess.Popen(command, stdout=output, stderr=output)
+
+    def is_ready() -> bool:
+        assert running.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(ready, timeout=1):
+                return True
+        except OSError:
+            return False
+
+    try:
+        wait_for(is_ready)
+        yield
+    finally:
+        running.terminate()
+        running.wait(10)
+
+
+@contextmanager
+def alertmanager(folder: Path) -> Iterator[str]:
+    """Alertmanager with ``folder``'s configuration; its address."""
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [
+        engine("alertmanager"),
+        f"--config.file={folder}/alertmanager.yaml",
+        f"--storage.path={folder}/alertmanager",
+        f"--web.listen-address={url.removeprefix('http://')}",
+        "--cluster.listen-address=",
+    ]
+    with process(command, f"{url}/-/ready", folder / "alertmanager.log"):
+        yield url
+
+
+@contextmanager
+def prometheus(folder: Path, alertmanager_url: str) -> Iterator[str]:
+    """Prometheus with ``folder``'s rules, which takes OTLP and tells Alertmanager; its address."""
+    url = f"http://127.0.0.1:{free_port()}"
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["prometheus/*.rules.yaml"],
+        "otlp": {"translation_strategy": "UnderscoreEscapingWithSuffixes"},
+        "scrape_configs": [
+            {
+                "job_name": "prometheus",
+                "static_configs": [{"targets": [url.removeprefix("http://")]}],
+            }
+        ],
+        "alerting": {
+            "alertmanagers": [
+                {"static_configs": [{"targets": [alertmanager_url.removeprefix("http://")]}]}
+            ]
+        },
+    }
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    command = [
+        engine("prometheus"),
+        f"--config.file={folder}/prometheus.yaml",
+        f"--storage.tsdb.path={folder}/data",
+        f"--web.listen-address={url.removeprefix('http://')}",
+        "--web.enable-otlp-receiver",
+    ]
+    with process(command, f"{url}/-/ready", folder / "prometheus.log"):
+        yield url
