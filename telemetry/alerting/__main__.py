@@ -12,7 +12,7 @@ from pathlib import Path
 from telemetry.alerting import alertmanager, grafana, prometheus
 from telemetry.alerting.channels import Channels
 from telemetry.alerting.links import Links
-from telemetry.alerting.provision import replace_file
+from telemetry.alerting.provision import LOKI_TENANT, replace_file
 from telemetry.alerting.rules import RETIRED, all_rules
 from telemetry.alerting.thresholds import Thresholds
 
@@ -31,8 +31,7 @@ def rendered() -> dict[str, str]:
     for name, text in prometheus.rule_files(rules, links, "prometheus").items():
         files[f"compose/prometheus/rules/{name}"] = text
     for name, text in prometheus.rule_files(rules, links, "loki").items():
-        # "fake" is the tenant of a Loki without tenants.
-        files[f"compose/loki/rules/fake/{name}"] = text
+        files[f"compose/loki/rules/{LOKI_TENANT}/{name}"] = text
     for name, text in alertmanager.configuration(channels).items():
         files[f"compose/alertmanager/{name}"] = text
     for name, text in grafana.provisioning(rules, links, channels, RETIRED).items():

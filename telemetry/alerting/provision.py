@@ -16,11 +16,14 @@ from telemetry.errors import TelemetryError
 
 Mode = Literal["grafana", "prometheus"]
 
+LOKI_TENANT = "fake"  # What Loki calls the only tenant where it has none.
+
 
 def provision(mode: Mode, target: Path, environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Write the rules and the notification settings for ``mode`` under ``target``.
 
-    ``prometheus``: ``prometheus/*.rules.yaml``, ``loki/*.rules.yaml``, ``alertmanager.yaml`` and
+    ``prometheus``: ``prometheus/*.rules.yaml``, ``loki/fake/*.rules.yaml`` (Loki's ruler
+    wants a folder a tenant; "fake" is the one of a Loki without tenants), ``alertmanager.yaml`` and
     its ``alertmanager.tmpl``. ``grafana``: ``grafana/provisioning/alerting/*.yaml``. What the
     other mode left there is removed, so that never both evaluate.
 
@@ -41,9 +44,10 @@ def provision(mode: Mode, target: Path, environ: Mapping[str, str]) -> tuple[Pat
     rules = all_rules(Thresholds.from_env(environ))
     contents: dict[str, str] = {}
     if mode == "prometheus":
-        for source in ("prometheus", "loki"):
-            for name, text in prometheus.rule_files(rules, links, source).items():
-                contents[f"{source}/{name}"] = text
+        for name, text in prometheus.rule_files(rules, links, "prometheus").items():
+            contents[f"prometheus/{name}"] = text
+        for name, text in prometheus.rule_files(rules, links, "loki").items():
+            contents[f"loki/{LOKI_TENANT}/{name}"] = text
         contents |= alertmanager.configuration(channels)
     else:
         for name, text in grafana.provisioning(rules, links, channels, RETIRED).items():
@@ -54,7 +58,7 @@ def provision(mode: Mode, target: Path, environ: Mapping[str, str]) -> tuple[Pat
 # Everything a rendering may have written; what is not written now is removed.
 _OURS = (
     "prometheus/*.rules.yaml",
-    "loki/*.rules.yaml",
+    "loki/fake/*.rules.yaml",
     "alertmanager.yaml",
     "alertmanager.tmpl",
     "grafana/provisioning/alerting/*.yaml",

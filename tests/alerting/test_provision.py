@@ -23,7 +23,7 @@ PROMETHEUS = {
     "prometheus/services.rules.yaml",
     "prometheus/spending.rules.yaml",
     "prometheus/pipeline.rules.yaml",
-    "loki/logs.rules.yaml",
+    "loki/fake/logs.rules.yaml",
     "alertmanager.yaml",
     "alertmanager.tmpl",
 }

@@ -66,10 +66,13 @@ label_replace(
 )"""
 
 _FILESYSTEM = "system_filesystem_usage_bytes"
-_DISK = "host_name, device, mountpoint"
-# Of what an ordinary user can use, as df counts it: reserved blocks are neither.
-_USED = f'max by ({_DISK}) ({_FILESYSTEM}{{state="used"}})'
-_FREE = f'max by ({_DISK}) ({_FILESYSTEM}{{state="free"}})'
+_DISK = "instance, device, mountpoint"
+# Of what an ordinary user can use, as df counts it: reserved blocks are neither. A read-only one
+# is always full.
+_USED_BYTES = f'{_FILESYSTEM}{{state="used", mode!="ro"}}'
+_FREE_BYTES = f'{_FILESYSTEM}{{state="free", mode!="ro"}}'
+_USED = f"max by ({_DISK}) ({_USED_BYTES})"
+_FREE = f"max by ({_DISK}) ({_FREE_BYTES})"
 _SHARE = f"""\
 {_USED}
 /
@@ -94,14 +97,14 @@ or
   > 0.5
   and
   max by ({_DISK}) (
-    predict_linear({_FILESYSTEM}{{state="free"}}[6h], {number(thresholds.disk_hours * 3600)})
+    predict_linear({_FREE_BYTES}[6h], {number(thresholds.disk_hours * 3600)})
   ) < 0
   and
-  max by ({_DISK}) ({_FILESYSTEM}{{state="free"}} offset 1h) >= 0
+  max by ({_DISK}) ({_FREE_BYTES} offset 1h) >= 0
 )"""
 
 
-_MACHINE = '{{ .Labels.mountpoint }}{{ with index .Labels "host_name" }} on {{ . }}{{ end }}'
+_MACHINE = "{{ .Labels.mountpoint }} on {{ .Labels.instance }}"
 
 
 def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
@@ -126,7 +129,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
                 '{{ index .Labels "job" }}: '
                 f'{{{{ if eq (index .Labels "metric") "{_QUEUE}" }}}}'
                 f'the queue of {{{{ index .Labels "exporter" }}}} holds '
-                f'{{{{ printf "%.0f" {VALUE} }}}} batches and is nearly full'
+                f'{{{{ printf "%.0f" {VALUE} }}}} items and is nearly full'
                 "{{ else }}"
                 '{{ index .Labels "metric" }} rose by '
                 f'{{{{ printf "%.0f" {VALUE} }}}} in the last 10 minutes'

@@ -1,0 +1,42 @@
+"""The runbooks as a page, which the gateway serves at ``/runbooks``: where notices link to."""
+
+from __future__ import annotations
+
+from markdown_it import MarkdownIt
+
+from telemetry import files
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Runbooks</title>
+<style>
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 0 auto; padding: 1rem }}
+h2 {{ border-top: 1px solid #8886; padding-top: 1rem; scroll-margin-top: 1rem }}
+h2:target {{ border-top: 3px solid #c62828 }}
+code {{ background: #8882; padding: .1em .3em; border-radius: .2em; overflow-wrap: anywhere }}
+table {{ border-collapse: collapse; display: block; overflow-x: auto }}
+td, th {{ border: 1px solid #8886; padding: .3rem .6rem; text-align: left }}
+</style>
+</head>
+<body>
+{body}</body>
+</html>
+"""
+
+
+def page() -> str:
+    """``docs/runbooks.md`` as HTML; each alert's heading has the alert's name, in lower case, as
+    its id.
+    """
+    markdown = MarkdownIt("commonmark").enable("table")
+    text = files.path("docs/runbooks.md").read_text(encoding="utf-8")
+    tokens = markdown.parse(text)
+    for heading, content in zip(tokens, tokens[1:], strict=False):
+        if heading.type == "heading_open":
+            heading.attrSet("id", content.content.lower())
+    return _PAGE.format(body=markdown.renderer.render(tokens, markdown.options, {}))
