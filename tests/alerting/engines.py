@@ -1,20 +1,18 @@
-"""The engines these tests drive directly."""
+"""The engines these tests drive directly: found, fetched or built as `telemetry up` does it."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from pathlib import Path
+from functools import cache
 
-import pytest
+from telemetry.stack import engines
 
 
+@cache
 def engine(name: str) -> str:
-    """The path of an engine or of its tool."""
-    if found := shutil.which(name):
-        return found
-    cache = Path(os.environ.get("TELEMETRY_ENGINES", "~/.cache/telemetry/engines")).expanduser()
-    for candidate in sorted(cache.glob(f"**/{name}")):
-        if candidate.is_file() and os.access(candidate, os.X_OK):
-            return str(candidate)
-    pytest.fail(f"{name} is neither on PATH nor in {cache}")
+    """The path of an engine's program, or of its tool ``promtool``."""
+    row = engines.table()["prometheus" if name == "promtool" else name]
+    program = engines.ensure(row, os.environ)
+    if name == program.name:
+        return str(program)
+    return str(engines.cached(row, os.environ, name) or program.with_name(name))
