@@ -125,7 +125,9 @@ def events(
     for index, block in enumerate(whole["content"][1:], 1):
         text = dumps(block["input"])
         half = len(text) // 2
-        after.append(_event("content_block_start", index=index, content_block={**block, "input": {}}))
+        after.append(
+            _event("content_block_start", index=index, content_block={**block, "input": {}})
+        )
         for part in (text[:half], text[half:]):
             delta = {"type": "input_json_delta", "partial_json": part}
             after.append(_event("content_block_delta", index=index, delta=delta))

@@ -18,7 +18,7 @@ from telemetry.simulated import anthropic, openai
 from telemetry.simulated.script import KNOWN, Directives, Reply, Turn, directives, reply
 
 MODELS = (
-    "claude-sonnet-4-5", "claude-haiku-4-5", "gpt-4.1", "gpt-5-mini", "text-embedding-3-small",
+    "claude-sonnet-4-6", "claude-haiku-4-5", "gpt-4.1", "gpt-5-mini", "text-embedding-3-small",
     "simulated-claude", "simulated-gpt",
 )  # fmt: skip
 Parts = tuple[list[bytes], list[bytes], list[bytes]]
@@ -81,12 +81,15 @@ async def _body(receive: Receive) -> bytes:
     body = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        part: bytes = message.get("body", b"")
+        body += part
         if not message.get("more_body"):
             return body
 
 
-async def _send(send: Send, status: int, value: object, headers: dict[str, str] | None = None) -> None:
+async def _send(
+    send: Send, status: int, value: object, headers: dict[str, str] | None = None
+) -> None:
     body = value if isinstance(value, bytes) else anthropic.dumps(value).encode()
     raw = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)),
            (b"x-simulated", b"true"), (b"request-id", b"req_simulated")]  # fmt: skip

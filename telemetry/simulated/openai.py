@@ -191,7 +191,9 @@ def response_events(model: str, number: int, reply: Reply, asked: Directives) ->
             where = {"item_id": item["id"], "output_index": index, "content_index": 0}
             part = {"type": "output_text", "text": "", "annotations": []}
             before.append(
-                event("response.output_item.added", output_index=index, item={**empty, "content": []})
+                event(
+                    "response.output_item.added", output_index=index, item={**empty, "content": []}
+                )
             )
             before.append(event("response.content_part.added", **where, part=part))
             chunks = [

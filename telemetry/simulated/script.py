@@ -16,11 +16,15 @@ _BY_MODEL = {
     "simulated-cut": {"drop_after": "3"},
     "simulated-garbled": {"garbled": "1"},
 }
-_ABOUT_CONTAINER = re.compile(r"\bcontainers?\b|\b(?:doing|cpu|memory|logs?|costs?|spen[dt])\b", re.I)
+_ABOUT_CONTAINER = re.compile(
+    r"\bcontainers?\b|\b(?:doing|cpu|memory|logs?|costs?|spen[dt])\b", re.I
+)
 _NAMED = re.compile(r"\b(?:container|handle|user)\s+[\"'`]?([A-Za-z0-9][\w.-]*[A-Za-z0-9])", re.I)
 _HANDLE_LIKE = re.compile(r"\b([a-z][a-z0-9]*(?:-[a-z0-9]+)*-\d+)\b")
 # Words that follow "container" in a sentence and are nobody's handle.
-_NOT_HANDLES = frozenset("is are was were doing that which with has use uses using and or".split())
+_NOT_HANDLES = frozenset(
+    ("is", "are", "was", "were", "doing", "that", "which", "with", "has", "use", "uses", "and")
+)
 QUOTED_CHARS = 2000
 
 

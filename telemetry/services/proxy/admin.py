@@ -15,8 +15,8 @@ from starlette.routing import Route
 
 from telemetry.errors import TelemetryError
 from telemetry.services.proxy import accounts
+from telemetry.services.proxy.answer import Proxy
 from telemetry.services.proxy.costs import costs
-from telemetry.services.proxy.generate import Proxy
 from telemetry.services.proxy.ids import parse
 from telemetry.services.proxy.replies import key_of
 

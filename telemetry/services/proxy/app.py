@@ -16,8 +16,9 @@ from starlette.types import ASGIApp
 import telemetry
 from telemetry import metrics
 from telemetry.services.proxy import admin
+from telemetry.services.proxy.answer import Proxy
 from telemetry.services.proxy.genai import GenAIMetrics
-from telemetry.services.proxy.generate import Generate, Proxy
+from telemetry.services.proxy.generate import Generate
 from telemetry.services.proxy.ledger import Ledger
 from telemetry.services.proxy.passthrough import Passthrough
 from telemetry.services.proxy.prices import PriceBook
@@ -61,13 +62,17 @@ def bare_app(settings: Settings) -> Starlette:
     post = ["POST"]
     app = Starlette(
         routes=[
-            Route("/v1/messages", Generate(proxy, ANTHROPIC, "messages", "/messages"), methods=post),
+            Route(
+                "/v1/messages", Generate(proxy, ANTHROPIC, "messages", "/messages"), methods=post
+            ),
             Route(
                 "/v1/chat/completions",
                 Generate(proxy, OPENAI, "chat", "/chat/completions"),
                 methods=post,
             ),
-            Route("/v1/responses", Generate(proxy, OPENAI, "responses", "/responses"), methods=post),
+            Route(
+                "/v1/responses", Generate(proxy, OPENAI, "responses", "/responses"), methods=post
+            ),
             Route(
                 "/v1/embeddings", Generate(proxy, OPENAI, "embeddings", "/embeddings"), methods=post
             ),

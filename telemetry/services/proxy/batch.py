@@ -58,8 +58,7 @@ _EXPIRED = (
     "AND (c.expires_ms < ? OR w.heartbeat_ms IS NULL OR w.heartbeat_ms < ?)"
 )
 _EXPIRE = (
-    "UPDATE calls SET status = 'expired', ended_ms = ?, cost = 0 "
-    "WHERE id = ? AND status = 'open'"
+    "UPDATE calls SET status = 'expired', ended_ms = ?, cost = 0 WHERE id = ? AND status = 'open'"
 )
 
 
@@ -135,7 +134,9 @@ class Batch:
         store.begin()
         known = [reserve for reserve in reserves if self._identify(reserve)]
         users = {r.user_id for r in known} | {s.reservation.user_id for s in settles}
-        accounts = {user: account for user in sorted(users) if (account := self._account(user, now))}
+        accounts = {
+            user: account for user in sorted(users) if (account := self._account(user, now))
+        }
         if settles:
             self._settle(settles, accounts, careful)
         opened = [row for r in known if (row := self._reserve(r, accounts, now, now_ms))]

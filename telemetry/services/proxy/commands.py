@@ -141,9 +141,7 @@ def _budget(args: argparse.Namespace) -> int:
 def _costs(args: argparse.Namespace) -> int:
     from telemetry.services.proxy.costs import costs
 
-    report = costs(
-        _engine(), user=args.user, model=args.model, since=args.since, group=args.group
-    )
+    report = costs(_engine(), user=args.user, model=args.model, since=args.since, group=args.group)
     if args.json:
         print(json.dumps(report))
         return 0
@@ -198,4 +196,7 @@ def _table(
         )
     for row in rows:
         table.add_row(*row)
-    Console(soft_wrap=True).print(table)
+    console = Console()
+    # A table wider than the window wraps as text does; ids cut short would be of no use.
+    console.width = max(console.width, console.measure(table).maximum)
+    console.print(table)

@@ -59,12 +59,13 @@ def costs(
             f"group={group!r} is unknown", remedy="group by user, model or day", exit_code=64
         )
     day = (calls.c.started_ms // MS_PER_DAY).label("day")
-    columns: list[Any] = {
+    by_group: dict[str, list[Any]] = {
         "": [calls.c.user_id, calls.c.model],
         "user": [calls.c.user_id],
         "model": [calls.c.model],
         "day": [day],
-    }[group]
+    }
+    columns = by_group[group]
     c = calls.c
     statement = (
         select(

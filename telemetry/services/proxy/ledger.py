@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Engine, insert, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 
 from telemetry.errors import TelemetryError
 from telemetry.services.proxy import schema

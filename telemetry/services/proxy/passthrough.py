@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from telemetry.services.proxy.accounts import user_of
-from telemetry.services.proxy.generate import Proxy
+from telemetry.services.proxy.answer import Proxy
 from telemetry.services.proxy.replies import (
     RequestError,
     key_of,

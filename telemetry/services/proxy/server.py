@@ -71,7 +71,7 @@ def _serve(hosts: Sequence[str], port: int, workers: int) -> int:
     sockets = [_bind(host, port) for host in hosts]
     server = uvicorn.Server(config)
     if workers > 1:
-        Multiprocess(config, target=server.run, sockets=sockets).run()
+        Multiprocess(config, sockets=sockets).run()
         return 0
     server.run(sockets=sockets)
     return 0 if server.started else 1

@@ -155,13 +155,13 @@ class PostgresStore:
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
         try:
-            return self._connection.execute(self._sql(sql), values).fetchall()  # type: ignore[call-overload,no-any-return]
+            return self._connection.execute(self._sql(sql), values).fetchall()
         except self._error as error:
             raise StoreError(str(error)) from error
 
     def run(self, sql: str, values: Sequence[object] = ()) -> int:
         try:
-            return self._connection.execute(self._sql(sql), values).rowcount  # type: ignore[call-overload,no-any-return]
+            return self._connection.execute(self._sql(sql), values).rowcount
         except self._error as error:
             raise StoreError(str(error)) from error
 
@@ -170,7 +170,7 @@ class PostgresStore:
             return self.run(sql, values[0])
         try:
             with self._connection.cursor() as cursor:
-                cursor.executemany(self._sql(sql), values)  # type: ignore[arg-type]
+                cursor.executemany(self._sql(sql), values)
                 return cursor.rowcount
         except self._error as error:
             raise StoreError(str(error)) from error

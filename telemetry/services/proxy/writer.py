@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,16 +16,13 @@ from collections.abc import Callable, Iterable, Sequence
 from sqlalchemy.engine import URL
 
 from telemetry.services.proxy.batch import Batch, KeyCache, LateError
-from telemetry.services.proxy.ids import Ids, now_ms
+from telemetry.services.proxy.ids import Ids, now_ms, text
+from telemetry.services.proxy.money import usd
 from telemetry.services.proxy.operations import Reservation, Reserve, Settle, UnknownKey
+from telemetry.services.proxy.presence import DEAD_AFTER_MS, HEARTBEAT_S, Presence
 from telemetry.services.proxy.quota import Blocked, Refusal, busy
 from telemetry.services.proxy.stores import StoreError, open_store
 
-HEARTBEAT_S = 2.0
-# Five heartbeats: a stalled machine is not a dead one.
-DEAD_AFTER_MS = 10_000
-# Three heartbeats, so that one late one doesn't change the reporter.
-LEASE_MS = 6_000
 # How often calls that wait look again for what other workers settled; a judgement.
 POLL_S = 0.02
 RETRY_S = 0.5
@@ -61,7 +56,6 @@ class Writer:
         self._waiting: list[Reserve] = []
         self._unsettled: list[Settle] = []
         self._delivered: list[tuple[asyncio.Future[Verdict], Verdict | Exception]] = []
-        self.worker = 0
         self.leads = False
         self.problem = ""
         """What keeps the ledger from being written, ``""`` while all is well."""
@@ -187,15 +181,13 @@ class Writer:
 
     def _is_down(self, error: StoreError) -> bool:
         """Whether trying the operations one by one is pointless."""
-        text = str(error).lower()
-        return any(word in text for word in ("full", "locked", "connection", "readonly", "i/o"))
+        said = str(error).lower()
+        return any(word in said for word in ("full", "locked", "connection", "readonly", "i/o"))
 
     def _fail(
         self, reserves: Sequence[Reserve], settles: Sequence[Settle], error: StoreError
     ) -> None:
-        if not self.problem:
-            _log.error("the ledger can't be written: %s", error)
-        self.problem = str(error).strip() or "unknown database error"
+        self._report(error)
         self._unsettled.extend(settles)
         for reserve in reserves:
             reserve.verdict = None
@@ -235,48 +227,32 @@ class Writer:
                 )
 
     def _register(self) -> None:
-        name = f"{socket.gethostname()}:{os.getpid()}"
-        sql = "INSERT INTO workers (name, heartbeat_ms) VALUES (?, ?) RETURNING id"
-        self.worker = int(self._store.rows(sql, (name, self._clock()))[0][0])
-        self._batch = Batch(self._store, self.worker, Ids(self.worker), KeyCache(), self._clock)
+        self._presence = Presence(self._store, self._clock())
+        worker = self._presence.worker
+        self._batch = Batch(self._store, worker, Ids(worker), KeyCache(), self._clock)
 
     def _tick(self) -> None:
         """Show that we live, hold or take the reporter's lease, release what the dead held."""
         now = self._clock()
-        store = self._store
         try:
-            if not store.run(
-                "UPDATE workers SET heartbeat_ms = ? WHERE id = ?", (now, self.worker)
-            ):
-                # Another worker took us for dead, e.g. after the machine slept.
-                store.run(
-                    "INSERT INTO workers (id, name, heartbeat_ms) VALUES (?, ?, ?)",
-                    (self.worker, f"{socket.gethostname()}:{os.getpid()}", now),
-                )
-            self.leads = bool(
-                store.run(
-                    "INSERT INTO leases (name, worker, expires_ms) VALUES ('reporter', ?, ?) "
-                    "ON CONFLICT (name) DO UPDATE SET worker = excluded.worker, "
-                    "expires_ms = excluded.expires_ms "
-                    "WHERE leases.worker = excluded.worker OR leases.expires_ms < ?",
-                    (self.worker, now + LEASE_MS, now),
-                )
-            )
+            self.leads = self._presence.beat(now)
             for call in self._batch.expire(now - DEAD_AFTER_MS):
                 _log.warning(
-                    "released the reservation of call %s (user %s, model %s): its process died "
-                    "or hung; it may have cost what it reserved, %d picodollars, at most",
-                    call.id, call.user_id, call.model, call.reserved,
+                    "released the reservation of %s (user %s, model %s): its process died or "
+                    "hung; it cost %s USD at most",
+                    text(call.id), call.user_id, call.model, usd(call.reserved),
                 )  # fmt: skip
-            store.run("DELETE FROM workers WHERE heartbeat_ms < ?", (now - 10 * DEAD_AFTER_MS,))
             if not self._unsettled:
                 self.problem = ""
         except StoreError as error:
-            store.rollback()
+            self._store.rollback()
             self.leads = False
-            if not self.problem:
-                _log.error("the ledger can't be written: %s", error)
-            self.problem = str(error).strip() or "unknown database error"
+            self._report(error)
+
+    def _report(self, error: StoreError) -> None:
+        if not self.problem:
+            _log.error("the ledger can't be written: %s", error)
+        self.problem = str(error).strip() or "unknown database error"
 
     def _end(self) -> None:
         for reserve in self._waiting:
@@ -284,13 +260,11 @@ class Writer:
         self._deliver()
         for settle in self._unsettled:
             _log.critical(
-                "call %d of user %s could not be written to the ledger: cost %d picodollars",
-                settle.reservation.id, settle.reservation.user_id, settle.cost,
+                "%s of user %s could not be written to the ledger: it cost %s USD",
+                text(settle.reservation.id), settle.reservation.user_id, usd(settle.cost),
             )  # fmt: skip
         try:
-            self._store.run("DELETE FROM workers WHERE id = ?", (self.worker,))
-            if self.leads:
-                self._store.run("DELETE FROM leases WHERE worker = ?", (self.worker,))
+            self._presence.leave()
         except StoreError as error:
             _log.warning("the ledger could not be left in order: %s", error)
         self._store.close()

@@ -177,7 +177,9 @@ class Wire(ABC):
     def stream(self, endpoint: Endpoint, ask: Ask) -> EventStream:
         """A meter for a streamed answer."""
 
-    def with_usage(self, endpoint: Endpoint, ask: Ask, request: dict[str, Any], raw: bytes) -> bytes:
+    def with_usage(
+        self, endpoint: Endpoint, ask: Ask, request: dict[str, Any], raw: bytes
+    ) -> bytes:
         """The request's body, made to have the stream report its usage."""
         return raw
 

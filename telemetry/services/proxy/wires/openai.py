@@ -172,7 +172,9 @@ class OpenAI(Wire):
     def stream(self, endpoint: Endpoint, ask: Ask) -> EventStream:
         return ResponsesStream() if endpoint == "responses" else ChatStream(not ask.wants_usage)
 
-    def with_usage(self, endpoint: Endpoint, ask: Ask, request: dict[str, Any], raw: bytes) -> bytes:
+    def with_usage(
+        self, endpoint: Endpoint, ask: Ask, request: dict[str, Any], raw: bytes
+    ) -> bytes:
         if endpoint != "chat" or not ask.stream or ask.wants_usage:
             return raw
         if "stream_options" in request:

@@ -1,0 +1,224 @@
+"""Fetching one answer from a provider and passing it on as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+
+import aiohttp
+from starlette.types import Receive, Scope, Send
+
+from telemetry.services.proxy.estimate import BYTES_PER_TOKEN
+from telemetry.services.proxy.genai import GenAIMetrics
+from telemetry.services.proxy.ids import text
+from telemetry.services.proxy.ledger import Ledger
+from telemetry.services.proxy.operations import Reservation, Status
+from telemetry.services.proxy.prices import PriceBook
+from telemetry.services.proxy.replies import RequestError, send_error
+from telemetry.services.proxy.settings import Settings, Upstream
+from telemetry.services.proxy.upstream import UpstreamError, Upstreams, returned
+from telemetry.services.proxy.usage import Tokens
+from telemetry.services.proxy.watch import ClientWatch
+from telemetry.services.proxy.wires import Ask, Context, Wire
+from telemetry.services.proxy.wires.base import Endpoint
+
+CALL_ID = b"x-telemetry-call-id"
+
+
+@dataclass
+class Proxy:
+    """What every endpoint of the proxy works with."""
+
+    settings: Settings
+    ledger: Ledger
+    prices: PriceBook
+    upstreams: Upstreams
+    metrics: GenAIMetrics
+
+
+@dataclass
+class Outcome:
+    """How a call ended, gathered on the way."""
+
+    upstream: Upstream
+    status: Status = "upstream_error"
+    http_status: int = 502
+    tokens: Tokens | None = None
+    context: Context = ()
+    estimated: bool = False
+    error_type: str = ""
+    first_s: float | None = None
+
+
+class Answer:
+    """Fetches one answer and passes it on."""
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        wire: Wire,
+        endpoint: Endpoint,
+        path: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        ask: Ask,
+        outcome: Outcome,
+        reservation: Reservation,
+        began: float,
+        estimate: int,
+    ) -> None:
+        self._proxy = proxy
+        self._wire = wire
+        self._name = endpoint
+        query = scope.get("query_string", b"")
+        self._path = path + ("?" + query.decode("latin-1") if query else "")
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._ask = ask
+        self._outcome = outcome
+        self._call_id = text(reservation.id)
+        self._began = began
+        self._estimate = estimate
+
+    async def run(self, body: bytes) -> None:
+        """Make the call; the outcome says how it went, whatever happens."""
+        outcome = self._outcome
+        if not self._ask.stream:
+            await self._fetch(body)
+            return
+        settings = self._proxy.settings
+        limit_s = settings.drain_limit_s if settings.on_disconnect == "drain" else 0.0
+        try:
+            async with (
+                asyncio.timeout(None) as deadline,
+                ClientWatch(self._receive, deadline, limit_s),
+            ):
+                await self._fetch(body)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            outcome.status, outcome.error_type = "cancelled", "client_disconnected"
+            outcome.http_status = 499
+            if outcome.tokens is None:
+                # Nothing came yet, but the provider has read the prompt.
+                outcome.tokens, outcome.estimated = Tokens(input=self._estimate), True
+
+    async def _fetch(self, body: bytes) -> None:
+        outcome = self._outcome
+        try:
+            outcome.upstream, response = await self._proxy.upstreams.call(
+                outcome.upstream, self._wire, "POST", self._path, self._scope["headers"], body
+            )
+        except UpstreamError as error:
+            outcome.upstream = error.upstream
+            outcome.http_status, outcome.error_type = error.status, error.kind
+            await self._fail(error.status, error.message)
+            return
+        async with response:
+            if response.status >= 400:
+                await self._pass_error(response)
+            elif self._ask.stream and response.content_type == "text/event-stream":
+                await self._pass_stream(response)
+            else:
+                await self._pass_whole(response)
+
+    async def _fail(self, status: int, message: str) -> None:
+        extra = {CALL_ID.decode(): self._call_id}
+        await send_error(self._send, self._wire, RequestError(status, message, headers=extra))
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
+        """The whole body; None where the upstream broke off, which the client was told."""
+        outcome = self._outcome
+        try:
+            return await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            slow = isinstance(error, TimeoutError)
+            outcome.error_type = "timeout" if slow else "interrupted"
+            outcome.http_status = 504 if slow else 502
+            outcome.status = "interrupted"
+            # It had begun to answer, so it has read the prompt.
+            outcome.tokens, outcome.estimated = Tokens(input=self._estimate), True
+            name = outcome.upstream.name
+            await self._fail(
+                outcome.http_status, f"{name} broke off in the middle of its answer: try again"
+            )
+            return None
+
+    async def _send_whole(self, response: aiohttp.ClientResponse, body: bytes) -> None:
+        headers = returned(response)
+        headers.append((b"content-length", b"%d" % len(body)))
+        headers.append((CALL_ID, self._call_id.encode()))
+        await self._send(
+            {"type": "http.response.start", "status": response.status, "headers": headers}
+        )
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _pass_error(self, response: aiohttp.ClientResponse) -> None:
+        outcome = self._outcome
+        status = outcome.http_status = response.status
+        theirs = status >= 500 or status in (403, 429)
+        outcome.status = "upstream_error" if theirs else "client_error"
+        outcome.error_type = f"http_{status}"
+        body = await response.read()
+        await self._send_whole(response, body)
+
+    async def _pass_whole(self, response: aiohttp.ClientResponse) -> None:
+        outcome = self._outcome
+        body = await self._read(response)
+        if body is None:
+            return
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            outcome.error_type, outcome.http_status = "garbled", 502
+            output = len(body) // BYTES_PER_TOKEN
+            outcome.tokens, outcome.estimated = Tokens(self._estimate, output=output), True
+            await self._fail(502, f"{outcome.upstream.name} answered with broken JSON: try again")
+            return
+        used = self._wire.used(answer) if isinstance(answer, dict) else None
+        if used is None:
+            output = 0 if self._name == "embeddings" else len(body) // BYTES_PER_TOKEN
+            outcome.tokens, outcome.estimated = Tokens(self._estimate, output=output), True
+        else:
+            outcome.tokens, outcome.context = used
+        outcome.status, outcome.http_status = "ok", response.status
+        await self._send_whole(response, body)
+
+    async def _pass_stream(self, response: aiohttp.ClientResponse) -> None:
+        outcome, send = self._outcome, self._send
+        stream = self._wire.stream(self._name, self._ask)
+        headers = returned(response)
+        headers.append((CALL_ID, self._call_id.encode()))
+        outcome.http_status = response.status
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        broken = ""
+        try:
+            async for chunk in response.content.iter_any():
+                if outcome.first_s is None:
+                    outcome.first_s = time.perf_counter() - self._began
+                data = stream.feed(chunk)
+                if data:
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+        except TimeoutError:
+            broken = "timeout"
+        except aiohttp.ClientError:
+            broken = "interrupted"
+        finally:
+            rest = stream.rest()
+            outcome.tokens, outcome.estimated = stream.tokens(self._estimate)
+            outcome.context = stream.context
+        if not (broken or stream.complete or stream.failed):
+            broken = "interrupted"
+        if stream.failed:
+            outcome.status, outcome.error_type = "upstream_error", "stream_error"
+        elif broken:
+            outcome.status, outcome.error_type = "interrupted", broken
+            name = outcome.upstream.name
+            rest += self._wire.error_event(f"{name} broke off in the middle of its answer")
+        else:
+            outcome.status = "ok"
+        await send({"type": "http.response.body", "body": rest})

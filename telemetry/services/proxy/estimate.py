@@ -1,0 +1,41 @@
+"""How many input tokens a request may have, guessed from its size before it is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# A judgement, on the safe side: text runs at 3 to 4.5 bytes of JSON a token.
+BYTES_PER_TOKEN = 3
+# Pictures and files travel as base64, which says nothing of their tokens. Most pictures cost
+# up to 1,600 (https://docs.claude.com/en/docs/build-with-claude/vision).
+ATTACHMENT_TOKENS = 1600
+_ATTACHMENT_CHARS = 2000
+
+
+def input_estimate(raw: bytes, request: dict[str, Any]) -> int:
+    """Input tokens that a request may have, on the safe side, from its size.
+
+    Args:
+        raw: the request's body.
+        request: the same, decoded.
+    """
+    size = len(raw)
+    # Only a large request can hold an attachment worth looking for.
+    if size > _ATTACHMENT_CHARS and (b"base64" in raw or b"image" in raw or b"file" in raw):
+        attachments, chars = _attachments(request)
+        return (size - chars) // BYTES_PER_TOKEN + attachments * ATTACHMENT_TOKENS + 1
+    return size // BYTES_PER_TOKEN + 1
+
+
+def _attachments(value: object) -> tuple[int, int]:
+    """How many base64 texts a request holds, and their characters in all."""
+    if isinstance(value, str):
+        long = len(value) > _ATTACHMENT_CHARS
+        return (1, len(value)) if long and " " not in value[:_ATTACHMENT_CHARS] else (0, 0)
+    children: list[Any] = []
+    if isinstance(value, dict):
+        children = list(value.values())
+    elif isinstance(value, list):
+        children = value
+    found = [_attachments(child) for child in children]
+    return sum(n for n, _ in found), sum(chars for _, chars in found)

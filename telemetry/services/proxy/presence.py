@@ -1,0 +1,85 @@
+"""Which processes write the ledger, and which of them are dead."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from telemetry.services.proxy.stores import Store
+
+HEARTBEAT_S = 2.0
+# Five heartbeats: a stalled machine is not a dead one.
+DEAD_AFTER_MS = 10_000
+# Three heartbeats, so that one late one doesn't change the reporter.
+LEASE_MS = 6_000
+
+
+class Presence:
+    """This process's place among the ledger's workers.
+
+    Args:
+        store: the writer's connection.
+        now_ms: ms since the epoch.
+    """
+
+    def __init__(self, store: Store, now_ms: int) -> None:
+        self._store = store
+        self._where = f"{socket.gethostname()}:{_pid_namespace()}:"
+        self._name = f"{self._where}{os.getpid()}"
+        sql = "INSERT INTO workers (name, heartbeat_ms) VALUES (?, ?) RETURNING id"
+        self.worker = int(store.rows(sql, (self._name, now_ms))[0][0])
+
+    def beat(self, now_ms: int) -> bool:
+        """Show that this process lives, and forget those that don't; whether it leads.
+
+        Raises:
+            StoreError: the ledger can't be written.
+        """
+        store = self._store
+        if not store.run("UPDATE workers SET heartbeat_ms = ? WHERE id = ?", (now_ms, self.worker)):
+            # Another took us for dead, e.g. after the machine slept.
+            sql = "INSERT INTO workers (id, name, heartbeat_ms) VALUES (?, ?, ?)"
+            store.run(sql, (self.worker, self._name, now_ms))
+        for number, name in store.rows("SELECT id, name FROM workers"):
+            if number != self.worker and self._is_gone(str(name)):
+                store.run("DELETE FROM workers WHERE id = ?", (number,))
+        # A dead worker's reservations are released by its old heartbeat; then its row may go.
+        store.run("DELETE FROM workers WHERE heartbeat_ms < ?", (now_ms - 10 * DEAD_AFTER_MS,))
+        lease = (
+            "INSERT INTO leases (name, worker, expires_ms) VALUES ('reporter', ?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET worker = excluded.worker, "
+            "expires_ms = excluded.expires_ms "
+            "WHERE leases.worker = excluded.worker OR leases.expires_ms < ? "
+            "OR leases.worker NOT IN (SELECT id FROM workers)"
+        )
+        return bool(store.run(lease, (self.worker, now_ms + LEASE_MS, now_ms)))
+
+    def leave(self) -> None:
+        """Give up the place; another may lead at once.
+
+        Raises:
+            StoreError: the ledger can't be written.
+        """
+        self._store.run("DELETE FROM workers WHERE id = ?", (self.worker,))
+
+    def _is_gone(self, name: str) -> bool:
+        """Whether a worker of this very machine has ended; that of another one's can't be told
+        but by its heartbeat.
+        """
+        pid = name.removeprefix(self._where)
+        if pid == name or not pid.isdigit():
+            return False
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return "pid"
