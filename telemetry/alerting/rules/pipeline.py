@@ -15,7 +15,7 @@ LOSS_COUNTERS = "|".join(
     (
         catalog.TELEMETRY_DROPPED.prometheus,
         catalog.GATEWAY_INTERACTION_LOG_FAILURES.prometheus,
-        "otelcol_(receiver_(refused|failed)|processor_(refused|dropped)"
+        "otelcol_(receiver_(refused|failed)|processor_([a-z_]+_)?(refused|dropped)"
         "|exporter_(enqueue_failed|send_failed))_(spans|metric_points|log_records)[a-z_]*",
         "loki_discarded_samples_total",
         "prometheus_target_scrapes_sample_(out_of_order|duplicate_timestamp|out_of_bounds)_total",
