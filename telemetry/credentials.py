@@ -1,0 +1,77 @@
+"""The secrets a stack needs, made once, kept in ``secrets.env`` (mode 0600) of its state folder.
+
+What the environment names wins over the file. Provider keys are never kept here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from telemetry.errors import TelemetryError
+
+FILE = "secrets.env"
+GENERATED = (
+    "TELEMETRY_ADMIN_TOKEN",
+    "TELEMETRY_GATEWAY_TOKEN",
+    "TELEMETRY_WEBHOOK_TOKEN",
+    "TELEMETRY_GRAFANA_PASSWORD",
+    "TELEMETRY_OTLP_TOKEN",
+)
+
+
+def ensure(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """All secrets of the stack at ``home``, missing ones made and kept.
+
+    Raises:
+        TelemetryError: the state folder can't be written.
+    """
+    wanted = {name: "" for name in GENERATED if not environ.get(name)}
+    kept = _update(home, {}, wanted)
+    return kept | {name: environ[name] for name in (*GENERATED, *kept) if environ.get(name)}
+
+
+def remember(home: Path, name: str, value: str) -> None:
+    """Keep one more secret, or replace it.
+
+    Raises:
+        TelemetryError: the state folder can't be written.
+    """
+    _update(home, {name: value}, {})
+
+
+def _update(home: Path, given: Mapping[str, str], missing: Mapping[str, str]) -> dict[str, str]:
+    path = home / FILE
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Two services that start at once must not make two tokens.
+        with open(os.open(home / f"{FILE}.lock", os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            kept = _read(path)
+            fresh = {name: secrets.token_urlsafe(32) for name in missing if name not in kept}
+            merged = kept | fresh | dict(given)
+            if merged != kept:
+                new = path.with_suffix(".new")
+                fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                with open(fd, "w") as file:
+                    file.write("".join(f"{name}={value}\n" for name, value in merged.items()))
+                new.replace(path)
+    except OSError as error:
+        raise TelemetryError(
+            f"state folder {home} can't be written: {error.strerror or error}",
+            remedy="set TELEMETRY_HOME to a folder of yours",
+            exit_code=73,  # EX_CANTCREAT
+        ) from error
+    return merged
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -1,0 +1,1 @@
+"""The engines and services on one machine: found, built, started, watched, stopped."""

@@ -1,0 +1,146 @@
+"""Whether the stack answers, and whether a signal gets through it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from telemetry import config
+from telemetry.errors import TelemetryError
+from telemetry.stack.specs import Process
+
+POLL_S = 0.05
+
+
+def answers(url: str, timeout_s: float = 1.0) -> bool:
+    """Whether ``url`` answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as response:
+            return bool(response.status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+def get_json(url: str, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None) -> Any:
+    """The JSON that ``url`` answers.
+
+    Raises:
+        OSError: it can't be reached or answers an error.
+    """
+    request = urllib.request.Request(url, headers=dict(headers or {}))
+    with urllib.request.urlopen(request, timeout=timeout_s) as response:
+        return json.load(response)
+
+
+def check_ports(processes: Iterable[Process]) -> None:
+    """Fail where a port is taken.
+
+    Raises:
+        TelemetryError: names the port, whose it should be, and who has it where that is known.
+    """
+    for process in processes:
+        for port in process.ports:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                    continue
+                except OSError:
+                    pass
+            owner = _owner(port)
+            raise TelemetryError(
+                f"port {port}, which {process.name} needs, is taken" + (owner and f" by {owner}"),
+                remedy="stop that process, or give another port: "
+                "TELEMETRY_<NAME>_PORT (README, Ports)",
+                exit_code=75,  # EX_TEMPFAIL
+            )
+
+
+def _owner(port: int) -> str:
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            listening = connection.status == psutil.CONN_LISTEN
+            if listening and connection.laddr.port == port and connection.pid:
+                process = psutil.Process(connection.pid)
+                return f"process {process.pid} ({process.name()})"
+    except psutil.Error:
+        pass
+    return ""
+
+
+def collector_queues(url: str) -> list[float] | None:
+    """Items waiting in each of the collector's queues; None where it doesn't answer."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    try:
+        with urllib.request.urlopen(url, timeout=1.0) as response:
+            text = response.read().decode()
+    except OSError:
+        return None
+    return [
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("otelcol_exporter_queue_size")
+    ]
+
+
+def see_signal(environ: Mapping[str, str], timeout_s: float) -> bool:
+    """Send one metric and one log record and wait until both can be read in their stores."""
+    marker = uuid.uuid4().hex
+    endpoint = config.url("otlp_http", environ)
+    now = str(time.time_ns())
+    resource = {"attributes": [_attribute("service.name", "telemetry-up")]}
+    point = {"asDouble": 1, "timeUnixNano": now, "attributes": [_attribute("probe", marker)]}
+    metric = {"name": "telemetry.probe", "gauge": {"dataPoints": [point]}}
+    record = {"timeUnixNano": now, "severityNumber": 9, "body": {"stringValue": f"up {marker}"}}
+    _post(f"{endpoint}/v1/metrics", {
+        "resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}]
+    })  # fmt: skip
+    _post(f"{endpoint}/v1/logs", {
+        "resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]
+    })  # fmt: skip
+    query = urllib.parse.quote(f'telemetry_probe{{probe="{marker}"}}')
+    line = urllib.parse.quote(f'{{service_name="telemetry-up"}} |= "{marker}"')
+    metric_url = f"{config.url('prometheus', environ)}/api/v1/query?query={query}"
+    start = int(now) - 60 * 10**9
+    log_url = f"{config.url('loki', environ)}/loki/api/v1/query_range?query={line}&start={start}"
+    return wait(lambda: _found(metric_url) and _found(log_url), timeout_s)
+
+
+def wait(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Poll until ``condition`` holds; False where it didn't in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def _attribute(key: str, value: str) -> dict[str, Any]:
+    return {"key": key, "value": {"stringValue": value}}
+
+
+def _post(url: str, body: Any) -> None:
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=5):
+        pass
+
+
+def _found(url: str) -> bool:
+    try:
+        return bool(get_json(url)["data"]["result"])
+    except (OSError, ValueError, KeyError):
+        return False

@@ -1,0 +1,211 @@
+"""What the stack consists of: each process as data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from telemetry import config, files
+from telemetry.stack.layout import Alerting, Layout
+
+SERVICES = ("proxy", "platform", "gateway")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process to keep running.
+
+    Args:
+        name: as people name it.
+        argv: its command.
+        ready: address that answers 200 once it is ready.
+        ports: that it listens on, on 127.0.0.1.
+        env: on top of the supervisor's own environment.
+        tier: stopped in rising order: 0 services, 1 collector, 2 stores and what reads them.
+        url: for people, "" where there is nothing to look at.
+        grace_s: after SIGTERM, before SIGKILL.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    ready: str
+    ports: tuple[int, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    tier: int = 2
+    url: str = ""
+    grace_s: float = 10.0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Process:
+        return cls(**{**data, "argv": tuple(data["argv"]), "ports": tuple(data["ports"])})
+
+
+def engines(
+    layout: Layout, environ: Mapping[str, str], programs: Mapping[str, Path], mode: Alerting
+) -> list[Process]:
+    """The engines' processes, with the programs found for them."""
+    port = {name: config.port(name, environ) for name in config.PORTS}
+    days = config.integer(environ, "TELEMETRY_RETENTION_DAYS", 15, 1, 3650)
+    gigabytes = config.integer(environ, "TELEMETRY_RETENTION_GB", 10, 1, 100_000)
+
+    def base(name: str) -> str:
+        return f"http://127.0.0.1:{port[name]}"
+
+    collector_configs = [f"--config={files.path('collector/config.yaml')}"]
+    if environ.get("TELEMETRY_TRACES_ENDPOINT"):
+        collector_configs.append(f"--config={files.path('collector/traces.yaml')}")
+    found = [
+        Process(
+            "prometheus",
+            (
+                str(programs["prometheus"]),
+                f"--config.file={layout.config / 'prometheus.yaml'}",
+                f"--storage.tsdb.path={layout.data / 'prometheus'}",
+                f"--storage.tsdb.retention.time={days}d",
+                f"--storage.tsdb.retention.size={gigabytes}GB",
+                f"--web.listen-address=127.0.0.1:{port['prometheus']}",
+                "--web.enable-otlp-receiver",
+                "--web.enable-lifecycle",
+                "--log.level=warn",
+            ),
+            ready=f"{base('prometheus')}/-/ready",
+            ports=(port["prometheus"],),
+            url=base("prometheus"),
+        ),
+        Process(
+            "loki",
+            (
+                str(programs["loki"]),
+                f"-config.file={files.path('compose/loki/loki.yaml')}",
+                "-config.expand-env=true",
+            ),
+            ready=f"{base('loki')}/ready",
+            ports=(port["loki"], port["loki_grpc"]),
+            env={
+                "TELEMETRY_LISTEN": "127.0.0.1",
+                "TELEMETRY_LOKI_PORT": str(port["loki"]),
+                "TELEMETRY_LOKI_GRPC_PORT": str(port["loki_grpc"]),
+                "TELEMETRY_LOKI_DATA": str(layout.data / "loki"),
+                "TELEMETRY_LOKI_RULES": str(layout.config / "loki"),
+                "TELEMETRY_RETENTION_DAYS": str(days),
+                "TELEMETRY_ALERTMANAGER_URL": base("alertmanager"),
+            },
+            url=base("loki"),
+        ),
+        Process(
+            "collector",
+            (str(programs["collector"]), *collector_configs),
+            ready=f"http://127.0.0.1:{port['collector_health']}/",
+            ports=(
+                port["otlp_grpc"],
+                port["otlp_http"],
+                port["collector_metrics"],
+                port["collector_health"],
+            ),
+            env={
+                "TELEMETRY_HOME": str(layout.home),
+                "TELEMETRY_COLLECTOR_DATA": str(layout.data / "collector"),
+                "TELEMETRY_OTLP_HOST": "127.0.0.1",
+                "TELEMETRY_OTLP_GRPC_PORT": str(port["otlp_grpc"]),
+                "TELEMETRY_OTLP_HTTP_PORT": str(port["otlp_http"]),
+                "TELEMETRY_COLLECTOR_METRICS_PORT": str(port["collector_metrics"]),
+                "TELEMETRY_COLLECTOR_HEALTH_PORT": str(port["collector_health"]),
+                "TELEMETRY_PROMETHEUS_URL": base("prometheus"),
+                "TELEMETRY_LOKI_URL": base("loki"),
+                "HOSTNAME": environ.get("HOSTNAME") or socket.gethostname(),
+            },
+            tier=1,
+            url=base("otlp_http"),
+            grace_s=15.0,
+        ),
+    ]
+    if mode == "prometheus":
+        found.append(
+            Process(
+                "alertmanager",
+                (
+                    str(programs["alertmanager"]),
+                    f"--config.file={layout.config / 'alertmanager.yaml'}",
+                    f"--storage.path={layout.data / 'alertmanager'}",
+                    f"--web.listen-address=127.0.0.1:{port['alertmanager']}",
+                    "--cluster.listen-address=",
+                    "--log.level=warn",
+                ),
+                ready=f"{base('alertmanager')}/-/ready",
+                ports=(port["alertmanager"],),
+                url=base("alertmanager"),
+            )
+        )
+    if "grafana" in programs:
+        found.append(_grafana(layout, environ, programs["grafana"], port["grafana"]))
+    return found
+
+
+def services(layout: Layout, environ: Mapping[str, str]) -> list[Process]:
+    """Gateway, platform and proxy."""
+    found = []
+    for name in SERVICES:
+        port = config.port(name, environ)
+        found.append(
+            Process(
+                name,
+                (sys.executable, "-m", "telemetry", name),
+                ready=f"http://127.0.0.1:{port}/health",
+                ports=(port,),
+                env={"TELEMETRY_HOME": str(layout.home), "OTEL_SERVICE_NAME": name},
+                tier=0,
+                url=f"http://127.0.0.1:{port}" + ("/admin" if name == "platform" else ""),
+            )
+        )
+    return found
+
+
+def find_grafana(environ: Mapping[str, str]) -> Path | None:
+    """Grafana's program: GRAFANA_BIN, GRAFANA_HOME, PATH or where its package puts it."""
+    candidates = []
+    if given := environ.get("GRAFANA_BIN"):
+        candidates.append(Path(given))
+    if home := environ.get("GRAFANA_HOME"):
+        candidates += [Path(home) / "bin" / name for name in ("grafana", "grafana-server")]
+    if on_path := shutil.which("grafana", path=environ.get("PATH")):
+        candidates.append(Path(on_path))
+    candidates.append(Path("/usr/share/grafana/bin/grafana"))
+    return next((c for c in candidates if c.is_file() and os.access(c, os.X_OK)), None)
+
+
+def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: int) -> Process:
+    home = environ.get("GRAFANA_HOME") or str(program.resolve().parent.parent)
+    # Before 9.4 the server was a program of its own; since, a subcommand.
+    server = [str(program)] if program.name == "grafana-server" else [str(program), "server"]
+    return Process(
+        "grafana",
+        (*server, f"--homepath={home}"),
+        ready=f"http://127.0.0.1:{port}/api/health",
+        ports=(port,),
+        env={
+            "GF_PATHS_DATA": str(layout.data / "grafana"),
+            "GF_PATHS_LOGS": str(layout.data / "grafana" / "log"),
+            "GF_PATHS_PLUGINS": str(layout.data / "grafana" / "plugins"),
+            "GF_PATHS_PROVISIONING": str(layout.config / "grafana" / "provisioning"),
+            "GF_SERVER_HTTP_ADDR": "127.0.0.1",
+            "GF_SERVER_HTTP_PORT": str(port),
+            "GF_AUTH_ANONYMOUS_ENABLED": "false",
+            "GF_SECURITY_ADMIN_PASSWORD": environ["TELEMETRY_GRAFANA_PASSWORD"],
+            "GF_ANALYTICS_REPORTING_ENABLED": "false",
+            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+            "GF_LOG_LEVEL": "warn",
+            "TELEMETRY_PROMETHEUS_URL": config.url("prometheus", environ),
+            "TELEMETRY_LOKI_URL": config.url("loki", environ),
+            "TELEMETRY_DASHBOARDS": str(files.path("grafana/dashboards")),
+        },
+        url=f"http://127.0.0.1:{port}",
+    )

@@ -1,0 +1,285 @@
+"""Keeps the stack's processes running: `python -m telemetry.stack.supervisor HOME`.
+
+A detached process, one per state folder. It starts what `up` wrote into ``processes.json``,
+starts again what dies (with back-off), keeps what they print, and answers on a control socket:
+one JSON line in, one out. It dies, they die with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+from telemetry.stack.layout import Layout, write_targets
+from telemetry.stack.specs import SERVICES, Process
+
+BACKOFF_S = (0.2, 1.0, 3.0, 10.0, 30.0)
+STEADY_S = 60.0  # having run this long, the next death starts the back-off anew; a judgement
+OUTPUT_BYTES, OUTPUT_FILES = 10 << 20, 3
+DRAIN_S = 10.0
+_PR_SET_PDEATHSIG = 1
+
+_log = logging.getLogger("telemetry.supervisor")
+
+
+@dataclass
+class Running:
+    """A process and how it fares."""
+
+    process: Process
+    child: asyncio.subprocess.Process | None = None
+    task: asyncio.Task[None] | None = None
+    started: float = 0.0
+    restarts: int = 0
+    deaths: int = 0
+    wanted: bool = True
+    last_exit: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        alive = self.child is not None and self.child.returncode is None
+        return {
+            "name": self.process.name,
+            "url": self.process.url,
+            "ready": self.process.ready,
+            "pid": self.child.pid if alive and self.child else None,
+            "since_s": time.time() - self.started if alive else 0.0,
+            "restarts": self.restarts,
+            "last_exit": self.last_exit,
+        }
+
+
+class Supervisor:
+    """Runs the processes of one state folder.
+
+    Args:
+        layout: the state folder.
+        processes: what to run.
+    """
+
+    def __init__(self, layout: Layout, processes: list[Process]) -> None:
+        self.layout = layout
+        self.running = {p.name: Running(p) for p in processes}
+        self._stopping = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until told to stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        self.layout.socket.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._answer, self.layout.socket)
+        os.chmod(self.layout.socket, 0o600)
+        self._announce()
+        for entry in self.running.values():
+            entry.task = asyncio.create_task(self._keep(entry))
+        await self._stopping.wait()
+        await self._stop_all()
+        self._stopped.set()
+        server.close()
+        self.layout.socket.unlink(missing_ok=True)
+
+    def _announce(self) -> None:
+        """Prometheus is told of the services that are meant to run, not of the others."""
+        ports = {
+            name: entry.process.ports[0]
+            for name, entry in self.running.items()
+            if name in SERVICES and entry.wanted
+        }
+        write_targets(self.layout, ports)
+
+    # --- processes -------------------------------------------------------------------------
+
+    async def _keep(self, entry: Running) -> None:
+        output = _output(self.layout, entry.process.name)
+        while entry.wanted:
+            try:
+                await self._once(entry, output)
+            except OSError as error:
+                entry.last_exit = str(error)
+            if not entry.wanted:
+                break
+            if time.time() - entry.started > STEADY_S:
+                entry.deaths = 0
+            pause = BACKOFF_S[min(entry.deaths, len(BACKOFF_S) - 1)]
+            entry.deaths += 1
+            entry.restarts += 1
+            _log.warning(
+                "%s ended (%s); starting it again in %.1f s",
+                entry.process.name,
+                entry.last_exit,
+                pause,
+            )
+            asyncio.get_running_loop().run_in_executor(None, _tell, entry.process.name, pause)
+            await asyncio.sleep(pause)
+
+    async def _once(self, entry: Running, output: logging.Handler) -> None:
+        process = entry.process
+        entry.started = time.time()
+        entry.child = await asyncio.create_subprocess_exec(
+            *process.argv,
+            env={**os.environ, **process.env},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd=self.layout.home,
+            limit=1 << 20,
+            preexec_fn=_die_with_parent,
+        )
+        assert entry.child.stdout is not None
+        while chunk := await entry.child.stdout.read(1 << 16):
+            output.emit(logging.makeLogRecord({"msg": chunk.decode(errors="replace")}))
+        code = await entry.child.wait()
+        entry.last_exit = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+    async def _stop(self, entry: Running) -> None:
+        entry.wanted = False
+        child = entry.child
+        if child is not None and child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                child.terminate()
+            try:
+                await asyncio.wait_for(child.wait(), entry.process.grace_s)
+            except TimeoutError:
+                _log.warning("%s did not stop within its time; killed", entry.process.name)
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+                await child.wait()
+        if entry.task is not None:
+            entry.task.cancel()
+
+    async def _stop_all(self) -> None:
+        """Services first, then the collector once its queues are empty, then the stores: what
+        was accepted is delivered before its store goes."""
+        write_targets(self.layout, {})
+        for tier in sorted({e.process.tier for e in self.running.values()}):
+            entries = [e for e in self.running.values() if e.process.tier == tier]
+            if any(e.process.name == "collector" for e in entries):
+                await asyncio.to_thread(_drained, entries[0].process.env, DRAIN_S)
+            await asyncio.gather(*(self._stop(entry) for entry in entries))
+
+    # --- control ---------------------------------------------------------------------------
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = json.loads(await reader.readline() or b"{}")
+            reply = await self._do(request)
+            writer.write(json.dumps(reply).encode() + b"\n")
+            await writer.drain()
+        except (ValueError, ConnectionError) as error:
+            _log.warning("control: %s", error)
+        finally:
+            writer.close()
+
+    async def _do(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        what = request.get("do")
+        if what == "stop":
+            self._stopping.set()
+            await self._stopped.wait()
+        elif what == "restart":
+            entry = self.running.get(str(request.get("name")))
+            if entry is None:
+                return {"error": f"nothing here is called {request.get('name')!r}"}
+            await self._stop(entry)
+            entry.wanted, entry.deaths = True, 0
+            entry.task = asyncio.create_task(self._keep(entry))
+        return {"processes": [entry.to_json() for entry in self.running.values()]}
+
+
+class _Raw(RotatingFileHandler):
+    """Chunks as they come, without a line end of our own."""
+
+    terminator = ""
+
+
+def _output(layout: Layout, name: str) -> logging.Handler:
+    handler = _Raw(
+        layout.output / f"{name}.log", maxBytes=OUTPUT_BYTES, backupCount=OUTPUT_FILES - 1
+    )
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler
+
+
+def _die_with_parent() -> None:
+    os.setpgid(0, 0)  # a Ctrl-C at the terminal is the supervisor's, not theirs
+    with contextlib.suppress(OSError):  # Linux only
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _drained(env: Mapping[str, str], timeout_s: float) -> bool:
+    """Wait until the collector's queues are empty; False where they were not in time."""
+    from telemetry.stack import ready
+
+    port = env["TELEMETRY_COLLECTOR_METRICS_PORT"]
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        sizes = ready.collector_queues(f"http://127.0.0.1:{port}/metrics")
+        if sizes is None:
+            return False  # it doesn't answer: nothing to wait for, the queue is on disk
+        if sum(sizes) == 0:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _tell(name: str, pause: float) -> None:
+    """A dead evaluator or gateway can't report itself: the other channels are told."""
+    if name not in ("prometheus", "alertmanager", "grafana", "gateway"):
+        return
+    from telemetry import alerting
+
+    try:
+        alerting.notify_directly(
+            f"{name} died",
+            f"The {name} process ended unexpectedly; it is started again in {pause:.0f} s. "
+            "Alerts may be late.",
+            os.environ,
+        )
+    except Exception:
+        _log.exception("could not notify directly that %s died", name)
+
+
+def main() -> None:
+    layout = Layout(Path(sys.argv[1]))
+    handler = RotatingFileHandler(
+        layout.output / "supervisor.log", maxBytes=OUTPUT_BYTES, backupCount=OUTPUT_FILES - 1
+    )
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=[handler]
+    )
+    lock = open(layout.lock, "a+")  # noqa: SIM115  # held for life
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit("another supervisor has this state folder")
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    rows = json.loads((layout.home / "processes.json").read_text())
+    processes = [Process.from_json(row) for row in rows]
+
+    async def run() -> None:
+        await Supervisor(layout, processes).run()
+
+    try:
+        asyncio.run(run())
+    except Exception:
+        _log.exception("the supervisor failed")
+        raise
+
+
+if __name__ == "__main__":
+    main()
