@@ -55,6 +55,19 @@ def provision(mode: Mode, target: Path, environ: Mapping[str, str]) -> tuple[Pat
     return write(target, contents, mode=0o600)
 
 
+def grafana_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What Grafana needs in its own environment to notify: the mail server.
+
+    Args:
+        environ: the channels' variables.
+
+    Raises:
+        ConfigError: a setting isn't what it should be.
+        TelemetryError: a channel is half configured.
+    """
+    return grafana.environment(Channels.from_env(environ))
+
+
 # Everything a rendering may have written; what is not written now is removed.
 _OURS = (
     "prometheus/*.rules.yaml",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from markdown_it import MarkdownIt
 
 from telemetry import files
@@ -36,7 +38,7 @@ def page() -> str:
     markdown = MarkdownIt("commonmark").enable("table")
     text = files.path("docs/runbooks.md").read_text(encoding="utf-8")
     tokens = markdown.parse(text)
-    for heading, content in zip(tokens, tokens[1:], strict=False):
+    for heading, content in pairwise(tokens):
         if heading.type == "heading_open":
             heading.attrSet("id", content.content.lower())
     return _PAGE.format(body=markdown.renderer.render(tokens, markdown.options, {}))

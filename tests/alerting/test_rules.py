@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from telemetry import catalog
 from telemetry.alerting.rule import Rule
 from telemetry.alerting.rules import RETIRED, all_rules
 from telemetry.alerting.thresholds import Thresholds
-from telemetry.dashboards import PANELS
+from telemetry.dashboards import PANELS, render
 
 TOP = Path(__file__).parents[2]
 RULES = all_rules(Thresholds())
@@ -72,6 +73,19 @@ def test_a_rules_texts_name_only_labels_it_has(rule: Rule) -> None:
     used = re.findall(r'\.Labels\.(\w+)|index \.Labels "(\w+)"', rule.summary + rule.description)
     assert {a or b for a, b in used} <= set(rule.labels)
     assert {label for _, label in rule.variables} <= set(rule.labels)
+
+
+def test_links_lead_to_panels_and_variables_that_the_dashboards_have(tmp_path: Path) -> None:
+    dashboards = {}
+    for path in render(tmp_path):
+        model = json.loads(path.read_text())
+        dashboards[model["uid"]] = model
+    for rule in RULES:
+        uid, panel = PANELS[rule.panel]
+        model = dashboards[uid]
+        variables = {variable["name"] for variable in model["templating"]["list"]}
+        assert {variable for variable, _ in rule.variables} <= variables, rule.name
+        assert panel in {found["id"] for found in model["panels"]}, rule.name
 
 
 def test_own_metrics_are_named_as_in_the_catalog() -> None:
