@@ -109,11 +109,11 @@ def write_configs(layout: Layout, environ: Mapping[str, str], mode: Alerting) ->
             source = files.path(f"grafana/provisioning/{part}")
             target = layout.config / "grafana" / "provisioning" / part
             shutil.copytree(source, target, dirs_exist_ok=True)
-    _write_prometheus(layout, environ)
+    _write_prometheus(layout, environ, mode)
     write_targets(layout, {})
 
 
-def _write_prometheus(layout: Layout, environ: Mapping[str, str]) -> None:
+def _write_prometheus(layout: Layout, environ: Mapping[str, str], mode: Alerting) -> None:
     import yaml
 
     base: dict[str, Any] = yaml.safe_load(
@@ -129,6 +129,12 @@ def _write_prometheus(layout: Layout, environ: Mapping[str, str]) -> None:
     }
     base["rule_files"] = [str(layout.config / "prometheus" / "*.yaml")]
     base["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [alertmanager]
+    if mode == "grafana":
+        # No Alertmanager runs: as a target it would be down for good, and alerted.
+        del base["alerting"]
+        base["scrape_configs"] = [
+            job for job in base["scrape_configs"] if job["job_name"] != "alertmanager"
+        ]
     for job in base["scrape_configs"]:
         if job["job_name"] in addresses:
             job["static_configs"][0]["targets"] = [addresses[job["job_name"]]]

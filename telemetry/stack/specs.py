@@ -183,6 +183,8 @@ def find_grafana(environ: Mapping[str, str]) -> Path | None:
 
 
 def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: int) -> Process:
+    from telemetry import alerting
+
     home = environ.get("GRAFANA_HOME") or str(program.resolve().parent.parent)
     # Before 9.4 the server was a program of its own; since, a subcommand.
     server = [str(program)] if program.name == "grafana-server" else [str(program), "server"]
@@ -206,6 +208,7 @@ def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: in
             "TELEMETRY_PROMETHEUS_URL": config.url("prometheus", environ),
             "TELEMETRY_LOKI_URL": config.url("loki", environ),
             "TELEMETRY_DASHBOARDS": str(files.path("grafana/dashboards")),
+            **alerting.grafana_environment(environ),
         },
         url=f"http://127.0.0.1:{port}",
     )
