@@ -1,0 +1,29 @@
+"""Entry points for `opentelemetry-instrument COMMAND`: it gives what `telemetry run` gives."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from opentelemetry.instrumentation.distro import BaseDistro
+
+from telemetry.launch import servers
+
+
+class Distro(BaseDistro):
+    """Hooks the ASGI servers, and keeps opentelemetry-instrumentation-asgi's own metrics and
+    that of the frameworks built on it away: a request is counted once."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        disabled = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
+        ours = "asgi,starlette,fastapi"
+        os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = ",".join(
+            filter(None, (disabled, ours))
+        )
+
+
+class Configurator:
+    """Starts nothing yet: the pipeline starts with the app, in the worker that serves it."""
+
+    def configure(self, **kwargs: Any) -> None:
+        servers.hook()

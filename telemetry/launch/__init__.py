@@ -1,0 +1,1 @@
+"""`telemetry run`: any ASGI server with any app, unchanged, instrumented."""
