@@ -24,6 +24,8 @@ TOOL: Any = {
         "required": ["handle"],
     },
 }
+# Five words of 30 characters, at four a token.
+CAME = 8
 ASKED: Any = [{"role": "user", "content": "How is container demo-1 doing?"}]
 
 
@@ -271,7 +273,7 @@ def test_an_error_within_a_stream_reaches_the_sdk(proxy: Running, steer: Any) ->
             )
         )  # fmt: skip
     first, second = proxy.calls()
-    assert (first.status, first.output, bool(first.estimated)) == ("upstream_error", 5, True)
-    assert (second.status, second.output, bool(second.estimated)) == ("upstream_error", 5, True)
+    assert (first.status, first.output, bool(first.estimated)) == ("upstream_error", CAME, True)
+    assert (second.status, second.output, bool(second.estimated)) == ("upstream_error", CAME, True)
     assert first.cost > 0
     assert second.cost > 0

@@ -62,13 +62,14 @@ def from_anthropic(usage: Mapping[str, Any]) -> Tokens:
     """
     written = _count(usage, "cache_creation_input_tokens")
     hour = _count(_nested(usage, "cache_creation"), "ephemeral_1h_input_tokens")
+    output = _count(usage, "output_tokens")
     return Tokens(
         input=_count(usage, "input_tokens"),
         cache_read=_count(usage, "cache_read_input_tokens"),
         cache_write=max(0, written - hour),
         cache_write_1h=hour,
-        output=_count(usage, "output_tokens"),
-        reasoning=_count(_nested(usage, "output_tokens_details"), "thinking_tokens"),
+        output=output,
+        reasoning=min(output, _count(_nested(usage, "output_tokens_details"), "thinking_tokens")),
         searches=_count(_nested(usage, "server_tool_use"), "web_search_requests"),
     )
 

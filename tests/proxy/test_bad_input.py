@@ -1,0 +1,249 @@
+"""Whatever is wrong, the caller gets the right status and says-what-to-do, in their format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+import pytest
+
+from telemetry import testing
+from telemetry.services.proxy import accounts
+from telemetry.services.proxy.writer import Writer
+from tests.fixtures.simulated import free_port
+from tests.proxy.conftest import HELLO, Running, wait_for
+
+Start = Callable[..., Running]
+MESSAGE = {"model": "claude-sonnet-4-6", "max_tokens": 20, "messages": HELLO}
+CHAT = {"model": "gpt-4.1", "messages": HELLO}
+BOTH = pytest.mark.parametrize(
+    ("path", "body"), [("/v1/messages", MESSAGE), ("/v1/chat/completions", CHAT)]
+)
+
+
+def message_of(response: httpx.Response) -> str:
+    """The message, from the form that the path's provider uses."""
+    body = response.json()
+    if response.request.url.path == "/v1/messages":
+        assert body["type"] == "error"
+        assert body["error"]["type"]
+    else:
+        assert set(body["error"]) == {"message", "type", "param", "code"}
+    return str(body["error"]["message"])
+
+
+def still_works(proxy: Running) -> None:
+    assert proxy.post("/v1/messages", proxy.key("still"), MESSAGE).status_code == 200
+
+
+@BOTH
+def test_unknown_missing_and_revoked_keys(proxy: Running, path: str, body: Any) -> None:
+    unknown = proxy.post(path, "tk-wrong", body)
+    assert (unknown.status_code, "unknown" in message_of(unknown)) == (401, True)
+    missing = httpx.post(proxy.url + path, json=body)
+    assert (missing.status_code, "no key" in message_of(missing)) == (401, True)
+    engine = proxy.proxy.ledger.engine
+    made = accounts.create_key(engine, "ann", {})
+    assert proxy.post(path, made.key, body).status_code == 200
+    accounts.revoke_key(engine, made.id)
+    revoked = proxy.post(path, made.key, body)
+    assert (revoked.status_code, "revoked" in message_of(revoked)) == (401, True)
+    assert len(proxy.calls()) == 1
+
+
+def test_the_sdks_know_the_errors(proxy: Running) -> None:
+    with pytest.raises(anthropic.AuthenticationError):
+        proxy.anthropic("tk-wrong").messages.create(**MESSAGE)
+    with pytest.raises(openai.AuthenticationError):
+        proxy.openai("tk-wrong").chat.completions.create(**CHAT)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{not json", "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"[1]", "JSON object"),
+        (b"{}", "`model` is missing"),
+        (b'{"model": 3}', "`model` is missing"),
+        (b'{"model": "a\\u0000b"}', "no model's name"),
+        (b'{"model": "gpt-4.1", "max_tokens": "many"}', "whole number"),
+        (b'{"model": "gpt-4.1", "max_tokens": -1}', "whole number"),
+    ],
+)
+def test_what_is_no_request(
+    proxy: Running, path: str, body: Any, content: bytes, said: str
+) -> None:
+    answer = proxy.post(path, proxy.key(), content)
+    assert (answer.status_code, said in message_of(answer)) == (400, True), message_of(answer)
+    assert proxy.calls() == []
+
+
+@BOTH
+def test_fifty_megabytes(proxy: Running, path: str, body: Any) -> None:
+    large = json.dumps({**body, "padding": "x" * 50_000_000}).encode()
+    answer = proxy.post(path, proxy.key(), large)
+    assert (answer.status_code, "larger than" in message_of(answer)) == (413, True)
+
+    def pieces() -> Any:
+        for start in range(0, len(large), 1_000_000):
+            yield large[start : start + 1_000_000]
+
+    chunked = httpx.post(proxy.url + path, content=pieces(), headers={"x-api-key": proxy.key()})
+    assert chunked.status_code == 413
+    still_works(proxy)
+
+
+@BOTH
+def test_an_unknown_model_gets_the_providers_answer_and_no_label(
+    proxy: Running, path: str, body: Any
+) -> None:
+    answer = proxy.post(path, proxy.key(), {**body, "model": "no-such-model"})
+    assert (answer.status_code, "does not exist" in message_of(answer)) == (404, True)
+    (row,) = proxy.calls()
+    assert (row.status, row.model, bool(row.priced)) == ("client_error", "no-such-model", False)
+    shown = [dict(labels) for name, labels in testing.collect() if name == "proxy_api_calls_total"]
+    assert {labels["model"] for labels in shown} == {"other"}
+
+
+@BOTH
+def test_upstream_down(start_proxy: Start, path: str, body: Any) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    proxy = start_proxy(TELEMETRY_ANTHROPIC_URL=nobody, TELEMETRY_OPENAI_URL=nobody)
+    answer = proxy.post(path, proxy.key(), body)
+    assert (answer.status_code, "can't be reached" in message_of(answer)) == (502, True)
+    (row,) = proxy.calls()
+    assert (row.status, row.cost, row.http_status) == ("upstream_error", 0, 502)
+    assert proxy.user().reserved == 0
+
+
+@BOTH
+@pytest.mark.parametrize("stream", [False, True])
+def test_upstream_slow(start_proxy: Start, path: str, body: Any, stream: bool, steer: Any) -> None:
+    proxy = start_proxy(TELEMETRY_PROXY_READ_TIMEOUT="0.3")
+    answer = proxy.post(path, proxy.key(), {**body, "stream": stream}, **steer(hang=1))
+    assert (answer.status_code, "in time" in message_of(answer)) == (504, True)
+    (row,) = proxy.calls()
+    assert (row.status, row.http_status) == ("upstream_error", 504)
+    still_works(proxy)
+
+
+@BOTH
+def test_upstream_garbled(proxy: Running, path: str, body: Any, steer: Any) -> None:
+    answer = proxy.post(path, proxy.key(), body, **steer(garbled=1))
+    assert (answer.status_code, "broken JSON" in message_of(answer)) == (502, True)
+    (row,) = proxy.calls()
+    assert (row.status, bool(row.estimated)) == ("upstream_error", True)
+    assert row.cost > 0, "the provider has worked, and will want to be paid"
+
+
+@BOTH
+@pytest.mark.parametrize("fault", ["garbled=1", "drop_after=5"])
+def test_upstream_breaks_off_in_a_stream(
+    proxy: Running, path: str, body: Any, fault: str
+) -> None:
+    answer = proxy.post(
+        path, proxy.key(), {**body, "stream": True}, **{"x-simulated": f"chunks=20,{fault}"}
+    )
+    assert answer.status_code == 200
+    last = answer.text.strip().split("\n\n")[-1]
+    assert "broke off" in json.loads(last[last.index("{") :])["error"]["message"]
+    (row,) = proxy.calls()
+    assert (row.status, bool(row.estimated)) == ("interrupted", True)
+    assert row.cost > 0
+    assert proxy.user().reserved == 0
+
+
+@BOTH
+def test_no_key_for_the_provider(start_proxy: Start, path: str, body: Any) -> None:
+    proxy = start_proxy(
+        TELEMETRY_ANTHROPIC_URL="https://api.anthropic.invalid",
+        TELEMETRY_OPENAI_URL="https://api.openai.invalid",
+    )
+    answer = proxy.post(path, proxy.key(), body)
+    assert (answer.status_code, "_API_KEY" in message_of(answer)) == (503, True)
+
+
+@BOTH
+def test_the_providers_refusal_of_our_key_is_not_the_callers_fault(
+    proxy: Running, path: str, body: Any, steer: Any
+) -> None:
+    answer = proxy.post(path, proxy.key(), body, **steer(status=401))
+    assert (answer.status_code, "this proxy's own key" in message_of(answer)) == (502, True)
+
+
+@BOTH
+def test_a_spent_budget(proxy: Running, path: str, body: Any) -> None:
+    key = proxy.key(daily_budget_usd="0.0000001")
+    answer = proxy.post(path, key, body)
+    assert (answer.status_code, "UTC day" in message_of(answer)) == (429, True)
+    assert 0 < int(answer.headers["retry-after"]) <= 86_400
+    assert answer.headers["x-should-retry"] == "false"
+    assert proxy.user().rejections == 1
+    with pytest.raises(anthropic.RateLimitError):
+        proxy.anthropic(key).messages.create(**MESSAGE)
+    with pytest.raises(openai.RateLimitError) as caught:
+        proxy.openai(key).chat.completions.create(**CHAT)
+    assert caught.value.code == "insufficient_quota"
+    assert proxy.user().rejections == 3, "the SDKs were told not to try again"
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_no_disk_for_the_ledger(proxy: Running, steer: Any) -> None:
+    """A database at its largest size answers as one on a full disk does (SQLITE_FULL)."""
+    key = proxy.key()
+    writer: Writer = proxy.proxy.ledger._writer
+    slow = {**MESSAGE, "stream": True}
+    with httpx.stream(
+        "POST", f"{proxy.url}/v1/messages", json=slow, timeout=30,
+        headers={"x-api-key": key, **steer(chunks=40, gap=0.05)},
+    ) as answer:  # fmt: skip
+        pages = writer._store.rows("PRAGMA page_count")[0][0]
+        writer._store.rows(f"PRAGMA max_page_count={pages}")
+        fill(writer)
+        # The last page may still have room for a few calls.
+        refused = wait_for(
+            lambda: (found := proxy.post("/v1/messages", key, MESSAGE)).is_error and found
+        )
+        assert refused.status_code == 503
+        assert "ledger can't be written" in message_of(refused)
+        assert httpx.get(f"{proxy.url}/health").status_code == 503
+        assert "message_stop" in "".join(answer.iter_text())
+    writer._store.rows("PRAGMA max_page_count=1073741823")
+    wait_for(lambda: httpx.get(f"{proxy.url}/health").status_code == 200)
+    (row,) = [row for row in proxy.calls() if row.stream]
+    assert (row.status, row.output) == ("ok", 40), "what was spent while the disk was full"
+    still_works(proxy)
+
+
+def fill(writer: Writer) -> None:
+    """Use up the free pages."""
+    from telemetry.services.proxy.stores import StoreError
+
+    with pytest.raises(StoreError, match="full"):
+        for number in range(10_000):
+            writer._store.run(
+                "INSERT INTO keys (id, user_id, digest, hint, created_ms) VALUES (?, 'ann', ?, '', 0)",
+                (f"filler{number}", f"{number:0500d}"),
+            )
+
+
+def test_a_ledger_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
+    from telemetry.errors import TelemetryError
+    from telemetry.services.proxy.ledger import Ledger
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TelemetryError, match="can't be made"):
+        Ledger(f"sqlite:///{tmp_path / 'file' / 'ledger.db'}")
+    (tmp_path / "ledger.db").write_text("this is no database, but it is long enough to be read")
+    with pytest.raises(TelemetryError, match="can't be opened"):
+        Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    with pytest.raises(TelemetryError, match="mysql"):
+        Ledger("mysql://host/db")

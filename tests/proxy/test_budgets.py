@@ -1,0 +1,150 @@
+"""No budget is overspent by a race, and nobody is refused who need not be."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from telemetry.services.proxy.money import usd
+from telemetry.services.proxy.prices import PriceBook
+from telemetry.services.proxy.usage import Tokens
+from tests.proxy.conftest import HELLO, Running, wait_for
+
+Start = Callable[..., Running]
+SONNET = "claude-sonnet-4-6"
+BODY: dict[str, Any] = {"model": SONNET, "max_tokens": 100, "messages": HELLO}
+# What each call is made to cost: less than it reserves.
+RATES = PriceBook(None).rates("anthropic", SONNET)
+assert RATES is not None
+COST = RATES.cost(Tokens(input=10, output=100))
+
+
+def reservation(proxy: Running, key: str) -> int:
+    """What a call like BODY reserves, learnt from one."""
+    assert proxy.post("/v1/messages", key, BODY).status_code == 200
+    return int(proxy.calls()[-1].reserved)
+
+
+def storm(urls: list[str], key: str, count: int, headers: dict[str, str]) -> list[httpx.Response]:
+    """``count`` calls at once, spread over ``urls``."""
+    barrier = threading.Barrier(count)
+
+    def one(index: int) -> httpx.Response:
+        barrier.wait(30)
+        return httpx.post(
+            f"{urls[index % len(urls)]}/v1/messages", json=BODY, timeout=60,
+            headers={"x-api-key": key, **headers},
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def test_a_hundred_calls_at_once_against_a_budget_for_some(proxy: Running, steer: Any) -> None:
+    most = reservation(proxy, proxy.key("probe"))
+    # The n-th call may go while (n - 1) are paid for and the most it can cost still fits.
+    budget = 36 * COST + most
+    key = proxy.key("ann", daily_budget_usd=usd(budget))
+    answers = storm([proxy.url], key, 100, steer(input=10, output=100))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(200), statuses.count(429)) == (37, 63)
+    user = proxy.user()
+    assert user.day_spent == 37 * COST <= budget
+    assert (user.reserved, user.reserved_tokens, user.rejections) == (0, 0, 63)
+    assert len(proxy.calls(user_id="ann")) == 37
+
+
+def test_two_proxies_share_one_budget(start_proxy: Start, steer: Any) -> None:
+    one, two = start_proxy(), start_proxy()
+    most = reservation(one, one.key("probe"))
+    budget = 19 * COST + most
+    key = one.key("ann", daily_budget_usd=usd(budget))
+    answers = storm([one.url, two.url], key, 60, steer(input=10, output=100))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(200), statuses.count(429)) == (20, 40)
+    assert two.proxy.ledger.settled()
+    user = one.user()
+    assert (user.day_spent, user.reserved, user.rejections) == (20 * COST, 0, 40)
+
+
+def test_a_call_waits_for_the_reservation_in_its_way(proxy: Running, steer: Any) -> None:
+    most = reservation(proxy, proxy.key("probe"))
+    # Room for one call at a time, though not for two reservations.
+    key = proxy.key("ann", daily_budget_usd=usd(most + COST))
+    headers = steer(input=10, output=5, delay=0.4)
+    answers = storm([proxy.url], key, 3, headers)
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert proxy.user().rejections == 0
+
+
+def test_a_call_that_waits_in_vain_is_told_to_come_back(proxy: Running, steer: Any) -> None:
+    most = reservation(proxy, proxy.key("probe"))
+    key = proxy.key("ann", daily_budget_usd=usd(most))
+    answers = storm([proxy.url], key, 2, steer(input=10, output=5, delay=3))
+    assert sorted(answer.status_code for answer in answers) == [200, 429]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert "still running" in refused.json()["error"]["message"]
+    assert (refused.headers["retry-after"], "x-should-retry" in refused.headers) == ("1", False)
+
+
+def test_requests_per_minute_are_exact(proxy: Running) -> None:
+    key = proxy.key("ann", requests_per_minute=5)
+    while True:
+        minute = proxy.user().minute
+        statuses = [a.status_code for a in storm([proxy.url], key, 12, {})]
+        if minute in (0, proxy.user().minute):
+            break  # all within one minute
+        proxy.key("ann", requests_per_minute=5)
+    assert (statuses.count(200), statuses.count(429)) == (5, 7)
+
+
+def test_monthly_budget_and_limits_that_change(proxy: Running) -> None:
+    key = proxy.key("ann", monthly_budget_usd="0.0000001")
+    refused = proxy.post("/v1/messages", key, BODY)
+    assert (refused.status_code, "UTC month" in refused.text) == (429, True)
+    admin = {"authorization": "Bearer admin-secret"}
+    changed = httpx.put(
+        f"{proxy.url}/api/users/ann/budget", headers=admin, json={"monthly_budget_usd": None}
+    )
+    assert changed.json()["monthly_budget_usd"] is None
+    assert proxy.post("/v1/messages", key, BODY).status_code == 200
+
+
+def test_tokens_per_minute(proxy: Running) -> None:
+    key = proxy.key("ann", tokens_per_minute=50)
+    refused = proxy.post("/v1/messages", key, BODY)
+    assert (refused.status_code, "lower its maximum" in refused.text) == (429, True)
+
+
+def test_a_day_ends_at_midnight_utc(proxy: Running) -> None:
+    """The figure of another day is void: made so here, rather than by waiting for midnight."""
+    from sqlalchemy import update
+
+    from telemetry.services.proxy import schema
+
+    key = proxy.key("ann", daily_budget_usd="1")
+    assert proxy.post("/v1/messages", key, BODY).status_code == 200
+    today = proxy.user().day
+    with proxy.proxy.ledger.engine.begin() as connection:
+        connection.execute(
+            update(schema.users).values(day=today - 1, day_spent=10**12, month_spent=0)
+        )
+    assert proxy.post("/v1/messages", key, BODY).status_code == 200
+    user = proxy.user()
+    assert (user.day, user.day_spent) == (today, proxy.calls()[-1].cost)
+
+
+def test_an_unpriced_model_is_served_counted_and_flagged(proxy: Running) -> None:
+    from telemetry import testing
+
+    answer = proxy.post("/v1/messages", proxy.key(), {**BODY, "model": "simulated-claude"})
+    assert answer.status_code == 200
+    (row,) = proxy.calls()
+    assert (row.status, row.cost, bool(row.priced)) == ("ok", 0, False)
+    assert row.output > 0
+    key = ("proxy_unpriced_calls_total", (("model", "simulated-claude"),))
+    assert wait_for(lambda: testing.collect().get(key)) == 1

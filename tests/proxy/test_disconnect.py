@@ -1,0 +1,108 @@
+"""A client that goes in the middle of a stream is charged all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.proxy.conftest import HELLO, Running, wait_for
+
+Start = Callable[..., Running]
+BODY: dict[str, Any] = {
+    "model": "claude-sonnet-4-6", "max_tokens": 500, "messages": HELLO, "stream": True,
+}  # fmt: skip
+CHAT: dict[str, Any] = {"model": "gpt-4.1", "messages": HELLO, "stream": True}
+
+
+def read_some_and_go(proxy: Running, path: str, body: Any, headers: dict[str, str]) -> str:
+    """Call, read the first piece of the answer, hang up; the call's id."""
+    sent = {"x-api-key": proxy.key(), **headers}
+    with httpx.stream("POST", proxy.url + path, json=body, headers=sent, timeout=30) as answer:
+        next(answer.iter_raw())
+        return answer.headers["x-telemetry-call-id"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/messages", BODY), ("/v1/chat/completions", CHAT)]
+)
+def test_drained_to_the_end_and_charged_as_reported(
+    proxy: Running, path: str, body: Any, steer: Any
+) -> None:
+    read_some_and_go(proxy, path, body, steer(chunks=20, gap=0.02, input=40, output=321))
+    (row,) = wait_for(proxy.calls)
+    assert (row.status, row.input, row.output, bool(row.estimated)) == ("ok", 40, 321, False)
+    assert row.cost > 0
+    assert proxy.user().reserved == 0
+
+
+def test_drained_within_a_limit_only(start_proxy: Start, steer: Any) -> None:
+    proxy = start_proxy(TELEMETRY_PROXY_DRAIN_LIMIT="0.3")
+    read_some_and_go(proxy, "/v1/messages", BODY, steer(chunks=400, gap=0.02, input=40))
+    (row,) = wait_for(proxy.calls)
+    assert (row.status, row.input, bool(row.estimated)) == ("cancelled", 40, True)
+    assert 5 <= row.output < 300, "what came until then"
+    assert proxy.user().day_spent == row.cost > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/messages", BODY), ("/v1/chat/completions", CHAT)]
+)
+def test_cancelled_by_setting_and_charged_for_what_came(
+    start_proxy: Start, simulated_upstream: Any, path: str, body: Any, steer: Any
+) -> None:
+    proxy = start_proxy(TELEMETRY_PROXY_ON_DISCONNECT="cancel")
+    simulator = simulated_upstream.app.state.simulator
+    before = simulator.cancelled
+    read_some_and_go(proxy, path, body, steer(chunks=400, gap=0.02))
+    (row,) = wait_for(proxy.calls)
+    assert (row.status, bool(row.estimated), row.http_status) == ("cancelled", True, 499)
+    assert row.input > 0
+    assert row.output < 100
+    assert row.cost > 0
+    wait_for(lambda: simulator.cancelled > before)
+    assert proxy.user().reserved == 0
+
+
+def test_gone_before_the_first_byte(start_proxy: Start, steer: Any) -> None:
+    proxy = start_proxy(TELEMETRY_PROXY_ON_DISCONNECT="cancel")
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{proxy.url}/v1/messages", json=BODY, timeout=0.3,
+            headers={"x-api-key": proxy.key(), **steer(delay=20)},
+        )  # fmt: skip
+    (row,) = wait_for(proxy.calls)
+    assert (row.status, row.output, bool(row.estimated)) == ("cancelled", 0, True)
+    assert row.cost > 0, "the provider has read the prompt"
+
+
+def test_a_call_in_one_piece_is_finished_and_charged(proxy: Running, steer: Any) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{proxy.url}/v1/messages", json={**BODY, "stream": False}, timeout=0.2,
+            headers={"x-api-key": proxy.key(), **steer(delay=0.6, output=77)},
+        )  # fmt: skip
+    (row,) = wait_for(proxy.calls)
+    assert (row.status, row.output, bool(row.estimated)) == ("ok", 77, False)
+
+
+async def test_a_cancelled_sdk_call(proxy: Running, steer: Any) -> None:
+    import asyncio
+
+    import anthropic
+
+    async with anthropic.AsyncAnthropic(base_url=proxy.url, api_key=proxy.key()) as client:
+        call = asyncio.create_task(
+            client.messages.create(
+                model="claude-sonnet-4-6", max_tokens=50, messages=HELLO,
+                extra_headers=steer(delay=0.5, output=9),
+            )
+        )  # fmt: skip
+        await asyncio.sleep(0.1)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    (row,) = await asyncio.to_thread(wait_for, proxy.calls)
+    assert (row.status, row.output) == ("ok", 9)

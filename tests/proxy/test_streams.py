@@ -1,0 +1,115 @@
+"""Streams are metered the same however the network cuts them up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from telemetry.services.proxy.usage import Tokens
+from telemetry.services.proxy.wires import ANTHROPIC, OPENAI, Ask, EventStream
+from telemetry.simulated import anthropic, openai
+from telemetry.simulated.script import Directives, Turn, reply
+
+ASKED = Directives(input=50, cached=20, output=30, reasoning=4, write=6, write_1h=2)
+ANSWER = reply(Turn('Say "usage":{"x":1} and [DONE] and ☃'), ASKED)
+ASK = Ask("m", True, None, False, True, ())
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[i : i + size] for i in range(0, len(data), size)]
+
+
+def run(stream: EventStream, data: bytes, size: int) -> bytes:
+    return b"".join([*(stream.feed(p) for p in pieces(data, size)), stream.rest()])
+
+
+def whole(parts: tuple[list[bytes], ...]) -> bytes:
+    return b"".join(event for part in parts for event in part)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000, 100_000])
+@pytest.mark.parametrize("crlf", [False, True])
+def test_anthropic(size: int, crlf: bool) -> None:
+    data = whole(anthropic.events("m", 1, ANSWER, ASKED))
+    data = data.replace(b"\n", b"\r\n") if crlf else data
+    stream = ANTHROPIC.stream("messages", ASK)
+    assert run(stream, data, size) == data
+    assert stream.complete
+    assert not stream.failed
+    assert stream.tokens(999) == (
+        Tokens(
+            input=50, cache_read=20, cache_write=6, cache_write_1h=2, output=30, reasoning=4
+        ),
+        False,
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000, 100_000])
+def test_openai_chat_with_usage_hidden(size: int) -> None:
+    plain = whole(openai.chat_events("m", 1, ANSWER, ASKED, with_usage=False))
+    data = whole(openai.chat_events("m", 1, ANSWER, ASKED, with_usage=True))
+    stream = OPENAI.stream("chat", ASK)
+    assert run(stream, data, size) == plain
+    assert stream.complete
+    assert stream.tokens(999) == (
+        Tokens(input=50, cache_read=20, output=30, reasoning=4),
+        False,
+    )
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_openai_responses(size: int) -> None:
+    data = whole(openai.response_events("m", 1, ANSWER, ASKED))
+    stream = OPENAI.stream("responses", ASK)
+    assert run(stream, data, size) == data
+    assert stream.complete
+    assert stream.tokens(999)[0] == Tokens(input=50, cache_read=20, output=30, reasoning=4)
+
+
+@pytest.mark.parametrize("wire", ["anthropic", "chat", "responses"])
+def test_a_cut_stream_is_estimated_from_what_came(wire: str) -> None:
+    answer = reply(Turn(""), Directives(chunks=400))
+    if wire == "anthropic":
+        before, chunks, _ = anthropic.events("m", 1, answer, Directives())
+        stream = ANTHROPIC.stream("messages", ASK)
+        known = answer.input_tokens
+    else:
+        render: Any = openai.response_events
+        before, chunks, _ = (
+            openai.chat_events("m", 1, answer, Directives(), True)
+            if wire == "chat"
+            else render("m", 1, answer, Directives())
+        )
+        stream = OPENAI.stream("chat" if wire == "chat" else "responses", ASK)
+        known = 999
+    run(stream, b"".join(before + chunks[:100]), 100)
+    assert not stream.complete
+    tokens, estimated = stream.tokens(999)
+    assert estimated
+    assert tokens.input == known
+    # 505 characters at four a token are more than the 100 deltas.
+    assert tokens.output == 127
+
+
+def test_a_long_stream_is_not_kept_in_memory() -> None:
+    stream = OPENAI.stream("chat", ASK)
+    event = openai.chat_events("m", 1, reply(Turn(""), Directives(chunks=1)), ASKED, True)[1][0]
+    for _ in range(5000):
+        stream.feed(event)
+    assert sum(map(len, stream._kept)) < 300_000
+    assert stream.output_estimate() == 12_500
+
+
+def test_stream_options_are_put_in_without_touching_another_byte() -> None:
+    raw = b' {"model" : "gpt-4.1",  "stream":true, "x":"\\u00e9 {"}'
+    ask = OPENAI.read("chat", json.loads(raw))
+    sent = OPENAI.with_usage("chat", ask, json.loads(raw), raw)
+    assert json.loads(sent) == {**json.loads(raw), "stream_options": {"include_usage": True}}
+    assert sent.endswith(raw.lstrip()[1:])
+    given = {"model": "m", "stream": True, "stream_options": {"include_obfuscation": False}}
+    sent = OPENAI.with_usage("chat", OPENAI.read("chat", given), given, b"")
+    assert json.loads(sent)["stream_options"] == {
+        "include_obfuscation": False, "include_usage": True,
+    }  # fmt: skip

@@ -1,0 +1,189 @@
+"""Where calls go: routes, aliases, retries, fallbacks; what the provider gets to see."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from telemetry import testing
+from telemetry.errors import TelemetryError
+from telemetry.services.proxy.settings import Settings
+from tests.fixtures.simulated import free_port, served
+from tests.proxy.conftest import HELLO, Running, wait_for
+
+Start = Callable[..., Running]
+MESSAGE = {"model": "claude-sonnet-4-6", "max_tokens": 20, "messages": HELLO}
+CHAT = {"model": "gpt-4.1", "messages": HELLO}
+
+
+class Recorder:
+    """A provider that notes what it is sent and answers as told."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        headers = {k.decode(): v.decode() for k, v in scope["headers"]}
+        self.requests.append((scope["path"], headers, body))
+        answer = json.dumps({"id": "x", "usage": {"prompt_tokens": 3, "completion_tokens": 4}})
+        sent = [(b"content-type", b"application/json"), (b"x-request-id", b"req_9"),
+                (b"set-cookie", b"a=b"), (b"anthropic-ratelimit-requests-limit", b"50")]  # fmt: skip
+        await send({"type": "http.response.start", "status": 200, "headers": sent})
+        await send({"type": "http.response.body", "body": answer.encode()})
+
+
+@pytest.fixture
+def recorder() -> Iterator[tuple[Recorder, str]]:
+    found = Recorder()
+    with served(found) as url:
+        yield found, url
+
+
+def upstreams_file(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "upstreams.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_bytes_and_headers_pass_but_no_secrets(
+    start_proxy: Start, recorder: tuple[Recorder, str]
+) -> None:
+    seen, url = recorder
+    proxy = start_proxy(
+        TELEMETRY_OPENAI_URL=f"{url}/v1", OPENAI_API_KEY="sk-real-provider-key"
+    )
+    key = proxy.key()
+    raw = b'{"model":"gpt-4.1", "messages":[],\n "odd" : 1.50}'
+    answer = httpx.post(
+        f"{proxy.url}/v1/chat/completions?beta=true", content=raw,
+        headers={"authorization": f"Bearer {key}", "openai-organization": "org",
+                 "cookie": "a=b", "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"},
+    )  # fmt: skip
+    path, headers, body = seen.requests[0]
+    assert (path, body) == ("/v1/chat/completions", raw)
+    assert headers["authorization"] == "Bearer sk-real-provider-key"
+    assert headers["openai-organization"] == "org"
+    assert key not in str(headers)
+    assert not {"cookie", "traceparent", "x-api-key"} & set(headers)
+    assert answer.headers["x-request-id"] == "req_9"
+    assert answer.headers["anthropic-ratelimit-requests-limit"] == "50"
+    assert "set-cookie" not in answer.headers
+    assert "sk-real-provider-key" not in str(answer.headers) + answer.text
+
+
+def test_the_providers_key_is_in_no_log_and_no_repr(
+    start_proxy: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    proxy = start_proxy(TELEMETRY_ANTHROPIC_URL=nobody, ANTHROPIC_API_KEY="sk-ant-secret")
+    key = proxy.key()
+    assert proxy.post("/v1/messages", key, MESSAGE).status_code == 502
+    shown = caplog.text + repr(proxy.proxy.settings)
+    assert "sk-ant-secret" not in shown
+    assert key not in shown
+    assert "admin-secret" not in shown
+
+
+def test_an_alias_and_a_compatible_server(
+    start_proxy: Start, recorder: tuple[Recorder, str], tmp_path: Path
+) -> None:
+    seen, url = recorder
+    file = upstreams_file(
+        tmp_path,
+        f'[upstreams.ollama]\nwire = "openai"\nurl = "{url}/v1"\nmodels = ["llama*"]\n'
+        '[aliases]\nlocal = "llama3.2"\n',
+    )
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[models."llama*"]\ninput = "1"\noutput = "2"\n')
+    proxy = start_proxy(TELEMETRY_PROXY_UPSTREAMS=file, TELEMETRY_PRICES=str(prices))
+    answer = proxy.post("/v1/chat/completions", proxy.key(), {**CHAT, "model": "local"})
+    assert answer.status_code == 200
+    assert json.loads(seen.requests[0][2]) == {**CHAT, "model": "llama3.2"}
+    assert "authorization" not in seen.requests[0][1]
+    assert proxy.post("/v1/chat/completions", proxy.key(), CHAT).status_code == 200
+    first, second = proxy.calls()
+    assert (first.provider, first.model, first.cost) == ("ollama", "llama3.2", 11 * 10**6)
+    assert (second.provider, second.model) == ("openai", "gpt-4.1")
+
+
+def test_a_retry_before_the_first_byte_is_charged_once(proxy: Running, steer: Any) -> None:
+    answer = proxy.post(
+        "/v1/messages", proxy.key(), MESSAGE, **steer(status=503, times=1, id=f"r{proxy.url}")
+    )
+    assert answer.status_code == 200
+    (row,) = proxy.calls()
+    assert (row.status, row.http_status) == ("ok", 200)
+
+
+def test_a_provider_that_names_a_longer_time_is_believed(proxy: Running, steer: Any) -> None:
+    answer = proxy.post(
+        "/v1/messages", proxy.key(), MESSAGE,
+        **steer(status=529, times=1, id=f"b{proxy.url}", retry_after=30),
+    )  # fmt: skip
+    assert (answer.status_code, answer.headers["retry-after"]) == (529, "30")
+
+
+def test_the_fallback_is_charged_at_its_own_price(
+    start_proxy: Start, simulated_upstream: str, tmp_path: Path
+) -> None:
+    file = upstreams_file(
+        tmp_path,
+        f'[upstreams.first]\nwire = "openai"\nurl = "http://127.0.0.1:{free_port()}/v1"\n'
+        'fallback = "second"\nprices = "openai"\n'
+        f'[upstreams.second]\nwire = "openai"\nurl = "{simulated_upstream}/v1"\nmodels = []\n'
+        'prices = "nowhere"\n',
+    )
+    proxy = start_proxy(TELEMETRY_PROXY_UPSTREAMS=file)
+    assert proxy.post("/v1/chat/completions", proxy.key(), CHAT).status_code == 200
+    (row,) = proxy.calls()
+    assert (row.provider, row.status, bool(row.priced)) == ("second", "ok", False)
+
+
+def test_upstream_errors_are_counted_by_kind(start_proxy: Start, steer: Any) -> None:
+    proxy = start_proxy(TELEMETRY_OPENAI_URL=f"http://127.0.0.1:{free_port()}")
+    key = proxy.key()
+    proxy.post("/v1/chat/completions", key, CHAT)
+    proxy.post("/v1/messages", key, MESSAGE, **steer(status=500))
+    proxy.post("/v1/messages", key, MESSAGE, **steer(garbled=1))
+    proxy.post("/v1/messages", key, MESSAGE, **steer(status=400))
+    wait_for(lambda: len(proxy.calls()) == 4)
+    found = {
+        (dict(labels)["provider"], dict(labels)["kind"]): value
+        for (name, labels), value in testing.collect().items()
+        if name == "proxy_upstream_errors_total"
+    }
+    assert found == {
+        ("openai", "connect"): 1, ("anthropic", "http_500"): 1, ("anthropic", "garbled"): 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[upstreams.x]\nwire = "soap"\nurl = "http://a/v1"', "wire must be"),
+        ('[upstreams.x]\nwire = "openai"\nurl = "ftp://a"', "is not an address"),
+        ('[upstreams.x]\nwire = "openai"\nurl = "http://a"\nkey = "sk"', "unknown key 'key'"),
+        ('[upstreams.x]\nwire = "openai"\nurl = "http://a"\nfallback = "y"', "fallback 'y'"),
+        ("[upstreams", "can't be read"),
+        ("[aliases]\na = 1", "aliases must be"),
+    ],
+)
+def test_a_bad_file_of_upstreams_says_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(TelemetryError, match=said) as caught:
+        Settings.from_env({"TELEMETRY_PROXY_UPSTREAMS": upstreams_file(tmp_path, text)})
+    assert caught.value.remedy
