@@ -144,10 +144,11 @@ def _try(channel: str, target: str, deliver: Callable[[], str]) -> Delivery:
         with error:
             body = error.read(_ANSWER_CHARACTERS).decode(errors="replace").strip()
         return Delivery(channel, target, False, f"{error.code} {error.reason}: {body}")
-    except urllib.error.URLError as error:
-        return Delivery(channel, target, False, str(error.reason))
     except (OSError, smtplib.SMTPException, ValueError) as error:
-        return Delivery(channel, target, False, str(error) or type(error).__name__)
+        # urllib wraps the operating system's own error.
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        said = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        return Delivery(channel, target, False, said)
 
 
 def test_notice(rule: Rule | None, environ: Mapping[str, str]) -> Notice:

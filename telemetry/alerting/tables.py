@@ -15,7 +15,6 @@ from telemetry.alerting.evaluator import RuleState, Silence
 _COLOURS = {"firing": "bold red", "failing": "bold magenta", "pending": "yellow", "ok": "green"}
 _ORDER = ("firing", "failing", "pending", "ok")
 _SWITCHES = {
-    "webhook": "",
     "e-mail": "TELEMETRY_ALERT_EMAIL_TO and TELEMETRY_SMTP_HOST",
     "Slack": "TELEMETRY_SLACK_WEBHOOK_URL",
     "Telegram": "TELEMETRY_TELEGRAM_BOT_TOKEN and TELEMETRY_TELEGRAM_CHAT_ID",
@@ -69,20 +68,19 @@ def print_rules(states: Iterable[RuleState], now: datetime) -> None:
 
 
 def print_deliveries(deliveries: Iterable[Delivery]) -> None:
-    """What each channel answered, and which are off."""
+    """What each channel answered, and how to switch on the others."""
     console = Console(highlight=False)
     table = _table("CHANNEL", "TO", "ANSWER")
-    sent = {delivery.channel: delivery for delivery in deliveries}
-    for channel, switch in _SWITCHES.items():
-        delivery = sent.get(channel)
-        if delivery is None:
-            table.add_row(channel, "", Text(f"off (set {switch})", style="dim"))
-        else:
-            style = "green" if delivery.delivered else "bold red"
-            word = "delivered" if delivery.delivered else "failed"
-            answer = Text(word, style=style).append(f": {delivery.answer}", style="default")
-            table.add_row(channel, delivery.target, answer)
+    sent = set()
+    for delivery in deliveries:
+        sent.add(delivery.channel)
+        word, style = ("delivered", "green") if delivery.delivered else ("failed", "bold red")
+        answer = Text(word, style=style).append(f": {delivery.answer}", style="default")
+        table.add_row(delivery.channel, delivery.target, answer)
     console.print(table)
+    for channel, switch in _SWITCHES.items():
+        if channel not in sent:
+            console.print(f"{channel} is off; set {switch}", style="dim", soft_wrap=True)
 
 
 def print_silences(silences: Iterable[Silence], now: datetime) -> None:

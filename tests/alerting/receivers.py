@@ -72,12 +72,15 @@ def http_receiver(answer: bytes = b"{}", port: int = 0) -> Iterator[HttpReceiver
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.requests.append(Request(self.path, dict(self.headers), json.loads(body)))
+            length = int(self.headers.get("Content-Length", 0))
+            body = json.loads(self.rfile.read(length) or "null")
+            receiver.requests.append(Request(self.path, dict(self.headers), body))
             self.send_response(receiver.status)
             self.send_header("Content-Length", str(len(receiver.answer)))
             self.end_headers()
             self.wfile.write(receiver.answer)
+
+        do_GET = do_POST
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

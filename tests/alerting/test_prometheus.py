@@ -223,7 +223,7 @@ def test_test_sends_one_through_each_channel_and_says_what_it_answered(
     code, text = alerts("test", "ContainerDown")
     assert code == 0
     assert re.search(rf"^webhook +{stack.inbox.url}/api/alert +delivered: 200 OK", text, re.M)
-    assert re.search(r"^Slack +off \(set TELEMETRY_SLACK_WEBHOOK_URL\) *$", text, re.M)
+    assert "Slack is off; set TELEMETRY_SLACK_WEBHOOK_URL\n" in text
     firing, resolved = stack.inbox.alerts()[-2:]
     assert (firing["status"], resolved["status"]) == ("firing", "resolved")
     assert firing["fingerprint"] == resolved["fingerprint"]

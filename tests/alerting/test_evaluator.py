@@ -1,0 +1,180 @@
+"""Whoever evaluates, `telemetry alerts` reads its answer; who can't be asked is named."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from telemetry.alerting import evaluator, tables
+from telemetry.alerting.evaluator import Instance, RuleState
+from telemetry.errors import TelemetryError
+from tests.alerting.receivers import http_receiver
+
+NOBODY = "http://127.0.0.1:9"
+# As Grafana answers it: its own words for the states, a folder label, nanoseconds.
+GRAFANA = {
+    "status": "success",
+    "data": {
+        "groups": [
+            {
+                "name": "container-events",
+                "rules": [
+                    {
+                        "name": "ContainerDown",
+                        "state": "firing",
+                        "health": "ok",
+                        "labels": {"severity": "critical"},
+                        "alerts": [
+                            {
+                                "labels": {
+                                    "alertname": "ContainerDown",
+                                    "grafana_folder": "Telemetry",
+                                    "severity": "critical",
+                                    "handle": "demo-1",
+                                },
+                                "annotations": {"value": "down"},
+                                "state": "Alerting (NoData)",
+                                "activeAt": "2026-01-02T03:04:05.123456789Z",
+                                "value": "0e+00",
+                            },
+                            {
+                                "labels": {"handle": "demo-2"},
+                                "state": "Normal",
+                                "activeAt": "0001-01-01T00:00:00Z",
+                                "value": "",
+                            },
+                        ],
+                    },
+                    {
+                        "name": "HighCostRate",
+                        "state": "inactive",
+                        "health": "error",
+                        "lastError": "dial tcp 127.0.0.1:9090: connection refused",
+                        "labels": {"severity": "warning"},
+                    },
+                ],
+            }
+        ]
+    },
+}
+
+
+def _environ(grafana: str) -> dict[str, str]:
+    return {
+        "TELEMETRY_PROMETHEUS_URL": NOBODY,
+        "TELEMETRY_LOKI_URL": NOBODY,
+        "TELEMETRY_ALERTMANAGER_URL": NOBODY,
+        "TELEMETRY_GRAFANA_URL": grafana,
+        "TELEMETRY_GRAFANA_PASSWORD": "grafana-secret",
+    }
+
+
+def test_grafanas_rules_are_read_with_its_password() -> None:
+    with http_receiver(json.dumps(GRAFANA).encode()) as grafana:
+        states = evaluator.rule_states(_environ(grafana.url))
+    [request] = grafana.requests
+    assert request.path == "/api/prometheus/grafana/api/v1/rules"
+    credentials = base64.b64encode(b"admin:grafana-secret").decode()
+    assert request.headers["Authorization"] == f"Basic {credentials}"
+    since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert states == (
+        RuleState(
+            name="ContainerDown",
+            severity="critical",
+            evaluator="grafana",
+            error="",
+            instances=(Instance({"handle": "demo-1"}, True, since, "down"),),
+        ),
+        RuleState(
+            name="HighCostRate",
+            severity="warning",
+            evaluator="grafana",
+            error="dial tcp 127.0.0.1:9090: connection refused",
+            instances=(),
+        ),
+    )
+    assert [state.state for state in states] == ["firing", "failing"]
+
+
+def test_the_password_goes_to_grafana_only() -> None:
+    with http_receiver(b'{"data": {"groups": []}}') as prometheus:
+        environ = {**_environ(NOBODY), "TELEMETRY_PROMETHEUS_URL": prometheus.url}
+        with pytest.raises(TelemetryError):
+            evaluator.rule_states(environ)
+    assert "Authorization" not in prometheus.requests[0].headers
+
+
+def test_nobody_to_ask_is_an_error_with_a_remedy() -> None:
+    for ask in (evaluator.rule_states, evaluator.silences):
+        with pytest.raises(TelemetryError, match=f"{NOBODY}.* does not answer") as error:
+            ask(_environ(NOBODY))
+        assert "telemetry up" in error.value.remedy
+
+
+def test_evaluators_without_rules_are_an_error_too() -> None:
+    with http_receiver(b'{"data": {"groups": []}}') as empty:
+        environ = {
+            key: empty.url if key.endswith("_URL") else value
+            for key, value in _environ(NOBODY).items()
+        }
+        with pytest.raises(TelemetryError, match="no alert rules are loaded"):
+            evaluator.rule_states(environ)
+
+
+def test_an_answer_that_is_no_json_is_named() -> None:
+    with (
+        http_receiver(b"<html>log in</html>") as page,
+        pytest.raises(TelemetryError, match="answered something that is not JSON"),
+    ):
+        evaluator.silences({**_environ(NOBODY), "TELEMETRY_GRAFANA_URL": page.url})
+
+
+def test_silences_go_to_grafana_where_no_alertmanager_runs() -> None:
+    with http_receiver(b'{"silenceID": "abc"}') as grafana:
+        matchers = {"alertname": "ContainerDown", "handle": "demo-1"}
+        environ = _environ(grafana.url)
+        identity = evaluator.silence(matchers, timedelta(hours=2), "moving", "me", environ)
+    assert identity == "abc"
+    posted = grafana.requests[-1]
+    assert posted.path == "/api/alertmanager/grafana/api/v2/silences"
+    starts, ends = (datetime.fromisoformat(posted.body[key]) for key in ("startsAt", "endsAt"))
+    assert ends - starts == timedelta(hours=2)
+    assert posted.body["matchers"] == [
+        {"name": "alertname", "value": "ContainerDown", "isRegex": False, "isEqual": True},
+        {"name": "handle", "value": "demo-1", "isRegex": False, "isEqual": True},
+    ]
+    assert (posted.body["createdBy"], posted.body["comment"]) == ("me", "moving")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (59, "59s"), (3661, "1h 1m"), (90061, "1d 1h")]
+)
+def test_ages_are_short(seconds: int, text: str) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert tables.age(now - timedelta(seconds=seconds), now) == text
+
+
+def test_what_fires_and_what_fails_stands_first(capsys: pytest.CaptureFixture[str]) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    fires = Instance({"handle": "demo-1"}, True, now - timedelta(minutes=2), "down")
+    tables.print_rules(
+        [
+            RuleState("A", "warning", "prometheus", "", ()),
+            RuleState("B", "warning", "loki", "no such store", ()),
+            RuleState("C", "critical", "prometheus", "", (fires,)),
+        ],
+        now,
+    )
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["ALERT", "STATE", "WHERE", "SINCE", "VALUE"],
+        ["C", "firing", "handle=demo-1", "2m", "down"],
+        [],
+        ["RULE", "SEVERITY", "STATE", "EVALUATED", "BY"],
+        ["C", "critical", "firing", "prometheus"],
+        ["B", "warning", "failing:", "no", "such", "store", "loki"],
+        ["A", "warning", "ok", "prometheus"],
+    ]
