@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -100,4 +101,6 @@ def create_app(settings: Settings) -> ASGIApp:
 
 def from_env() -> ASGIApp:
     """The proxy as the environment configures it; what each worker of the server makes."""
+    # Before the library adds its own handler, so that people see warnings on the console too.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     return create_app(Settings.from_env(os.environ))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 from collections.abc import Sequence
 
@@ -69,6 +70,8 @@ def _serve(hosts: Sequence[str], port: int, workers: int) -> int:
         timeout_graceful_shutdown=GRACE_S,
     )
     sockets = [_bind(host, port) for host in hosts]
+    # uvicorn raises the signal again once all is done; a stop that was asked for is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     server = uvicorn.Server(config)
     if workers > 1:
         Multiprocess(config, sockets=sockets).run()

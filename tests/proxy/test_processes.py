@@ -1,0 +1,206 @@
+"""Several processes, one truth: killed, restarted, sharing a ledger."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from telemetry.services.proxy import accounts
+from telemetry.services.proxy.costs import costs
+from telemetry.services.proxy.ledger import open_ledger
+from telemetry.services.proxy.stores import parse_url
+from tests.fixtures.simulated import free_port
+from tests.proxy.conftest import ADMIN, HELLO, wait_for
+
+BODY: dict[str, Any] = {"model": "claude-sonnet-4-6", "max_tokens": 50, "messages": HELLO}
+
+
+class Process:
+    """``telemetry proxy`` as a process of its own."""
+
+    def __init__(self, environ: dict[str, str], *args: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "telemetry", "proxy", "--port", str(self.port), *args]
+        self.process = subprocess.Popen(
+            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        self.output = ""
+        wait_for(self.healthy, 60)
+
+    def healthy(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"the proxy ended: {self.process.communicate()[0]}")
+        try:
+            return httpx.get(f"{self.url}/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """kill -9 of all its processes, without a word."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.stdout and not self.process.stdout.closed:
+            self.process.communicate()
+
+    def stop(self) -> int:
+        """Ask it to stop; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        self.output = self.process.communicate(timeout=60)[0]
+        return self.process.returncode
+
+
+@pytest.fixture
+def start(
+    ledger_url: str, simulated_upstream: str, tmp_path: Path
+) -> Iterator[Callable[..., Process]]:
+    environ = {
+        **os.environ,
+        "TELEMETRY_HOME": str(tmp_path),
+        "TELEMETRY_LEDGER_URL": ledger_url,
+        "TELEMETRY_ANTHROPIC_URL": simulated_upstream,
+        "TELEMETRY_ADMIN_TOKEN": "admin-secret",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    begun: list[Process] = []
+
+    def begin(*args: str) -> Process:
+        begun.append(Process(environ, *args))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+
+
+@pytest.fixture
+def key(ledger_url: str) -> str:
+    engine = open_ledger(parse_url(ledger_url))
+    made = accounts.create_key(engine, "ann", accounts.limits({"daily_budget_usd": 1}))
+    engine.dispose()
+    return made.key
+
+
+def call(process: Process, key: str, **steering: Any) -> httpx.Response:
+    header = ",".join(f"{k}={v}" for k, v in steering.items())
+    return httpx.post(
+        f"{process.url}/v1/messages", json=BODY, timeout=30,
+        headers={"x-api-key": key, "x-simulated": header},
+    )  # fmt: skip
+
+
+def user_row(ledger_url: str) -> Any:
+    engine = open_ledger(parse_url(ledger_url))
+    with engine.connect() as connection:
+        row = connection.exec_driver_sql("SELECT * FROM users WHERE user_id = 'ann'").one()
+    engine.dispose()
+    return row
+
+
+def report(ledger_url: str) -> dict[str, Any]:
+    engine = open_ledger(parse_url(ledger_url))
+    found = costs(engine)
+    engine.dispose()
+    return found
+
+
+def test_a_killed_process_loses_nothing_settled_and_its_reservation_is_released(
+    start: Callable[..., Process], ledger_url: str, key: str
+) -> None:
+    victim, survivor = start(), start()
+    assert call(victim, key, input=100, output=10).status_code == 200
+    wait_for(lambda: user_row(ledger_url).reserved == 0)
+    spent = user_row(ledger_url).day_spent
+    assert spent == 100 * 3 * 10**6 + 10 * 15 * 10**6
+    caught: list[Exception] = []
+
+    def hang() -> None:
+        try:
+            call(victim, key, hang=1)
+        except httpx.TransportError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    wait_for(lambda: user_row(ledger_url).reserved > 0)
+    victim.kill()
+    thread.join(10)
+    assert caught
+    wait_for(lambda: user_row(ledger_url).reserved == 0, 20)
+    row = user_row(ledger_url)
+    assert (row.day_spent, row.reserved_tokens) == (spent, 0)
+    shown = httpx.get(f"{survivor.url}/metrics").text
+    assert 'proxy_api_calls_total{model="claude-sonnet-4-6",status="expired",user_id="ann"} 1' in (
+        shown.replace(".0\n", "\n")
+    )
+    assert survivor.stop() == 0
+    assert "released the reservation of call_" in survivor.output
+    assert "user ann" in survivor.output
+
+
+def test_a_restart_forgets_nothing(
+    start: Callable[..., Process], ledger_url: str, key: str
+) -> None:
+    first = start()
+    for _ in range(3):
+        assert call(first, key, input=10, output=10).status_code == 200
+    # Stopping settles what is still under way.
+    results: list[httpx.Response] = []
+    thread = threading.Thread(
+        target=lambda: results.append(call(first, key, delay=1, input=10, output=10))
+    )
+    thread.start()
+    wait_for(lambda: user_row(ledger_url).reserved > 0)
+    assert first.stop() == 0
+    thread.join(10)
+    assert results[0].status_code == 200
+    second = start()
+    assert call(second, key, input=10, output=10).status_code == 200
+    wait_for(lambda: user_row(ledger_url).reserved == 0)
+    found = report(ledger_url)
+    assert found["rows"][0]["calls"] == 5
+    assert found["total_usd"] == "0.0009"
+    shown = httpx.get(f"{second.url}/api/costs", headers=ADMIN).json()
+    assert shown == found
+
+
+def test_workers_share_one_truth(
+    start: Callable[..., Process], ledger_url: str, key: str
+) -> None:
+    process = start("--workers", "2")
+    for _ in range(20):
+        # A connection each, so that both workers are asked.
+        assert call(process, key, input=10, output=10).status_code == 200
+    wait_for(lambda: user_row(ledger_url).reserved == 0)
+    assert report(ledger_url)["total_usd"] == "0.0036"
+    for _ in range(4):
+        shown = httpx.get(f"{process.url}/metrics").text
+        lines = [line for line in shown.splitlines() if line.startswith("proxy_api_calls_total{")]
+        assert len(lines) == 1
+        assert float(lines[0].split()[-1]) == 20, "every worker shows the ledger's count, once"
+    assert process.stop() == 0
+
+
+def test_a_taken_port_is_named(start: Callable[..., Process], tmp_path: Path) -> None:
+    process = start()
+    again = subprocess.run(
+        [sys.executable, "-m", "telemetry", "proxy", "--port", str(process.port)],
+        env={**os.environ, "TELEMETRY_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert again.returncode == 69
+    assert f"127.0.0.1:{process.port}" in again.stderr
+    assert "  -> " in again.stderr
