@@ -255,7 +255,7 @@ def _request(
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", error)
         raise TelemetryError(
-            f"{url} does not answer: {reason}",
+            f"{url} does not answer: {getattr(reason, 'strerror', None) or reason}",
             remedy="`telemetry status` says what runs, `telemetry up` starts the rest",
         ) from None
     try:

@@ -129,7 +129,7 @@ def test_an_answer_that_is_no_json_is_named() -> None:
         http_receiver(b"<html>log in</html>") as page,
         pytest.raises(TelemetryError, match="answered something that is not JSON"),
     ):
-        evaluator.silences({**_environ(NOBODY), "TELEMETRY_GRAFANA_URL": page.url})
+        evaluator.silences({**_environ(NOBODY), "TELEMETRY_ALERTMANAGER_URL": page.url})
 
 
 def test_silences_go_to_grafana_where_no_alertmanager_runs() -> None:
