@@ -14,6 +14,7 @@ from telemetry.errors import TelemetryError
 MODULES = (
     "telemetry.launch.commands",
     "telemetry.stack.commands",
+    "telemetry.demo.commands",
     "telemetry.alerting.commands",
     "telemetry.services.proxy.commands",
     "telemetry.services.commands",

@@ -1,0 +1,27 @@
+"""`telemetry demo`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+
+def add_commands(subparsers: Any) -> None:
+    p = subparsers.add_parser(
+        "demo",
+        help="the whole stack with traffic, users who spend, containers that die",
+        description="Start the stack, run Datasette (a real app, unchanged) under traffic, let "
+        "users chat and spend on a simulated model, kill a container, and show what "
+        "Prometheus, Loki and the ledger know of it. The stack goes on running afterwards.",
+    )
+    p.add_argument(
+        "--seconds", type=int, default=20, metavar="N", help="how long the traffic goes [20]"
+    )
+    p.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from telemetry.demo import show
+
+    return show.run(os.environ, max(5, args.seconds))

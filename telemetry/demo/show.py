@@ -1,0 +1,199 @@
+"""The demo's course, and what it shows at its end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from telemetry import config
+from telemetry.demo import web
+from telemetry.demo.containers import Containers
+from telemetry.demo.spending import USERS, Spenders
+from telemetry.errors import TelemetryError
+from telemetry.stack import control, ready, up
+from telemetry.stack.layout import Layout
+from telemetry.stack.specs import Process
+
+ARRIVED_S = 20.0
+
+
+def run(environ: Mapping[str, str], seconds: int) -> int:
+    """The demo, from nothing to numbers.
+
+    Args:
+        environ: the environment.
+        seconds: how long the traffic goes.
+
+    Returns:
+        0 where every request sent was found in Prometheus and its logs in Loki, else 1.
+
+    Raises:
+        TelemetryError: something is missing or did not start.
+    """
+    console = Console(highlight=False)
+    place = Layout(config.home(environ))
+    if control.is_running(place):
+        raise TelemetryError(
+            f"a stack runs already in {place.home}; the demo wants one of its own",
+            remedy="telemetry down, or TELEMETRY_HOME=/some/other/folder telemetry demo",
+        )
+    simulated = _free_port()
+    env = dict(environ)
+    for provider in ("ANTHROPIC", "OPENAI"):
+        env[f"TELEMETRY_{provider}_URL"] = f"http://127.0.0.1:{simulated}/v1"
+        env[f"{provider}_API_KEY"] = "simulated"
+    env.setdefault("TELEMETRY_MODEL", "claude-sonnet-4-5")
+    # Kept with the stack, so that the shell answers after the demo, too.
+    model = Process(
+        "simulated",
+        (sys.executable, "-m", "telemetry.simulated", "--port", str(simulated)),
+        ready=f"http://127.0.0.1:{simulated}/v1/models",
+        ports=(simulated,),
+        tier=0,
+        url=f"http://127.0.0.1:{simulated} (simulated model)",
+    )
+    up.up(env, "auto", with_services=True, extra=(model,))
+    env = up.environment(env)
+    console.rule("traffic")
+    spenders = Spenders(config.url("proxy", env), env)
+    containers = Containers(config.url("platform", env), env)
+    no_docker = containers.unavailable()
+    spending = threading.Thread(target=spenders.spend, args=(seconds,))
+    with web.datasette(place.data, _free_port(), env) as base:
+        console.print(f"Datasette, unchanged, under `telemetry run`: {base}")
+        console.print(f"{len(USERS)} users call the simulated model through the proxy")
+        spending.start()
+        if no_docker:
+            console.print(f"no containers: no Docker engine answers ({no_docker})")
+        else:
+            wrong = containers.live_and_die()
+            console.print(wrong or "3 containers: one lives, one is killed, one wants too much")
+        with console.status(f"{seconds} s of traffic"):
+            statuses = web.visit(base, seconds)
+        spending.join()
+    console.rule("what is known of it")
+    return _report(console, env, statuses, spenders)
+
+
+def _report(
+    console: Console, env: Mapping[str, str], statuses: Mapping[int, int], spenders: Spenders
+) -> int:
+    prometheus, loki = config.url("prometheus", env), config.url("loki", env)
+    sent = sum(statuses.values())
+    counted = (
+        f'sum(max_over_time(http_server_request_duration_seconds_count{{job="{web.SERVICE}"}}[5m]))'
+    )
+    lines = f'sum(count_over_time({{service_name="{web.SERVICE}"}}[5m]))'
+    # One more request a look at its start-up probes: at least what was sent must be there.
+    ready.wait(lambda: _number(prometheus, counted) >= sent, ARRIVED_S)
+    ready.wait(lambda: _logs_number(loki, lines) >= sent, ARRIVED_S)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("", "sent", "found", "where"):
+        table.add_column(column, justify="right" if column in ("sent", "found") else "left")
+    found, logged = _number(prometheus, counted), _logs_number(loki, lines)
+    table.add_row("requests to Datasette", str(sent), f"{found:.0f}", "Prometheus")
+    table.add_row("their access log lines", str(sent), f"{logged:.0f}", "Loki")
+    missing = sum(statuses[s] for s in statuses if s == 404)
+    not_found = counted.replace(
+        f'job="{web.SERVICE}"', f'job="{web.SERVICE}",http_response_status_code="404"'
+    )
+    table.add_row(
+        "of them not found (404)", str(missing), f"{_number(prometheus, not_found):.0f}",
+        "Prometheus",
+    )  # fmt: skip
+    console.print(table)
+    console.print()
+    console.print(_costs(prometheus, spenders))
+    console.print()
+    _alerts(console, env)
+    console.print(
+        "\nLook around: the shell, the platform's page and Prometheus are at the addresses above; "
+        f"log in with the tokens of {config.home(env) / 'secrets.env'}.\n"
+        "The stack goes on running, with the simulated model; `telemetry down` stops it."
+    )
+    if found < sent or logged < sent:
+        console.print("[red]Something that was sent is missing.[/red]")
+        return 1
+    return 0
+
+
+def _costs(prometheus: str, spenders: Spenders) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("user", "calls", "refused", "cost today (ledger)", "(Prometheus)", "budget"):
+        table.add_column(column, justify="left" if column == "user" else "right")
+    budgets = {name: budget for name, budget, _ in USERS}
+    rows = {row["user_id"]: row for row in spenders.costs()}
+    for name, statuses in spenders.statuses.items():
+        row = rows.get(name, {"calls": 0, "cost_usd": "0"})
+        query = f'max(proxy_user_cost_today_usd{{user_id="{name}"}})'
+        cost = float(row["cost_usd"])
+        ready.wait(
+            lambda q=query, c=cost: abs(_number(prometheus, q) - c) < 1e-9,  # type: ignore[misc]
+            ARRIVED_S,
+        )
+        table.add_row(
+            name,
+            str(sum(statuses.values())),
+            str(statuses[429]),
+            f"${cost:.6f}",
+            f"${_number(prometheus, query):.6f}",
+            f"${budgets[name]:.2f}",
+        )
+    return table
+
+
+def _alerts(console: Console, env: Mapping[str, str]) -> None:
+    try:
+        with urllib.request.urlopen(f"{config.url('gateway', env)}/api/alerts", timeout=5) as r:
+            alerts = json.load(r)["alerts"]
+    except OSError:
+        alerts = [
+            {"name": r["metric"]["alertname"], "severity": r["metric"].get("severity", "")}
+            for r in _query(config.url("prometheus", env), 'ALERTS{alertstate="firing"}')
+        ]
+    if not alerts:
+        console.print("no alert is firing")
+    for alert in alerts:
+        about = alert.get("summary") or ""
+        console.print(f"[bold]{alert['severity']}[/bold] {alert['name']} {about}")
+
+
+def _query(prometheus: str, promql: str) -> list[dict[str, Any]]:
+    query = urllib.parse.urlencode({"query": promql})
+    try:
+        result: list[dict[str, Any]] = ready.get_json(f"{prometheus}/api/v1/query?{query}")["data"][
+            "result"
+        ]
+    except OSError:
+        return []
+    return result
+
+
+def _number(prometheus: str, promql: str) -> float:
+    found = _query(prometheus, promql)
+    return float(found[0]["value"][1]) if found else 0.0
+
+
+def _logs_number(loki: str, logql: str) -> float:
+    query = urllib.parse.urlencode({"query": logql, "time": time.time_ns()})
+    try:
+        found = ready.get_json(f"{loki}/loki/api/v1/query?{query}")["data"]["result"]
+    except OSError:
+        return 0.0
+    return float(found[0]["value"][1]) if found else 0.0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,111 @@
+"""A real app that nobody here wrote, unchanged, under traffic: Datasette over a small shop."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from telemetry.errors import TelemetryError
+from telemetry.stack import ready
+
+SERVICE = "datasette"
+PAGES = (
+    "/", "/shop", "/shop/orders", "/shop/items", "/shop/orders?_sort_desc=amount",
+    "/shop/orders.json?_shape=array", "/shop/items/7", "/shop?sql=select+sum(amount)+from+orders",
+    "/shop/nothing-of-the-kind",
+)  # fmt: skip
+STARTED_S = 30.0
+
+
+@contextmanager
+def datasette(folder: Path, port: int, environ: Mapping[str, str]) -> Iterator[str]:
+    """Datasette under `telemetry run`; gives its address.
+
+    Raises:
+        TelemetryError: it is not installed or doesn't start.
+    """
+    program = shutil.which("datasette", path=str(Path(sys.executable).parent)) or shutil.which(
+        "datasette"
+    )
+    if program is None:
+        raise TelemetryError(
+            "the demo's app, Datasette, is not installed",
+            remedy='pip install "container-telemetry[demo]"',
+            exit_code=69,
+        )
+    database = folder / "shop.db"
+    _fill(database)
+    base = f"http://127.0.0.1:{port}"
+    output = folder / "datasette.log"
+    command = [sys.executable, "-m", "telemetry", "run", "--"]
+    with open(output, "w") as file:
+        process = subprocess.Popen(
+            [*command, program, "serve", str(database), "--port", str(port)],
+            env={**environ, "OTEL_SERVICE_NAME": SERVICE},
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        if not ready.wait(lambda: ready.answers(f"{base}/-/versions.json"), STARTED_S):
+            raise TelemetryError("Datasette did not start", remedy=f"look at {output}")
+        yield base
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def visit(base: str, seconds: float) -> Counter[int]:
+    """People looking at pages for a while; statuses by how often they were answered."""
+    random.seed(20)
+    statuses: Counter[int] = Counter()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        page = random.choice(PAGES)
+        try:
+            with urllib.request.urlopen(base + page, timeout=10) as response:
+                response.read()
+                statuses[response.status] += 1
+        except urllib.error.HTTPError as error:
+            statuses[error.code] += 1
+            error.close()
+        time.sleep(random.expovariate(25))
+    return statuses
+
+
+def _fill(database: Path) -> None:
+    database.unlink(missing_ok=True)
+    random.seed(19)
+    connection = sqlite3.connect(database)
+    with connection:
+        connection.execute("create table items (id integer primary key, name text, price real)")
+        connection.execute(
+            "create table orders (id integer primary key, item integer references items(id), "
+            "amount real, at text)"
+        )
+        connection.executemany(
+            "insert into items values (?, ?, ?)",
+            [(i, f"item {i}", round(random.uniform(1, 90), 2)) for i in range(1, 41)],
+        )
+        connection.executemany(
+            "insert into orders values (?, ?, ?, ?)",
+            [
+                (
+                    i,
+                    random.randint(1, 40),
+                    round(random.uniform(1, 300), 2),
+                    f"2026-01-{i % 28 + 1}",
+                )
+                for i in range(1, 2001)
+            ],
+        )
+    connection.close()
