@@ -1,0 +1,121 @@
+"""The provisioning files in a live Grafana, where one is at hand."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from telemetry.alerting import grafana_environment, provision
+from telemetry.alerting.rules import all_rules
+from telemetry.alerting.thresholds import Thresholds
+from tests.alerting.processes import process, prometheus
+from tests.alerting.receivers import TELEGRAM_CHAT, Receivers, free_port, receivers, wait_for
+from tests.alerting.test_prometheus import TOTAL, UP, Stack
+
+PASSWORD = "grafana-secret"
+
+
+def _program() -> str:
+    for candidate in (
+        os.environ.get("GRAFANA_BIN", ""),
+        os.path.join(os.environ.get("GRAFANA_HOME", ""), "bin", "grafana"),
+    ):
+        if os.access(candidate, os.X_OK) and os.path.isfile(candidate):
+            return candidate
+    return ""
+
+
+pytestmark = [
+    pytest.mark.grafana,
+    pytest.mark.skipif(not _program(), reason="no Grafana: set GRAFANA_HOME or GRAFANA_BIN"),
+]
+
+
+@dataclass
+class Grafana:
+    url: str
+    stack: Stack
+    inbox: Receivers
+
+    def get(self, path: str) -> Any:
+        credentials = base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
+        request = urllib.request.Request(
+            f"{self.url}/api/v1/provisioning/{path}",
+            headers={"Authorization": f"Basic {credentials}"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.loads(response.read())
+
+
+@pytest.fixture(scope="module")
+def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grafana]:
+    folder: Path = tmp_path_factory.mktemp("grafana")
+    url = f"http://127.0.0.1:{free_port()}"
+    # Prometheus without rules and without Alertmanager: Grafana evaluates and notifies.
+    with receivers() as inbox, prometheus(folder, "http://127.0.0.1:9") as store:
+        provision("grafana", folder, inbox.environ)
+        sources = folder / "grafana/provisioning/datasources"
+        sources.mkdir()
+        datasources = [
+            {"name": kind, "uid": f"telemetry-{kind}", "type": kind, "url": address}
+            for kind, address in (("prometheus", store), ("loki", "http://127.0.0.1:9"))
+        ]
+        (sources / "sources.yaml").write_text(
+            yaml.safe_dump({"apiVersion": 1, "datasources": datasources})
+        )
+        home = os.environ.get("GRAFANA_HOME") or str(Path(_program()).resolve().parent.parent)
+        environ = {
+            "GF_PATHS_DATA": str(folder / "data"),
+            "GF_PATHS_LOGS": str(folder / "log"),
+            "GF_PATHS_PROVISIONING": str(folder / "grafana/provisioning"),
+            "GF_SERVER_HTTP_ADDR": "127.0.0.1",
+            "GF_SERVER_HTTP_PORT": url.rsplit(":", 1)[1],
+            "GF_SECURITY_ADMIN_PASSWORD": PASSWORD,
+            "GF_ANALYTICS_REPORTING_ENABLED": "false",
+            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+            **grafana_environment(inbox.environ),
+        }
+        command = [
+            "env",
+            *(f"{key}={value}" for key, value in environ.items()),
+            *(_program(), "server", f"--homepath={home}"),
+        ]
+        with process(command, f"{url}/api/health", folder / "grafana.log"):
+            yield Grafana(url, Stack(store, "", inbox.webhook, {}), inbox)
+
+
+def test_every_rule_contact_point_and_policy_is_loaded(grafana: Grafana) -> None:
+    rules = grafana.get("alert-rules")
+    assert {rule["title"] for rule in rules} == {r.name for r in all_rules(Thresholds())}
+    points = {point["type"]: point for point in grafana.get("contact-points")}
+    assert {"webhook", "email", "slack", "telegram"} <= set(points)
+    # Grafana knows only Telegram's own address: its settings are all that can be checked.
+    assert points["telegram"]["settings"]["chatid"] == str(TELEGRAM_CHAT)
+    policy = grafana.get("policies")
+    assert policy["receiver"] == "telemetry"
+    assert len(policy["routes"]) == 3
+    assert [template["name"] for template in grafana.get("templates")] == ["telemetry"]
+
+
+def test_a_container_that_is_down_reaches_the_receivers(grafana: Grafana) -> None:
+    here = {"handle": "demo-1"}
+    grafana.stack.push("a", TOTAL, (UP, here, 0.0))
+    inbox = grafana.inbox
+    wait_for(lambda: ("firing", "demo-1") in grafana.stack.notices("ContainerDown"), 60)
+    [alert] = [a for a in inbox.webhook.alerts() if a["labels"]["alertname"] == "ContainerDown"]
+    assert alert["annotations"]["summary"] == "Container demo-1 is down"
+    assert alert["annotations"]["value"] == "down"
+    assert alert["annotations"]["dashboard_url"].endswith("&var-handle=demo-1")
+    wait_for(lambda: inbox.slack.requests and inbox.mail.messages, 30)
+    assert "FIRING critical: Container demo-1 is down" in json.dumps(inbox.slack.requests[0].body)
+    grafana.stack.push("a", TOTAL, (UP, here, 1.0))
+    wait_for(lambda: ("resolved", "demo-1") in grafana.stack.notices("ContainerDown"), 60)
