@@ -1,12 +1,15 @@
-"""``python -m telemetry.alerting [FOLDER]``: render the committed files again.
+"""Render the files that the compose files mount: alert rules, channels, policies.
 
-They are what the compose files mount: defaults, addresses as seen from containers, and the
-webhook's token read from a mounted secret, so that no secret stands in them.
+Without ``--environment`` they are the committed ones: defaults, addresses as seen from
+containers, and the webhook's token read from a mounted secret, so that no secret stands in them.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from telemetry.alerting import alertmanager, grafana, prometheus
@@ -15,6 +18,7 @@ from telemetry.alerting.links import Links
 from telemetry.alerting.provision import LOKI_TENANT, replace_file
 from telemetry.alerting.rules import RETIRED, all_rules
 from telemetry.alerting.thresholds import Thresholds
+from telemetry.errors import TelemetryError
 
 COMPOSE_ENVIRON = {
     "TELEMETRY_GATEWAY_URL": "http://gateway:4000",
@@ -22,11 +26,17 @@ COMPOSE_ENVIRON = {
 }
 
 
-def rendered() -> dict[str, str]:
-    """The committed files: path from the repository's top to content."""
-    links = Links.from_env({})  # People's browsers reach the published ports on 127.0.0.1.
-    channels = Channels.from_env(COMPOSE_ENVIRON)
-    rules = all_rules(Thresholds())
+def rendered(environ: Mapping[str, str]) -> dict[str, str]:
+    """The files: path from the repository's top to content.
+
+    Args:
+        environ: thresholds, channels, links; empty for the committed ones.
+    """
+    # Links are for people, whose browsers reach the published ports on 127.0.0.1; notices are
+    # sent by containers, which reach the gateway by name.
+    links = Links.from_env(environ)
+    channels = Channels.from_env(COMPOSE_ENVIRON | dict(environ))
+    rules = all_rules(Thresholds.from_env(environ))
     files: dict[str, str] = {}
     for name, text in prometheus.rule_files(rules, links, "prometheus").items():
         files[f"compose/prometheus/rules/{name}"] = text
@@ -41,17 +51,27 @@ def rendered() -> dict[str, str]:
 
 def main(argv: list[str]) -> int:
     """Write the files under the folder given, else the present one."""
-    base = Path(argv[0] if argv else ".")
-    files = rendered()
-    folders = {Path(name).parent for name in files}
-    for folder in folders:
-        for stale in (base / folder).glob("*.rules.yaml"):
+    parser = argparse.ArgumentParser("python -m telemetry.alerting", description=__doc__)
+    parser.add_argument("folder", nargs="?", default=".", type=Path, help="the repository's top")
+    parser.add_argument(
+        "--environment",
+        action="store_true",
+        help="with the thresholds and channels of the environment; secrets stand in the files",
+    )
+    args = parser.parse_args(argv)
+    try:
+        files = rendered(os.environ if args.environment else {})
+    except TelemetryError as error:
+        print(f"error: {error.message}\n  -> {error.remedy}", file=sys.stderr)
+        return error.exit_code
+    for folder in {Path(name).parent for name in files}:
+        for stale in (args.folder / folder).glob("*.rules.yaml"):
             if (folder / stale.name).as_posix() not in files:
                 stale.unlink()
     for name, text in sorted(files.items()):
-        path = base / name
+        path = args.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text, mode=0o644)
+        replace_file(path, text, mode=0o600 if args.environment else 0o644)
         print(path)
     return 0
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from telemetry.alerting.__main__ import main, rendered
@@ -30,7 +31,7 @@ def test_what_is_committed_is_what_is_rendered() -> None:
         for path in sorted((TOP / folder).rglob("*"))
         if path.is_file()
     }
-    assert committed == rendered(), "run `nox -s render` and commit"
+    assert committed == rendered({}), "run `nox -s render` and commit"
 
 
 def test_rendering_twice_gives_the_same_bytes_and_removes_a_stale_group(tmp_path: Path) -> None:
@@ -42,11 +43,33 @@ def test_rendering_twice_gives_the_same_bytes_and_removes_a_stale_group(tmp_path
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == first
 
 
+def test_the_environments_settings_are_rendered_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TELEMETRY_ALERT_COST_USD", "3")
+    monkeypatch.setenv("TELEMETRY_SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/T/B/X")
+    assert main([str(tmp_path)]) == 0
+    assert (tmp_path / "compose/alertmanager/alertmanager.yaml").read_text() == rendered({})[
+        "compose/alertmanager/alertmanager.yaml"
+    ]
+    assert main(["--environment", str(tmp_path)]) == 0
+    configuration = tmp_path / "compose/alertmanager/alertmanager.yaml"
+    assert "api_url: https://hooks.slack.com/services/T/B/X" in configuration.read_text()
+    assert "url: http://gateway:4000/api/alert" in configuration.read_text()
+    assert configuration.stat().st_mode & 0o777 == 0o600
+    spending = tmp_path / "compose/prometheus/rules/spending.rules.yaml"
+    assert "proxy_user_cost_today_usd) > 3\n" in spending.read_text()
+    capsys.readouterr()
+    monkeypatch.setenv("TELEMETRY_ALERT_COST_USD", "three")
+    assert main(["--environment", str(tmp_path)]) == 78
+    assert capsys.readouterr().err.startswith("error: TELEMETRY_ALERT_COST_USD='three' is not")
+
+
 def test_no_secret_is_committed() -> None:
     """The token is read from a mounted secret, by Alertmanager and by Grafana."""
     credentials = [
         line.split(": ", 1)
-        for text in rendered().values()
+        for text in rendered({}).values()
         for line in re.findall(r"(?m)^\s*(\w*(?:credentials|token|password)\w*: .*)$", text)
     ]
     secret = "/run/secrets/telemetry_webhook_token"
