@@ -7,11 +7,12 @@ collector/builder.yaml.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from telemetry import files
@@ -34,16 +35,8 @@ def build(engine: Engine, target: Path, environ: Mapping[str, str], say: Say) ->
     go = shutil.which("go", path=environ.get("PATH"))
     if go is None:
         raise EngineError("Go is not installed", remedy="install Go 1.26 or later")
-    try:
-        (target.parent).mkdir(parents=True, exist_ok=True)
-        # Beside the cache, so that moving the result into place is a rename.
-        work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".build-{engine.name}-"))
-    except OSError as error:
-        raise EngineError(
-            f"{target.parent} can't be written: {error}",
-            remedy="set TELEMETRY_ENGINES to a folder of yours",
-        ) from error
-    try:
+    # Beside the cache, so that moving the result into place is a rename.
+    with _work(target) as work:
         module = work / "module"
         shutil.copytree(FOLDER / engine.name, module)
         packages = list(engine.packages)
@@ -52,15 +45,44 @@ def build(engine: Engine, target: Path, environ: Mapping[str, str], say: Say) ->
             packages = ["."]
         built: dict[str, bytes | Path] = {}
         for program, package in zip(engine.programs, packages, strict=True):
-            say(f"building {program} {engine.version} with Go, some minutes the first time")
-            out = work / program
+            say(f"{program} {engine.version}: finding its modules")
             flags = ["-trimpath", "-mod=readonly", f"-tags={engine.tags}"]
+            parts = _go([go, "list", "-deps", *flags, package], module, environ)
+            out = work / program
             link = f"-ldflags=-s -w {engine.fill(engine.ldflags)}".rstrip()
-            _go([go, "build", *flags, link, "-o", str(out), package], module, environ)
+            command = [go, "build", "-v", *flags, link, "-o", str(out), package]
+            compiled = _Count(f"{program} {engine.version}: compiling", len(parts), say)
+            _go(command, module, environ, compiled)
             built[program] = out
         install(target, built)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+
+
+class _Count:
+    """Counts the packages that `go build -v` names as it compiles them."""
+
+    def __init__(self, text: str, total: int, say: Say) -> None:
+        self.text, self.total, self.say = text, max(total, 1), say
+        self.seen = 0
+        say(text, 0.0)
+
+    def __call__(self, line: str) -> None:
+        self.seen += 1
+        # What Go's own cache holds is not named; linking comes last and is silent.
+        done = min(self.seen / self.total, 0.99)
+        self.say(f"{self.text} ({self.seen} of {self.total} packages)", done)
+
+
+@contextlib.contextmanager
+def _work(target: Path) -> Iterator[Path]:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".build-{target.name}-") as dir:
+            yield Path(dir)
+    except OSError as error:
+        raise EngineError(
+            f"{target.parent} can't be written: {error.strerror or error}",
+            remedy="set TELEMETRY_ENGINES to a folder of yours, with 2 GB free",
+        ) from error
 
 
 def _generate_collector(go: str, module: Path, environ: Mapping[str, str], say: Say) -> None:
@@ -77,23 +99,38 @@ def _generate_collector(go: str, module: Path, environ: Mapping[str, str], say: 
         shutil.copy(source, module / source.name)
 
 
-def _go(command: list[str], folder: Path, environ: Mapping[str, str]) -> None:
+def _go(
+    command: list[str],
+    folder: Path,
+    environ: Mapping[str, str],
+    on_line: Callable[[str], None] | None = None,
+) -> list[str]:
+    """Run Go; returns the lines it printed."""
     env = {**environ, "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
-    done = subprocess.run(
+    lines: list[str] = []
+    with subprocess.Popen(
         command,
         cwd=folder,
         env=env,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
+        errors="replace",
         preexec_fn=_nice,
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if not line.startswith("go: download")]
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if line.startswith("go: downloading"):
+                continue
+            lines.append(line.rstrip())
+            if on_line is not None:
+                on_line(lines[-1])
+    if running.returncode:
         raise EngineError(
             f"{' '.join(command[1:3])} failed: " + " | ".join(lines[-4:]),
             remedy="is Go new enough (1.26), and can it reach its module proxy?",
         )
+    return lines
 
 
 def _nice() -> None:

@@ -46,9 +46,9 @@ def _down(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from telemetry.stack import up
+    from telemetry.stack import show
 
-    return up.status(os.environ)
+    return show.status(os.environ)
 
 
 def _restart(args: argparse.Namespace) -> int:

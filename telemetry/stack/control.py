@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from telemetry.errors import TelemetryError
 from telemetry.stack import ready
 from telemetry.stack.layout import Layout
 from telemetry.stack.specs import Process
+
+START_TIMEOUT_S = 10.0
+REAP_S = 15.0
+LONGEST_SOCKET = 104
 
 
 class NotRunning(TelemetryError):
@@ -29,8 +34,8 @@ class NotRunning(TelemetryError):
 def is_running(layout: Layout) -> bool:
     """Whether a supervisor lives. The lock is the kernel's: a dead one's is not left behind."""
     try:
-        with open(layout.lock, "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open(layout.lock) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except OSError:
@@ -50,7 +55,7 @@ def ask(layout: Layout, timeout_s: float = 10.0, **request: Any) -> dict[str, An
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout_s)
-            connection.connect(_short(layout))
+            _connect(connection, layout)
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer: dict[str, Any] = json.loads(connection.makefile().readline())
     except (OSError, ValueError) as error:
@@ -63,6 +68,25 @@ def ask(layout: Layout, timeout_s: float = 10.0, **request: Any) -> dict[str, An
     return answer
 
 
+@contextlib.contextmanager
+def only_one(layout: Layout) -> Iterator[None]:
+    """Held while the stack is being started or stopped.
+
+    Raises:
+        TelemetryError: somebody else is at it.
+    """
+    with open(layout.home / "up.lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TelemetryError(
+                f"another `telemetry up` or `down` is at work in {layout.home}",
+                remedy="wait for it, or set TELEMETRY_HOME to another folder",
+                exit_code=75,
+            ) from error
+        yield
+
+
 def start(layout: Layout, processes: list[Process], environ: Mapping[str, str]) -> None:
     """Start a supervisor with these processes and wait until it answers.
 
@@ -70,7 +94,10 @@ def start(layout: Layout, processes: list[Process], environ: Mapping[str, str]) 
         TelemetryError: it ended at once.
     """
     rows = [process.to_json() for process in processes]
-    (layout.home / "processes.json").write_text(json.dumps(rows, indent=1))
+    # It holds Grafana's password.
+    with open(os.open(layout.processes, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(rows, file, indent=1)
+    layout.socket.unlink(missing_ok=True)
     with open(layout.output / "supervisor.log", "a") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "telemetry.stack.supervisor", str(layout.home)],
@@ -80,18 +107,58 @@ def start(layout: Layout, processes: list[Process], environ: Mapping[str, str]) 
             stderr=output,
             start_new_session=True,
         )
-    ready.wait(lambda: layout.socket.exists() or child.poll() is not None, 10.0)
-    if child.poll() is not None:
+    ready.wait(lambda: layout.socket.exists() or child.poll() is not None, START_TIMEOUT_S)
+    if not layout.socket.exists():
+        child.kill()
+        code = child.wait()
         raise TelemetryError(
-            f"the supervisor ended with exit code {child.returncode}",
+            f"the supervisor did not start (exit code {code})",
             remedy=f"look at {layout.output / 'supervisor.log'}",
+            exit_code=70,
         )
+    child.returncode = 0  # It lives on; it is nobody's child from here on.
 
 
-def _short(layout: Layout) -> str:
-    # A socket's path may have 107 bytes; a relative one by way of /proc gets below that.
+def reap(layout: Layout) -> list[str]:
+    """End what a supervisor that was killed has left running.
+
+    Returns:
+        The names of what still ran.
+    """
+    import psutil
+
+    try:
+        rows: dict[str, list[Any]] = json.loads(layout.pids.read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    left: dict[str, psutil.Process] = {}
+    for name, (pid, since) in rows.items():
+        try:
+            process = psutil.Process(pid)
+            # The number may be somebody else's by now: the start must be the same, too.
+            if abs(process.create_time() - since) < 2.0:
+                left[name] = process
+        except psutil.Error:
+            continue
+    for process in left.values():
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(list(left.values()), timeout=REAP_S)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    layout.pids.unlink(missing_ok=True)
+    return sorted(left)
+
+
+def _connect(connection: socket.socket, layout: Layout) -> None:
     path = str(layout.socket)
-    if len(path.encode()) < 104:
-        return path
-    fd = os.open(layout.home, os.O_RDONLY | os.O_DIRECTORY)
-    return f"/proc/self/fd/{fd}/{layout.socket.name}"
+    if len(path.encode()) < LONGEST_SOCKET:
+        connection.connect(path)
+        return
+    # A socket's path may have 107 bytes; by way of /proc it gets below that.
+    folder = os.open(layout.home, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        connection.connect(f"/proc/self/fd/{folder}/{layout.socket.name}")
+    finally:
+        os.close(folder)

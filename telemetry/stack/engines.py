@@ -15,12 +15,23 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from telemetry.errors import TelemetryError
 
 Source = Literal["auto", "release", "go", "path"]
-Say = Callable[[str], None]
+
+
+class Say(Protocol):
+    """Told how work on an engine goes."""
+
+    def __call__(self, text: str, done: float | None = None) -> None:
+        """What happens now; ``done`` from 0 to 1 where that is known."""
+
+
+def say_nothing(text: str, done: float | None = None) -> None:
+    """For callers who only want the result or the error."""
+
 
 FOLDER = Path(__file__).parent / "engines"
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -68,7 +79,7 @@ def table() -> dict[str, Engine]:
 
 
 def _engine(name: str, row: dict[str, Any]) -> Engine:
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
     return Engine(name=name, **values)
 
 
@@ -80,7 +91,7 @@ def cache(environ: Mapping[str, str]) -> Path:
     return Path(base).expanduser().absolute() / "telemetry" / "engines"
 
 
-def find(engine: Engine, environ: Mapping[str, str], say: Say | None = None) -> Path | None:
+def find(engine: Engine, environ: Mapping[str, str], say: Say = say_nothing) -> Path | None:
     """The engine's program in the cache or on PATH, None where there is none that fits."""
     kept = cached(engine, environ)
     if kept is not None:
@@ -91,8 +102,7 @@ def find(engine: Engine, environ: Mapping[str, str], say: Say | None = None) -> 
             continue
         version = version_of(Path(found))
         if version is None or _older(version, engine.oldest):
-            if say is not None:
-                say(f"{found} is version {version or 'unknown'}, older than {engine.oldest}")
+            say(f"{found} is version {version or 'unknown'}, older than {engine.oldest}")
             continue
         return Path(found)
     return None
@@ -109,7 +119,7 @@ def cached(engine: Engine, environ: Mapping[str, str], program: str = "") -> Pat
 
 
 def ensure(
-    engine: Engine, environ: Mapping[str, str], source: Source = "auto", say: Say = print
+    engine: Engine, environ: Mapping[str, str], source: Source = "auto", say: Say = say_nothing
 ) -> Path:
     """The engine's program; fetched or built where it isn't there yet.
 
@@ -117,7 +127,7 @@ def ensure(
         engine: which.
         environ: PATH, TELEMETRY_ENGINES and the like.
         source: ``auto`` tries all in order; else the one way that is allowed.
-        say: told why a step moved on, and how long work goes.
+        say: told why a step moved on, and how far work is.
 
     Raises:
         EngineError: no way led to it; says which were tried and why each failed.
@@ -129,7 +139,10 @@ def ensure(
         if found is not None:
             return found
     target = cache(environ) / f"{engine.name}-{engine.version}"
-    reasons = [] if source in ("release", "go") else [f"no {engine.commands[0]} on PATH"]
+    names = " or ".join(engine.commands)
+    reasons = [] if source in ("release", "go") else [f"no {names} that fits on PATH"]
+    if reasons:
+        say(reasons[0])
     ways: dict[str, Callable[[], None]] = {
         "release": lambda: fetch.fetch(engine, target, environ, say),
         "go": lambda: build.build(engine, target, environ, say),
@@ -148,6 +161,13 @@ def ensure(
         remedy=f"connect to the internet, install Go 1.26 or later, or put {engine.programs[0]} "
         f"{engine.oldest} or later on PATH or into {cache(environ)}",
     )
+
+
+def pinned(engine: Engine, program: Path, environ: Mapping[str, str]) -> str:
+    """The version of a program that was found: its pin where we put it there, else asked."""
+    if program.is_relative_to(cache(environ) / f"{engine.name}-{engine.version}"):
+        return engine.version
+    return version_of(program) or ""
 
 
 def version_of(program: Path) -> str | None:

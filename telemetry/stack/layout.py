@@ -50,6 +50,21 @@ class Layout:
         return self.home / "targets"
 
     @property
+    def loki_runtime(self) -> Path:
+        """What Loki reads again while it runs: the retention that its share of the disk allows."""
+        return self.config / "loki-runtime.yaml"
+
+    @property
+    def processes(self) -> Path:
+        """What the supervisor is to run, as JSON."""
+        return self.home / "processes.json"
+
+    @property
+    def pids(self) -> Path:
+        """Process ids of what the supervisor started, by name, as JSON."""
+        return self.home / "pids.json"
+
+    @property
     def socket(self) -> Path:
         """The supervisor's control socket."""
         return self.home / "supervisor.sock"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from telemetry import config
-from telemetry.errors import TelemetryError
+from telemetry.errors import ConfigError, TelemetryError
 from telemetry.stack.specs import Process
 
 POLL_S = 0.05
@@ -24,7 +25,7 @@ def answers(url: str, timeout_s: float = 1.0) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as response:
             return bool(response.status == 200)
-    except (OSError, ValueError):
+    except (OSError, http.client.HTTPException, ValueError):
         return False
 
 
@@ -39,28 +40,67 @@ def get_json(url: str, timeout_s: float = 5.0, headers: Mapping[str, str] | None
         return json.load(response)
 
 
-def check_ports(processes: Iterable[Process]) -> None:
-    """Fail where a port is taken.
+def condition(url: str) -> str:
+    """How what answers at ``url`` is: ``ready``, what its body says is wrong, or "" where nobody
+    answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=1.0):
+            return "ready"
+    except urllib.error.HTTPError as error:
+        with error:
+            text = error.read(300).decode(errors="replace").strip()
+        return text or f"answers {error.code}"
+    except (OSError, http.client.HTTPException, ValueError):
+        return ""
+
+
+def started(process: Process) -> bool:
+    """Whether an engine is ready; whether a service answers at all."""
+    found = condition(process.ready)
+    return bool(found) if process.is_service else found == "ready"
+
+
+def check_ports(processes: Iterable[Process], environ: Mapping[str, str]) -> None:
+    """Fail where a port is taken, or an address to listen on isn't this machine's.
 
     Raises:
         TelemetryError: names the port, whose it should be, and who has it where that is known.
     """
+    variables = {config.port(name, environ): name for name in config.PORTS}
     for process in processes:
         for port in process.ports:
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", port))
-                    continue
-                except OSError:
-                    pass
+            if _free("127.0.0.1", port):
+                continue
             owner = _owner(port)
             raise TelemetryError(
                 f"port {port}, which {process.name} needs, is taken" + (owner and f" by {owner}"),
-                remedy="stop that process, or give another port: "
-                "TELEMETRY_<NAME>_PORT (README, Ports)",
+                remedy="stop that process, or set "
+                f"TELEMETRY_{variables.get(port, process.name).upper()}_PORT to another port",
                 exit_code=75,  # EX_TEMPFAIL
             )
+    key = "TELEMETRY_OTLP_BRIDGE_ADDRESS"
+    if address := environ.get(key):
+        host, _, text = address.rpartition(":")
+        if not host or not text.isdigit() or not 0 < int(text) < 65536:
+            raise ConfigError(key, address, "an address with a port, such as 172.17.0.1:4318")
+        if not _free(host, int(text)):
+            raise TelemetryError(
+                f"{key}={address!r} can't be listened on: the port is taken there, or the "
+                "address is not this machine's",
+                remedy="`ip address` lists this machine's addresses; unset it if no container "
+                "sends telemetry",
+                exit_code=75,
+            )
+
+
+def _free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
 
 
 def _owner(port: int) -> str:
@@ -68,8 +108,9 @@ def _owner(port: int) -> str:
 
     try:
         for connection in psutil.net_connections("tcp"):
+            address: tuple[Any, ...] = tuple(connection.laddr)
             listening = connection.status == psutil.CONN_LISTEN
-            if listening and connection.laddr.port == port and connection.pid:
+            if listening and address[1:2] == (port,) and connection.pid:
                 process = psutil.Process(connection.pid)
                 return f"process {process.pid} ({process.name()})"
     except psutil.Error:

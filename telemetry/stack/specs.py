@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import sys
 from collections.abc import Mapping
@@ -12,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from telemetry import config, files
+from telemetry.stack import grafana
 from telemetry.stack.layout import Alerting, Layout
+from telemetry.stack.retention import Retention
 
 SERVICES = ("proxy", "platform", "gateway")
+# A line that was read is in the queue on disk before its checkpoint is written; else a kill in
+# between loses it (opentelemetry-collector-contrib#35456).
+COLLECTOR_FLAGS = ("--feature-gates=stanza.synchronousLogEmitter",)
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Process:
         env: on top of the supervisor's own environment.
         tier: stopped in rising order: 0 services, 1 collector, 2 stores and what reads them.
         url: for people, "" where there is nothing to look at.
+        version: of the program, "" where it is ours.
         grace_s: after SIGTERM, before SIGKILL.
     """
 
@@ -39,7 +43,14 @@ class Process:
     env: Mapping[str, str] = field(default_factory=dict)
     tier: int = 2
     url: str = ""
+    version: str = ""
     grace_s: float = 10.0
+
+    @property
+    def is_service(self) -> bool:
+        """Gateway, platform or proxy: they have started once they answer at all, since a platform
+        without Docker is up and says so."""
+        return self.tier == 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,8 +65,7 @@ def engines(
 ) -> list[Process]:
     """The engines' processes, with the programs found for them."""
     port = {name: config.port(name, environ) for name in config.PORTS}
-    days = config.integer(environ, "TELEMETRY_RETENTION_DAYS", 15, 1, 3650)
-    gigabytes = config.integer(environ, "TELEMETRY_RETENTION_GB", 10, 1, 100_000)
+    retention = Retention.from_env(environ)
 
     def base(name: str) -> str:
         return f"http://127.0.0.1:{port[name]}"
@@ -70,8 +80,8 @@ def engines(
                 str(programs["prometheus"]),
                 f"--config.file={layout.config / 'prometheus.yaml'}",
                 f"--storage.tsdb.path={layout.data / 'prometheus'}",
-                f"--storage.tsdb.retention.time={days}d",
-                f"--storage.tsdb.retention.size={gigabytes}GB",
+                f"--storage.tsdb.retention.time={retention.days}d",
+                f"--storage.tsdb.retention.size={retention.store_mib}MB",
                 f"--web.listen-address=127.0.0.1:{port['prometheus']}",
                 "--web.enable-otlp-receiver",
                 "--web.enable-lifecycle",
@@ -96,14 +106,15 @@ def engines(
                 "TELEMETRY_LOKI_GRPC_PORT": str(port["loki_grpc"]),
                 "TELEMETRY_LOKI_DATA": str(layout.data / "loki"),
                 "TELEMETRY_LOKI_RULES": str(layout.config / "loki"),
-                "TELEMETRY_RETENTION_DAYS": str(days),
+                "TELEMETRY_LOKI_RUNTIME": str(layout.loki_runtime),
+                "TELEMETRY_RETENTION_DAYS": str(retention.days),
                 "TELEMETRY_ALERTMANAGER_URL": base("alertmanager"),
             },
             url=base("loki"),
         ),
         Process(
             "collector",
-            (str(programs["collector"]), *collector_configs),
+            (str(programs["collector"]), *collector_configs, *COLLECTOR_FLAGS),
             ready=f"http://127.0.0.1:{port['collector_health']}/",
             ports=(
                 port["otlp_grpc"],
@@ -169,23 +180,10 @@ def services(layout: Layout, environ: Mapping[str, str]) -> list[Process]:
     return found
 
 
-def find_grafana(environ: Mapping[str, str]) -> Path | None:
-    """Grafana's program: GRAFANA_BIN, GRAFANA_HOME, PATH or where its package puts it."""
-    candidates = []
-    if given := environ.get("GRAFANA_BIN"):
-        candidates.append(Path(given))
-    if home := environ.get("GRAFANA_HOME"):
-        candidates += [Path(home) / "bin" / name for name in ("grafana", "grafana-server")]
-    if on_path := shutil.which("grafana", path=environ.get("PATH")):
-        candidates.append(Path(on_path))
-    candidates.append(Path("/usr/share/grafana/bin/grafana"))
-    return next((c for c in candidates if c.is_file() and os.access(c, os.X_OK)), None)
-
-
 def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: int) -> Process:
     from telemetry import alerting
 
-    home = environ.get("GRAFANA_HOME") or str(program.resolve().parent.parent)
+    home = grafana.home_of(program, environ)
     # Before 9.4 the server was a program of its own; since, a subcommand.
     server = [str(program)] if program.name == "grafana-server" else [str(program), "server"]
     return Process(

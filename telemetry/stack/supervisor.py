@@ -14,6 +14,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -23,13 +24,24 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from telemetry.errors import TelemetryError
 from telemetry.stack.layout import Layout, write_targets
+from telemetry.stack.retention import CHECK_S, Retention, limit_loki
 from telemetry.stack.specs import SERVICES, Process
 
 BACKOFF_S = (0.2, 1.0, 3.0, 10.0, 30.0)
 STEADY_S = 60.0  # having run this long, the next death starts the back-off anew; a judgement
 OUTPUT_BYTES, OUTPUT_FILES = 10 << 20, 3
 DRAIN_S = 10.0
+LAST_LINES_S = 0.4  # two polls of the collector's file readers: what was written last is read
+# Whoever evaluates alerts or passes them on can't report its own death: the other channels are
+# told, at once and when it keeps dying.
+TELL_OF = ("prometheus", "loki", "alertmanager", "grafana", "gateway")
+TELL_AT = (1, 5)
+_FOR_ENGINES = re.compile(
+    r"(PATH|HOME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_.*|(https?|no|all)_proxy|GO[A-Z]+|GF_.*|TELEMETRY_.*)$",
+    re.IGNORECASE,
+)
 _PR_SET_PDEATHSIG = 1
 
 _log = logging.getLogger("telemetry.supervisor")
@@ -53,6 +65,8 @@ class Running:
         return {
             "name": self.process.name,
             "url": self.process.url,
+            "version": self.process.version,
+            "service": self.process.is_service,
             "ready": self.process.ready,
             "pid": self.child.pid if alive and self.child else None,
             "since_s": time.time() - self.started if alive else 0.0,
@@ -81,16 +95,21 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         self.layout.socket.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._answer, self.layout.socket)
-        os.chmod(self.layout.socket, 0o600)
         self._announce()
+        # Relative: the path of a socket may have 107 bytes at most.
+        os.chdir(self.layout.home)
+        os.umask(0o077)
+        server = await asyncio.start_unix_server(self._answer, self.layout.socket.name)
         for entry in self.running.values():
             entry.task = asyncio.create_task(self._keep(entry))
+        retention = asyncio.create_task(self._limit_loki())
         await self._stopping.wait()
+        retention.cancel()
         await self._stop_all()
         self._stopped.set()
         server.close()
         self.layout.socket.unlink(missing_ok=True)
+        self.layout.pids.unlink(missing_ok=True)
 
     def _announce(self) -> None:
         """Prometheus is told of the services that are meant to run, not of the others."""
@@ -101,37 +120,55 @@ class Supervisor:
         }
         write_targets(self.layout, ports)
 
+    async def _limit_loki(self) -> None:
+        """Loki has no limit on its disk: its days are shortened instead."""
+        while "loki" in self.running:
+            await asyncio.sleep(CHECK_S)
+            try:
+                settings = Retention.from_env(os.environ)
+                hours = await asyncio.to_thread(limit_loki, self.layout, settings)
+            except (OSError, TelemetryError):
+                _log.exception("could not look at Loki's disk use")
+                continue
+            if hours < settings.days * 24:
+                _log.warning("logs are kept for %d h: more does not fit on the disk", hours)
+
     # --- processes -------------------------------------------------------------------------
 
     async def _keep(self, entry: Running) -> None:
         output = _output(self.layout, entry.process.name)
-        while entry.wanted:
-            try:
-                await self._once(entry, output)
-            except OSError as error:
-                entry.last_exit = str(error)
-            if not entry.wanted:
-                break
-            if time.time() - entry.started > STEADY_S:
-                entry.deaths = 0
-            pause = BACKOFF_S[min(entry.deaths, len(BACKOFF_S) - 1)]
-            entry.deaths += 1
-            entry.restarts += 1
-            _log.warning(
-                "%s ended (%s); starting it again in %.1f s",
-                entry.process.name,
-                entry.last_exit,
-                pause,
-            )
-            asyncio.get_running_loop().run_in_executor(None, _tell, entry.process.name, pause)
-            await asyncio.sleep(pause)
+        try:
+            while True:
+                try:
+                    await self._once(entry, output)
+                except OSError as error:
+                    entry.last_exit = str(error)
+                if not entry.wanted:
+                    return
+                await self._pause(entry)
+        finally:
+            output.close()
+
+    async def _pause(self, entry: Running) -> None:
+        if time.time() - entry.started > STEADY_S:
+            entry.deaths = 0
+        pause = BACKOFF_S[min(entry.deaths, len(BACKOFF_S) - 1)]
+        entry.deaths += 1
+        entry.restarts += 1
+        name = entry.process.name
+        _log.warning("%s ended (%s); starting it again in %.1f s", name, entry.last_exit, pause)
+        if name in TELL_OF and entry.deaths in TELL_AT:
+            again = "" if entry.deaths == 1 else f" for the {entry.deaths}th time in a row"
+            text = f"The {name} process ended{again} ({entry.last_exit}); it is started again in "
+            asyncio.get_running_loop().run_in_executor(None, _tell, name, f"{text}{pause:.0f} s.")
+        await asyncio.sleep(pause)
 
     async def _once(self, entry: Running, output: logging.Handler) -> None:
         process = entry.process
         entry.started = time.time()
         entry.child = await asyncio.create_subprocess_exec(
             *process.argv,
-            env={**os.environ, **process.env},
+            env={**inherited(process, os.environ), **process.env},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -139,11 +176,23 @@ class Supervisor:
             limit=1 << 20,
             preexec_fn=_die_with_parent,
         )
+        self._note_pids()
         assert entry.child.stdout is not None
         while chunk := await entry.child.stdout.read(1 << 16):
             output.emit(logging.makeLogRecord({"msg": chunk.decode(errors="replace")}))
         code = await entry.child.wait()
         entry.last_exit = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+    def _note_pids(self) -> None:
+        """For whoever cleans up after a supervisor that was killed."""
+        rows = {
+            name: (entry.child.pid, entry.started)
+            for name, entry in self.running.items()
+            if entry.child is not None and entry.child.returncode is None
+        }
+        fresh = self.layout.pids.with_suffix(".new")
+        fresh.write_text(json.dumps(rows))
+        fresh.replace(self.layout.pids)
 
     async def _stop(self, entry: Running) -> None:
         entry.wanted = False
@@ -156,7 +205,7 @@ class Supervisor:
             except TimeoutError:
                 _log.warning("%s did not stop within its time; killed", entry.process.name)
                 with contextlib.suppress(ProcessLookupError):
-                    child.kill()
+                    os.killpg(child.pid, signal.SIGKILL)  # workers of its own, too
                 await child.wait()
         if entry.task is not None:
             entry.task.cancel()
@@ -167,8 +216,10 @@ class Supervisor:
         write_targets(self.layout, {})
         for tier in sorted({e.process.tier for e in self.running.values()}):
             entries = [e for e in self.running.values() if e.process.tier == tier]
-            if any(e.process.name == "collector" for e in entries):
-                await asyncio.to_thread(_drained, entries[0].process.env, DRAIN_S)
+            for entry in entries:
+                if entry.process.name == "collector":
+                    await asyncio.sleep(LAST_LINES_S)
+                    await asyncio.to_thread(_drained, entry.process.env, DRAIN_S)
             await asyncio.gather(*(self._stop(entry) for entry in entries))
 
     # --- control ---------------------------------------------------------------------------
@@ -189,13 +240,16 @@ class Supervisor:
         if what == "stop":
             self._stopping.set()
             await self._stopped.wait()
-        elif what == "restart":
+        elif what in ("halt", "start", "restart"):
             entry = self.running.get(str(request.get("name")))
             if entry is None:
                 return {"error": f"nothing here is called {request.get('name')!r}"}
-            await self._stop(entry)
-            entry.wanted, entry.deaths = True, 0
-            entry.task = asyncio.create_task(self._keep(entry))
+            if what != "start":
+                await self._stop(entry)
+            if what != "halt" and not entry.wanted:
+                entry.wanted, entry.deaths = True, 0
+                entry.task = asyncio.create_task(self._keep(entry))
+            self._announce()
         return {"processes": [entry.to_json() for entry in self.running.values()]}
 
 
@@ -203,6 +257,14 @@ class _Raw(RotatingFileHandler):
     """Chunks as they come, without a line end of our own."""
 
     terminator = ""
+
+
+def inherited(process: Process, environ: Mapping[str, str]) -> dict[str, str]:
+    """What a process gets of the environment: a service all of it, an engine what it can use. The
+    model providers' keys are the proxy's only."""
+    if process.is_service:
+        return dict(environ)
+    return {key: value for key, value in environ.items() if _FOR_ENGINES.match(key)}
 
 
 def _output(layout: Layout, name: str) -> logging.Handler:
@@ -235,19 +297,15 @@ def _drained(env: Mapping[str, str], timeout_s: float) -> bool:
     return False
 
 
-def _tell(name: str, pause: float) -> None:
+def _tell(name: str, description: str) -> None:
     """A dead evaluator or gateway can't report itself: the other channels are told."""
-    if name not in ("prometheus", "alertmanager", "grafana", "gateway"):
-        return
     from telemetry import alerting
 
     try:
-        alerting.notify_directly(
-            f"{name} died",
-            f"The {name} process ended unexpectedly; it is started again in {pause:.0f} s. "
-            "Alerts may be late.",
-            os.environ,
-        )
+        for delivery in alerting.notify_directly(
+            f"{name} died", f"{description} Until then alerts may be late.", os.environ
+        ):
+            _log.info("told people that %s died: %s", name, delivery)
     except Exception:
         _log.exception("could not notify directly that %s died", name)
 
@@ -261,14 +319,19 @@ def main() -> None:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=[handler]
     )
     lock = open(layout.lock, "a+")  # noqa: SIM115  # held for life
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    for attempt in range(5):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            # Whoever asks whether one lives holds it for a moment.
+            time.sleep(0.02 * (attempt + 1))
+    else:
         sys.exit("another supervisor has this state folder")
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
-    rows = json.loads((layout.home / "processes.json").read_text())
+    rows = json.loads(layout.processes.read_text())
     processes = [Process.from_json(row) for row in rows]
 
     async def run() -> None:

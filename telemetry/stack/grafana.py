@@ -1,0 +1,101 @@
+"""Grafana, where one can be had. It is never required: without it Prometheus, Loki and
+Alertmanager evaluate and notify, and only the dashboards are missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from telemetry import config
+from telemetry.errors import TelemetryError
+from telemetry.stack import engines, fetch
+
+# After a failed download `up` doesn't try again at each start, which shall take 3 s.
+RETRY_S = 24 * 3600.0
+
+
+def ensure(
+    environ: Mapping[str, str], source: engines.Source, say: engines.Say
+) -> tuple[Path | None, str]:
+    """Grafana's program, fetched where it isn't here.
+
+    Args:
+        environ: GRAFANA_BIN, GRAFANA_HOME, PATH; TELEMETRY_GRAFANA=off for none at all.
+        source: where engines may come from.
+        say: told of progress.
+
+    Returns:
+        The program, or None; and why there is none.
+
+    Raises:
+        TelemetryError: one is named that isn't there.
+    """
+    if not config.flag(environ, "TELEMETRY_GRAFANA", True):
+        return None, "TELEMETRY_GRAFANA is off"
+    engine = engines.table()["grafana"]
+    target = engines.cache(environ) / f"grafana-{engine.version}"
+    found = find(environ, target)
+    if found is not None:
+        return found, ""
+    if source in ("go", "path"):
+        return None, "none was found"
+    failed = target.parent / ".grafana-not-reached"
+    try:
+        if source == "auto" and time.time() - failed.stat().st_mtime < RETRY_S:
+            return None, "none was found, and grafana.com could not be reached lately"
+    except FileNotFoundError:
+        pass
+    try:
+        fetch.fetch_tree(engine, target, environ, say)
+    except engines.EngineError as error:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            failed.touch()
+        except OSError:
+            pass  # then it is tried each time
+        return None, f"none was found, and {error.message}"
+    return target / "bin" / "grafana", ""
+
+
+def find(environ: Mapping[str, str], fetched: Path) -> Path | None:
+    """GRAFANA_BIN, GRAFANA_HOME, what was fetched, PATH, or where its package puts it.
+
+    Raises:
+        TelemetryError: GRAFANA_BIN or GRAFANA_HOME is set, and there is none.
+    """
+    for key, names in (("GRAFANA_BIN", ("",)), ("GRAFANA_HOME", _IN_HOME)):
+        if given := environ.get(key):
+            paths = [Path(given) / name if name else Path(given) for name in names]
+            found = next(filter(_runs, paths), None)
+            if found is None:
+                raise TelemetryError(
+                    f"{key}={given!r} holds no Grafana",
+                    remedy=f"set {key} to one that is there, or unset it",
+                    exit_code=78,
+                )
+            return found
+    candidates = [fetched / "bin" / "grafana"]
+    if on_path := shutil.which("grafana", path=environ.get("PATH")):
+        candidates.append(Path(on_path))
+    candidates.append(Path("/usr/share/grafana/bin/grafana"))
+    return next(filter(_runs, candidates), None)
+
+
+def home_of(program: Path, environ: Mapping[str, str]) -> str:
+    """The folder with Grafana's pages that belongs to the program."""
+    if given := environ.get("GRAFANA_HOME"):
+        return given
+    beside = program.resolve().parent.parent
+    packaged = Path("/usr/share/grafana")
+    return str(beside if (beside / "public").is_dir() or not packaged.is_dir() else packaged)
+
+
+# Before 9.4 the server was a program of its own.
+_IN_HOME = ("bin/grafana", "bin/grafana-server")
+
+
+def _runs(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)

@@ -1,0 +1,142 @@
+"""What people see of the stack in a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from telemetry import config
+from telemetry.stack import control, ready
+from telemetry.stack.engines import Say
+from telemetry.stack.layout import Layout
+
+_WIDEST = 60
+_LAST_LINES = 40
+_TROUBLE = re.compile(r"level=(error|fatal)|\b(error|failed|fatal|cannot|invalid)\b", re.IGNORECASE)
+
+
+class Work:
+    """Progress bars, one an engine that is fetched or built; plain lines where no terminal is."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.fields[engine]:<12}"),
+            BarColumn(24),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Work:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def on(self, engine: str) -> Say:
+        """Where work on this engine reports; its bar appears with its first word."""
+        task: list[TaskID] = []
+
+        def say(text: str, done: float | None = None) -> None:
+            if not self._console.is_terminal:
+                if not done:  # not each step of a download
+                    self._console.print(f"{engine}: {text}", soft_wrap=True)
+                return
+            if not task:
+                task.append(self._progress.add_task("", total=None, engine=engine))
+            self._progress.update(
+                task[0],
+                description=text,
+                total=None if done is None else 1.0,
+                completed=done or 0.0,
+            )
+
+        return say
+
+
+def addresses(rows: list[dict[str, Any]]) -> Table:
+    """A table of what runs and where."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("", "state", "address", "version", "up", "restarts"):
+        right = column in ("up", "restarts")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column == "address")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            _state(row),
+            row["url"],
+            row["version"],
+            duration(row["since_s"]),
+            str(row["restarts"]),
+        )
+    return table
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    if row["pid"] is None:
+        return f"[red]down[/red] ({row['last_exit'] or 'not started'})"
+    found = ready.condition(row["ready"])
+    if found == "ready":
+        return "[green]ready[/green]"
+    if found and row["service"]:
+        return f"[yellow]up, but[/yellow] {found[:_WIDEST]}"
+    return "[yellow]starting[/yellow]"
+
+
+def is_well(row: Mapping[str, Any]) -> bool:
+    """Whether a process runs and says that all is well."""
+    return row["pid"] is not None and ready.condition(row["ready"]) == "ready"
+
+
+def is_up(row: Mapping[str, Any]) -> bool:
+    """Whether an engine is ready, or a service answers at all."""
+    found = ready.condition(row["ready"])
+    return bool(found) if row["service"] else found == "ready"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say it: 45 s, 12 min, 3 h, 2 d."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def complaint(place: Layout, name: str) -> str:
+    """What a process printed of its trouble: the first of its last lines that speaks of an error,
+    since stack traces and consequences follow it; else the last."""
+    try:
+        lines = (place.output / f"{name}.log").read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    if not lines:
+        return "it printed nothing"
+    found = next((line for line in lines[-_LAST_LINES:] if _TROUBLE.search(line)), lines[-1])
+    return found.strip()[:400]
+
+
+def status(environ: Mapping[str, str]) -> int:
+    """Show what runs. Exit code 0 where all is well, 1 where something is not."""
+    place = Layout(config.home(environ))
+    console = Console(highlight=False)
+    rows = control.ask(place)["processes"]
+    console.print(addresses(rows))
+    # An Alertmanager runs only where Prometheus evaluates: it passes the alerts on.
+    alertmanager = any(row["name"] == "alertmanager" for row in rows)
+    console.print(f"Alerts are evaluated by {'prometheus' if alertmanager else 'grafana'}.")
+    return 0 if all(is_well(row) for row in rows) else 1
