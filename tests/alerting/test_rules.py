@@ -63,7 +63,7 @@ def test_a_rule_is_aggregated_to_the_labels_it_alerts_on(rule: Rule) -> None:
         for labels in re.findall(r"\b(?:sum|max|min|topk) by \(([^)]*)\)", rule.expression)
     ]
     assert wanted in by
-    outermost = re.match(r"[\s(]*(?:round\()?(?:sum|max|min) by \(([^)]*)\)", rule.expression)
+    outermost = re.match(r"[\s(]*(?:sum|max|min) by \(([^)]*)\)", rule.expression)
     assert outermost is not None, "the outermost operation must be an aggregation"
     assert {label.strip() for label in outermost[1].split(",")} == wanted
 

@@ -1,13 +1,13 @@
 """Alerts about money: cost, budgets, quotas, prices.
 
-The proxy's ledger is the truth about money; its series go on across restarts, and a series that
-the ledger didn't have is reported as 0 before its first value, so `increase()` sees the first.
+The proxy's ledger is the truth about money; its series go on across restarts of the proxy.
 """
 
 from __future__ import annotations
 
 from telemetry import catalog
 from telemetry.alerting.rule import VALUE, Group, Rule
+from telemetry.alerting.rules.promql import risen
 from telemetry.alerting.thresholds import Thresholds, number
 
 SPENDING = Group("spending", 10)
@@ -76,7 +76,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             name="UnpricedModel",
             source="prometheus",
             group=SPENDING,
-            expression=f"round(sum by (model) (increase({_UNPRICED}[10m])), 0.1)",
+            expression=risen(_UNPRICED, "10m", by="model"),
             comparison=">",
             threshold=0,
             for_s=0,
@@ -97,8 +97,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             name="QuotaRejections",
             source="prometheus",
             group=SPENDING,
-            # Rounded: `increase()` extrapolates, and 20 calls must not read as 20.3.
-            expression=f"round(sum by (user_id) (increase({_REJECTIONS}[5m])))",
+            expression=risen(_REJECTIONS, "5m", by="user_id"),
             comparison=">",
             threshold=thresholds.quota_rejections,
             for_s=0,
