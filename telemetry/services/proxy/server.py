@@ -67,6 +67,8 @@ def _serve(hosts: Sequence[str], port: int, workers: int) -> int:
         http="httptools",
         access_log=False,
         server_header=False,
+        # Nothing here asks where a request came from, so nobody's word for it is taken.
+        proxy_headers=False,
         timeout_graceful_shutdown=GRACE_S,
     )
     sockets = [_bind(host, port) for host in hosts]

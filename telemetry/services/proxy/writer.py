@@ -7,6 +7,7 @@ share the following one, so the cost of a commit is spread over them.
 from __future__ import annotations
 
 import asyncio
+import collections
 import logging
 import queue
 import threading
@@ -26,10 +27,15 @@ from telemetry.services.proxy.stores import StoreError, open_store
 # How often calls that wait look again for what other workers settled; a judgement.
 POLL_S = 0.02
 RETRY_S = 0.5
+# How long a settled call may wait for company; a judgement.
+SETTLE_WITHIN_S = 0.005
 GROUP = 256
 
 Verdict = Reservation | Refusal | UnknownKey
-Operation = Reserve | Settle | threading.Event | None
+Item = Reserve | threading.Event | None
+
+# Put in the queue only to wake the writer.
+_NUDGE = threading.Event()
 
 _log = logging.getLogger(__name__)
 
@@ -49,10 +55,12 @@ class Writer:
     def __init__(self, url: URL, clock: Callable[[], int] = now_ms) -> None:
         self._url = url
         self._clock = clock
-        self._queue: queue.SimpleQueue[Operation] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._ready = threading.Event()
         self._failed: StoreError | None = None
+        self._settles: collections.deque[Settle] = collections.deque()
+        self._nudged = False
         self._waiting: list[Reserve] = []
         self._unsettled: list[Settle] = []
         self._delivered: list[tuple[asyncio.Future[Verdict], Verdict | Exception]] = []
@@ -76,8 +84,26 @@ class Writer:
         self._queue.put(reserve)
 
     def settle(self, settle: Settle) -> None:
-        """Queue a call that has ended. It is retried until it is written."""
-        self._queue.put(settle)
+        """Queue a call that has ended. It is retried until it is written.
+
+        Nobody waits for it, so in the event loop it waits for the next reservation to share
+        its commit, though not for long.
+        """
+        self._settles.append(settle)
+        if self._nudged:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._queue.put(_NUDGE)
+            return
+        self._nudged = True
+        loop.call_later(SETTLE_WITHIN_S, self._nudge)
+
+    def _nudge(self) -> None:
+        self._nudged = False
+        if self._settles:
+            self._queue.put(_NUDGE)
 
     def settled(self, timeout_s: float) -> bool:
         """Wait until all that was queued before is written; False where it isn't in time."""
@@ -105,9 +131,8 @@ class Writer:
             wait_s = max(0.0, next_tick - time.monotonic())
             if self._waiting:
                 wait_s = min(wait_s, POLL_S)
-            operations, stopping, marks = self._take(wait_s)
-            reserves = [op for op in operations if isinstance(op, Reserve)]
-            settles = [op for op in operations if isinstance(op, Settle)]
+            reserves, stopping, marks = self._take(wait_s)
+            settles = [self._settles.popleft() for _ in range(len(self._settles))]
             if self._unsettled and (stopping or marks or time.monotonic() >= next_tick):
                 settles, self._unsettled = self._unsettled + settles, []
             if reserves or settles or self._waiting:
@@ -121,19 +146,21 @@ class Writer:
                 mark.set()
         self._end()
 
-    def _take(self, wait_s: float) -> tuple[list[Reserve | Settle], bool, list[threading.Event]]:
-        """What has queued up, at most a group; whether to stop; who waits for it to be done."""
-        found: list[Reserve | Settle] = []
+    def _take(self, wait_s: float) -> tuple[list[Reserve], bool, list[threading.Event]]:
+        """Calls that have queued up, at most a group; whether to stop; who waits for it all to
+        be done.
+        """
+        found: list[Reserve] = []
         marks: list[threading.Event] = []
         try:
             item = self._queue.get(timeout=wait_s) if wait_s else self._queue.get_nowait()
             while True:
                 if item is None:
                     return found, True, marks
-                if isinstance(item, threading.Event):
-                    marks.append(item)
-                else:
+                if isinstance(item, Reserve):
                     found.append(item)
+                elif item is not _NUDGE:
+                    marks.append(item)
                 if len(found) >= GROUP:
                     return found, False, marks
                 item = self._queue.get_nowait()

@@ -1,0 +1,128 @@
+"""What /metrics and OTLP show comes from the ledger, once, and agrees with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from telemetry import catalog, metrics, testing
+from telemetry.services.proxy.app import create_app
+from telemetry.services.proxy.money import PICO
+from telemetry.services.proxy.settings import Settings
+from telemetry.services.proxy.source import LedgerSource
+from tests.fixtures.simulated import served
+from tests.proxy.conftest import HELLO, Running, wait_for
+
+BODY: dict[str, Any] = {"model": "claude-sonnet-4-6", "max_tokens": 20, "messages": HELLO}
+
+
+def found(name: str) -> dict[tuple[str, ...], float]:
+    """Series of one metric: label values in the labels' order."""
+    return {
+        tuple(value for _, value in sorted(labels)): number
+        for (series, labels), number in testing.collect().items()
+        if series == name
+    }
+
+
+def test_the_ledgers_series(proxy: Running, steer: Any) -> None:
+    key = proxy.key("ann", daily_budget_usd=5)
+    proxy.post("/v1/messages", key, BODY, **steer(input=100, cached=30, output=10))
+    proxy.post("/v1/messages", key, BODY, **steer(status=500))
+    proxy.post("/v1/messages", proxy.key("poor", daily_budget_usd="0"), BODY)
+    first, _ = proxy.calls()
+    model = "claude-sonnet-4-6"
+    assert found("proxy_api_calls_total") == {
+        (model, "ok", "ann"): 1, (model, "upstream_error", "ann"): 1,
+    }  # fmt: skip
+    assert found("proxy_api_cost_usd_total") == {(model, "ann"): first.cost / PICO}
+    assert found("proxy_api_tokens_total")[("input", model, "ann")] == 100
+    assert found("proxy_api_tokens_total")[("cache_read", model, "ann")] == 30
+    assert found("proxy_quota_rejections_total") == {("ann",): 0, ("poor",): 1}
+    assert found("proxy_user_cost_today_usd") == {("ann",): first.cost / PICO, ("poor",): 0}
+    assert found("proxy_user_budget_usd") == {("ann",): 5, ("poor",): 0}
+    assert found("proxy_unpriced_calls_total") == {(model,): 0}
+
+
+def test_counters_start_when_the_ledger_first_had_them(proxy: Running) -> None:
+    proxy.post("/v1/messages", proxy.key(), BODY)
+    (row,) = proxy.calls()
+    points = list(LedgerSource(proxy.proxy.ledger).collect())
+    (calls,) = [point for point in points if point.metric is catalog.PROXY_API_CALLS]
+    began = calls.start_time_ns // 1_000_000
+    assert row.started_ms <= began <= row.ended_ms + 1000
+
+
+def test_one_process_reports_the_ledger_and_another_takes_over(
+    start_proxy: Callable[..., Running],
+) -> None:
+    one = start_proxy()
+    wait_for(lambda: one.proxy.ledger.leads)
+    two = start_proxy()
+    two.post("/v1/messages", two.key(), BODY)
+    assert not two.proxy.ledger.leads
+    one.proxy.ledger.stop()
+    wait_for(lambda: two.proxy.ledger.leads, 15)
+
+
+def test_genai_metrics(proxy: Running, steer: Any) -> None:
+    key = proxy.key()
+    proxy.post("/v1/messages", key, {**BODY, "stream": True}, **steer(chunks=5))
+    proxy.post("/v1/messages", key, BODY, **steer(status=500))
+    assert len(proxy.calls()) == 2
+    recorded = testing.collect()
+
+    def count(name: str, **labels: str) -> float:
+        return sum(
+            value
+            for (series, had), value in recorded.items()
+            if series == name and labels.items() <= dict(had).items()
+        )
+
+    model = {"gen_ai_request_model": "claude-sonnet-4-6", "gen_ai_provider_name": "anthropic"}
+    assert count("gen_ai_client_operation_duration_seconds", **model) == 2
+    assert count("gen_ai_client_operation_duration_seconds", error_type="http_500") == 1
+    assert count("gen_ai_client_token_usage", gen_ai_token_type="output", **model) == 1
+    assert count("gen_ai_server_time_to_first_token_seconds", **model) == 1
+    assert count("gen_ai_server_time_per_output_token_seconds", **model) == 1
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_the_metrics_page_of_the_instrumented_app(
+    ledger_url: str, simulated_upstream: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from telemetry.services.proxy import accounts
+
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
+    environ = {
+        "TELEMETRY_HOME": str(tmp_path), "TELEMETRY_LEDGER_URL": ledger_url,
+        "TELEMETRY_ANTHROPIC_URL": simulated_upstream,
+    }  # fmt: skip
+    with testing.isolated():
+        app = create_app(Settings.from_env(environ))
+        with served(app) as url:
+            ledger = metrics.current().sources[0]._ledger  # type: ignore[attr-defined]
+            key = accounts.create_key(ledger.engine, "ann", {"daily_budget": PICO}).key
+            traceparent = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
+            answer = httpx.post(
+                f"{url}/v1/messages", json=BODY,
+                headers={"x-api-key": key, "traceparent": traceparent},
+            )  # fmt: skip
+            assert answer.status_code == 200
+            call = httpx.get(
+                f"{url}/api/calls/{answer.headers['x-telemetry-call-id']}",
+                headers={"x-api-key": key},
+            )
+            assert call.json()["trace_id"] == "ab" * 16
+            page = httpx.get(f"{url}/metrics").text
+    for metric in (
+        catalog.PROXY_API_CALLS, catalog.PROXY_API_COST, catalog.PROXY_QUOTA_REJECTIONS,
+        catalog.PROXY_USER_COST_TODAY, catalog.PROXY_USER_BUDGET, catalog.PROXY_UNPRICED_CALLS,
+        catalog.GEN_AI_CLIENT_TOKEN_USAGE, catalog.GEN_AI_CLIENT_OPERATION_DURATION,
+    ):  # fmt: skip
+        assert f"# TYPE {metric.prometheus} " in page
+    assert 'http_route="/v1/messages"' in page
