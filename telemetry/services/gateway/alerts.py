@@ -1,0 +1,120 @@
+"""Alerts as they are notified: Grafana's and Alertmanager's webhooks, one form for the shell."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from telemetry import catalog, metrics
+
+_log = logging.getLogger(__name__)
+Alert = dict[str, Any]
+SEVERITIES = ("critical", "warning")
+
+
+class Alerts:
+    """The alerts that fire now; kept in a file, so that a restart forgets none.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._firing: dict[str, Alert] = {}
+        self._listeners: set[Callable[[Alert], None]] = set()
+        self._received = metrics.counter(catalog.GATEWAY_NOTIFICATIONS)
+        self._gauge = metrics.gauge(catalog.GATEWAY_ALERTS_FIRING)
+        try:
+            for alert in json.loads(path.read_text()):
+                self._firing[alert["fingerprint"]] = alert
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError):
+            _log.warning("%s can't be read; beginning without alerts", path)
+        self._count()
+
+    def firing(self) -> list[Alert]:
+        """What fires now, criticals first, then the newest."""
+        newest = sorted(self._firing.values(), key=lambda a: str(a["startsAt"]), reverse=True)
+        return sorted(newest, key=lambda alert: alert["severity"] != "critical")
+
+    def listen(self, listener: Callable[[Alert], None]) -> Callable[[], None]:
+        """Have ``listener`` called with every change; returns how to stop."""
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
+
+    def receive(self, body: Any) -> list[Alert]:
+        """Take a webhook's body; listeners hear at once.
+
+        Raises:
+            ValueError: it is neither Grafana's nor Alertmanager's form.
+        """
+        if not isinstance(body, dict) or not isinstance(body.get("alerts"), list):
+            raise ValueError('wanted is an object with a list "alerts"')
+        found = [_alert(raw) for raw in body["alerts"]]
+        for alert in found:
+            if alert["status"] == "resolved":
+                self._firing.pop(alert["fingerprint"], None)
+            else:
+                self._firing[alert["fingerprint"]] = alert
+            labels = {"status": alert["status"], "severity": alert["severity"]}
+            self._received.add(1, labels)
+            for listener in tuple(self._listeners):
+                listener(alert)
+        self._count()
+        self._save()
+        return found
+
+    def _count(self) -> None:
+        for severity in SEVERITIES:
+            n = sum(alert["severity"] == severity for alert in self._firing.values())
+            self._gauge.set(n, {"severity": severity})
+
+    def _save(self) -> None:
+        fresh = self._path.with_suffix(".new")
+        try:
+            fresh.write_text(json.dumps(list(self._firing.values())))
+            fresh.replace(self._path)
+        except OSError as error:
+            _log.error("alerts could not be kept: %s", error)
+
+
+def _alert(raw: Any) -> Alert:
+    if not isinstance(raw, dict) or raw.get("status") not in ("firing", "resolved"):
+        raise ValueError('an alert wants a status "firing" or "resolved"')
+    labels, notes = raw.get("labels"), raw.get("annotations") or {}
+    if not isinstance(labels, dict) or not labels.get("alertname") or not isinstance(notes, dict):
+        raise ValueError("an alert wants labels with an alertname")
+    labels = {str(key): str(value) for key, value in labels.items()}
+    name = labels["alertname"]
+    severity = labels.get("severity", "warning")
+    identity = json.dumps(labels, sort_keys=True)
+    return {
+        "fingerprint": str(raw.get("fingerprint") or identity),
+        "name": name,
+        "severity": severity if severity in SEVERITIES else "warning",
+        "status": raw["status"],
+        "summary": str(notes.get("summary") or name),
+        "description": str(notes.get("description") or ""),
+        "value": str(notes.get("value") or raw.get("valueString") or ""),
+        "labels": labels,
+        "startsAt": str(raw.get("startsAt") or ""),
+        "endsAt": str(raw.get("endsAt") or "") if raw["status"] == "resolved" else "",
+        "links": {
+            "runbook": _link(notes.get("runbook_url")),
+            "dashboard": _link(
+                notes.get("dashboard_url") or raw.get("panelURL") or raw.get("dashboardURL")
+            ),
+            "source": _link(raw.get("generatorURL")),
+        },
+    }
+
+
+def _link(value: Any) -> str:
+    # A page renders these as links: nothing but the web's own.
+    text = str(value or "")
+    return text if text.startswith(("http://", "https://")) else ""

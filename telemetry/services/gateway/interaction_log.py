@@ -1,0 +1,183 @@
+"""One JSON line a dispatch in ``logs/{date}.jsonl``, and one for people in ``activity.log``.
+
+Each line is one append under a lock, off the event loop: never torn, never interleaved, with
+several workers too. A log that can't be written is counted and never breaks a dispatch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from telemetry import catalog, metrics, redaction
+
+PROMPT_CHARS = 500
+ACTIVITY_BYTES = 10 << 20
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is written of a dispatch; costs in USD, durations in ms."""
+
+    source: str
+    session: str
+    prompt: str
+    tools: list[str]
+    tokens_in: int
+    tokens_out: int
+    cost_usd: Decimal
+    duration_ms: int
+    status: str
+    result: str
+    model: str
+    trace_id: str
+
+
+class InteractionLog:
+    """Writes and reads the log.
+
+    Args:
+        folder: where; made where missing.
+        handle: whose container this is, "" for nobody's.
+        retention_days: older files are removed.
+        clock: the present time, in UTC.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        handle: str = "",
+        retention_days: int = 15,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._folder, self._handle, self._clock = folder, handle, clock
+        self._retention = timedelta(days=retention_days)
+        self._thread = ThreadPoolExecutor(1, "interaction-log")
+        self._failures = metrics.counter(catalog.GATEWAY_INTERACTION_LOG_FAILURES)
+        self._pruned = ""
+
+    async def write(self, entry: Entry) -> None:
+        """Append an entry. Never raises."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._write, entry)
+        except Exception as error:
+            reason = type(error).__name__ if not isinstance(error, OSError) else "disk"
+            self._failures.add(1, {"reason": reason})
+            _log.error("an interaction could not be logged: %s", error)
+
+    async def read(self, date: str, after: int, limit: int) -> AsyncIterator[bytes]:
+        """Lines of a day, as they are in the file.
+
+        Args:
+            date: YYYY-MM-DD, UTC.
+            after: skip that many lines.
+            limit: at most that many.
+
+        Raises:
+            FileNotFoundError: nothing was logged that day.
+        """
+        loop = asyncio.get_running_loop()
+        file = await loop.run_in_executor(None, open, self._folder / f"{date}.jsonl", "rb")
+        with file:
+            while limit > 0:
+                lines = await loop.run_in_executor(None, file.readlines, 1 << 16)
+                if not lines:
+                    return
+                skipped = min(after, len(lines))
+                after -= skipped
+                for line in lines[skipped : skipped + limit]:
+                    yield line
+                limit -= len(lines[skipped : skipped + limit])
+
+    def close(self) -> None:
+        """Write what is queued and stop."""
+        self._thread.shutdown()
+
+    def _write(self, entry: Entry) -> None:
+        now = self._clock()
+        prompt = redaction.redact(entry.prompt)[:PROMPT_CHARS]
+        line = {
+            "timestamp": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "source": entry.source,
+            "sessionId": entry.session,
+            "prompt": prompt,
+            "toolsUsed": entry.tools,
+            "tokensIn": entry.tokens_in,
+            "tokensOut": entry.tokens_out,
+            # A float's shortest text is the decimal itself, up to 15 digits.
+            "costUsd": float(entry.cost_usd),
+            "durationMs": entry.duration_ms,
+            "status": entry.status,
+            "result": redaction.redact(entry.result)[:PROMPT_CHARS],
+            "handle": self._handle,
+            "model": entry.model,
+            "traceId": entry.trace_id,
+        }
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        text = json.dumps(line, ensure_ascii=False)
+        append(self._folder / f"{now:%Y-%m-%d}.jsonl", text.encode() + b"\n")
+        activity = self._folder / "activity.log"
+        self._rotate(activity)
+        append(activity, _for_people(line).encode() + b"\n")
+        self._prune(now)
+
+    def _rotate(self, path: Path) -> None:
+        try:
+            if path.stat().st_size > ACTIVITY_BYTES:
+                path.replace(path.with_name("activity.log.1"))
+        except FileNotFoundError:
+            pass
+
+    def _prune(self, now: datetime) -> None:
+        today = f"{now:%Y-%m-%d}"
+        if self._pruned == today:
+            return
+        self._pruned = today
+        oldest = f"{now - self._retention:%Y-%m-%d}"
+        for path in self._folder.glob("????-??-??.jsonl"):
+            if path.stem < oldest:
+                path.unlink(missing_ok=True)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append ``data`` whole, or not at all.
+
+    Raises:
+        OSError: it could not be written; nothing of it is left.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        before = os.fstat(fd).st_size
+        try:
+            written = os.write(fd, data)
+        except OSError:
+            os.ftruncate(fd, before)
+            raise
+        if written != len(data):
+            os.ftruncate(fd, before)
+            raise OSError(f"{path}: only {written} of {len(data)} bytes fitted")
+    finally:
+        os.close(fd)
+
+
+def _for_people(line: dict[str, Any]) -> str:
+    prompt = " ".join(line["prompt"].split())[:120]
+    tools = f" [{', '.join(line['toolsUsed'])}]" if line["toolsUsed"] else ""
+    return (
+        f"{line['timestamp']} {line['status'].upper():<9} {line['source']:<4} "
+        f"{line['durationMs'] / 1000:.1f}s ${line['costUsd']:.6f} "
+        f"{line['tokensIn']}+{line['tokensOut']} tokens{tools} {prompt!r} "
+        f"session={line['sessionId']} trace={line['traceId']}"
+    )

@@ -1,0 +1,97 @@
+"""The gateway's settings, read once from the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from telemetry import config
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the gateway is told.
+
+    Args:
+        port: on 127.0.0.1.
+        home: the state folder; logs go to its ``logs/``.
+        token: wanted at log-in and by the API.
+        webhook_token: wanted from whoever posts alerts.
+        admin_token: for the platform's and proxy's admin APIs, which the tools ask.
+        proxy_key: its own key at the proxy; "" to ask for one.
+        model: the model the kernel calls.
+        kernel: the kernel's entry point name.
+        knowledge: file that guides the kernel, None for the one that ships.
+        handle: whose container this gateway runs in, "" for nobody's.
+        max_turns: model calls a dispatch may take.
+        queue_limit: messages that may wait.
+        concurrency: messages answered at once.
+        retention_days: how long interaction logs are kept.
+        origins: further origins that pages may call from.
+    """
+
+    port: int
+    home: Path
+    token: str = field(repr=False)
+    webhook_token: str = field(repr=False)
+    admin_token: str = field(repr=False)
+    proxy_key: str = field(repr=False)
+    proxy_url: str
+    platform_url: str
+    prometheus_url: str
+    loki_url: str
+    grafana_url: str
+    model: str
+    kernel: str
+    knowledge: Path | None
+    handle: str
+    max_turns: int
+    queue_limit: int
+    concurrency: int
+    retention_days: int
+    origins: tuple[str, ...]
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read the environment; secrets that are missing are made and kept.
+
+        Raises:
+            ConfigError: a variable has a value that can't be used.
+            TelemetryError: the state folder can't be written.
+        """
+        from telemetry import credentials
+
+        home = config.home(environ)
+        secrets = credentials.ensure(home, environ)
+        knowledge = environ.get("TELEMETRY_KNOWLEDGE", "")
+        return cls(
+            port=config.port("gateway", environ),
+            home=home,
+            token=secrets["TELEMETRY_GATEWAY_TOKEN"],
+            webhook_token=secrets["TELEMETRY_WEBHOOK_TOKEN"],
+            admin_token=secrets["TELEMETRY_ADMIN_TOKEN"],
+            proxy_key=environ.get("TELEMETRY_PROXY_KEY") or secrets.get("TELEMETRY_PROXY_KEY", ""),
+            proxy_url=config.url("proxy", environ),
+            platform_url=config.url("platform", environ),
+            prometheus_url=config.url("prometheus", environ),
+            loki_url=config.url("loki", environ),
+            grafana_url=config.url("grafana", environ),
+            model=environ.get("TELEMETRY_MODEL", "") or "claude-sonnet-4-5",
+            kernel=environ.get("TELEMETRY_KERNEL", "") or "agent",
+            knowledge=Path(knowledge) if knowledge else None,
+            handle=environ.get("TELEMETRY_HANDLE", "") or _handle(environ),
+            max_turns=config.integer(environ, "TELEMETRY_GATEWAY_MAX_TURNS", 8, 1, 100),
+            queue_limit=config.integer(environ, "TELEMETRY_GATEWAY_QUEUE", 64, 1, 100_000),
+            concurrency=config.integer(environ, "TELEMETRY_GATEWAY_CONCURRENCY", 4, 1, 1000),
+            retention_days=config.integer(environ, "TELEMETRY_RETENTION_DAYS", 15, 1, 3650),
+            origins=tuple(environ.get("TELEMETRY_GATEWAY_ORIGINS", "").split()),
+        )
+
+
+def _handle(environ: Mapping[str, str]) -> str:
+    for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+        key, _, value = pair.partition("=")
+        if key.strip() == "handle":
+            return value.strip()
+    return ""
