@@ -1,0 +1,72 @@
+"""Marks in the graphs: container starts, kills, firing alerts."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard as model
+
+from telemetry.dashboards import queries
+from telemetry.dashboards.panels import PROMETHEUS_REF
+
+_STEP = "15s"  # the platform's sampling interval: nothing is to be seen closer
+
+
+class _Marks(model.AnnotationQuery):
+    """Marks from PromQL, in a form that Grafana reads both before and after version 10.
+
+    The SDK's class has no fields for a mark's texts and step. Before 10 the query stands in
+    ``expr`` and ``step``, later in ``target``.
+    """
+
+    def __init__(self, name: str, colour: str, expr: str, title: str, text: str) -> None:
+        super().__init__(name=name, datasource=PROMETHEUS_REF, icon_color=colour, expr=expr)
+        self._title, self._text = title, text
+
+    def to_json(self) -> dict[str, object]:
+        """The annotation as Grafana's JSON model has it."""
+        return super().to_json() | {
+            "step": _STEP,
+            "tagKeys": "handle,severity",
+            "target": {
+                "datasource": PROMETHEUS_REF,
+                "expr": self.expr,
+                "interval": _STEP,
+                "range": True,
+                "refId": "Anno",
+            },
+            "textFormat": self._text,
+            "titleFormat": self._title,
+            "useValueForTime": False,
+        }
+
+
+def marks(selects: bool, *, events: bool) -> list[model.AnnotationQuery]:
+    """The annotations of a dashboard.
+
+    Args:
+        selects: the dashboard has the variable ``handle``, which the marks follow.
+        events: container starts and kills too, not only alerts.
+    """
+    matchers = queries.HANDLE if selects else ""
+    container = "{{handle}}"
+    shown = [_built_in(), _Marks(
+        "Firing alerts", "red", queries.FIRING, "{{alertname}}",
+        "{{severity}} {{handle}} {{job}} {{user_id}}",
+    )]  # fmt: skip
+    if events:
+        shown += [
+            _Marks("Container starts", "green", queries.starts(matchers), "Started", container),
+            _Marks("Container kills", "orange", queries.kills(matchers), "Stopped", container),
+            _Marks("OOM kills", "dark-red", queries.oom_kills(matchers), "OOM kill", container),
+        ]
+    return shown
+
+
+def _built_in() -> model.AnnotationQuery:
+    # Grafana's own store: state changes of the alert rules it evaluates, and people's notes.
+    return model.AnnotationQuery(
+        name="Alerts & notes",
+        datasource=model.DataSourceRef(type_val="grafana", uid="-- Grafana --"),
+        icon_color="rgba(0, 211, 255, 1)",
+        type_val="dashboard",
+        target=model.AnnotationTarget(limit=100, match_any=False, tags=[], type_val="dashboard"),
+    )

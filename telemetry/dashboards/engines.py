@@ -1,0 +1,130 @@
+"""What the panels ask about the Collector, Prometheus, Loki, Alertmanager and the host.
+
+Sources: https://opentelemetry.io/docs/collector/internal-telemetry/, the host metrics receiver's
+documentation, and the engines' own /metrics.
+"""
+
+from __future__ import annotations
+
+from telemetry import catalog as c
+from telemetry.alerting.rules.pipeline import LOSS_COUNTERS
+from telemetry.dashboards.promql import RATE, or_zero, quantile, rate
+
+
+def _collector(name: str) -> str:
+    # The unit's and the counter's suffix depend on how the Collector's own metrics are exposed.
+    return f'{{__name__=~"otelcol_{name}(_bytes|_seconds)?(_total)?"}}'
+
+
+def _items(what: str, by: str) -> str:
+    """Metric points and log records a second."""
+    # label_replace before the sum, since the kind is only in the name, which rate() drops.
+    kinds = (
+        f"label_replace(sum by ({by}) (rate({_collector(f'{what}_{kind}')}[{RATE}])), "
+        f'"kind", "{label}", "", "")'
+        for kind, label in (("metric_points", "metrics"), ("log_records", "logs"))
+    )
+    return " or ".join(kinds)
+
+
+_LOSS = f'{{__name__=~"{LOSS_COUNTERS}"}}'
+
+
+def _named(selector: str) -> str:
+    return f'sum by (metric, job) (label_join({selector}, "metric", "", "__name__"))'
+
+
+# The counter as it stands where it was not there 10 minutes ago: many appear with their first
+# loss, which increase() never sees.
+LOSS = f"(({_named(_LOSS)} - {_named(f'{_LOSS} offset 10m')}) >= 0 or {_named(_LOSS)})"
+LOSS_COUNT = or_zero(f"sum({LOSS})")
+DROPPED = f"sum by (job, signal, reason) (increase({c.TELEMETRY_DROPPED.prometheus}[5m]))"
+INTERACTION_FAILURES = (
+    f"sum by (reason) (increase({c.GATEWAY_INTERACTION_LOG_FAILURES.prometheus}[5m]))"
+)
+TARGETS_DOWN = or_zero("count(up == 0)")
+TARGETS = "min by (job, instance) (up)"
+
+ACCEPTED = _items("receiver_accepted", "receiver")
+SENT = _items("exporter_sent", "exporter")
+_QUEUE = "otelcol_exporter_queue_size"
+_CAPACITY = "otelcol_exporter_queue_capacity"
+QUEUE_FILL = f"max by (exporter) ({_QUEUE} / {_CAPACITY})"
+QUEUE_FILL_NOW = or_zero(f"max({_QUEUE} / {_CAPACITY})")
+COLLECTOR_MEMORY = f"sum by (job) ({_collector('process_memory_rss')})"
+# How old the newest number is that each service's processes have got into Prometheus.
+AGE = f"time() - max by (job) (timestamp({c.PROCESS_UPTIME.prometheus}))"
+AGE_NOW = or_zero(f"max({AGE})")
+
+SERIES = "sum by (job) (prometheus_tsdb_head_series)"
+SAMPLES = rate("prometheus_tsdb_head_samples_appended_total", "job, type")
+REJECTED = " or ".join(
+    f'label_replace({rate(f"prometheus_tsdb_{name}_total", "job")}, "reason", "{label}", "", "")'
+    for name, label in (
+        ("out_of_order_samples", "out of order"),
+        ("out_of_bound_samples", "out of bounds"),
+        ("too_old_samples", "too old"),
+    )
+)
+RULE_FAILURES = rate("prometheus_rule_evaluation_failures_total", "job")
+RULE_DURATION = "max by (job) (prometheus_rule_group_last_duration_seconds)"
+NOTIFIED = rate("alertmanager_notifications_total", "integration") + " * 60"
+NOTIFY_FAILED = rate("alertmanager_notifications_failed_total", "integration") + " * 60"
+SCRAPE_DURATION = "max by (job) (scrape_duration_seconds)"
+STORAGE_BLOCKS = "sum by (job) (prometheus_tsdb_storage_blocks_bytes)"
+STORAGE_WAL = "sum by (job) (prometheus_tsdb_wal_storage_size_bytes)"
+STORAGE_HEAD = "sum by (job) (prometheus_tsdb_head_chunks_storage_size_bytes)"
+
+LOKI_BYTES = rate("loki_distributor_bytes_received_total")
+LOKI_LINES = rate("loki_distributor_lines_received_total")
+LOKI_DISCARDED = rate("loki_discarded_samples_total", "reason")
+LOKI_P95 = quantile(0.95, "loki_request_duration_seconds", "route")
+ENGINE_MEMORY = "sum by (job) (process_resident_memory_bytes)"
+
+_FILESYSTEM = "system_filesystem_usage_bytes"
+_DISK = "host_name, device, mountpoint"
+_USED = f'max by ({_DISK}) ({_FILESYSTEM}{{state="used"}})'
+_FREE = f'max by ({_DISK}) ({_FILESYSTEM}{{state="free"}})'
+DISK = f"{_USED} / ({_USED} + {_FREE})"
+DISK_NOW = or_zero(f"max({DISK})")
+_CPU = "system_cpu_time_seconds_total"
+CPU = (
+    f'sum by (host_name, state) (rate({_CPU}{{state!="idle"}}[{RATE}])) '
+    f"/ on (host_name) group_left () sum by (host_name) (rate({_CPU}[{RATE}]))"
+)
+_MEMORY = "system_memory_usage_bytes"
+MEMORY = f"sum by (host_name, state) ({_MEMORY})"
+MEMORY_NOW = or_zero(
+    f'max(sum by (host_name) ({_MEMORY}{{state="used"}}) / sum by (host_name) ({_MEMORY}))'
+)
+
+METRICS = frozenset(
+    (
+        "ALERTS",
+        "alertmanager_notifications_failed_total",
+        "alertmanager_notifications_total",
+        "loki_discarded_samples_total",
+        "loki_distributor_bytes_received_total",
+        "loki_distributor_lines_received_total",
+        "loki_request_duration_seconds_bucket",
+        "otelcol_exporter_queue_capacity",
+        "otelcol_exporter_queue_size",
+        "process_resident_memory_bytes",
+        "prometheus_rule_evaluation_failures_total",
+        "prometheus_rule_group_last_duration_seconds",
+        "prometheus_tsdb_head_chunks_storage_size_bytes",
+        "prometheus_tsdb_head_samples_appended_total",
+        "prometheus_tsdb_head_series",
+        "prometheus_tsdb_out_of_bound_samples_total",
+        "prometheus_tsdb_out_of_order_samples_total",
+        "prometheus_tsdb_storage_blocks_bytes",
+        "prometheus_tsdb_too_old_samples_total",
+        "prometheus_tsdb_wal_storage_size_bytes",
+        "scrape_duration_seconds",
+        "system_cpu_time_seconds_total",
+        "system_filesystem_usage_bytes",
+        "system_memory_usage_bytes",
+        "up",
+    )
+)
+"""Every metric the panels use that is not in the catalog."""

@@ -1,0 +1,227 @@
+"""What surrounds the panels: layout, variables, annotations, links."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.models import dashboard as model
+
+from telemetry import catalog
+from telemetry.dashboards.annotations import marks
+from telemetry.dashboards.identifiers import CONTAINER, COST, LOGS, OVERVIEW, PIPELINE, SERVICES
+from telemetry.dashboards.panels import LOKI_REF, PROMETHEUS_REF
+
+TAG = "telemetry"
+COLUMNS = 24
+# Grafana 9.4's own; later versions migrate from it, older ones than 36 know no data source refs.
+SCHEMA_VERSION = 37
+_ROW_IDS = 1000  # rows have ids of their own, away from the panels' lasting ones
+
+TIME = "${__url_time_range}"
+TITLES = {
+    OVERVIEW: "Platform overview",
+    CONTAINER: "Container detail",
+    COST: "Cost & usage",
+    SERVICES: "Services",
+    LOGS: "Logs",
+    PIPELINE: "Pipeline health",
+}
+
+
+@dataclass(frozen=True)
+class Band:
+    """Panels side by side.
+
+    Args:
+        height: in grid units of 38 px.
+        panels: each with its width in columns; the widths add up to 24.
+        title: of a row heading above them; empty for none.
+    """
+
+    height: int
+    panels: Sequence[tuple[int, model.Panel]]
+    title: str = ""
+
+
+def build(
+    uid: str,
+    description: str,
+    bands: Sequence[Band],
+    variables: Sequence[model.VariableModel] = (),
+    *,
+    since: str = "now-1h",
+    refresh: str = "30s",
+    timezone: str = "browser",
+    links: Sequence[model.DashboardLink] = (),
+    events: bool = True,
+) -> model.Dashboard:
+    """A dashboard from its parts; ``events`` marks starts, kills and alerts in its graphs."""
+    dashboard = (
+        builders.Dashboard(TITLES[uid])
+        .uid(uid)
+        .description(description)
+        .tags([TAG])
+        .time(since, "now")
+        .refresh(refresh)
+        .timezone(timezone)
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .build()
+    )
+    dashboard.schema_version = SCHEMA_VERSION
+    dashboard.panels = _placed(bands)
+    dashboard.templating = model.DashboardDashboardTemplating(list(variables))
+    selects = any(variable.name == "handle" for variable in variables)
+    dashboard.annotations = model.AnnotationContainer(marks(selects, events=events))
+    dashboard.links = [*links, _all_dashboards()]
+    return dashboard
+
+
+def _placed(bands: Sequence[Band]) -> list[model.Panel | model.RowPanel]:
+    placed: list[model.Panel | model.RowPanel] = []
+    top = 0
+    for number, band in enumerate(bands):
+        if band.title:
+            row = model.RowPanel(
+                title=band.title,
+                id_val=_ROW_IDS + number,
+                grid_pos=model.GridPos(h=1, w=COLUMNS, x=0, y=top),
+            )
+            placed.append(row)
+            top += 1
+        left = 0
+        for width, panel in band.panels:
+            panel.grid_pos = model.GridPos(h=band.height, w=width, x=left, y=top)
+            placed.append(panel)
+            left += width
+        top += band.height
+    return placed
+
+
+# --- variables ----------------------------------------------------------------------------------
+
+
+def handle() -> model.VariableModel:
+    """The containers the platform has reported in the time range."""
+    return _from_prometheus(
+        "handle", "Container", catalog.PLATFORM_CONTAINER_UP.prometheus, "handle"
+    )
+
+
+def user_id() -> model.VariableModel:
+    """The users the proxy knows."""
+    metric = catalog.PROXY_USER_COST_TODAY.prometheus
+    return _from_prometheus("user_id", "User", metric, "user_id")
+
+
+def service() -> model.VariableModel:
+    """Whatever Prometheus scrapes or answers requests."""
+    requests = catalog.HTTP_SERVER_REQUEST_DURATION.prometheus
+    selector = f'{{__name__=~"up|{requests}_count"}}'
+    return _from_prometheus("service", "Service", selector, "job", every=".+")
+
+
+def log_service() -> model.VariableModel:
+    """The services that have logged."""
+    return _from_loki("service", "Service", "service_name", every=".+")
+
+
+def log_handle() -> model.VariableModel:
+    """The containers that have logged."""
+    return _from_loki("handle", "Container", "handle", every=".*")
+
+
+def choice(name: str, label: str, values: Sequence[str]) -> model.VariableModel:
+    """A fixed list, several at once."""
+    variable = builders.CustomVariable(name).label(label).values(", ".join(values)).build()
+    _selects_all(variable, ".*")
+    variable.options = [
+        model.VariableOption(selected=True, text="All", value="$__all"),
+        *(model.VariableOption(selected=False, text=value, value=value) for value in values),
+    ]
+    return variable
+
+
+def text(name: str, label: str) -> model.VariableModel:
+    """A field to type into."""
+    empty = model.VariableOption(selected=True, text="", value="")
+    return (
+        builders.TextBoxVariable(name)
+        .label(label)
+        .default_value("")
+        .current(empty)
+        .options([empty])
+        .build()
+    )
+
+
+def _from_prometheus(
+    name: str, label: str, selector: str, values_of: str, every: str = ".*"
+) -> model.VariableModel:
+    query = f"label_values({selector}, {values_of})"
+    return _query(name, label, {"query": query, "refId": name}, PROMETHEUS_REF, every)
+
+
+def _from_loki(name: str, label: str, values_of: str, every: str) -> model.VariableModel:
+    # Type 1 asks for a label's values (0 for the labels' names).
+    query: dict[str, object] = {"label": values_of, "refId": name, "stream": "", "type": 1}
+    return _query(name, label, query, LOKI_REF, every)
+
+
+def _query(
+    name: str, label: str, query: dict[str, object], source: model.DataSourceRef, every: str
+) -> model.VariableModel:
+    variable = (
+        builders.QueryVariable(name)
+        .label(label)
+        .query(query)
+        .datasource(source)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
+        .build()
+    )
+    _selects_all(variable, every)
+    return variable
+
+
+def _selects_all(variable: model.VariableModel, every: str) -> None:
+    # "All" is one pattern, not a list of a thousand values, and also matches what has no value.
+    variable.multi = True
+    variable.include_all = True
+    variable.all_value = every
+    variable.current = model.VariableOption(selected=True, text=["All"], value=["$__all"])
+
+
+# --- links --------------------------------------------------------------------------------------
+
+
+def _all_dashboards() -> model.DashboardLink:
+    return model.DashboardLink(
+        title="Dashboards",
+        type_val=model.DashboardLinkType.DASHBOARDS,
+        icon="external link",
+        tags=[TAG],
+        as_dropdown=True,
+        include_vars=True,
+        keep_time=True,
+    )
+
+
+def link(title: str, uid: str, tooltip: str) -> model.DashboardLink:
+    """To another dashboard, with the same selection and time range."""
+    return model.DashboardLink(
+        title=title,
+        type_val=model.DashboardLinkType.LINK,
+        icon="dashboard",
+        tooltip=tooltip,
+        url=f"/d/{uid}",
+        include_vars=True,
+        keep_time=True,
+    )
+
+
+def address(uid: str, **variables: str) -> str:
+    """A cell's or series' link: a dashboard with these variables, in the same time range."""
+    chosen = "".join(f"var-{name}={value}&" for name, value in variables.items())
+    return f"/d/{uid}?{chosen}{TIME}"

@@ -1,0 +1,124 @@
+"""Pieces of PromQL that several panels need.
+
+Two facts shape them. Pushed series carry no stale marker, so the last values of a process that
+was killed stand for another 5 minutes beside those of its successor. And the ledger's counters
+never reset, so a difference of two values is exact where `increase()` would extrapolate.
+"""
+
+from __future__ import annotations
+
+# A process exports every 5 s by our default and every 60 s by OpenTelemetry's: what is older
+# than one and a half of the latter belongs to a process that is gone. A judgement.
+FRESH_S = 90
+RATE = "$__rate_interval"
+RANGE = "$__range"
+STEP = "$__interval"
+MIDNIGHT = "time() - time() % 86400"
+
+
+def where(*matchers: str) -> str:
+    """A label selector, ``""`` without matchers."""
+    kept = ", ".join(matcher for matcher in matchers if matcher)
+    return f"{{{kept}}}" if kept else ""
+
+
+def latest(metric: str, by: str = "handle", matchers: str = "") -> str:
+    """Each ``by``'s value as its newest reporter gave it."""
+    selector = metric + where(matchers)
+    return (
+        f"max by ({by}) ({selector} and on (job, instance, {by}) "
+        f"topk by ({by}) (1, timestamp({selector})))"
+    )
+
+
+def fresh(metric: str, matchers: str = "") -> str:
+    """The series of processes that still report; to be summed over processes."""
+    selector = metric + where(matchers)
+    return f"({selector} and timestamp({selector}) > time() - {FRESH_S})"
+
+
+def rate(metric: str, by: str = "", matchers: str = "", window: str = RATE) -> str:
+    """Events a second, summed to ``by``."""
+    return f"sum{_by(by)}(rate({metric}{where(matchers)}[{window}]))"
+
+
+def rise(metric: str, by: str = "", matchers: str = "", window: str = RANGE) -> str:
+    """How many events a process's counters saw in ``window``, as a whole number."""
+    return f"sum{_by(by)}(round(increase({metric}{where(matchers)}[{window}])))"
+
+
+def quantile(q: float, metric: str, by: str = "", matchers: str = "", window: str = RATE) -> str:
+    """The ``q`` quantile of a histogram, per ``by``."""
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({q}, {rate(f'{metric}_bucket', labels, matchers, window)})"
+
+
+def spent(metric: str, by: str = "", matchers: str = "", window: str = RANGE) -> str:
+    """What a ledger counter gained in ``window``, to the last digit.
+
+    Its last value less the one at the window's start; where it was not reported then (the
+    proxy was off, or the series is younger), less its first value in the window. The ledger
+    reports a new series as 0 once, so a first call is never missed.
+    """
+    selector = metric + where(matchers)
+    return (
+        f"sum{_by(by)}(last_over_time({selector}[{window}]) - "
+        f"({selector} offset {window} or min_over_time({selector}[{window}])))"
+    )
+
+
+def spent_each_day(metric: str, by: str = "", matchers: str = "") -> str:
+    """What a ledger counter gained in the UTC day that begins at each step (step: 1 d).
+
+    The windows look ahead (a negative offset), so that a day's bar stands at its own start and
+    today's is already there. Each is the difference of the values at two midnights: days add
+    up to the whole.
+    """
+    selector = metric + where(matchers)
+    today = f"{selector}[1d] offset -1d"
+    return (
+        f"sum{_by(by)}(last_over_time({today}) - "
+        f"(last_over_time({selector}[1d]) or min_over_time({today})))"
+    )
+
+
+def today(gauge: str, by: str, matchers: str = "") -> str:
+    """A gauge that starts again at midnight UTC, as it was last reported today.
+
+    The second half answers while its reporter is down: yesterday's last value is never taken
+    for today's.
+    """
+    selector = gauge + where(matchers)
+    return (
+        f"max by ({by}) (({selector} and timestamp({selector}) >= {MIDNIGHT}) or "
+        f"(last_over_time({selector}[1d]) and "
+        f"max_over_time(timestamp({selector})[1d:1m]) >= {MIDNIGHT}))"
+    )
+
+
+def top(n: int, expression: str, ranking: str, on: str) -> str:
+    """The ``n`` series of ``expression`` that ``ranking`` puts first, the same at every step.
+
+    ``ranking`` is taken at the end of the time range: `topk` alone would choose anew at each
+    step and draw many more lines than ``n``.
+    """
+    return f"{expression} and on ({on}) topk({n}, {ranking})"
+
+
+def or_zero(expression: str) -> str:
+    """0 where ``expression``, which has no labels, has no series."""
+    return f"{expression} or vector(0)"
+
+
+def share(part: str, whole: str) -> str:
+    """``part`` of ``whole`` (both without labels or with the same), 0 where only ``whole`` is."""
+    return f"(({part}) or 0 * ({whole})) / (({whole}) > 0)"
+
+
+def greater(left: str, right: str) -> str:
+    """The greater of two numbers without labels; 0 stands for a missing one."""
+    return f"({or_zero(left)}) > ({or_zero(right)}) or ({or_zero(right)})"
+
+
+def _by(labels: str) -> str:
+    return f" by ({labels}) " if labels else " "

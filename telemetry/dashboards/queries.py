@@ -1,0 +1,351 @@
+"""What the panels ask, from the catalog's names: a metric that is renamed changes every query.
+
+Selections: ``$handle``, ``$service``, ``$user_id`` are the dashboards' variables, whose "all"
+also matches series without the label.
+"""
+
+from __future__ import annotations
+
+from telemetry import catalog as c
+from telemetry.dashboards.promql import (
+    RANGE,
+    RATE,
+    STEP,
+    fresh,
+    greater,
+    latest,
+    or_zero,
+    quantile,
+    rate,
+    rise,
+    share,
+    spent,
+    spent_each_day,
+    today,
+    top,
+    where,
+)
+
+HANDLE = 'handle=~"$handle"'
+USER = 'user_id=~"$user_id"'
+SERVICE = 'job=~"$service", handle=~"$handle"'
+LINES = 20  # more lines than this in one graph can't be told apart; a judgement
+
+_UP = c.PLATFORM_CONTAINER_UP.prometheus
+_HEALTHY = c.PLATFORM_CONTAINER_HEALTHY.prometheus
+_CPU = c.PLATFORM_CONTAINER_CPU.prometheus
+_MEMORY = c.PLATFORM_CONTAINER_MEMORY.prometheus
+_LIMIT = c.PLATFORM_CONTAINER_MEMORY_LIMIT.prometheus
+_RECEIVE = c.PLATFORM_CONTAINER_NETWORK_RECEIVE.prometheus
+_TRANSMIT = c.PLATFORM_CONTAINER_NETWORK_TRANSMIT.prometheus
+_RESTARTS = c.PLATFORM_CONTAINER_RESTARTS.prometheus
+_OOM_KILLS = c.PLATFORM_CONTAINER_OOM_KILLS.prometheus
+_STATES = c.PLATFORM_CONTAINERS_TOTAL.prometheus
+_PROVISIONS = c.PLATFORM_PROVISION_DURATION.prometheus
+_DESTROYS = c.PLATFORM_DESTROY_DURATION.prometheus
+_REQUESTS = f"{c.HTTP_SERVER_REQUEST_DURATION.prometheus}_count"
+_DURATION = c.HTTP_SERVER_REQUEST_DURATION.prometheus
+_DISPATCH = c.GATEWAY_KERNEL_DISPATCH.prometheus
+_DISPATCH_DURATION = c.GATEWAY_KERNEL_DISPATCH_DURATION.prometheus
+_COST = c.PROXY_API_COST.prometheus
+_CALLS = c.PROXY_API_CALLS.prometheus
+_TOKENS = c.PROXY_API_TOKENS.prometheus
+_COST_TODAY = c.PROXY_USER_COST_TODAY.prometheus
+_BUDGET = c.PROXY_USER_BUDGET.prometheus
+_FAILED = 'http_response_status_code=~"5.."'
+_NOT_OK = 'status!="ok"'
+# Kinds of tokens that are no part of another: cached input is apart from input, reasoning is a
+# part of output.
+_IN = 'kind=~"input|cache_read|cache_write|cache_write_1h"'
+_OUT = 'kind="output"'
+
+
+def _risen(metric: str, window: str, matchers: str = "") -> str:
+    """How far a count kept by the platform rose: it outlives its reporter and never resets."""
+    return (
+        f"{latest(metric, 'handle', matchers)} - "
+        f"min by (handle) (min_over_time({metric}{where(matchers)}[{window}]))"
+    )
+
+
+def _peak(metric: str, by: str = "handle", matchers: str = HANDLE) -> str:
+    return f"max by ({by}) (max_over_time({metric}{where(matchers)}[{RANGE}] @ end()))"
+
+
+def _biggest(metric: str, expression: str) -> str:
+    """``expression`` for the containers where ``metric`` was highest in the time range."""
+    return top(LINES, f"({expression})", _peak(metric), "handle")
+
+
+def _error_share(by: str = "", matchers: str = "", window: str = RATE) -> str:
+    failed = ", ".join(part for part in (matchers, _FAILED) if part)
+    return share(rate(_REQUESTS, by, failed, window), rate(_REQUESTS, by, matchers, window))
+
+
+# --- alerts -------------------------------------------------------------------------------------
+
+
+def alerts_firing(severity: str) -> str:
+    """Alerts of a severity: Prometheus' own where it evaluates, else what the gateway was told.
+
+    Loki's alerts are never among ALERTS and Grafana's neither, hence the greater of the two.
+    """
+    only = f'severity="{severity}"'
+    return greater(
+        f'count(ALERTS{{alertstate="firing", {only}}})',
+        f"sum({fresh(c.GATEWAY_ALERTS_FIRING.prometheus, only)})",
+    )
+
+
+# --- containers ---------------------------------------------------------------------------------
+
+CONTAINERS_DOWN = or_zero(f"count({latest(_UP)} == 0)")
+CONTAINERS_BY_STATE = f"sum by (status) {fresh(_STATES)}"
+PROVISION_SUCCESS = share(
+    rise(f"{_PROVISIONS}_count", matchers='outcome="ok"'), rise(f"{_PROVISIONS}_count")
+)
+PROVISIONS = rate(f"{_PROVISIONS}_count", "outcome") + " * 60"
+PROVISION_P95 = quantile(0.95, _PROVISIONS)
+DESTROY_P95 = quantile(0.95, _DESTROYS)
+
+CONTAINER_STATE = f"min({latest(_UP, 'handle', HANDLE)}) or vector(-1)"
+CONTAINER_HEALTH = f"min({latest(_HEALTHY, 'handle', HANDLE)}) or vector(-1)"
+CONTAINER_CPU_NOW = or_zero(f"sum({latest(_CPU, 'handle', HANDLE)})")
+CONTAINER_MEMORY_HIGHEST = or_zero(
+    f"max({latest(_MEMORY, 'handle', HANDLE)} / ({latest(_LIMIT, 'handle', HANDLE)} > 0))"
+)
+CONTAINER_RESTARTS_COUNT = or_zero(f"sum({_risen(_RESTARTS, RANGE, HANDLE)})")
+CONTAINER_OOM_COUNT = or_zero(f"sum({_risen(_OOM_KILLS, RANGE, HANDLE)})")
+CONTAINER_CPU = _biggest(_CPU, latest(_CPU, "handle", HANDLE))
+CONTAINER_MEMORY = _biggest(_MEMORY, latest(_MEMORY, "handle", HANDLE))
+CONTAINER_LIMIT = _biggest(_MEMORY, f"{latest(_LIMIT, 'handle', HANDLE)} > 0")
+CONTAINER_RECEIVE = _biggest(_RECEIVE, rate(_RECEIVE, "handle", HANDLE))
+CONTAINER_TRANSMIT = _biggest(_RECEIVE, rate(_TRANSMIT, "handle", HANDLE))
+CONTAINER_RESTARTS = _biggest(_RESTARTS, _risen(_RESTARTS, "10m", HANDLE))
+CONTAINER_OOM = _biggest(_OOM_KILLS, _risen(_OOM_KILLS, "10m", HANDLE))
+CONTAINER_UP = _biggest(_CPU, latest(_UP, "handle", HANDLE)) + (
+    f" or {latest(_UP, 'handle', HANDLE)} == 0"
+)
+CONTAINER_HEALTHY = _biggest(_CPU, latest(_HEALTHY, "handle", HANDLE)) + (
+    f" or {latest(_HEALTHY, 'handle', HANDLE)} == 0"
+)
+CONTAINER_REQUESTS = top(
+    LINES,
+    f"({rate(_REQUESTS, 'job, handle', HANDLE)})",
+    f"sum by (job, handle) (increase({_REQUESTS}{where(HANDLE)}[{RANGE}] @ end()))",
+    "job, handle",
+)
+CONTAINER_FAILED = or_zero(rate(_REQUESTS, "", f"{HANDLE}, {_FAILED}"))
+# A provisioned container's proxy user is its handle.
+_USER_IS_HANDLE = 'user_id=~"$handle"'
+CONTAINER_COST_TODAY = or_zero(f"sum({today(_COST_TODAY, 'user_id', _USER_IS_HANDLE)})")
+CONTAINER_COST = top(
+    LINES,
+    f"({spent(_COST, 'user_id', _USER_IS_HANDLE, '1h')})",
+    f"sum by (user_id) (max_over_time({_COST}{where(_USER_IS_HANDLE)}[{RANGE}] @ end()))",
+    "user_id",
+)
+
+TABLE = {
+    "State": latest(_UP),
+    "Healthy": latest(_HEALTHY),
+    "CPU": latest(_CPU),
+    "Memory": latest(_MEMORY),
+    "Of limit": f"{latest(_MEMORY)} / ({latest(_LIMIT)} > 0)",
+    "Restarts": _risen(_RESTARTS, RANGE),
+    "OOM kills": _risen(_OOM_KILLS, RANGE),
+    "Received": rate(_RECEIVE, "handle"),
+    "Sent": rate(_TRANSMIT, "handle"),
+    "Cost today": (
+        f"max by (handle) (label_replace({today(_COST_TODAY, 'user_id')}, "
+        f'"handle", "$1", "user_id", "(.*)")) and on (handle) {_UP}'
+    ),
+}
+"""The overview's table: a column's name and its query, all by handle."""
+
+
+def dispatch_quantile(q: float, matchers: str = SERVICE) -> str:
+    """How long the kernel took, in seconds."""
+    return quantile(q, _DISPATCH_DURATION, "", matchers)
+
+
+# --- services -----------------------------------------------------------------------------------
+
+SERVICES_DOWN = or_zero("count(min by (job, instance) (up) == 0)")
+SERVICES_UP = 'min by (job, instance) (up{job=~"$service"})'
+SERVICES_DOWN_SELECTED = or_zero('count(min by (job, instance) (up{job=~"$service"}) == 0)')
+ERROR_SHARE = or_zero(_error_share())
+ERROR_SHARE_SELECTED = or_zero(_error_share("", SERVICE))
+ERROR_SHARE_BY_SERVICE = _error_share("job, handle", SERVICE)
+REQUESTS_BY_SERVICE = rate(_REQUESTS, "job")
+REQUESTS_SELECTED = or_zero(rate(_REQUESTS, "", SERVICE))
+_BY_ROUTE = "job, http_request_method, http_route"
+_ROUTE_RANKING = f"sum by ({_BY_ROUTE}) (increase({_REQUESTS}{where(SERVICE)}[{RANGE}] @ end()))"
+REQUESTS_BY_ROUTE = top(
+    LINES, f"({rate(_REQUESTS, _BY_ROUTE, SERVICE)})", _ROUTE_RANKING, _BY_ROUTE
+)
+FAILURES_BY_KIND = rate(
+    _REQUESTS,
+    "job, http_response_status_code, error_type",
+    f'{SERVICE}, http_response_status_code=~"4..|5.."',
+)
+FAILED_BY_SERVICE = rate(_REQUESTS, "job", _FAILED)
+P95_BY_SERVICE = quantile(0.95, _DURATION, "job")
+# Without requests a quantile is NaN, which no comparison lets through.
+P95_SELECTED = or_zero(f"{quantile(0.95, _DURATION, '', SERVICE)} > 0")
+DURATION_BUCKETS = f"sum by (le) (increase({_DURATION}_bucket{where(SERVICE)}[{STEP}]))"
+ACTIVE_BY_SERVICE = f"sum by (job) {fresh(c.HTTP_SERVER_ACTIVE_REQUESTS.prometheus, SERVICE)}"
+ACTIVE_SELECTED = or_zero(f"sum({fresh(c.HTTP_SERVER_ACTIVE_REQUESTS.prometheus, SERVICE)})")
+REQUEST_BYTES = rate(f"{c.HTTP_SERVER_REQUEST_BODY_SIZE.prometheus}_sum", "job", SERVICE)
+RESPONSE_BYTES = rate(f"{c.HTTP_SERVER_RESPONSE_BODY_SIZE.prometheus}_sum", "job", SERVICE)
+WS_CONNECTIONS = f"sum by (job) {fresh(c.WEBSOCKET_SERVER_ACTIVE_CONNECTIONS.prometheus, SERVICE)}"
+WS_SELECTED = or_zero(f"sum({fresh(c.WEBSOCKET_SERVER_ACTIVE_CONNECTIONS.prometheus, SERVICE)})")
+WS_MESSAGES = rate(c.WEBSOCKET_SERVER_MESSAGES.prometheus, "job, network_io_direction", SERVICE)
+WS_DURATION_P50 = quantile(0.5, c.WEBSOCKET_SERVER_CONNECTION_DURATION.prometheus, "job", SERVICE)
+
+ROUTES = {
+    "Requests/s": rate(_REQUESTS, _BY_ROUTE, SERVICE, RANGE),
+    "5xx": _error_share(_BY_ROUTE, SERVICE, RANGE),
+    "p50": f"{quantile(0.5, _DURATION, _BY_ROUTE, SERVICE, RANGE)} > 0",
+    "p95": f"{quantile(0.95, _DURATION, _BY_ROUTE, SERVICE, RANGE)} > 0",
+}
+"""The routes' table: a column's name and its query, by service, method and route."""
+
+
+def request_quantile(q: float) -> str:
+    """How long requests took, in seconds, over the selected services."""
+    return quantile(q, _DURATION, "", SERVICE)
+
+
+_PER_WORKER = "job, worker"
+WORKER_CPU = rate(c.PROCESS_CPU_TIME.prometheus, _PER_WORKER, SERVICE)
+WORKER_MEMORY = f"sum by ({_PER_WORKER}) {fresh(c.PROCESS_MEMORY_USAGE.prometheus, SERVICE)}"
+WORKER_FILES = (
+    f"sum by ({_PER_WORKER}) {fresh(c.PROCESS_UNIX_FILE_DESCRIPTOR_COUNT.prometheus, SERVICE)}"
+)
+WORKER_THREADS = f"sum by ({_PER_WORKER}) {fresh(c.PROCESS_THREAD_COUNT.prometheus, SERVICE)}"
+WORKER_UPTIME = f"max by ({_PER_WORKER}) {fresh(c.PROCESS_UPTIME.prometheus, SERVICE)}"
+WORKER_LAG = quantile(0.99, c.ASYNCIO_EVENT_LOOP_LAG.prometheus, _PER_WORKER, SERVICE)
+WORKER_GC = rate(c.CPYTHON_GC_COLLECTIONS.prometheus, "job, cpython_gc_generation", SERVICE)
+
+# --- gateway ------------------------------------------------------------------------------------
+
+WEBSOCKETS = or_zero(f"sum({fresh(c.GATEWAY_WS_CONNECTIONS_ACTIVE.prometheus)})")
+DISPATCHES = rate(_DISPATCH, "status")
+DISPATCHES_SELECTED = rate(_DISPATCH, "source, status", SERVICE)
+DISPATCH_FAILURES = or_zero(rate(_DISPATCH, "", _NOT_OK))
+DISPATCH_QUEUE = f"sum by (job, handle) {fresh(c.GATEWAY_DISPATCH_QUEUE_DEPTH.prometheus, SERVICE)}"
+GATEWAY_PATHS = rate(c.GATEWAY_HTTP_REQUESTS.prometheus, "method, path, status", SERVICE)
+GATEWAY_PATH_P95 = quantile(
+    0.95, c.GATEWAY_HTTP_REQUEST_DURATION.prometheus, "method, path", SERVICE
+)
+NOTICES = rate(c.GATEWAY_NOTIFICATIONS.prometheus, "status, severity", SERVICE) + " * 60"
+
+# --- cost ---------------------------------------------------------------------------------------
+
+COST_TODAY = or_zero(f"sum({today(_COST_TODAY, 'user_id')})")
+COST_TODAY_SELECTED = or_zero(f"sum({today(_COST_TODAY, 'user_id', USER)})")
+COST_RANGE = or_zero(spent(_COST, "", USER))
+CALLS_RANGE = or_zero(spent(_CALLS, "", USER))
+TOKENS_IN_RANGE = or_zero(spent(_TOKENS, "", f"{USER}, {_IN}"))
+TOKENS_OUT_RANGE = or_zero(spent(_TOKENS, "", f"{USER}, {_OUT}"))
+COST_PER_HOUR = or_zero(spent(_COST, "", "", "1h"))
+COST_BY_DAY = spent_each_day(_COST, "model", USER)
+COST_BY_MODEL = f"{spent(_COST, 'model', USER)} > 0"
+TOKENS_IN_BY_DAY = spent_each_day(_TOKENS, "", f"{USER}, {_IN}")
+TOKENS_OUT_BY_DAY = spent_each_day(_TOKENS, "", f"{USER}, {_OUT}")
+_AI_COST = c.GATEWAY_AI_COST.prometheus
+_DISPATCHED = 'status!="rejected"'
+COST_PER_DISPATCH = or_zero(
+    f"sum(increase({_AI_COST}[{RANGE}])) / ({rise(_DISPATCH, '', _DISPATCHED)} > 0)"
+)
+COST_PER_DISPATCH_TREND = (
+    f"sum(increase({_AI_COST}[1h])) / ({rise(_DISPATCH, '', _DISPATCHED, '1h')} > 0)"
+)
+GATEWAY_TOKENS_PER_DISPATCH = (
+    f"sum by (direction) (increase({c.GATEWAY_AI_TOKENS.prometheus}[1h])) / on () group_left () "
+    f"({rise(_DISPATCH, '', _DISPATCHED, '1h')} > 0)"
+)
+
+
+def _quota(matchers: str = "") -> str:
+    return (
+        f"{today(_COST_TODAY, 'user_id', matchers)} / "
+        f"on (user_id) (max by (user_id) ({_BUDGET}{where(matchers)}) > 0)"
+    )
+
+
+QUOTA_HIGHEST_ALL = or_zero(f"max({_quota()})")
+QUOTA_HIGHEST = or_zero(f"max({_quota(USER)})")
+QUOTA_USED = f"topk({LINES}, {_quota(USER)})"
+COST_TODAY_BY_USER = top(
+    LINES,
+    f"(max by (user_id) ({_COST_TODAY}{where(USER)}))",
+    _peak(_COST_TODAY, "user_id", USER),
+    "user_id",
+)
+UNPRICED_RANGE = or_zero(rise(c.PROXY_UNPRICED_CALLS.prometheus))
+UNPRICED = f"sum by (model) (increase({c.PROXY_UNPRICED_CALLS.prometheus}[10m]))"
+REJECTIONS_RANGE = or_zero(rise(c.PROXY_QUOTA_REJECTIONS.prometheus, "", USER))
+_REJECTIONS = c.PROXY_QUOTA_REJECTIONS.prometheus
+REJECTIONS = top(
+    LINES,
+    f"(sum by (user_id) (increase({_REJECTIONS}{where(USER)}[5m])))",
+    f"sum by (user_id) (increase({_REJECTIONS}{where(USER)}[{RANGE}] @ end()))",
+    "user_id",
+)
+PROVIDER_FAILURES = or_zero(rate(c.PROXY_UPSTREAM_ERRORS.prometheus))
+UPSTREAM_ERRORS = rate(c.PROXY_UPSTREAM_ERRORS.prometheus, "provider, kind") + " * 60"
+
+USERS = {
+    "Cost": spent(_COST, "user_id", USER),
+    "Cost today": today(_COST_TODAY, "user_id", USER),
+    "Budget a day": f"max by (user_id) ({_BUDGET}{where(USER)})",
+    "Budget used": _quota(USER),
+    "Calls": spent(_CALLS, "user_id", USER),
+    "Tokens in": spent(_TOKENS, "user_id", f"{USER}, {_IN}"),
+    "Tokens out": spent(_TOKENS, "user_id", f"{USER}, {_OUT}"),
+    "Refused": rise(_REJECTIONS, "user_id", USER),
+}
+"""The users' table: a column's name and its query, all by user."""
+
+_MODEL = "gen_ai_request_model"
+MODEL_P50 = quantile(0.5, c.GEN_AI_CLIENT_OPERATION_DURATION.prometheus, _MODEL)
+MODEL_P95 = quantile(0.95, c.GEN_AI_CLIENT_OPERATION_DURATION.prometheus, _MODEL)
+FIRST_TOKEN_P95 = quantile(0.95, c.GEN_AI_SERVER_TIME_TO_FIRST_TOKEN.prometheus, _MODEL)
+TOKEN_TIME_P50 = quantile(0.5, c.GEN_AI_SERVER_TIME_PER_OUTPUT_TOKEN.prometheus, _MODEL)
+CALL_SIZE_P95 = quantile(
+    0.95, c.GEN_AI_CLIENT_TOKEN_USAGE.prometheus, f"{_MODEL}, gen_ai_token_type"
+)
+
+# --- annotations --------------------------------------------------------------------------------
+
+
+def starts(matchers: str) -> str:
+    """1 at the steps in which a container started, by handle."""
+    up = f"({latest(_UP, 'handle', matchers)} == 1)"
+    return (
+        f"{up} and on (handle) "
+        f"(min by (handle) (min_over_time({_UP}{where(matchers)}[{STEP}])) == 0) "
+        f"or {up} unless on (handle) ({_UP} offset {STEP}) "
+        # Only where the platform itself reported then: one that starts starts no container.
+        f"and on () count({_STATES} offset {STEP}) "
+        f"or {_risen(_RESTARTS, STEP, matchers)} > 0"
+    )
+
+
+def kills(matchers: str) -> str:
+    """1 at the steps in which a wanted container stopped running, by handle."""
+    # Marks are drawn where the value is above 0, hence `bool`.
+    return (
+        f"({latest(_UP, 'handle', matchers)} == bool 0) > 0 and on (handle) "
+        f"(max by (handle) (max_over_time({_UP}{where(matchers)}[{STEP}])) == 1)"
+    )
+
+
+def oom_kills(matchers: str) -> str:
+    """How many processes the kernel killed for memory in a step, by handle."""
+    return f"{_risen(_OOM_KILLS, STEP, matchers)} > 0"
+
+
+FIRING = 'max by (alertname, severity, handle, job, user_id) (ALERTS{alertstate="firing"})'

@@ -1,0 +1,39 @@
+"""Writes the dashboards' JSON, the same bytes for the same code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from telemetry.dashboards import container, cost, logs, overview, pipeline, services
+from telemetry.errors import TelemetryError
+
+
+def build() -> list[Dashboard]:
+    """Every dashboard, in the order people meet them."""
+    return [module.build() for module in (overview, container, cost, services, logs, pipeline)]
+
+
+def text(dashboard: Dashboard) -> str:
+    """A dashboard's JSON model as it is committed: keys sorted, two spaces, one final newline."""
+    return json.dumps(dashboard, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+
+
+def render(folder: Path) -> list[Path]:
+    """See `telemetry.dashboards.render`."""
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for dashboard in build():
+            file = folder / f"{dashboard.uid}.json"
+            file.write_text(text(dashboard), encoding="utf-8")
+            written.append(file)
+    except OSError as error:
+        raise TelemetryError(
+            f"{folder}: the dashboards can't be written there: {error.strerror}",
+            remedy="name a folder that can be written",
+        ) from error
+    return sorted(written)
