@@ -1,10 +1,10 @@
 """What CI runs, and what a developer runs by hand.
 
-    nox                     lint, typing, tests, stack, build: everything CI runs
-    nox -s tests -- -k x    the quick tests, with pytest's arguments
-    nox -s stack            the tests on real engines, Docker, PostgreSQL and a browser
-    nox -s render           dashboards and alert rules from their code into grafana/, compose/
-    nox -s bench -- asgi    a measurement against peers: asgi, proxy, sampler (--quick)
+nox                     lint, typing, tests, stack, build: everything CI runs
+nox -s tests -- -k x    the quick tests, with pytest's arguments
+nox -s stack            the tests on real engines, Docker, PostgreSQL and a browser
+nox -s render           dashboards and alert rules from their code into grafana/, compose/
+nox -s bench -- asgi    a measurement against peers: asgi, proxy, sampler (--quick)
 """
 
 from __future__ import annotations

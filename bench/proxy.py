@@ -338,7 +338,9 @@ class Figures:
     cpu_ms: list[float] = field(default_factory=list)
 
 
-async def measure(variant: Variant, stream: bool, concurrency: int, seconds: float, to: Figures) -> None:
+async def measure(
+    variant: Variant, stream: bool, concurrency: int, seconds: float, to: Figures
+) -> None:
     load = Load(variant.url, variant.key, stream, concurrency, seconds)
     before = variant.cpu_s()
     to.rate.append(await load.run())

@@ -45,9 +45,7 @@ class Running:
 
     def key(self, user: str = "ann", **limits: Any) -> str:
         """A new key; limits as the admin API has them."""
-        return accounts.create_key(
-            self.proxy.ledger.engine, user, accounts.limits(limits)
-        ).key
+        return accounts.create_key(self.proxy.ledger.engine, user, accounts.limits(limits)).key
 
     def anthropic(self, key: str, **options: Any) -> anthropic.Anthropic:
         """Anthropic's own client."""

@@ -32,9 +32,7 @@ def test_keys_are_made_listed_used_and_revoked(proxy: Running) -> None:
     assert (listed["user_id"], listed["daily_budget_usd"], listed["tokens_per_minute"]) == (
         "ann", "2.5", 9,
     )  # fmt: skip
-    httpx.put(
-        f"{proxy.url}/api/users/ann/budget", headers=ADMIN, json={"tokens_per_minute": None}
-    )
+    httpx.put(f"{proxy.url}/api/users/ann/budget", headers=ADMIN, json={"tokens_per_minute": None})
     assert proxy.post("/v1/messages", key["key"], BODY).status_code == 200
     revoked = httpx.delete(f"{url}/{key['id']}", headers=ADMIN)
     assert revoked.json() == {"id": key["id"], "revoked": True}
@@ -72,9 +70,7 @@ def test_the_admin_api_wants_its_token(proxy: Running, token: str) -> None:
         ("GET", "/api/costs?group=planet", None, 400),
     ],
 )
-def test_bad_admin_requests(
-    proxy: Running, method: str, path: str, body: Any, status: int
-) -> None:
+def test_bad_admin_requests(proxy: Running, method: str, path: str, body: Any, status: int) -> None:
     answer = httpx.request(method, proxy.url + path, headers=ADMIN, json=body)
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
@@ -82,7 +78,11 @@ def test_bad_admin_requests(
 
 def test_costs_add_up_by_any_grouping(proxy: Running, steer: Any) -> None:
     ann, bob = proxy.key("ann"), proxy.key("bob")
-    for key, model in ((ann, "claude-sonnet-4-6"), (ann, "claude-haiku-4-5"), (bob, "claude-haiku-4-5")):
+    for key, model in (
+        (ann, "claude-sonnet-4-6"),
+        (ann, "claude-haiku-4-5"),
+        (bob, "claude-haiku-4-5"),
+    ):
         sent = {**BODY, "model": model}
         assert proxy.post("/v1/messages", key, sent, **steer(input=100, output=10)).is_success
     assert len(proxy.calls()) == 3

@@ -146,9 +146,7 @@ def test_upstream_garbled(proxy: Running, path: str, body: Any, steer: Any) -> N
 
 @BOTH
 @pytest.mark.parametrize("fault", ["garbled=1", "drop_after=5"])
-def test_upstream_breaks_off_in_a_stream(
-    proxy: Running, path: str, body: Any, fault: str
-) -> None:
+def test_upstream_breaks_off_in_a_stream(proxy: Running, path: str, body: Any, fault: str) -> None:
     answer = proxy.post(
         path, proxy.key(), {**body, "stream": True}, **{"x-simulated": f"chunks=20,{fault}"}
     )

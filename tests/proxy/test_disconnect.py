@@ -25,9 +25,7 @@ def read_some_and_go(proxy: Running, path: str, body: Any, headers: dict[str, st
         return answer.headers["x-telemetry-call-id"]
 
 
-@pytest.mark.parametrize(
-    ("path", "body"), [("/v1/messages", BODY), ("/v1/chat/completions", CHAT)]
-)
+@pytest.mark.parametrize(("path", "body"), [("/v1/messages", BODY), ("/v1/chat/completions", CHAT)])
 def test_drained_to_the_end_and_charged_as_reported(
     proxy: Running, path: str, body: Any, steer: Any
 ) -> None:
@@ -47,9 +45,7 @@ def test_drained_within_a_limit_only(start_proxy: Start, steer: Any) -> None:
     assert proxy.user().day_spent == row.cost > 0
 
 
-@pytest.mark.parametrize(
-    ("path", "body"), [("/v1/messages", BODY), ("/v1/chat/completions", CHAT)]
-)
+@pytest.mark.parametrize(("path", "body"), [("/v1/messages", BODY), ("/v1/chat/completions", CHAT)])
 def test_cancelled_by_setting_and_charged_for_what_came(
     start_proxy: Start, simulated_upstream: Any, path: str, body: Any, steer: Any
 ) -> None:

@@ -65,9 +65,7 @@ def test_anthropic_message_is_answered_and_charged_to_the_last_digit(
     assert (user.day_spent, user.month_spent, user.reserved) == (row.cost, row.cost, 0)
 
 
-def test_anthropic_stream_arrives_piece_by_piece_and_is_charged(
-    proxy: Running, steer: Any
-) -> None:
+def test_anthropic_stream_arrives_piece_by_piece_and_is_charged(proxy: Running, steer: Any) -> None:
     client = proxy.anthropic(proxy.key())
     with client.messages.stream(
         model=SONNET, max_tokens=500, messages=HELLO,

@@ -39,9 +39,7 @@ def test_anthropic(size: int, crlf: bool) -> None:
     assert stream.complete
     assert not stream.failed
     assert stream.tokens(999) == (
-        Tokens(
-            input=50, cache_read=20, cache_write=6, cache_write_1h=2, output=30, reasoning=4
-        ),
+        Tokens(input=50, cache_read=20, cache_write=6, cache_write_1h=2, output=30, reasoning=4),
         False,
     )
 

@@ -63,9 +63,7 @@ def test_bytes_and_headers_pass_but_no_secrets(
     start_proxy: Start, recorder: tuple[Recorder, str]
 ) -> None:
     seen, url = recorder
-    proxy = start_proxy(
-        TELEMETRY_OPENAI_URL=f"{url}/v1", OPENAI_API_KEY="sk-real-provider-key"
-    )
+    proxy = start_proxy(TELEMETRY_OPENAI_URL=f"{url}/v1", OPENAI_API_KEY="sk-real-provider-key")
     key = proxy.key()
     raw = b'{"model":"gpt-4.1", "messages":[],\n "odd" : 1.50}'
     answer = httpx.post(

@@ -7,7 +7,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +58,17 @@ def _finish(parser: argparse.ArgumentParser, command: Command) -> None:
     parser.set_defaults(run=command)
 
 
-def _engine() -> Engine:
+@contextmanager
+def _ledger() -> Iterator[Engine]:
     from telemetry.services.proxy.ledger import open_ledger
     from telemetry.services.proxy.settings import Settings
     from telemetry.services.proxy.stores import parse_url
 
-    return open_ledger(parse_url(Settings.from_env(os.environ).ledger_url))
+    engine = open_ledger(parse_url(Settings.from_env(os.environ).ledger_url))
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _limits(args: argparse.Namespace) -> dict[str, int | None]:
@@ -86,7 +92,8 @@ def _create(args: argparse.Namespace) -> int:
     from telemetry.services.proxy import accounts
 
     limits = _limits(args)
-    made = accounts.create_key(_engine(), args.user, limits)
+    with _ledger() as engine:
+        made = accounts.create_key(engine, args.user, limits)
     if args.json:
         print(json.dumps({"id": made.id, "user_id": made.user_id, "key": made.key}))
     else:
@@ -97,7 +104,8 @@ def _create(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     from telemetry.services.proxy import accounts
 
-    found = accounts.list_keys(_engine())
+    with _ledger() as engine:
+        found = accounts.list_keys(engine)
     if args.json:
         print(json.dumps(found))
         return 0
@@ -117,7 +125,8 @@ def _list(args: argparse.Namespace) -> int:
 def _revoke(args: argparse.Namespace) -> int:
     from telemetry.services.proxy import accounts
 
-    changed = accounts.revoke_key(_engine(), args.id)
+    with _ledger() as engine:
+        changed = accounts.revoke_key(engine, args.id)
     if args.json:
         print(json.dumps({"id": args.id, "revoked": True}))
     else:
@@ -128,7 +137,9 @@ def _revoke(args: argparse.Namespace) -> int:
 def _budget(args: argparse.Namespace) -> int:
     from telemetry.services.proxy import accounts
 
-    found = accounts.set_limits(_engine(), args.user, _limits(args))
+    limits = _limits(args)
+    with _ledger() as engine:
+        found = accounts.set_limits(engine, args.user, limits)
     if args.json:
         print(json.dumps(found))
         return 0
@@ -141,7 +152,8 @@ def _budget(args: argparse.Namespace) -> int:
 def _costs(args: argparse.Namespace) -> int:
     from telemetry.services.proxy.costs import costs
 
-    report = costs(_engine(), user=args.user, model=args.model, since=args.since, group=args.group)
+    with _ledger() as engine:
+        report = costs(engine, user=args.user, model=args.model, since=args.since, group=args.group)
     if args.json:
         print(json.dumps(report))
         return 0
