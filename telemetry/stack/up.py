@@ -30,13 +30,20 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {**environ, **secrets, "TELEMETRY_HOME": str(home)}
 
 
-def up(environ: Mapping[str, str], source: engines.Source, *, with_services: bool) -> int:
+def up(
+    environ: Mapping[str, str],
+    source: engines.Source,
+    *,
+    with_services: bool,
+    extra: tuple[Process, ...] = (),
+) -> int:
     """Start the stack; see `telemetry up --help`.
 
     Args:
         environ: the environment.
         source: where engines may come from.
         with_services: also gateway, platform and proxy.
+        extra: more processes to run with it, for as long as it runs.
 
     Returns:
         The exit code: 0 where all is well, 1 where it runs already and something in it doesn't.
@@ -60,6 +67,7 @@ def up(environ: Mapping[str, str], source: engines.Source, *, with_services: boo
         processes = specs.engines(place, env, programs, mode)
         if with_services:
             processes += specs.services(place, env)
+        processes += extra
         processes = [_with_version(p, programs, env) for p in processes]
         ready.check_ports(processes, env)
         layout.write_configs(place, env, mode)
