@@ -1,0 +1,1 @@
+"""The platform: one container per handle, provisioned, sampled and watched."""

@@ -1,0 +1,78 @@
+"""The Docker engine, which may be absent, and may come and go."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from telemetry.errors import TelemetryError
+
+TIMEOUT_S = 60.0
+
+
+class EngineAbsent(TelemetryError):
+    """No Docker engine answers."""
+
+
+class Engine:
+    """Connects when it is first needed and again after the engine was lost. Blocks: threads only.
+
+    Args:
+        environ: DOCKER_HOST and its companions, as the docker command reads them.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = dict(environ)
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    @property
+    def address(self) -> str:
+        """Where the engine is looked for."""
+        return self._environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+    def client(self) -> Any:
+        """A `docker.DockerClient`; not asked again whether the engine still answers.
+
+        Raises:
+            EngineAbsent: no engine answers, or it can't be talked to.
+        """
+        import docker
+
+        with self._lock:
+            if self._client is None:
+                try:
+                    # Asks the engine for its version: newer ones refuse old versions of the API.
+                    self._client = docker.from_env(environment=self._environ, timeout=TIMEOUT_S)
+                except docker.errors.DockerException as error:
+                    raise self.absent(error) from error
+            return self._client
+
+    def absent(self, error: BaseException) -> EngineAbsent:
+        """What to raise where ``error`` says that the engine is not there."""
+        return EngineAbsent(
+            f"no Docker engine answers at {self.address}: {error}",
+            remedy="start Docker, or set DOCKER_HOST to where it is",
+            exit_code=69,  # EX_UNAVAILABLE
+        )
+
+    def problem(self) -> str:
+        """Why there is no engine now, "" where one answers."""
+        import docker
+        import requests
+
+        try:
+            self.client().ping()
+        except EngineAbsent as error:
+            return error.message
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            return self.absent(error).message
+        return ""
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()

@@ -1,0 +1,84 @@
+"""What is known of the containers now: filled by watcher and sampler, read by API and page."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ContainerState:
+    """One container as last seen.
+
+    Args:
+        handle: whose.
+        id: Docker's id, in full.
+        name: Docker's name, without the slash.
+        image: as it was asked for, e.g. ``busybox:stable``.
+        state: Docker's word: created, running, paused, restarting, exited, dead.
+        health: healthy, unhealthy, starting; "" without a health check.
+        pid: of its first process on this machine; 0 where it doesn't run.
+        started_at: Docker's time of the last start, RFC 3339; "" before the first.
+        exit_code: of the last run; None while it runs or before the first.
+        oom_killed: whether the last run ended because memory ran out.
+        cpu_percent: 100 is one core; None before two samples.
+        memory_bytes: working set; None before a sample.
+        memory_limit_bytes: None where there is no limit, or before a sample.
+        receive_bytes: network bytes received since its start, None without a network.
+        transmit_bytes: likewise sent.
+        provisioned: made by a platform, not adopted.
+    """
+
+    handle: str
+    id: str
+    name: str = ""
+    image: str = ""
+    state: str = "created"
+    health: str = ""
+    pid: int = 0
+    started_at: str = ""
+    exit_code: int | None = None
+    oom_killed: bool = False
+    cpu_percent: float | None = None
+    memory_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    receive_bytes: int | None = None
+    transmit_bytes: int | None = None
+    provisioned: bool = False
+
+
+class Containers:
+    """The containers by handle; safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._states: dict[str, ContainerState] = {}
+
+    def get(self, handle: str) -> ContainerState | None:
+        """One, or None."""
+        return self._states.get(handle)
+
+    def all(self) -> list[ContainerState]:
+        """All, by handle."""
+        with self._lock:
+            return [self._states[handle] for handle in sorted(self._states)]
+
+    def put(self, state: ContainerState) -> None:
+        """This is how it is now."""
+        with self._lock:
+            self._states[state.handle] = state
+
+    def change(self, handle: str, container_id: str, **fields: Any) -> None:
+        """Some fields changed; nothing happens where that container is gone by now."""
+        with self._lock:
+            state = self._states.get(handle)
+            if state is not None and state.id == container_id:
+                self._states[handle] = replace(state, **fields)
+
+    def drop(self, handle: str, container_id: str) -> None:
+        """It is gone; nothing happens where the handle has another container by now."""
+        with self._lock:
+            state = self._states.get(handle)
+            if state is not None and state.id == container_id:
+                del self._states[handle]
