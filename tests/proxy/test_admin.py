@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from telemetry.cli import main
+from telemetry.services.proxy.money import usd
 from tests.proxy.conftest import ADMIN, HELLO, Running
 
 BODY: dict[str, Any] = {"model": "claude-sonnet-4-6", "max_tokens": 20, "messages": HELLO}
@@ -136,6 +138,39 @@ def test_the_command_line(
     assert main(["keys", "revoke", "nothing"]) == 66
     assert "  -> " in capsys.readouterr().err
     assert main(["keys", "create", "ann", "--requests-per-minute", "many"]) == 64
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_tables_fit_a_terminal_and_cut_nothing_short(
+    proxy: Running, ledger_url: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TELEMETRY_LEDGER_URL", ledger_url)
+    user = "ann.of-a-house-with-a-rather-long-name@mail.example.com"
+    key = proxy.key(user, daily_budget_usd="1234.56", tokens_per_minute=1_000_000)
+    assert proxy.post("/v1/messages", key, BODY).status_code == 200
+    (row,) = proxy.calls()
+
+    def shown(*args: str) -> str:
+        assert main(args) == 0
+        return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+
+    wanted = (
+        (("keys", "list"), (row.key_id, "1234.56", "1000000")),
+        (("costs",), (usd(row.cost),)),
+    )
+    for command, whole in wanted:
+        piped = shown(*command)
+        assert user in piped
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "80")
+        seen = shown(*command)
+        assert max(len(line) for line in seen.splitlines()) <= 80
+        for text in whole:
+            assert text in seen
+        assert "…" not in seen.replace(f"…{key[-4:]}", "")
+        monkeypatch.delenv("FORCE_COLOR")
+        monkeypatch.delenv("COLUMNS")
 
 
 def test_the_command_line_starts_without_the_services_packages() -> None:

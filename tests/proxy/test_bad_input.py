@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from telemetry import testing
 from telemetry.services.proxy import accounts
+from telemetry.services.proxy.stores import StoreError
 from telemetry.services.proxy.writer import Writer
 from tests.fixtures.simulated import free_port
 from tests.proxy.conftest import HELLO, Running, wait_for
@@ -223,14 +225,11 @@ def test_no_disk_for_the_ledger(proxy: Running, steer: Any) -> None:
 
 def fill(writer: Writer) -> None:
     """Use up the free pages."""
-    from telemetry.services.proxy.stores import StoreError
-
+    insert = "INSERT INTO keys (id, user_id, digest, hint, created_ms) VALUES (?, 'ann', ?, '', 0)"
+    rows = [(f"filler{number}", f"{number:0500d}") for number in range(10_000)]
     with pytest.raises(StoreError, match="full"):
-        for number in range(10_000):
-            writer._store.run(
-                "INSERT INTO keys (id, user_id, digest, hint, created_ms) VALUES (?, 'ann', ?, '', 0)",
-                (f"filler{number}", f"{number:0500d}"),
-            )
+        # One by one: what went in before the last page is to stay.
+        deque((writer._store.run(insert, row) for row in rows), maxlen=0)
 
 
 def test_a_ledger_that_cannot_be_opened_says_so(tmp_path: Path) -> None:

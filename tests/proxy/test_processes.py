@@ -22,6 +22,7 @@ from telemetry.services.proxy.stores import parse_url
 from tests.fixtures.simulated import free_port
 from tests.proxy.conftest import ADMIN, HELLO, wait_for
 
+CHECKOUT = str(Path(__file__).parents[2])
 BODY: dict[str, Any] = {"model": "claude-sonnet-4-6", "max_tokens": 50, "messages": HELLO}
 
 
@@ -73,7 +74,7 @@ def start(
         "TELEMETRY_ADMIN_TOKEN": "admin-secret",
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": CHECKOUT,
     }
     begun: list[Process] = []
 
@@ -196,7 +197,7 @@ def test_a_taken_port_is_named(start: Callable[..., Process], tmp_path: Path) ->
     process = start()
     again = subprocess.run(
         [sys.executable, "-m", "telemetry", "proxy", "--port", str(process.port)],
-        env={**os.environ, "TELEMETRY_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "TELEMETRY_HOME": str(tmp_path), "PYTHONPATH": CHECKOUT},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert again.returncode == 69

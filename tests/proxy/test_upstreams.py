@@ -40,8 +40,12 @@ class Recorder:
         headers = {k.decode(): v.decode() for k, v in scope["headers"]}
         self.requests.append((scope["path"], headers, body))
         answer = json.dumps({"id": "x", "usage": {"prompt_tokens": 3, "completion_tokens": 4}})
-        sent = [(b"content-type", b"application/json"), (b"x-request-id", b"req_9"),
-                (b"set-cookie", b"a=b"), (b"anthropic-ratelimit-requests-limit", b"50")]  # fmt: skip
+        sent = [
+            (b"content-type", b"application/json"),
+            (b"x-request-id", b"req_9"),
+            (b"set-cookie", b"a=b"),
+            (b"anthropic-ratelimit-requests-limit", b"50"),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": sent})
         await send({"type": "http.response.body", "body": answer.encode()})
 

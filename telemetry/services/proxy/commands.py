@@ -109,16 +109,22 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(found))
         return 0
-    rows = [
+    _table(
+        ["key", "ends", "user", "made", "state"],
         [
-            key["id"], key["user_id"], key["hint"], _day(key["created_ms"]),
-            "revoked" if key["revoked_ms"] else "valid",
-            *(_shown(key[name]) for name in accounts.FIELDS),
-        ]
-        for key in found
-    ]  # fmt: skip
-    columns = ["id", "user", "key", "made", "state", "USD/day", "USD/month", "req/min", "tok/min"]
-    _table(columns, rows, numbers=4, empty="no keys yet: telemetry keys create USER")
+            [
+                key["id"], key["hint"][-5:], key["user_id"], _day(key["created_ms"]),
+                "revoked" if key["revoked_ms"] else "valid",
+            ]
+            for key in found
+        ],
+        numbers=0,
+        empty="no keys yet: telemetry keys create USER",
+    )  # fmt: skip
+    # A user's limits hold for all their keys together.
+    users = {key["user_id"]: key for key in found}
+    if users:
+        _limits_table(list(users.values()))
     return 0
 
 
@@ -143,9 +149,7 @@ def _budget(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(found))
         return 0
-    names = ["USD/day", "USD/month", "req/min", "tok/min"]
-    row = [found["user_id"], *(_shown(found[name]) for name in accounts.FIELDS)]
-    _table(["user", *names], [row], numbers=4)
+    _limits_table([found])
     return 0
 
 
@@ -171,6 +175,13 @@ def _costs(args: argparse.Namespace) -> int:
     total = ["total", *[""] * (len(shown) + 3), report["total_usd"]]
     _table(names, rows, numbers=5, empty="no calls in the ledger", total=total)
     return 0
+
+
+def _limits_table(users: list[dict[str, Any]]) -> None:
+    from telemetry.services.proxy import accounts
+
+    rows = [[user["user_id"], *(_shown(user[name]) for name in accounts.FIELDS)] for user in users]
+    _table(["user", "USD/day", "USD/month", "req/min", "tok/min"], rows, numbers=4)
 
 
 def _day(ms: int) -> str:
@@ -204,11 +215,14 @@ def _table(
             name,
             footer=total[index] if total else "",
             justify="right" if index >= first_number else "left",
-            no_wrap=True,
+            # A long name goes on in the next line; ids and figures cut short would be of no use.
+            overflow="fold",
+            no_wrap=name not in ("user", "user_id", "model"),
         )
     for row in rows:
         table.add_row(*row)
     console = Console()
-    # A table wider than the window wraps as text does; ids cut short would be of no use.
-    console.width = max(console.width, console.measure(table).maximum)
+    if not console.is_terminal:
+        # A pipe or a file has no width to fit in; lines stay whole for grep.
+        console.width = console.measure(table, options=console.options.update(width=1000)).maximum
     console.print(table)

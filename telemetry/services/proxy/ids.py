@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 EPOCH_MS = 1_577_836_800_000  # 2020-01-01
+_LAST_MS = (1 << 41) - 1
 _WORKERS = 1 << 10
 _SEQUENCES = 1 << 12
 _PREFIX = "call_"
@@ -20,8 +21,8 @@ def now_ms() -> int:
 
 
 def first_of(ms: int) -> int:
-    """The lowest id a call that starts at ``ms`` can have."""
-    return max(0, ms - EPOCH_MS) * _WORKERS * _SEQUENCES
+    """The lowest id a call that starts at ``ms`` can have; the last there is for times beyond."""
+    return min(max(0, ms - EPOCH_MS), _LAST_MS) * _WORKERS * _SEQUENCES
 
 
 class Ids:
