@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from telemetry.services.platform.desired import HANDLE_LABEL, PLATFORM_LABEL
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,28 @@ class ContainerState:
     receive_bytes: int | None = None
     transmit_bytes: int | None = None
     provisioned: bool = False
+
+
+def from_inspect(attrs: Mapping[str, Any]) -> ContainerState:
+    """The state in what Docker's inspect answers; samples are None."""
+    state, labels = attrs["State"], attrs["Config"].get("Labels") or {}
+    started = state.get("StartedAt", "")
+    ran = not started.startswith("0001")  # Docker's word for never
+    running = bool(state.get("Running"))
+    return ContainerState(
+        handle=labels[HANDLE_LABEL],
+        id=attrs["Id"],
+        name=attrs["Name"].removeprefix("/"),
+        image=attrs["Config"]["Image"],
+        state=state["Status"],
+        health=(state.get("Health") or {}).get("Status", "").replace("none", ""),
+        pid=state.get("Pid", 0),
+        started_at=started if ran else "",
+        exit_code=state.get("ExitCode") if ran and not running else None,
+        oom_killed=bool(state.get("OOMKilled")),
+        memory_limit_bytes=attrs["HostConfig"].get("Memory") or None,
+        provisioned=PLATFORM_LABEL in labels,
+    )
 
 
 class Containers:
