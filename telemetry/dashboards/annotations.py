@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models import dashboard as model
 
 from telemetry.dashboards import queries
-from telemetry.dashboards.panels import PROMETHEUS_REF
+from telemetry.dashboards.targets import PROMETHEUS_REF
 
 _STEP = "15s"  # the platform's sampling interval: nothing is to be seen closer
 

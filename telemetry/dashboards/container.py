@@ -8,22 +8,10 @@ from telemetry.dashboards import logql, queries
 from telemetry.dashboards.frame import Band, handle, link
 from telemetry.dashboards.frame import build as frame
 from telemetry.dashboards.identifiers import CONTAINER, COST, LOGS, OVERVIEW
+from telemetry.dashboards.look import CALM, GREEN, GREY, ORANGE, RED, override, override_like
 from telemetry.dashboards.overview import ANY_IS_RED, HEALTH, MEMORY_STEPS, STATE
-from telemetry.dashboards.panels import (
-    CALM,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    About,
-    Ask,
-    lines,
-    log_lines,
-    override,
-    override_like,
-    stat_panel,
-    timeline,
-)
+from telemetry.dashboards.panels import About, lines, log_lines, stat_panel, timeline
+from telemetry.dashboards.targets import Ask
 
 _MANY = " With more than 20 selected, the 20 that were highest in the time range."
 

@@ -8,23 +8,11 @@ from telemetry.dashboards import queries
 from telemetry.dashboards.frame import Band, address, link, user_id
 from telemetry.dashboards.frame import build as frame
 from telemetry.dashboards.identifiers import CONTAINER, COST, OVERVIEW
+from telemetry.dashboards.look import BLUE, CALM, GREEN, ORANGE, RED, override_like
 from telemetry.dashboards.overview import MEMORY_STEPS
-from telemetry.dashboards.panels import (
-    BLUE,
-    CALM,
-    GREEN,
-    ORANGE,
-    RED,
-    About,
-    Ask,
-    Column,
-    bar_gauge,
-    donut,
-    key_table,
-    lines,
-    override_like,
-    stat_panel,
-)
+from telemetry.dashboards.panels import About, bar_gauge, donut, lines, stat_panel
+from telemetry.dashboards.tables import Column, key_table
+from telemetry.dashboards.targets import Ask
 
 _USD = "currencyUSD"
 _MANY = " With more than 20 users, the 20 that were highest in the time range."

@@ -11,7 +11,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from telemetry import catalog
 from telemetry.dashboards.annotations import marks
 from telemetry.dashboards.identifiers import CONTAINER, COST, LOGS, OVERVIEW, PIPELINE, SERVICES
-from telemetry.dashboards.panels import LOKI_REF, PROMETHEUS_REF
+from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF
 
 TAG = "telemetry"
 COLUMNS = 24

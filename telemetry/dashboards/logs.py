@@ -18,21 +18,9 @@ from telemetry.dashboards.frame import (
     build as frame,
 )
 from telemetry.dashboards.identifiers import CONTAINER, LOGS
-from telemetry.dashboards.panels import (
-    BLUE,
-    CALM,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    About,
-    Ask,
-    bar_gauge,
-    lines,
-    log_lines,
-    override,
-    stat_panel,
-)
+from telemetry.dashboards.look import BLUE, CALM, GREEN, GREY, ORANGE, RED, override
+from telemetry.dashboards.panels import About, bar_gauge, lines, log_lines, stat_panel
+from telemetry.dashboards.targets import Ask
 
 _LEVELS = ("trace", "debug", "info", "warn", "error", "critical", "fatal", "unknown")
 _COLOURS = {

@@ -8,25 +8,10 @@ from telemetry.dashboards import engines, logql, queries
 from telemetry.dashboards.frame import Band, address
 from telemetry.dashboards.frame import build as frame
 from telemetry.dashboards.identifiers import CONTAINER, COST, LOGS, OVERVIEW, PIPELINE, SERVICES
-from telemetry.dashboards.panels import (
-    BLUE,
-    CALM,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    About,
-    Ask,
-    Column,
-    alert_list,
-    key_table,
-    lines,
-    log_lines,
-    opens,
-    override,
-    override_like,
-    stat_panel,
-)
+from telemetry.dashboards.look import BLUE, CALM, GREEN, GREY, ORANGE, RED, override, override_like
+from telemetry.dashboards.panels import About, alert_list, lines, log_lines, opens, stat_panel
+from telemetry.dashboards.tables import Column, key_table
+from telemetry.dashboards.targets import Ask
 
 ANY_IS_RED = ((0, GREEN), (1, RED))
 STATE = ((0, "down", RED), (1, "running", GREEN))

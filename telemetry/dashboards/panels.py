@@ -6,7 +6,7 @@ later changes Grafana migrates itself when it loads a dashboard.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,48 +18,16 @@ from grafana_foundation_sdk.builders import (
     piechart,
     stat,
     statetimeline,
-    table,
     timeseries,
 )
-from grafana_foundation_sdk.builders import loki as loki_query
-from grafana_foundation_sdk.builders import prometheus as prometheus_query
-from grafana_foundation_sdk.cog import variants
 from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmap_model
 from grafana_foundation_sdk.models import piechart as piechart_model
-from grafana_foundation_sdk.models import prometheus as prometheus_model
 
-from telemetry.dashboards.identifiers import LOKI, PANELS, PROMETHEUS
-
-GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
-Source = Literal["prometheus", "loki"]
-Steps = tuple[tuple[float, str], ...]
-CALM: Steps = ((0, BLUE),)  # a number that is neither good nor bad
-
-PROMETHEUS_REF = model.DataSourceRef(type_val="prometheus", uid=PROMETHEUS)
-LOKI_REF = model.DataSourceRef(type_val="loki", uid=LOKI)
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A query with what its answer is called.
-
-    Args:
-        expr: PromQL or LogQL.
-        legend: the series' name, with ``{{label}}``; empty for all labels.
-        instant: only the value at the end of the time range.
-        step: least time between points, e.g. ``1d``; empty for Grafana's choice.
-        source: which data source answers.
-        form: what Grafana makes of the answer.
-    """
-
-    expr: str
-    legend: str = ""
-    instant: bool = False
-    step: str = ""
-    source: Source = "prometheus"
-    form: Literal["time_series", "table", "heatmap"] = "time_series"
+from telemetry.dashboards.identifiers import PANELS
+from telemetry.dashboards.look import GREEN, Steps, Texts, mappings, thresholds
+from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF, Ask, letter, target
 
 
 @dataclass(frozen=True)
@@ -83,7 +51,7 @@ class About:
     description: str
     unit: str = "short"
     steps: Steps = ((0, GREEN),)
-    mappings: tuple[tuple[float, str, str], ...] = ()
+    mappings: Texts = ()
     least: float | None = None
     most: float | None = None
     decimals: int | None = None
@@ -103,7 +71,7 @@ def stat_panel(
         .text_mode(looks.BigValueTextMode.VALUE_AND_NAME if names else looks.BigValueTextMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
-    return _finished(builder.build(), about, asks, colour="thresholds")
+    return finished(builder.build(), about, asks, colour="thresholds")
 
 
 def lines(
@@ -149,7 +117,7 @@ def lines(
         builder.thresholds_style(
             common.GraphThresholdsStyleConfig().mode(looks.GraphTresholdsStyleMode.DASHED)
         )
-    panel = _finished(builder.build(), about, asks, colour="palette-classic")
+    panel = finished(builder.build(), about, asks, colour="palette-classic")
     panel.field_config.overrides = list(overrides)
     return panel
 
@@ -162,7 +130,7 @@ def bar_gauge(about: About, *asks: Ask, links: Sequence[tuple[str, str]] = ()) -
         .orientation(looks.VizOrientation.HORIZONTAL)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
-    panel = _finished(builder.build(), about, asks, colour="thresholds")
+    panel = finished(builder.build(), about, asks, colour="thresholds")
     panel.field_config.defaults.links = [
         model.DashboardLink(title=title, url=url, type_val=model.DashboardLinkType.LINK)
         for title, url in links
@@ -180,7 +148,7 @@ def timeline(about: About, *asks: Ask) -> model.Panel:
         .fill_opacity(80)
         .line_width(0)
     )
-    return _finished(builder.build(), about, asks, colour="thresholds")
+    return finished(builder.build(), about, asks, colour="thresholds")
 
 
 def donut(about: About, *asks: Ask) -> model.Panel:
@@ -202,7 +170,7 @@ def donut(about: About, *asks: Ask) -> model.Panel:
             )
         )
     )
-    return _finished(builder.build(), about, asks, colour="palette-classic")
+    return finished(builder.build(), about, asks, colour="palette-classic")
 
 
 def heat(about: About, ask: Ask) -> model.Panel:
@@ -223,7 +191,7 @@ def heat(about: About, ask: Ask) -> model.Panel:
         .y_axis(heatmap.YAxisConfig().unit(about.unit).axis_placement(looks.AxisPlacement.LEFT))
         .cell_gap(1)
     )
-    return _finished(builder.build(), about, [ask], colour="thresholds")
+    return finished(builder.build(), about, [ask], colour="thresholds")
 
 
 def log_lines(about: About, ask: Ask) -> model.Panel:
@@ -239,88 +207,7 @@ def log_lines(about: About, ask: Ask) -> model.Panel:
         .sort_order(looks.LogsSortOrder.DESCENDING)
         .dedup_strategy(looks.LogsDedupStrategy.NONE)
     )
-    return _finished(builder.build(), about, [ask], colour="thresholds")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A table's column of numbers.
-
-    Args:
-        title: its heading.
-        ask: PromQL for an instant vector that keeps the table's key labels.
-        unit: Grafana's unit id.
-        steps: as in `About`; coloured cells where there are several.
-        mappings: texts for values.
-        bar: drawn as a bar from 0 to 1.
-    """
-
-    title: str
-    ask: str
-    unit: str = "short"
-    steps: Steps = ()
-    mappings: tuple[tuple[float, str, str], ...] = ()
-    bar: bool = False
-
-
-def key_table(
-    about: About,
-    keys: Mapping[str, str],
-    columns: Sequence[Column],
-    links: Mapping[str, tuple[tuple[str, str], ...]],
-    sort: str,
-) -> model.Panel:
-    """A table with a row a combination of key labels.
-
-    Args:
-        keys: label -> heading.
-        columns: the numbers, each its own query.
-        links: label -> (title, address) pairs that open from its cells.
-        sort: heading of the column sorted by, greatest first.
-    """
-    asks = [Ask(column.ask, instant=True, form="table") for column in columns]
-    values = [f"Value #{_letter(place)}" for place in range(len(columns))]
-    order = [*keys, *values]
-    builder = (
-        table.Panel()
-        .show_header(True)
-        .sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
-        .with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
-        .with_transformation(
-            model.DataTransformerConfig(
-                id_val="organize",
-                options={
-                    "excludeByName": {"Time": True},
-                    "indexByName": {name: place for place, name in enumerate(order)},
-                    "renameByName": {
-                        **keys,
-                        **dict(zip(values, (column.title for column in columns), strict=True)),
-                    },
-                },
-            )
-        )
-    )
-    panel = _finished(builder.build(), about, asks, colour="thresholds")
-    panel.field_config.defaults.custom = {
-        "align": "auto",
-        "displayMode": "auto",
-        "filterable": True,
-    }
-    panel.field_config.overrides = [
-        *(override(keys[label], links=_links(pairs)) for label, pairs in links.items()),
-        *(_column_override(column) for column in columns),
-    ]
-    return panel
-
-
-def override(name: str, **properties: object) -> model.DashboardFieldConfigSourceOverrides:
-    """Settings of the field displayed as ``name``; ``custom__x`` is the property ``custom.x``."""
-    return _override(model.MatcherConfig(id_val="byName", options=name), properties)
-
-
-def override_like(pattern: str, **properties: object) -> model.DashboardFieldConfigSourceOverrides:
-    """Settings of the fields whose displayed name matches the regular expression."""
-    return _override(model.MatcherConfig(id_val="byRegexp", options=pattern), properties)
+    return finished(builder.build(), about, [ask], colour="thresholds")
 
 
 def opens(panel: model.Panel, title: str, uid: str) -> model.Panel:
@@ -335,21 +222,9 @@ def opens(panel: model.Panel, title: str, uid: str) -> model.Panel:
     return panel
 
 
-def _override(
-    matcher: model.MatcherConfig, properties: Mapping[str, object]
-) -> model.DashboardFieldConfigSourceOverrides:
-    return model.DashboardFieldConfigSourceOverrides(
-        matcher,
-        [
-            model.DynamicConfigValue(name.replace("__", "."), value)
-            for name, value in properties.items()
-        ],
-    )
-
-
 def alert_list(about: About) -> model.Panel:
     """What fires now: Grafana's own rules and those of the data sources."""
-    panel = _finished(model.Panel(type_val="alertlist"), about, (), colour="thresholds")
+    panel = finished(model.Panel(type_val="alertlist"), about, (), colour="thresholds")
     panel.datasource = None
     panel.options = {
         "alertInstanceLabelFilter": "",
@@ -372,84 +247,20 @@ def alert_list(about: About) -> model.Panel:
     return panel
 
 
-def _finished(panel: model.Panel, about: About, asks: Sequence[Ask], *, colour: str) -> model.Panel:
+def finished(panel: model.Panel, about: About, asks: Sequence[Ask], *, colour: str) -> model.Panel:
     _, panel.id_val = PANELS[about.name]
     panel.title = about.title
     panel.description = about.description
     loki = bool(asks) and asks[0].source == "loki"
     panel.datasource = LOKI_REF if loki else PROMETHEUS_REF
-    panel.targets = [_target(ask, _letter(place)) for place, ask in enumerate(asks)]
+    panel.targets = [target(ask, letter(place)) for place, ask in enumerate(asks)]
     defaults = panel.field_config.defaults
     defaults.unit = about.unit
     defaults.decimals = about.decimals
     defaults.min_val = about.least
     defaults.max_val = about.most
     defaults.no_value = about.empty or None
-    defaults.mappings = list(_mappings(about.mappings))
-    defaults.thresholds = _thresholds(about.steps)
+    defaults.mappings = list(mappings(about.mappings))
+    defaults.thresholds = thresholds(about.steps)
     defaults.color = model.FieldColor(mode=model.FieldColorModeId(colour))
     return panel
-
-
-def _letter(place: int) -> str:
-    return chr(ord("A") + place)
-
-
-def _target(ask: Ask, ref: str) -> variants.Dataquery:
-    if ask.source == "loki":
-        query = loki_query.Dataquery().expr(ask.expr).ref_id(ref).datasource(LOKI_REF)
-        query.query_type("instant" if ask.instant else "range")
-        return (query.legend_format(ask.legend) if ask.legend else query).build()
-    target = (
-        prometheus_query.Dataquery()
-        .expr(ask.expr)
-        .ref_id(ref)
-        .datasource(PROMETHEUS_REF)
-        .editor_mode(prometheus_model.QueryEditorMode.CODE)
-        .format(prometheus_model.PromQueryFormat(ask.form))
-        .legend_format(ask.legend or "__auto")
-    )
-    if ask.step:
-        target.interval(ask.step)
-    return (target.instant() if ask.instant else target.range()).build()
-
-
-def _mappings(texts: Sequence[tuple[float, str, str]]) -> Sequence[model.ValueMap]:
-    if not texts:
-        return ()
-    return (
-        model.ValueMap(
-            options={
-                f"{value:g}": model.ValueMappingResult(text=text, color=colour, index=place)
-                for place, (value, text, colour) in enumerate(texts)
-            }
-        ),
-    )
-
-
-def _thresholds(steps: Steps) -> model.ThresholdsConfig:
-    # The first step has no value: it holds for everything below the second.
-    return model.ThresholdsConfig(
-        mode=model.ThresholdsMode.ABSOLUTE,
-        steps=[
-            model.Threshold(value=value if place else None, color=colour)
-            for place, (value, colour) in enumerate(steps)
-        ],
-    )
-
-
-def _links(pairs: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
-    return [{"title": title, "url": url, "targetBlank": False} for title, url in pairs]
-
-
-def _column_override(column: Column) -> model.DashboardFieldConfigSourceOverrides:
-    properties: dict[str, object] = {"unit": column.unit}
-    if column.mappings:
-        properties["mappings"] = list(_mappings(column.mappings))
-    if column.steps:
-        properties["thresholds"] = _thresholds(column.steps)
-        # The name that Grafana before 10 knows; later ones migrate it to custom.cellOptions.
-        properties["custom.displayMode"] = "gradient-gauge" if column.bar else "color-text"
-    if column.bar:
-        properties |= {"min": 0, "max": 1}
-    return _override(model.MatcherConfig(id_val="byName", options=column.title), properties)

@@ -8,21 +8,11 @@ from telemetry.dashboards import engines
 from telemetry.dashboards.frame import Band, link
 from telemetry.dashboards.frame import build as frame
 from telemetry.dashboards.identifiers import OVERVIEW, PIPELINE
+from telemetry.dashboards.look import CALM, GREEN, ORANGE, RED, override, override_like
 from telemetry.dashboards.overview import ANY_IS_RED
-from telemetry.dashboards.panels import (
-    CALM,
-    GREEN,
-    ORANGE,
-    RED,
-    About,
-    Ask,
-    lines,
-    override,
-    override_like,
-    stat_panel,
-    timeline,
-)
+from telemetry.dashboards.panels import About, lines, stat_panel, timeline
 from telemetry.dashboards.services import ANSWERING
+from telemetry.dashboards.targets import Ask
 
 _FILL = ((0, GREEN), (0.5, ORANGE), (0.8, RED))
 _DISK = ((0, GREEN), (0.75, ORANGE), (0.85, RED))

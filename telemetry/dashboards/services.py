@@ -8,21 +8,11 @@ from telemetry.dashboards import queries
 from telemetry.dashboards.frame import Band, address, handle, link, service
 from telemetry.dashboards.frame import build as frame
 from telemetry.dashboards.identifiers import LOGS, OVERVIEW, SERVICES
+from telemetry.dashboards.look import CALM, GREEN, ORANGE, RED
 from telemetry.dashboards.overview import ANY_IS_RED, FAILURE_STEPS
-from telemetry.dashboards.panels import (
-    CALM,
-    GREEN,
-    ORANGE,
-    RED,
-    About,
-    Ask,
-    Column,
-    heat,
-    key_table,
-    lines,
-    stat_panel,
-    timeline,
-)
+from telemetry.dashboards.panels import About, heat, lines, stat_panel, timeline
+from telemetry.dashboards.tables import Column, key_table
+from telemetry.dashboards.targets import Ask
 
 _WORKER = "{{job}} {{worker}}"
 ANSWERING = ((0, "not answering", RED), (1, "answering", GREEN))

@@ -1,0 +1,65 @@
+"""Queries as a panel's targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from grafana_foundation_sdk.builders import loki as loki_query
+from grafana_foundation_sdk.builders import prometheus as prometheus_query
+from grafana_foundation_sdk.cog import variants
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import prometheus as prometheus_model
+
+from telemetry.dashboards.identifiers import LOKI, PROMETHEUS
+
+Source = Literal["prometheus", "loki"]
+
+PROMETHEUS_REF = model.DataSourceRef(type_val="prometheus", uid=PROMETHEUS)
+LOKI_REF = model.DataSourceRef(type_val="loki", uid=LOKI)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A query with what its answer is called.
+
+    Args:
+        expr: PromQL or LogQL.
+        legend: the series' name, with ``{{label}}``; empty for all labels.
+        instant: only the value at the end of the time range.
+        step: least time between points, e.g. ``1d``; empty for Grafana's choice.
+        source: which data source answers.
+        form: what Grafana makes of the answer.
+    """
+
+    expr: str
+    legend: str = ""
+    instant: bool = False
+    step: str = ""
+    source: Source = "prometheus"
+    form: Literal["time_series", "table", "heatmap"] = "time_series"
+
+
+def letter(place: int) -> str:
+    """A target's refId by its place."""
+    return chr(ord("A") + place)
+
+
+def target(ask: Ask, ref: str) -> variants.Dataquery:
+    """Grafana's form of a query."""
+    if ask.source == "loki":
+        query = loki_query.Dataquery().expr(ask.expr).ref_id(ref).datasource(LOKI_REF)
+        query.query_type("instant" if ask.instant else "range")
+        return (query.legend_format(ask.legend) if ask.legend else query).build()
+    asked = (
+        prometheus_query.Dataquery()
+        .expr(ask.expr)
+        .ref_id(ref)
+        .datasource(PROMETHEUS_REF)
+        .editor_mode(prometheus_model.QueryEditorMode.CODE)
+        .format(prometheus_model.PromQueryFormat(ask.form))
+        .legend_format(ask.legend or "__auto")
+    )
+    if ask.step:
+        asked.interval(ask.step)
+    return (asked.instant() if ask.instant else asked.range()).build()
