@@ -29,7 +29,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import telemetry
 from telemetry import catalog, metrics
-from telemetry.services.gateway.access import Access
+from telemetry.services.access import Access
 from telemetry.services.gateway.alerts import Alerts
 from telemetry.services.gateway.dispatcher import Dispatch, Dispatcher, QueueFull
 from telemetry.services.gateway.interaction_log import InteractionLog
@@ -63,7 +63,7 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.access = Access(settings.token, settings.origins)
+        self.access = Access(settings.token, settings.origins, "telemetry_gateway")
         self.webhook = Access(settings.webhook_token)
         self.log = InteractionLog(settings.home / "logs", settings.handle, settings.retention_days)
         self.alerts = Alerts(settings.home / "alerts.json")

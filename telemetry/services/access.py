@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-COOKIE = "telemetry_gateway"
 VALID_S = 30 * 86400
 
 
@@ -19,11 +18,14 @@ class Access:
 
     Args:
         token: the log-in token.
-        origins: further origins that may call, beside the gateway's own.
+        origins: further origins that may call, beside the service's own.
+        cookie: name of the log-in's cookie, since browsers send a host's cookies to all its
+            ports; "" where there is no log-in.
     """
 
-    def __init__(self, token: str, origins: tuple[str, ...] = ()) -> None:
+    def __init__(self, token: str, origins: tuple[str, ...] = (), cookie: str = "") -> None:
         self._token = token
+        self._cookie = cookie
         self._origins = origins
 
     def is_token(self, given: str) -> bool:
@@ -35,7 +37,7 @@ class Access:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self.is_token(given.strip())
-        expiry, _, signature = request.cookies.get(COOKIE, "").partition(".")
+        expiry, _, signature = request.cookies.get(self._cookie, "").partition(".")
         if not expiry.isdigit() or int(expiry) < time.time():
             return False
         return hmac.compare_digest(signature, self._sign(expiry))
@@ -51,7 +53,7 @@ class Access:
         """Give the browser its cookie."""
         expiry = str(int(time.time()) + VALID_S)
         response.set_cookie(
-            COOKIE,
+            self._cookie,
             f"{expiry}.{self._sign(expiry)}",
             max_age=VALID_S,
             httponly=True,
