@@ -119,15 +119,20 @@ def _go(
         preexec_fn=_nice,
     ) as running:
         assert running.stdout is not None
-        for line in running.stdout:
-            if line.startswith("go: downloading"):
-                continue
-            lines.append(line.rstrip())
-            if on_line is not None:
-                on_line(lines[-1])
+        try:
+            for line in running.stdout:
+                if line.startswith("go: downloading"):
+                    continue
+                lines.append(line.rstrip())
+                if on_line is not None:
+                    on_line(lines[-1])
+        except BaseException:
+            running.kill()
+            running.wait()
+            raise
     if running.returncode:
         raise EngineError(
-            f"{' '.join(command[1:3])} failed: " + " | ".join(lines[-4:]),
+            f"go {command[1]} failed: " + " | ".join(lines[-4:]),
             remedy="is Go new enough (1.26), and can it reach its module proxy?",
         )
     return lines

@@ -57,7 +57,9 @@ def fetch_tree(engine: Engine, target: Path, environ: Mapping[str, str], say: Sa
     try:
         with _open(address) as response:
             answer = json.load(response)
-        archive, expected = str(answer["url"]), str(answer["sha256"])
+        archive, expected = answer["url"], answer["sha256"]
+        if not (isinstance(archive, str) and isinstance(expected, str)):
+            raise TypeError
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(f"{address} names no archive with a checksum") from error
     data = _checked(archive, expected, say)
@@ -67,8 +69,10 @@ def fetch_tree(engine: Engine, target: Path, environ: Mapping[str, str], say: Sa
                 tar.extractall(fresh / "unpacked", filter="data")
         except (tarfile.TarError, EOFError, OSError) as error:
             raise EngineError(f"{archive} is not a whole archive: {error}") from error
-        (top,) = (fresh / "unpacked").iterdir()
-        _replace(top, target)
+        tops = list((fresh / "unpacked").iterdir())
+        if len(tops) != 1:
+            raise EngineError(f"{archive} is not one folder: {', '.join(t.name for t in tops)}")
+        _replace(tops[0], target)
 
 
 def install(target: Path, programs: Mapping[str, bytes | Path]) -> None:

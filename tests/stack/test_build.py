@@ -1,0 +1,109 @@
+"""Building with Go, with a program on PATH that plays Go; the real one builds in tests of the
+real engines."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from telemetry.stack import build, engines
+from telemetry.stack.engines import EngineError
+
+LOKI = engines.table()["loki"]
+
+LIST = """
+case "$1" in
+list) echo one; echo two; echo three; exit 0;;
+esac
+"""
+# Finds what follows -o, and writes a program there.
+BUILD = """
+while [ "$1" != -o ]; do shift; done
+echo one >&2; echo two >&2
+printf '#!/bin/sh\\necho loki, version 3.7.8\\n' > "$2"
+"""
+FAIL = """
+echo 'go: downloading example.com/a v1.0.0' >&2
+echo '# example.com/a' >&2
+echo './a.go:7:2: undefined: b' >&2
+exit 1
+"""
+
+
+def environ(tmp_path: Path, script: str) -> dict[str, str]:
+    go = tmp_path / "bin" / "go"
+    go.parent.mkdir()
+    go.write_text(f"#!/bin/sh\n{script}")
+    go.chmod(0o755)
+    return {
+        "PATH": f"{go.parent}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "TELEMETRY_ENGINES": str(tmp_path / "engines"),
+    }
+
+
+def test_what_go_builds_is_put_in_place_whole(tmp_path: Path) -> None:
+    said: list[tuple[str, float | None]] = []
+    env = environ(tmp_path, LIST + BUILD)
+    program = engines.ensure(LOKI, env, "go", lambda text, done=None: said.append((text, done)))
+    assert program == tmp_path / "engines" / "loki-3.7.8" / "loki"
+    assert engines.version_of(program) == "3.7.8"
+    assert program.stat().st_mode & 0o777 == 0o755
+    assert said[-1] == ("loki 3.7.8: compiling (2 of 3 packages)", 2 / 3)
+    assert os.listdir(tmp_path / "engines") == ["loki-3.7.8"], "the work folder is gone"
+
+
+def test_a_failing_build_says_go_s_own_words_and_leaves_nothing(tmp_path: Path) -> None:
+    env = environ(tmp_path, LIST + FAIL)
+    with pytest.raises(EngineError) as caught:
+        engines.ensure(LOKI, env, "go")
+    assert caught.value.message == (
+        "loki 3.7.8 can't be had: go: go build failed: # example.com/a | ./a.go:7:2: undefined: b"
+    )
+    assert caught.value.exit_code == 69
+    assert os.listdir(tmp_path / "engines") == []
+
+
+def test_a_build_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
+    env = environ(tmp_path, LIST + "echo one >&2\nexec sleep 30")
+
+    def interrupt(text: str, done: float | None = None) -> None:
+        if "(1 of 3" in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build.build(LOKI, tmp_path / "engines" / "loki-3.7.8", env, interrupt)
+    assert os.listdir(tmp_path / "engines") == []
+
+
+def test_only_what_go_mod_names_is_built(tmp_path: Path) -> None:
+    """The arguments Go gets: read-only modules, trimmed paths, the version in the program."""
+    env = environ(tmp_path, f'echo "$@" >> {tmp_path}/asked\n{LIST}{BUILD}')
+    engines.ensure(LOKI, env, "go")
+    listed, built = (tmp_path / "asked").read_text().splitlines()
+    assert listed.startswith("list -deps -trimpath -mod=readonly")
+    assert "-mod=readonly" in built
+    assert "build.Version=3.7.8" in built
+    assert built.endswith("github.com/grafana/loki/v3/cmd/loki")
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("name", ["collector", "prometheus", "loki", "alertmanager"])
+def test_the_committed_modules_are_complete(name: str) -> None:
+    """go.sum holds a checksum for everything go.mod needs: a build changes neither."""
+    if name == "collector":
+        packages = ["go.opentelemetry.io/collector/cmd/builder"]
+    else:
+        packages = list(engines.table()[name].packages)
+    done = subprocess.run(
+        ["go", "list", "-deps", "-mod=readonly", f"-tags={engines.table()[name].tags}", *packages],
+        cwd=engines.FOLDER / name,
+        env={**os.environ, "GOWORK": "off", "GOFLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

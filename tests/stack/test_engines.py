@@ -1,0 +1,155 @@
+"""The engines' table, and where an engine's program is looked for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from telemetry import files
+from telemetry.stack import engines
+from telemetry.stack.engines import Engine, EngineError
+
+TABLE = engines.table()
+BUILT = [engine for engine in TABLE.values() if engine.packages or engine.name == "collector"]
+
+
+def program(path: Path, text: str) -> Path:
+    """A program at ``path`` that prints ``text`` when asked for its version."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho '{text}'\n")
+    path.chmod(0o755)
+    return path
+
+
+def _module_version(engine: Engine) -> str:
+    """What Go calls a release; Prometheus 3.16.0 is its module's 0.316.0."""
+    if engine.name != "prometheus":
+        return engine.version
+    major, minor, patch = map(int, engine.version.split("."))
+    return f"0.{major * 100 + minor}.{patch}"
+
+
+@pytest.mark.parametrize("engine", BUILT, ids=lambda engine: engine.name)
+def test_go_builds_the_version_of_the_table(engine: Engine) -> None:
+    """The table and go.mod are the same pin."""
+    go_mod = (engines.FOLDER / engine.name / "go.mod").read_text()
+    assert (engines.FOLDER / engine.name / "go.sum").stat().st_size
+    packages = engine.packages or ("go.opentelemetry.io/collector/cmd/builder",)
+    for package in packages:
+        assert re.search(rf"^(tool )?\s*{re.escape(package)}$", go_mod, re.MULTILINE), package
+        pins = [
+            version
+            for module, version in re.findall(
+                r"^\s*(?:require )?(\S+) v(\S+)", go_mod, re.MULTILINE
+            )
+            if package.startswith(f"{module}/") or package == module
+        ]
+        assert set(pins) == {_module_version(engine)}
+
+
+def test_the_collector_is_built_from_what_its_manifest_names() -> None:
+    """Every component of the manifest stands in go.mod in that version; so does the whole."""
+    manifest = yaml.safe_load(files.path("collector/builder.yaml").read_text())
+    assert manifest["dist"]["version"] == TABLE["collector"].version
+    assert manifest["dist"]["name"] == TABLE["collector"].programs[0]
+    go_mod = (engines.FOLDER / "collector" / "go.mod").read_text()
+    pins = dict(re.findall(r"^\s*(\S+) (v\S+)", go_mod, re.MULTILINE))
+    named = [
+        entry["gomod"].split()
+        for kind in ("receivers", "processors", "exporters", "extensions", "providers")
+        for entry in manifest[kind]
+    ]
+    assert {module: pins.get(module) for module, _ in named} == dict(named)
+
+
+def test_every_component_of_the_configuration_is_built() -> None:
+    """What config.yaml uses is in the manifest."""
+    manifest = yaml.safe_load(files.path("collector/builder.yaml").read_text())
+    config = yaml.safe_load(files.path("collector/config.yaml").read_text())
+    for kind, suffix in (("receivers", "receiver"), ("processors", "processor")):
+        used = {name.partition("/")[0].replace("_", "") for name in config[kind]}
+        built = {
+            entry["gomod"].split()[0].rpartition("/")[2].removesuffix(suffix)
+            for entry in manifest[kind]
+        }
+        assert used <= built
+
+
+def test_the_cache_follows_the_environment(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    assert engines.cache(home) == tmp_path / ".cache/telemetry/engines"
+    xdg = home | {"XDG_CACHE_HOME": str(tmp_path / "xdg")}
+    assert engines.cache(xdg) == tmp_path / "xdg/telemetry/engines"
+    assert engines.cache(xdg | {"TELEMETRY_ENGINES": str(tmp_path / "e")}) == tmp_path / "e"
+
+
+def test_the_cache_comes_before_path(tmp_path: Path) -> None:
+    engine = TABLE["prometheus"]
+    on_path = program(tmp_path / "bin" / "prometheus", "prometheus, version 3.16.0")
+    env = {"TELEMETRY_ENGINES": str(tmp_path / "cache"), "PATH": f"{on_path.parent}:/bin:/usr/bin"}
+    assert engines.find(engine, env) == on_path
+    by_hand = program(tmp_path / "cache" / "prometheus", "prometheus, version 3.16.0")
+    assert engines.find(engine, env) == by_hand
+    pinned = program(
+        tmp_path / "cache" / f"prometheus-{engine.version}" / "prometheus",
+        "prometheus, version 3.16.0",
+    )
+    assert engines.find(engine, env) == pinned
+    assert engines.pinned(engine, pinned, {}) == engine.version
+
+
+def test_an_old_program_on_path_is_passed_over_and_said(tmp_path: Path) -> None:
+    program(tmp_path / "prometheus", "prometheus, version 2.53.1 (branch: HEAD)")
+    said: list[str] = []
+    env = {"PATH": f"{tmp_path}:/bin:/usr/bin", "HOME": str(tmp_path)}
+    found = engines.find(TABLE["prometheus"], env, lambda text, done=None: said.append(text))
+    assert found is None
+    assert said == [f"{tmp_path}/prometheus is version 2.53.1, older than 3.5.0"]
+
+
+def test_a_program_that_says_nothing_of_its_version_is_passed_over(tmp_path: Path) -> None:
+    program(tmp_path / "loki", "a loki of another kind")
+    env = {"PATH": f"{tmp_path}:/bin:/usr/bin", "HOME": str(tmp_path)}
+    assert engines.find(TABLE["loki"], env) is None
+
+
+def test_the_collector_goes_by_its_released_name_too(tmp_path: Path) -> None:
+    released = program(tmp_path / "otelcol-contrib", "otelcol-contrib version 0.160.0")
+    env = {"PATH": f"{tmp_path}:/bin:/usr/bin", "HOME": str(tmp_path)}
+    assert engines.find(TABLE["collector"], env) == released
+
+
+def test_nothing_leads_to_an_engine(tmp_path: Path) -> None:
+    """No internet and no Go: one error that names each way and why it failed."""
+    said: list[str] = []
+    env = {
+        "PATH": str(tmp_path),
+        "HOME": str(tmp_path),
+        "TELEMETRY_RELEASES": "http://127.0.0.1:9",  # the discard port: nobody listens
+    }
+    with pytest.raises(EngineError) as caught:
+        engines.ensure(TABLE["loki"], env, "auto", lambda text, done=None: said.append(text))
+    message = caught.value.message
+    assert message.startswith("loki 3.7.8 can't be had: no loki that fits on PATH; release: ")
+    assert "can't be reached" in message
+    assert message.endswith("go: Go is not installed")
+    assert "\n" not in message
+    assert "install Go 1.26 or later" in caught.value.remedy
+    assert caught.value.exit_code == 69
+    assert any("Go is not installed" in text for text in said), "each step says why it moved on"
+
+
+def test_one_way_can_be_forced(tmp_path: Path) -> None:
+    """`--engines path` neither fetches nor builds; `--engines go` doesn't look around."""
+    env = {"PATH": str(tmp_path), "HOME": str(tmp_path), "TELEMETRY_RELEASES": "http://127.0.0.1:9"}
+    with pytest.raises(EngineError, match=r"no loki that fits on PATH$"):
+        engines.ensure(TABLE["loki"], env, "path")
+    program(tmp_path / "loki", "loki, version 3.7.8")
+    with pytest.raises(EngineError, match=r"can't be had: go: Go is not installed$"):
+        engines.ensure(TABLE["loki"], env, "go")
+    with pytest.raises(EngineError, match=r"can't be had: release: .*can't be reached"):
+        engines.ensure(TABLE["loki"], env, "release")
+    assert [path.name for path in tmp_path.iterdir()] == ["loki"], "nothing half-made is left"
