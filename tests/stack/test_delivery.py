@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import signal
@@ -168,9 +167,7 @@ def _try_get(url: str) -> str:
         return ""
 
 
-async def test_an_absent_collector_changes_nothing_for_the_app(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_an_absent_collector_changes_nothing_for_the_app(stack: Stack, tmp_path: Path) -> None:
     absent = f"http://127.0.0.1:{free_ports(('absent',))['absent']}"
     (tmp_path / "shop.py").write_text(APP)
     port = free_ports(("app",))["app"]
@@ -179,9 +176,9 @@ async def test_an_absent_collector_changes_nothing_for_the_app(
     process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
     base = f"http://127.0.0.1:{port}"
     try:
-        await asyncio.to_thread(until, lambda: _answers(f"{base}/items/0"))
+        until(lambda: _answers(f"{base}/items/0"))
         for i in range(200):
-            assert await asyncio.to_thread(_get, f"{base}/items/{i}")
+            assert _get(f"{base}/items/{i}")
 
         def dropped() -> bool:
             shown = _get(f"{base}/metrics")
@@ -190,7 +187,7 @@ async def test_an_absent_collector_changes_nothing_for_the_app(
                 for s in ("metrics", "logs")
             )
 
-        await asyncio.to_thread(until, dropped)
+        until(dropped)
     finally:
         process.terminate()
         started = time.monotonic()
