@@ -7,8 +7,8 @@ documentation, and the engines' own /metrics.
 from __future__ import annotations
 
 from telemetry import catalog as c
-from telemetry.alerting.rules.pipeline import LOSS_COUNTERS
-from telemetry.dashboards.promql import RATE, or_zero, quantile, rate
+from telemetry.alerting.rules.pipeline import DISK_SHARE, LOST
+from telemetry.dashboards.promql import RATE, gained, or_zero, quantile, rate
 
 
 def _collector(name: str) -> str:
@@ -27,21 +27,10 @@ def _items(what: str, by: str) -> str:
     return " or ".join(kinds)
 
 
-_LOSS = f'{{__name__=~"{LOSS_COUNTERS}"}}'
-
-
-def _named(selector: str) -> str:
-    return f'sum by (metric, job) (label_join({selector}, "metric", "", "__name__"))'
-
-
-# The counter as it stands where it was not there 10 minutes ago: many appear with their first
-# loss, which increase() never sees.
-LOSS = f"(({_named(_LOSS)} - {_named(f'{_LOSS} offset 10m')}) >= 0 or {_named(_LOSS)})"
-LOSS_COUNT = or_zero(f"sum({LOSS})")
-DROPPED = f"sum by (job, signal, reason) (increase({c.TELEMETRY_DROPPED.prometheus}[5m]))"
-INTERACTION_FAILURES = (
-    f"sum by (reason) (increase({c.GATEWAY_INTERACTION_LOG_FAILURES.prometheus}[5m]))"
-)
+LOSS = f"sum by (job, metric) ({LOST}) > 0"
+LOSS_COUNT = or_zero(f"sum({LOST})")
+DROPPED = gained(c.TELEMETRY_DROPPED.prometheus, "job, signal, reason", window="5m")
+INTERACTION_FAILURES = gained(c.GATEWAY_INTERACTION_LOG_FAILURES.prometheus, "reason", window="5m")
 TARGETS_DOWN = or_zero("count(up == 0)")
 TARGETS = "min by (job, instance) (up)"
 
@@ -81,21 +70,17 @@ LOKI_DISCARDED = rate("loki_discarded_samples_total", "reason")
 LOKI_P95 = quantile(0.95, "loki_request_duration_seconds", "route")
 ENGINE_MEMORY = "sum by (job) (process_resident_memory_bytes)"
 
-_FILESYSTEM = "system_filesystem_usage_bytes"
-_DISK = "host_name, device, mountpoint"
-_USED = f'max by ({_DISK}) ({_FILESYSTEM}{{state="used"}})'
-_FREE = f'max by ({_DISK}) ({_FILESYSTEM}{{state="free"}})'
-DISK = f"{_USED} / ({_USED} + {_FREE})"
-DISK_NOW = or_zero(f"max({DISK})")
+DISK = DISK_SHARE
+DISK_NOW = or_zero(f"max({DISK_SHARE})")
 _CPU = "system_cpu_time_seconds_total"
 CPU = (
-    f'sum by (host_name, state) (rate({_CPU}{{state!="idle"}}[{RATE}])) '
-    f"/ on (host_name) group_left () sum by (host_name) (rate({_CPU}[{RATE}]))"
+    f'sum by (instance, state) (rate({_CPU}{{state!="idle"}}[{RATE}])) '
+    f"/ on (instance) group_left () sum by (instance) (rate({_CPU}[{RATE}]))"
 )
 _MEMORY = "system_memory_usage_bytes"
-MEMORY = f"sum by (host_name, state) ({_MEMORY})"
+MEMORY = f"sum by (instance, state) ({_MEMORY})"
 MEMORY_NOW = or_zero(
-    f'max(sum by (host_name) ({_MEMORY}{{state="used"}}) / sum by (host_name) ({_MEMORY}))'
+    f'max(sum by (instance) ({_MEMORY}{{state="used"}}) / sum by (instance) ({_MEMORY}))'
 )
 
 METRICS = frozenset(

@@ -18,20 +18,17 @@ from telemetry.dashboards.frame import (
     build as frame,
 )
 from telemetry.dashboards.identifiers import CONTAINER, LOGS
-from telemetry.dashboards.look import BLUE, CALM, GREEN, GREY, ORANGE, RED, override
+from telemetry.dashboards.look import BLUE, CALM, GREEN, ORANGE, RED, override
 from telemetry.dashboards.panels import About, bar_gauge, lines, log_lines, stat_panel
 from telemetry.dashboards.targets import Ask
 
-_LEVELS = ("trace", "debug", "info", "warn", "error", "critical", "fatal", "unknown")
 _COLOURS = {
-    "critical": "dark-red",
     "fatal": "dark-red",
     "error": RED,
     "warn": ORANGE,
     "info": GREEN,
     "debug": BLUE,
     "trace": "light-blue",
-    "unknown": GREY,
 }
 
 
@@ -45,7 +42,7 @@ def build() -> Dashboard:
         [
             log_service(),
             log_handle(),
-            choice("level", "Level", _LEVELS),
+            choice("level", "Level", tuple(_COLOURS)),
             text("search", "Search"),
             text("trace_id", "Trace id"),
         ],
@@ -88,7 +85,7 @@ def _summary() -> Band:
                 6,
                 lines(
                     volume,
-                    Ask(logql.VOLUME, "{{detected_level}}", source="loki"),
+                    Ask(logql.VOLUME, "{{level}}", source="loki"),
                     stacked=True,
                     bars=True,
                     overrides=[

@@ -268,9 +268,9 @@ def _host() -> Band:
     return Band(
         8,
         [
-            (8, lines(cpu, Ask(engines.CPU, "{{host_name}} {{state}}"), stacked=True)),
-            (8, lines(memory, Ask(engines.MEMORY, "{{host_name}} {{state}}"), stacked=True)),
-            (8, lines(disk, Ask(engines.DISK, "{{host_name}} {{mountpoint}}"), limits=True)),
+            (8, lines(cpu, Ask(engines.CPU, "{{instance}} {{state}}"), stacked=True)),
+            (8, lines(memory, Ask(engines.MEMORY, "{{instance}} {{state}}"), stacked=True)),
+            (8, lines(disk, Ask(engines.DISK, "{{instance}} {{mountpoint}}"), limits=True)),
         ],
         "Host",
     )

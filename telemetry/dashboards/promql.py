@@ -1,8 +1,10 @@
 """Pieces of PromQL that several panels need.
 
 Two facts shape them. Pushed series carry no stale marker, so the last values of a process that
-was killed stand for another 5 minutes beside those of its successor. And the ledger's counters
-never reset, so a difference of two values is exact where `increase()` would extrapolate.
+was killed stand for another 5 minutes beside those of its successor. And a counter's series
+begins at 0, as the library exports it, and hardly ever resets (each process has its own, the
+ledger's outlives the proxy), so a difference of two values is exact where `increase()` would
+extrapolate: three provisionings of a minute ago read as four.
 """
 
 from __future__ import annotations
@@ -42,44 +44,47 @@ def rate(metric: str, by: str = "", matchers: str = "", window: str = RATE) -> s
     return f"sum{_by(by)}(rate({metric}{where(matchers)}[{window}]))"
 
 
-def rise(metric: str, by: str = "", matchers: str = "", window: str = RANGE) -> str:
-    """How many events a process's counters saw in ``window``, as a whole number."""
-    return f"sum{_by(by)}(round(increase({metric}{where(matchers)}[{window}])))"
-
-
 def quantile(q: float, metric: str, by: str = "", matchers: str = "", window: str = RATE) -> str:
     """The ``q`` quantile of a histogram, per ``by``."""
     labels = f"le, {by}" if by else "le"
     return f"histogram_quantile({q}, {rate(f'{metric}_bucket', labels, matchers, window)})"
 
 
-def spent(metric: str, by: str = "", matchers: str = "", window: str = RANGE) -> str:
-    """What a ledger counter gained in ``window``, to the last digit.
+def gained(metric: str, by: str = "", matchers: str = "", window: str = RANGE) -> str:
+    """What counters gained in ``window``, to the last digit.
 
-    Its last value less the one at the window's start; where it was not reported then (the
-    proxy was off, or the series is younger), less its first value in the window. The ledger
-    reports a new series as 0 once, so a first call is never missed.
+    A series' last value less the one at the window's start; where it was not reported then
+    (its reporter was off, or the series is younger), less its first value in the window, which
+    is 0 for a new one. A series that was reset is left to `increase()`.
     """
     selector = metric + where(matchers)
-    return (
-        f"sum{_by(by)}(last_over_time({selector}[{window}]) - "
-        f"({selector} offset {window} or min_over_time({selector}[{window}])))"
+    return _differences(
+        by,
+        f"last_over_time({selector}[{window}]) - "
+        f"({selector} offset {window} or min_over_time({selector}[{window}]))",
+        f"{selector}[{window}]",
     )
 
 
-def spent_each_day(metric: str, by: str = "", matchers: str = "") -> str:
-    """What a ledger counter gained in the UTC day that begins at each step (step: 1 d).
+def gained_each_day(metric: str, by: str = "", matchers: str = "") -> str:
+    """What counters gained in the UTC day that begins at each step (step: 1 d).
 
     The windows look ahead (a negative offset), so that a day's bar stands at its own start and
     today's is already there. Each is the difference of the values at two midnights: days add
     up to the whole.
     """
     selector = metric + where(matchers)
-    today = f"{selector}[1d] offset -1d"
-    return (
-        f"sum{_by(by)}(last_over_time({today}) - "
-        f"(last_over_time({selector}[1d]) or min_over_time({today})))"
+    day = f"{selector}[1d] offset -1d"
+    return _differences(
+        by,
+        f"last_over_time({day}) - (last_over_time({selector}[1d]) or min_over_time({day}))",
+        day,
     )
+
+
+def _differences(by: str, difference: str, window: str) -> str:
+    # Negative, where the reset fell before the window's first value.
+    return f"sum{_by(by)}(({difference}) >= 0 unless resets({window}) > 0 or increase({window}))"
 
 
 def today(gauge: str, by: str, matchers: str = "") -> str:
@@ -92,7 +97,8 @@ def today(gauge: str, by: str, matchers: str = "") -> str:
     return (
         f"max by ({by}) (({selector} and timestamp({selector}) >= {MIDNIGHT}) or "
         f"(last_over_time({selector}[1d]) and "
-        f"max_over_time(timestamp({selector})[1d:1m]) >= {MIDNIGHT}))"
+        # Each look sees five minutes back, hence every five minutes.
+        f"max_over_time(timestamp({selector})[1d:5m]) >= {MIDNIGHT}))"
     )
 
 

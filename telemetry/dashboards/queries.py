@@ -12,15 +12,14 @@ from telemetry.dashboards.promql import (
     RATE,
     STEP,
     fresh,
+    gained,
+    gained_each_day,
     greater,
     latest,
     or_zero,
     quantile,
     rate,
-    rise,
     share,
-    spent,
-    spent_each_day,
     today,
     top,
     where,
@@ -102,7 +101,7 @@ def alerts_firing(severity: str) -> str:
 CONTAINERS_DOWN = or_zero(f"count({latest(_UP)} == 0)")
 CONTAINERS_BY_STATE = f"sum by (status) {fresh(_STATES)}"
 PROVISION_SUCCESS = share(
-    rise(f"{_PROVISIONS}_count", matchers='outcome="ok"'), rise(f"{_PROVISIONS}_count")
+    gained(f"{_PROVISIONS}_count", matchers='outcome="ok"'), gained(f"{_PROVISIONS}_count")
 )
 PROVISIONS = rate(f"{_PROVISIONS}_count", "outcome") + " * 60"
 PROVISION_P95 = quantile(0.95, _PROVISIONS)
@@ -141,7 +140,7 @@ _USER_IS_HANDLE = 'user_id=~"$handle"'
 CONTAINER_COST_TODAY = or_zero(f"sum({today(_COST_TODAY, 'user_id', _USER_IS_HANDLE)})")
 CONTAINER_COST = top(
     LINES,
-    f"({spent(_COST, 'user_id', _USER_IS_HANDLE, '1h')})",
+    f"({gained(_COST, 'user_id', _USER_IS_HANDLE, '1h')})",
     f"sum by (user_id) (max_over_time({_COST}{where(_USER_IS_HANDLE)}[{RANGE}] @ end()))",
     "user_id",
 )
@@ -193,7 +192,7 @@ FAILED_BY_SERVICE = rate(_REQUESTS, "job", _FAILED)
 P95_BY_SERVICE = quantile(0.95, _DURATION, "job")
 # Without requests a quantile is NaN, which no comparison lets through.
 P95_SELECTED = or_zero(f"{quantile(0.95, _DURATION, '', SERVICE)} > 0")
-DURATION_BUCKETS = f"sum by (le) (increase({_DURATION}_bucket{where(SERVICE)}[{STEP}]))"
+DURATION_BUCKETS = rate(f"{_DURATION}_bucket", "le", SERVICE)
 ACTIVE_BY_SERVICE = f"sum by (job) {fresh(c.HTTP_SERVER_ACTIVE_REQUESTS.prometheus, SERVICE)}"
 ACTIVE_SELECTED = or_zero(f"sum({fresh(c.HTTP_SERVER_ACTIVE_REQUESTS.prometheus, SERVICE)})")
 REQUEST_BYTES = rate(f"{c.HTTP_SERVER_REQUEST_BODY_SIZE.prometheus}_sum", "job", SERVICE)
@@ -245,26 +244,23 @@ NOTICES = rate(c.GATEWAY_NOTIFICATIONS.prometheus, "status, severity", SERVICE) 
 
 COST_TODAY = or_zero(f"sum({today(_COST_TODAY, 'user_id')})")
 COST_TODAY_SELECTED = or_zero(f"sum({today(_COST_TODAY, 'user_id', USER)})")
-COST_RANGE = or_zero(spent(_COST, "", USER))
-CALLS_RANGE = or_zero(spent(_CALLS, "", USER))
-TOKENS_IN_RANGE = or_zero(spent(_TOKENS, "", f"{USER}, {_IN}"))
-TOKENS_OUT_RANGE = or_zero(spent(_TOKENS, "", f"{USER}, {_OUT}"))
-COST_PER_HOUR = or_zero(spent(_COST, "", "", "1h"))
-COST_BY_DAY = spent_each_day(_COST, "model", USER)
-COST_BY_MODEL = f"{spent(_COST, 'model', USER)} > 0"
-TOKENS_IN_BY_DAY = spent_each_day(_TOKENS, "", f"{USER}, {_IN}")
-TOKENS_OUT_BY_DAY = spent_each_day(_TOKENS, "", f"{USER}, {_OUT}")
+COST_RANGE = or_zero(gained(_COST, "", USER))
+CALLS_RANGE = or_zero(gained(_CALLS, "", USER))
+TOKENS_IN_RANGE = or_zero(gained(_TOKENS, "", f"{USER}, {_IN}"))
+TOKENS_OUT_RANGE = or_zero(gained(_TOKENS, "", f"{USER}, {_OUT}"))
+COST_PER_HOUR = or_zero(gained(_COST, "", "", "1h"))
+COST_BY_DAY = gained_each_day(_COST, "model", USER)
+COST_BY_MODEL = f"{gained(_COST, 'model', USER)} > 0"
+TOKENS_IN_BY_DAY = gained_each_day(_TOKENS, "", f"{USER}, {_IN}")
+TOKENS_OUT_BY_DAY = gained_each_day(_TOKENS, "", f"{USER}, {_OUT}")
 _AI_COST = c.GATEWAY_AI_COST.prometheus
 _DISPATCHED = 'status!="rejected"'
-COST_PER_DISPATCH = or_zero(
-    f"sum(increase({_AI_COST}[{RANGE}])) / ({rise(_DISPATCH, '', _DISPATCHED)} > 0)"
-)
-COST_PER_DISPATCH_TREND = (
-    f"sum(increase({_AI_COST}[1h])) / ({rise(_DISPATCH, '', _DISPATCHED, '1h')} > 0)"
-)
+COST_PER_DISPATCH = or_zero(f"{gained(_AI_COST)} / ({gained(_DISPATCH, '', _DISPATCHED)} > 0)")
+_DISPATCHED_1H = f"({gained(_DISPATCH, '', _DISPATCHED, '1h')} > 0)"
+COST_PER_DISPATCH_TREND = f"{gained(_AI_COST, window='1h')} / {_DISPATCHED_1H}"
 GATEWAY_TOKENS_PER_DISPATCH = (
-    f"sum by (direction) (increase({c.GATEWAY_AI_TOKENS.prometheus}[1h])) / on () group_left () "
-    f"({rise(_DISPATCH, '', _DISPATCHED, '1h')} > 0)"
+    f"{gained(c.GATEWAY_AI_TOKENS.prometheus, 'direction', window='1h')} / "
+    f"on () group_left () {_DISPATCHED_1H}"
 )
 
 
@@ -284,13 +280,13 @@ COST_TODAY_BY_USER = top(
     _peak(_COST_TODAY, "user_id", USER),
     "user_id",
 )
-UNPRICED_RANGE = or_zero(rise(c.PROXY_UNPRICED_CALLS.prometheus))
-UNPRICED = f"sum by (model) (increase({c.PROXY_UNPRICED_CALLS.prometheus}[10m]))"
-REJECTIONS_RANGE = or_zero(rise(c.PROXY_QUOTA_REJECTIONS.prometheus, "", USER))
+UNPRICED_RANGE = or_zero(gained(c.PROXY_UNPRICED_CALLS.prometheus))
+UNPRICED = gained(c.PROXY_UNPRICED_CALLS.prometheus, "model", window="10m")
+REJECTIONS_RANGE = or_zero(gained(c.PROXY_QUOTA_REJECTIONS.prometheus, "", USER))
 _REJECTIONS = c.PROXY_QUOTA_REJECTIONS.prometheus
 REJECTIONS = top(
     LINES,
-    f"(sum by (user_id) (increase({_REJECTIONS}{where(USER)}[5m])))",
+    f"({gained(_REJECTIONS, 'user_id', USER, '5m')})",
     f"sum by (user_id) (increase({_REJECTIONS}{where(USER)}[{RANGE}] @ end()))",
     "user_id",
 )
@@ -298,14 +294,14 @@ PROVIDER_FAILURES = or_zero(rate(c.PROXY_UPSTREAM_ERRORS.prometheus))
 UPSTREAM_ERRORS = rate(c.PROXY_UPSTREAM_ERRORS.prometheus, "provider, kind") + " * 60"
 
 USERS = {
-    "Cost": spent(_COST, "user_id", USER),
+    "Cost": gained(_COST, "user_id", USER),
     "Cost today": today(_COST_TODAY, "user_id", USER),
     "Budget a day": f"max by (user_id) ({_BUDGET}{where(USER)})",
     "Budget used": _quota(USER),
-    "Calls": spent(_CALLS, "user_id", USER),
-    "Tokens in": spent(_TOKENS, "user_id", f"{USER}, {_IN}"),
-    "Tokens out": spent(_TOKENS, "user_id", f"{USER}, {_OUT}"),
-    "Refused": rise(_REJECTIONS, "user_id", USER),
+    "Calls": gained(_CALLS, "user_id", USER),
+    "Tokens in": gained(_TOKENS, "user_id", f"{USER}, {_IN}"),
+    "Tokens out": gained(_TOKENS, "user_id", f"{USER}, {_OUT}"),
+    "Refused": gained(_REJECTIONS, "user_id", USER),
 }
 """The users' table: a column's name and its query, all by user."""
 

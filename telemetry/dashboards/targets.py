@@ -12,11 +12,16 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import prometheus as prometheus_model
 
 from telemetry.dashboards.identifiers import LOKI, PROMETHEUS
+from telemetry.dashboards.promql import RATE
 
 Source = Literal["prometheus", "loki"]
 
 PROMETHEUS_REF = model.DataSourceRef(type_val="prometheus", uid=PROMETHEUS)
 LOKI_REF = model.DataSourceRef(type_val="loki", uid=LOKI)
+
+# What exports once a minute, OpenTelemetry's default, has two values in every rate: Grafana makes
+# $__rate_interval four of these. (Before 10 it takes four of the data source's interval instead.)
+RATE_STEP = "30s"
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,8 @@ class Ask:
         expr: PromQL or LogQL.
         legend: the series' name, with ``{{label}}``; empty for all labels.
         instant: only the value at the end of the time range.
-        step: least time between points, e.g. ``1d``; empty for Grafana's choice.
+        step: least time between points, e.g. ``1d``; empty for Grafana's choice, which for
+            rates is no less than `RATE_STEP`.
         source: which data source answers.
         form: what Grafana makes of the answer.
     """
@@ -60,6 +66,7 @@ def target(ask: Ask, ref: str) -> variants.Dataquery:
         .format(prometheus_model.PromQueryFormat(ask.form))
         .legend_format(ask.legend or "__auto")
     )
-    if ask.step:
-        asked.interval(ask.step)
+    step = ask.step or (RATE_STEP if RATE in ask.expr else "")
+    if step:
+        asked.interval(step)
     return (asked.instant() if ask.instant else asked.range()).build()

@@ -46,7 +46,7 @@ sum by (instance, {_LOSS_LABELS}) (
 # (many of these appear only with their first loss, whose value `increase()` never sees) or has
 # been reset since. The hour bridges a time when Prometheus itself was down. A queue that fills
 # up is loss about to happen.
-_LOSS = f"""\
+LOST = f"""\
 sum by ({_LOSS_LABELS}) (
   (
 {indent(_counted(_ALL), 4)}
@@ -55,7 +55,9 @@ sum by ({_LOSS_LABELS}) (
   ) >= 0
   or
 {indent(_counted(_ALL))}
-)
+)"""
+_LOSS = f"""\
+{LOST}
 or
 label_replace(
   sum by (job, exporter, data_type) (
@@ -73,7 +75,7 @@ _USED_BYTES = f'{_FILESYSTEM}{{state="used", mode!="ro"}}'
 _FREE_BYTES = f'{_FILESYSTEM}{{state="free", mode!="ro"}}'
 _USED = f"max by ({_DISK}) ({_USED_BYTES})"
 _FREE = f"max by ({_DISK}) ({_FREE_BYTES})"
-_SHARE = f"""\
+DISK_SHARE = f"""\
 {_USED}
 /
 (
@@ -88,12 +90,12 @@ def _disk(thresholds: Thresholds) -> str:
     # single download into an empty one would be reported. Both are judgements.
     return f"""\
 (
-{indent(_SHARE)}
+{indent(DISK_SHARE)}
   > {number(thresholds.disk_percent / 100)}
 )
 or
 (
-{indent(_SHARE)}
+{indent(DISK_SHARE)}
   > 0.5
   and
   max by ({_DISK}) (
