@@ -5,6 +5,6 @@ Prometheus and Loki with Alertmanager.
 """
 
 from telemetry.alerting.direct import notify_directly
-from telemetry.alerting.provision import Mode, grafana_environment, provision
+from telemetry.alerting.provision import Mode, check, grafana_environment, provision
 
-__all__ = ["Mode", "grafana_environment", "notify_directly", "provision"]
+__all__ = ["Mode", "check", "grafana_environment", "notify_directly", "provision"]

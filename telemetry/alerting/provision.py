@@ -55,6 +55,18 @@ def provision(mode: Mode, target: Path, environ: Mapping[str, str]) -> tuple[Pat
     return write(target, contents, mode=0o600)
 
 
+def check(environ: Mapping[str, str]) -> None:
+    """Fail where ``provision`` would, for a setting that can't be used.
+
+    Raises:
+        ConfigError: a setting isn't what it should be.
+        TelemetryError: a channel is half configured.
+    """
+    Links.from_env(environ)
+    Channels.from_env(environ)
+    Thresholds.from_env(environ)
+
+
 def grafana_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """What Grafana needs in its own environment to notify: the mail server.
 

@@ -61,21 +61,33 @@ def started(process: Process) -> bool:
 
 
 def check_ports(processes: Iterable[Process], environ: Mapping[str, str]) -> None:
-    """Fail where a port is taken, or an address to listen on isn't this machine's.
+    """Fail where a port is taken or wanted twice, or an address to listen on isn't this machine's.
 
     Raises:
         TelemetryError: names the port, whose it should be, and who has it where that is known.
     """
-    variables = {config.port(name, environ): name for name in config.PORTS}
+    variables: dict[int, list[str]] = {}
+    for name in config.PORTS:
+        key = f"TELEMETRY_{name.upper()}_PORT"
+        variables.setdefault(config.port(name, environ), []).append(key)
+    seen: set[int] = set()
     for process in processes:
         for port in process.ports:
+            keys = variables.get(port, [])
+            if port in seen:
+                raise TelemetryError(
+                    f"{' and '.join(keys)} are both {port}",
+                    remedy="give each a port of its own",
+                    exit_code=78,  # EX_CONFIG
+                )
+            seen.add(port)
             if _free("127.0.0.1", port):
                 continue
             owner = _owner(port)
             raise TelemetryError(
                 f"port {port}, which {process.name} needs, is taken" + (owner and f" by {owner}"),
-                remedy="stop that process, or set "
-                f"TELEMETRY_{variables.get(port, process.name).upper()}_PORT to another port",
+                remedy="stop that process"
+                + (f", or set {keys[0]} to another port" if keys else ""),
                 exit_code=75,  # EX_TEMPFAIL
             )
     key = "TELEMETRY_OTLP_BRIDGE_ADDRESS"

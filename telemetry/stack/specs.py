@@ -84,7 +84,6 @@ def engines(
                 f"--storage.tsdb.retention.size={retention.store_mib}MB",
                 f"--web.listen-address=127.0.0.1:{port['prometheus']}",
                 "--web.enable-otlp-receiver",
-                "--web.enable-lifecycle",
                 "--log.level=warn",
             ),
             ready=f"{base('prometheus')}/-/ready",

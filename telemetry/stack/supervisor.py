@@ -33,6 +33,7 @@ BACKOFF_S = (0.2, 1.0, 3.0, 10.0, 30.0)
 STEADY_S = 60.0  # having run this long, the next death starts the back-off anew; a judgement
 OUTPUT_BYTES, OUTPUT_FILES = 10 << 20, 3
 DRAIN_S = 10.0
+LAST_WORDS_S = 1.0
 LAST_LINES_S = 0.4  # two polls of the collector's file readers: what was written last is read
 # Whoever evaluates alerts or passes them on can't report its own death: the other channels are
 # told, at once and when it keeps dying.
@@ -207,6 +208,9 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)  # workers of its own, too
                 await child.wait()
+            if entry.task is not None:
+                # Its last words are still being read; a child of its own may keep the pipe open.
+                await asyncio.wait({entry.task}, timeout=LAST_WORDS_S)
         if entry.task is not None:
             entry.task.cancel()
 

@@ -62,6 +62,7 @@ def up(
         for name in control.reap(place):
             console.print(f"{name} was left by a supervisor that was killed; ended it.")
         env = environment(environ)
+        _check_settings(place, env)
         programs, no_grafana = install(env, source, console)
         mode = layout.alerting_mode(env, "grafana" in programs)
         processes = specs.engines(place, env, programs, mode)
@@ -82,6 +83,16 @@ def up(
     )
     _notes(console, env, mode, no_grafana, place)
     return 0
+
+
+def _check_settings(place: Layout, env: Mapping[str, str]) -> None:
+    """Whatever can be known to be wrong before engines are fetched or built, which takes long."""
+    from telemetry import alerting
+
+    alerting.check(env)
+    expected = specs.engines(place, env, {name: Path(name) for name in NEEDED}, "prometheus")
+    # Whether an Alertmanager runs is known only once it is known whether a Grafana does.
+    ready.check_ports((p for p in expected if p.name != "alertmanager"), env)
 
 
 def _running_already(place: Layout, console: Console) -> int:

@@ -1,0 +1,120 @@
+"""The state folder, and the configuration rendered into it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from telemetry.errors import ConfigError, TelemetryError
+from telemetry.stack.layout import Layout, alerting_mode, write_configs, write_targets
+
+ENVIRON = {
+    "TELEMETRY_WEBHOOK_TOKEN": "hook",
+    "TELEMETRY_PROMETHEUS_PORT": "19090",
+    "TELEMETRY_LOKI_PORT": "13100",
+    "TELEMETRY_ALERTMANAGER_PORT": "19093",
+    "TELEMETRY_COLLECTOR_METRICS_PORT": "18888",
+}
+
+
+def _made(home: Path) -> Layout:
+    layout = Layout(home)
+    layout.make()
+    return layout
+
+
+def test_the_state_folder_is_its_owner_s_only(tmp_path: Path) -> None:
+    layout = _made(tmp_path / "deep" / "home")
+    for folder in (layout.home, layout.data, layout.config, layout.output, layout.logs):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_state_folder_that_can_not_be_written() -> None:
+    """Nobody makes folders in /proc, root neither."""
+    with pytest.raises(TelemetryError, match=r"state folder /proc/telemetry can't be written: "):
+        Layout(Path("/proc/telemetry")).make()
+
+
+def test_a_state_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("")
+    with pytest.raises(TelemetryError) as caught:
+        Layout(tmp_path / "home").make()
+    assert caught.value.message == f"state folder {tmp_path / 'home'} can't be written: File exists"
+    assert caught.value.remedy == "set TELEMETRY_HOME to a folder of yours"
+    assert caught.value.exit_code == 73
+
+
+@pytest.mark.parametrize(
+    ("given", "grafana", "mode"),
+    [
+        ("", True, "grafana"),
+        ("", False, "prometheus"),
+        ("grafana", True, "grafana"),
+        ("prometheus", True, "prometheus"),
+    ],
+)
+def test_who_evaluates(given: str, grafana: bool, mode: str) -> None:
+    assert alerting_mode({"TELEMETRY_ALERTING": given}, grafana) == mode
+
+
+def test_who_evaluates_must_be_there() -> None:
+    with pytest.raises(ConfigError, match="no Grafana was found here"):
+        alerting_mode({"TELEMETRY_ALERTING": "grafana"}, False)
+    with pytest.raises(ConfigError, match="is not grafana or prometheus"):
+        alerting_mode({"TELEMETRY_ALERTING": "nagios"}, True)
+
+
+def test_prometheus_gets_this_stack_s_addresses(tmp_path: Path) -> None:
+    layout = _made(tmp_path)
+    write_configs(layout, ENVIRON, "prometheus")
+    written = yaml.safe_load((layout.config / "prometheus.yaml").read_text())
+    targets = {
+        job["job_name"]: job["static_configs"][0]["targets"]
+        for job in written["scrape_configs"]
+        if "static_configs" in job
+    }
+    assert targets == {
+        "prometheus": ["127.0.0.1:19090"],
+        "collector": ["127.0.0.1:18888"],
+        "loki": ["127.0.0.1:13100"],
+        "alertmanager": ["127.0.0.1:19093"],
+    }
+    assert written["alerting"] == {
+        "alertmanagers": [{"static_configs": [{"targets": ["127.0.0.1:19093"]}]}]
+    }
+    assert written["rule_files"] == [f"{layout.config}/prometheus/*.yaml"]
+    assert list((layout.config / "prometheus").glob("*.rules.yaml"))
+    assert list((layout.config / "loki" / "fake").glob("*.rules.yaml"))
+    services = next(job for job in written["scrape_configs"] if job["job_name"] == "services")
+    assert services["file_sd_configs"][0]["files"] == [f"{layout.targets}/*.json"]
+
+
+def test_where_grafana_evaluates_nobody_else_does(tmp_path: Path) -> None:
+    """And a folder that was in the other mode before holds none of its rules any more."""
+    layout = _made(tmp_path)
+    write_configs(layout, ENVIRON, "prometheus")
+    write_configs(layout, ENVIRON, "grafana")
+    written = yaml.safe_load((layout.config / "prometheus.yaml").read_text())
+    assert "alerting" not in written
+    assert "alertmanager" not in {job["job_name"] for job in written["scrape_configs"]}
+    assert not list((layout.config / "prometheus").glob("*.rules.yaml"))
+    assert not list((layout.config / "loki" / "fake").glob("*.yaml"))
+    provisioned = layout.config / "grafana" / "provisioning"
+    assert sorted(path.name for path in provisioned.iterdir()) == [
+        "alerting",
+        "dashboards",
+        "datasources",
+    ]
+
+
+def test_targets_are_the_services_that_are_meant_to_run(tmp_path: Path) -> None:
+    layout = _made(tmp_path)
+    write_targets(layout, {"proxy": 18080})
+    (file,) = layout.targets.iterdir()
+    assert json.loads(file.read_text()) == [
+        {"targets": ["127.0.0.1:18080"], "labels": {"job": "proxy"}}
+    ]

@@ -1,0 +1,147 @@
+"""Ports that are taken, and what is asked of whatever runs."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry import config
+from telemetry.errors import ConfigError, TelemetryError
+from telemetry.stack import ready, specs
+from telemetry.stack.layout import Layout
+from telemetry.stack.specs import Process
+from tests.fixtures.stack import free_ports
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that this process listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    """A server that answers 200 at /ready and 503 with its trouble elsewhere."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/ready" else 503)
+            self.end_headers()
+            self.wfile.write(b'{"status": "degraded", "docker": "no socket"}')
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def process(*ports: int, name: str = "loki", tier: int = 2, url: str = "") -> Process:
+    return Process(name, ("true",), url, ports, tier=tier)
+
+
+def test_free_ports_pass() -> None:
+    ports = free_ports()
+    ready.check_ports([process(*ports.values())], {})
+
+
+def test_a_taken_port_is_named_with_its_process(taken: int) -> None:
+    environ = {"TELEMETRY_LOKI_PORT": str(taken)}
+    with pytest.raises(TelemetryError) as caught:
+        ready.check_ports([process(taken)], environ)
+    error = caught.value
+    assert error.message.startswith(f"port {taken}, which loki needs, is taken by process ")
+    assert str(os.getpid()) in error.message
+    assert error.remedy == "stop that process, or set TELEMETRY_LOKI_PORT to another port"
+    assert error.exit_code == 75
+
+
+def test_a_port_taken_on_all_addresses_is_taken() -> None:
+    with socket.socket() as listening:
+        listening.bind(("0.0.0.0", 0))
+        listening.listen()
+        with pytest.raises(TelemetryError, match="is taken"):
+            ready.check_ports([process(listening.getsockname()[1])], {})
+
+
+def test_one_port_for_two_is_refused() -> None:
+    port = free_ports(("one",))["one"]
+    environ = {"TELEMETRY_LOKI_PORT": str(port), "TELEMETRY_PROMETHEUS_PORT": str(port)}
+    with pytest.raises(TelemetryError) as caught:
+        ready.check_ports([process(port), process(port, name="prometheus")], environ)
+    assert caught.value.message == (
+        f"TELEMETRY_PROMETHEUS_PORT and TELEMETRY_LOKI_PORT are both {port}"
+    )
+
+
+@pytest.mark.parametrize("value", ["ten", "0", "65536", "80.5"])
+def test_a_port_that_is_none(value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ready.check_ports([], {"TELEMETRY_LOKI_PORT": value})
+    assert caught.value.message == (
+        f"TELEMETRY_LOKI_PORT='{value}' is not a whole number from 1 to 65535"
+    )
+    assert caught.value.exit_code == 78
+
+
+@pytest.mark.parametrize("address", ["172.17.0.1", ":4318", "127.0.0.1:http", "127.0.0.1:0"])
+def test_a_bridge_address_without_host_or_port(address: str) -> None:
+    with pytest.raises(ConfigError, match="is not an address with a port"):
+        ready.check_ports([], {"TELEMETRY_OTLP_BRIDGE_ADDRESS": address})
+
+
+def test_a_bridge_address_of_another_machine() -> None:
+    # TEST-NET-1 (RFC 5737) is nobody's.
+    with pytest.raises(TelemetryError, match="can't be listened on"):
+        ready.check_ports([], {"TELEMETRY_OTLP_BRIDGE_ADDRESS": "192.0.2.7:4318"})
+
+
+def test_conditions(web: str) -> None:
+    """Ready; up but with a trouble it names; nobody there."""
+    nobody = f"http://127.0.0.1:{free_ports(('nobody',))['nobody']}"
+    assert ready.condition(f"{web}/ready") == "ready"
+    assert ready.condition(f"{web}/health") == '{"status": "degraded", "docker": "no socket"}'
+    assert ready.condition(nobody) == ""
+    assert ready.answers(f"{web}/ready")
+    assert not ready.answers(f"{web}/health")
+    assert not ready.answers(nobody)
+
+
+def test_an_engine_has_started_once_ready_a_service_once_it_answers(web: str) -> None:
+    """A platform without Docker is up, and says what is wrong."""
+    assert ready.started(process(url=f"{web}/ready"))
+    assert not ready.started(process(url=f"{web}/health"))
+    assert ready.started(process(url=f"{web}/health", tier=0))
+
+
+def test_every_port_of_the_stack_is_loopback_and_checked(tmp_path: Path) -> None:
+    """Each port in the table belongs to a process, and none listens elsewhere."""
+    environ = {"TELEMETRY_GRAFANA_PASSWORD": "x", "TELEMETRY_WEBHOOK_TOKEN": "y"}
+    place = Layout(tmp_path)
+    programs = {name: Path(name) for name in ("collector", "prometheus", "loki", "alertmanager")}
+    everything = [
+        *specs.engines(place, environ, programs, "prometheus"),
+        *specs.engines(place, environ, programs | {"grafana": Path("grafana")}, "grafana"),
+        *specs.services(place, environ),
+    ]
+    claimed = {port for process in everything for port in process.ports}
+    assert claimed == set(config.PORTS.values())
+    for started in everything:
+        told = " ".join((*started.argv, *started.env.values()))
+        assert "0.0.0.0" not in told
+        assert started.ready.startswith("http://127.0.0.1:")
