@@ -5,9 +5,9 @@ A container with the Docker label ``handle`` is watched. One that the platform m
 made is adopted.
 
 The app makes one `Engine`, one `Containers` view and one store (a `Desired`), and gives them to
-``Watcher(engine, desired, view, listeners)`` and ``Sampler(engine, desired, view, interval_s)``;
-each has ``start()`` and ``stop()``. A listener is called with every `ContainerEvent`, after the
-view has it, in the watcher's thread.
+one `sampling.Monitor`, which has ``start()``, ``stop()``, and ``look(handle)`` for when the
+desired state changed without Docker having to say anything. A listener is called with every
+`ContainerEvent`, after the view has it, in the watcher's thread.
 """
 
 from __future__ import annotations
@@ -28,10 +28,17 @@ class Totals:
     Args:
         restarts: starts after the first that nobody asked for.
         oom_kills: processes killed because the memory ran out.
+        docker_restarts: Docker's own count of restarts when it was last looked at; of
+            ``restarts``, what is counted already.
+        run: when the container's present or last run began, as Docker writes it.
+        run_oom_kills: of ``oom_kills``, those of that run.
     """
 
     restarts: int = 0
     oom_kills: int = 0
+    docker_restarts: int = 0
+    run: str = ""
+    run_oom_kills: int = 0
 
 
 @dataclass(frozen=True)
