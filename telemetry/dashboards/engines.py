@@ -82,34 +82,3 @@ MEMORY = f"sum by (instance, state) ({_MEMORY})"
 MEMORY_NOW = or_zero(
     f'max(sum by (instance) ({_MEMORY}{{state="used"}}) / sum by (instance) ({_MEMORY}))'
 )
-
-METRICS = frozenset(
-    (
-        "ALERTS",
-        "alertmanager_notifications_failed_total",
-        "alertmanager_notifications_total",
-        "loki_discarded_samples_total",
-        "loki_distributor_bytes_received_total",
-        "loki_distributor_lines_received_total",
-        "loki_request_duration_seconds_bucket",
-        "otelcol_exporter_queue_capacity",
-        "otelcol_exporter_queue_size",
-        "process_resident_memory_bytes",
-        "prometheus_rule_evaluation_failures_total",
-        "prometheus_rule_group_last_duration_seconds",
-        "prometheus_tsdb_head_chunks_storage_size_bytes",
-        "prometheus_tsdb_head_samples_appended_total",
-        "prometheus_tsdb_head_series",
-        "prometheus_tsdb_out_of_bound_samples_total",
-        "prometheus_tsdb_out_of_order_samples_total",
-        "prometheus_tsdb_storage_blocks_bytes",
-        "prometheus_tsdb_too_old_samples_total",
-        "prometheus_tsdb_wal_storage_size_bytes",
-        "scrape_duration_seconds",
-        "system_cpu_time_seconds_total",
-        "system_filesystem_usage_bytes",
-        "system_memory_usage_bytes",
-        "up",
-    )
-)
-"""Every metric the panels use that is not in the catalog."""

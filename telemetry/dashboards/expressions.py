@@ -12,18 +12,9 @@ from telemetry.dashboards.identifiers import PANELS
 
 DataSource = Literal["prometheus", "loki"]
 
-# What a freshly opened dashboard would put in: everything selected, an hour, nothing searched.
-DEFAULTS: Mapping[str, str] = {
-    "handle": ".*",
-    "service": ".+",
-    "user_id": ".*",
-    "level": ".*",
-    "search": "",
-    "trace_id": "",
-    "__range": "3600s",
-    "__rate_interval": "1m",
-    "__interval": "1m",
-}
+LEAST_STEP_S = 5  # the data source's timeInterval in grafana/provisioning/datasources
+POINTS = 600  # a graph's width in points on a usual screen
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
 _LABEL_VALUES = re.compile(r"label_values\((.+),\s*\w+\)$")
 
@@ -36,12 +27,18 @@ class Query(NamedTuple):
         panel: the panel's semantic name, ``variable:<name>`` or ``annotation:<name>``.
         datasource: whose language it is.
         expr: PromQL or LogQL, with the variables' values put in.
+        instant: asks for the value at the end of the time range only.
+        range_s: length of the time range, s.
+        step_s: time between points, s.
     """
 
     dashboard: str
     panel: str
     datasource: DataSource
     expr: str
+    instant: bool
+    range_s: int
+    step_s: int
 
 
 def substitute(expression: str, variables: Mapping[str, str]) -> str:
@@ -64,33 +61,59 @@ def dashboards() -> list[dict[str, Any]]:
     return [json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))]
 
 
-def all_queries(variables: Mapping[str, str] | None = None) -> list[Query]:
-    """Every query of every shipped dashboard, ready to be run.
+def all_queries(
+    variables: Mapping[str, str] | None = None, *, range_s: int | None = None
+) -> list[Query]:
+    """Every query of every shipped dashboard, ready to be run, as Grafana would send it.
 
     Args:
-        variables: values that replace those of `DEFAULTS`, e.g. ``{"handle": "demo-1"}``.
+        variables: chosen values, e.g. ``{"handle": "demo-1"}``; the others stand for all.
+        range_s: length of the time range, s; a dashboard's own where not given.
     """
-    values = {**DEFAULTS, **(variables or {})}
     return [
-        query._replace(expr=substitute(query.expr, values))
+        query
         for model in dashboards()
-        for query in _of(model)
+        for query in _of(model, variables or {}, range_s or seconds(model["time"]["from"][4:]))
     ]
 
 
-def _of(model: dict[str, Any]) -> Iterator[Query]:
+def seconds(duration: str) -> int:
+    """``"30s"``, ``"7d"`` and the like in seconds."""
+    return int(duration[:-1]) * _UNITS_S[duration[-1]]
+
+
+def _of(model: dict[str, Any], chosen: Mapping[str, str], range_s: int) -> Iterator[Query]:
     uid = model["uid"]
     names = {place: name for name, place in PANELS.items()}
+    variables = model["templating"]["list"]
+    values = {each["name"]: each.get("allValue", "") for each in variables} | chosen
+
+    def query(
+        name: str, source: DataSource, expr: str, least: str = "", instant: bool = False
+    ) -> Query:
+        least_s = seconds(least) if least else LEAST_STEP_S
+        step_s = max(least_s, range_s // POINTS)
+        # https://grafana.com/docs/grafana/latest/datasources/prometheus/template-variables/
+        times = {
+            "__range": f"{range_s}s",
+            "__interval": f"{step_s}s",
+            "__rate_interval": f"{max(step_s + least_s, 4 * least_s)}s",
+        }
+        filled = substitute(expr, {**values, **times})
+        return Query(uid, name, source, filled, instant, range_s, step_s)
+
     for panel in model["panels"]:
         for target in panel.get("targets", ()):
-            kind = target["datasource"]["type"]
-            yield Query(uid, names[uid, panel["id"]], kind, target["expr"])
-    for variable in model["templating"]["list"]:
+            source = target["datasource"]["type"]
+            instant = target.get("queryType") == "instant" or target.get("instant", False)
+            least = target.get("interval", "")
+            yield query(names[uid, panel["id"]], source, target["expr"], least, instant)
+    for variable in variables:
         if variable["type"] == "query" and variable["datasource"]["type"] == "prometheus":
             found = _LABEL_VALUES.match(variable["query"]["query"])
             if found:
-                yield Query(uid, f"variable:{variable['name']}", "prometheus", found[1])
-    for annotation in model["annotations"]["list"]:
-        if "expr" in annotation:
-            kind = annotation["datasource"]["type"]
-            yield Query(uid, f"annotation:{annotation['name']}", kind, annotation["expr"])
+                yield query(f"variable:{variable['name']}", "prometheus", found[1], instant=True)
+    for mark in model["annotations"]["list"]:
+        if "expr" in mark:
+            name, source = f"annotation:{mark['name']}", mark["datasource"]["type"]
+            yield query(name, source, mark["expr"], mark["step"])

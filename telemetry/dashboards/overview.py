@@ -121,7 +121,12 @@ def _state() -> Band:
                     ],
                 ),
             ),
-            (4, stat_panel(provision, Ask(queries.PROVISION_SUCCESS), background=False)),
+            (
+                4,
+                stat_panel(
+                    provision, Ask(queries.PROVISION_SUCCESS, instant=True), background=False
+                ),
+            ),
             (
                 4,
                 opens(

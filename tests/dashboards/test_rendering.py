@@ -1,0 +1,197 @@
+"""The committed JSON is what the code renders, whole, and what Grafana 9.4 and later read."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from telemetry.dashboards import PANELS, render
+from telemetry.dashboards.__main__ import main
+from telemetry.dashboards.expressions import dashboards
+from telemetry.dashboards.identifiers import LOKI, PROMETHEUS
+
+COMMITTED = Path(__file__).parents[2] / "grafana" / "dashboards"
+MODELS = {model["uid"]: model for model in dashboards()}
+# Of the panels that come with Grafana 9.4: https://grafana.com/docs/grafana/v9.4/panels-visualizations/visualizations/
+TYPES = {
+    "alertlist", "bargauge", "heatmap", "logs", "piechart", "stat", "state-timeline", "table",
+    "timeseries",
+}  # fmt: skip
+# Grafana's own colours: https://grafana.com/docs/grafana/latest/panels-visualizations/configure-standard-options/
+UNITS = {
+    "Bps", "bytes", "currencyUSD", "ops", "percent", "percentunit", "reqps", "s", "short",
+}  # fmt: skip
+
+
+def _panels(model: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in model["panels"] if panel["type"] != "row"]
+
+
+ALL_PANELS = [
+    pytest.param(model, panel, id=f"{model['uid']}-{panel['id']}")
+    for model in MODELS.values()
+    for panel in _panels(model)
+]
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for child in value.values():
+            yield from _objects(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _objects(child)
+
+
+def test_what_is_committed_is_what_is_rendered(tmp_path: Path) -> None:
+    written = render(tmp_path)
+    committed = sorted(COMMITTED.glob("*.json"))
+    assert [file.name for file in written] == [file.name for file in committed]
+    for file, kept in zip(written, committed, strict=True):
+        assert file.read_text() == kept.read_text(), "run `nox -s render` and commit"
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    assert main([str(taken)]) != 0
+    assert f"error: {taken}: the dashboards can't be written there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_a_dashboard_reads_back_as_the_same(model: dict[str, Any]) -> None:
+    """By the SDK's models of Grafana's schema. They know no mark's texts, and no alert list."""
+    known = json.loads(json.dumps(model))
+    known["annotations"]["list"] = known["annotations"]["list"][:1]
+    read = json.loads(json.dumps(Dashboard.from_json(known), cls=JSONEncoder))
+    assert read == known
+
+
+def test_panels_have_lasting_numbers_and_names() -> None:
+    drawn = {(uid, panel["id"]) for uid, model in MODELS.items() for panel in _panels(model)}
+    assert drawn == set(PANELS.values())
+    for model in MODELS.values():
+        ids = [panel["id"] for panel in model["panels"]]
+        assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_panels_fill_the_grid_without_overlapping(model: dict[str, Any]) -> None:
+    places = [panel["gridPos"] for panel in model["panels"]]
+    for place in places:
+        assert place["x"] >= 0
+        assert place["x"] + place["w"] <= 24
+    for a, b in itertools.combinations(places, 2):
+        apart = (
+            a["x"] + a["w"] <= b["x"]
+            or b["x"] + b["w"] <= a["x"]
+            or a["y"] + a["h"] <= b["y"]
+            or b["y"] + b["h"] <= a["y"]
+        )
+        assert apart, (a, b)
+    assert sum(p["w"] * p["h"] for p in places) == 24 * max(p["y"] + p["h"] for p in places)
+
+
+@pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
+def test_a_panel_says_what_it_shows(model: dict[str, Any], panel: dict[str, Any]) -> None:
+    assert panel["type"] in TYPES
+    assert panel["title"]
+    assert re.search(r"[.]$", panel["description"])
+    defaults = panel["fieldConfig"]["defaults"]
+    assert defaults["unit"] in UNITS
+    assert defaults["thresholds"]["steps"][0]["value"] is None
+    if panel["type"] == "alertlist":
+        return
+    assert panel["targets"]
+    for target in panel["targets"]:
+        assert target["datasource"] == panel["datasource"]
+    uids = {"prometheus": PROMETHEUS, "loki": LOKI}
+    assert panel["datasource"]["uid"] == uids[panel["datasource"]["type"]]
+    refs = [target["refId"] for target in panel["targets"]]
+    assert len(refs) == len(set(refs))
+
+
+@pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
+def test_a_number_is_zero_where_zero_is_meant(model: dict[str, Any], panel: dict[str, Any]) -> None:
+    if panel["type"] != "stat":
+        return
+    said = panel["fieldConfig"]["defaults"].get("noValue")
+    for target in panel["targets"]:
+        assert said or re.search(r"or vector\((0|-1)\)\)?$", target["expr"]), target["expr"]
+
+
+def test_links_lead_to_dashboards_and_variables_there_are() -> None:
+    followed = 0
+    for model in MODELS.values():
+        for found in _objects(model):
+            url = found.get("url") or ""
+            match = re.match(r"/d/([\w-]+)(?:\?(.*))?$", url)
+            if not match:
+                assert not url, url
+                continue
+            followed += 1
+            there = {v["name"] for v in MODELS[match[1]]["templating"]["list"]}
+            for name in re.findall(r"var-(\w+)=", match[2] or ""):
+                assert name in there, url
+            kept = found.get("keepTime") or "${__url_time_range}" in url
+            assert kept, f"{url} forgets the time range"
+    assert followed >= 20
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_all_is_one_pattern_however_many_values_there_are(model: dict[str, Any]) -> None:
+    for variable in model["templating"]["list"]:
+        if variable["type"] == "textbox":
+            continue
+        assert variable["multi"]
+        assert variable["includeAll"]
+        assert variable["allValue"] in (".*", ".+")
+        assert variable["current"]["value"] == ["$__all"]
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_nothing_is_newer_than_grafana_9_4(model: dict[str, Any]) -> None:
+    """What came later and would be lost or fail there; later versions migrate the old forms."""
+    assert model["schemaVersion"] == 37
+    text = json.dumps(model)
+    for newer in ("cellOptions", "fieldMinMax", "$__auto", "oneClick", "transformations.filter"):
+        assert newer not in text, newer
+
+
+def test_the_overview_answers_in_its_first_row() -> None:
+    """At 1280×800 a column is 52 px wide and some 17 rows of 38 px are to be seen."""
+    model = MODELS["telemetry-overview"]
+    assert (model["time"]["from"], model["refresh"]) == ("now-1h", "30s")
+    names = {number: name for name, (uid, number) in PANELS.items() if uid == model["uid"]}
+    first = [panel for panel in _panels(model) if panel["gridPos"]["y"] == 0]
+    assert [names[panel["id"]] for panel in first] == [
+        "overview.critical", "overview.warnings", "overview.services_down",
+        "overview.containers_down", "overview.errors", "overview.loss", "overview.cost",
+        "overview.websockets",
+    ]  # fmt: skip
+    assert all(len(panel["title"]) <= 16 for panel in first)
+    alerts = next(panel for panel in _panels(model) if names[panel["id"]] == "overview.alerts")
+    assert alerts["gridPos"]["y"] + alerts["gridPos"]["h"] <= 17
+
+
+def test_marks_read_alike_before_and_after_grafana_10() -> None:
+    marks = [m for model in MODELS.values() for m in model["annotations"]["list"][1:]]
+    assert {m["name"] for m in marks} == {
+        "Firing alerts", "Container starts", "Container kills", "OOM kills",
+    }  # fmt: skip
+    for mark in marks:
+        assert mark["expr"] == mark["target"]["expr"]
+        assert mark["step"] == mark["target"]["interval"]
+        assert mark["datasource"]["uid"] == PROMETHEUS
+        assert mark["titleFormat"]
