@@ -121,9 +121,22 @@ class Counter(_Named):
             return
         self._instrument.at(attributes).cells[0] += value
 
-    def set_total(self, total: float, attributes: Mapping[str, str] | None = None) -> None:
-        """Take over a total that is counted elsewhere; a lower one is a restart there."""
-        self._instrument.at(attributes).cells[0] = total
+    def set_total(
+        self, total: float, attributes: Mapping[str, str] | None = None, start_time_ns: int = 0
+    ) -> None:
+        """Take over a total that is counted elsewhere; a lower one is a restart there.
+
+        Args:
+            total: in the metric's unit.
+            attributes: of the series.
+            start_time_ns: when it was 0, in ns since the epoch; where it isn't given, the series
+                begins with a 0 now, and all of its first total counts as new.
+        """
+        with self._instrument.registry.lock:  # nobody collects it between the lines
+            series = self._instrument.at(attributes)
+            if start_time_ns:
+                series.start_time_ns = start_time_ns
+            series.cells[0] = total
 
     def bind(self, attributes: Mapping[str, str] | None = None) -> BoundCounter:
         """One series, for hot paths. Don't use it after `end`."""
