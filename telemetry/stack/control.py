@@ -10,12 +10,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from telemetry.errors import TelemetryError
 from telemetry.stack import ready
 from telemetry.stack.layout import Layout
 from telemetry.stack.specs import Process
+
+if TYPE_CHECKING:
+    import psutil
 
 START_TIMEOUT_S = 10.0
 REAP_S = 15.0
@@ -128,27 +131,36 @@ def reap(layout: Layout) -> list[str]:
     import psutil
 
     try:
-        rows: dict[str, list[Any]] = json.loads(layout.pids.read_text())
+        rows: dict[str, int] = json.loads(layout.pids.read_text())
     except (FileNotFoundError, ValueError):
         return []
-    left: dict[str, psutil.Process] = {}
-    for name, (pid, since) in rows.items():
-        try:
-            process = psutil.Process(pid)
-            # The number may be somebody else's by now: the start must be the same, too.
-            if abs(process.create_time() - since) < 2.0:
-                left[name] = process
-        except psutil.Error:
-            continue
-    for process in left.values():
+    left = _processes(layout, {group: name for name, group in rows.items()})
+    for process in left:
         with contextlib.suppress(psutil.Error):
             process.terminate()
-    _, alive = psutil.wait_procs(list(left.values()), timeout=REAP_S)
+    _, alive = psutil.wait_procs(list(left), timeout=REAP_S)
     for process in alive:
         with contextlib.suppress(psutil.Error):
             process.kill()
+    psutil.wait_procs(alive, timeout=REAP_S)  # their ports are free from here on
     layout.pids.unlink(missing_ok=True)
-    return sorted(left)
+    return sorted(set(left.values()))
+
+
+def _processes(layout: Layout, names: Mapping[int, str]) -> dict[psutil.Process, str]:
+    """What runs of these process groups, workers whose parent is dead too. The numbers may be
+    somebody else's by now: the state folder in their environment must be ours."""
+    import psutil
+
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            name = names.get(os.getpgid(process.pid))
+            if name and process.environ().get("TELEMETRY_HOME") == str(layout.home):
+                found[process] = name
+        except (psutil.Error, OSError):
+            continue
+    return found
 
 
 def _connect(connection: socket.socket, layout: Layout) -> None:

@@ -61,7 +61,7 @@ class Layout:
 
     @property
     def pids(self) -> Path:
-        """Process ids of what the supervisor started, by name, as JSON."""
+        """Process groups that the supervisor started, by name, as JSON."""
         return self.home / "pids.json"
 
     @property

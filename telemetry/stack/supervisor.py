@@ -18,7 +18,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -167,27 +167,30 @@ class Supervisor:
     async def _once(self, entry: Running, output: logging.Handler) -> None:
         process = entry.process
         entry.started = time.time()
-        entry.child = await asyncio.create_subprocess_exec(
-            *process.argv,
-            env={**inherited(process, os.environ), **process.env},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            cwd=self.layout.home,
-            limit=1 << 20,
-            preexec_fn=_die_with_parent,
-        )
-        self._note_pids()
-        assert entry.child.stdout is not None
-        while chunk := await entry.child.stdout.read(1 << 16):
-            output.emit(logging.makeLogRecord({"msg": chunk.decode(errors="replace")}))
-        code = await entry.child.wait()
+        async with _kept(output) as pipe:
+            try:
+                entry.child = await asyncio.create_subprocess_exec(
+                    *process.argv,
+                    env={**inherited(process, os.environ), **process.env},
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=pipe,
+                    stderr=pipe,
+                    cwd=self.layout.home,
+                    preexec_fn=_die_with_parent,
+                )
+            finally:
+                os.close(pipe)
+            self._note_pids()
+            code = await entry.child.wait()
+            # Workers that outlive it would keep its port.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(entry.child.pid, signal.SIGKILL)
         entry.last_exit = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
     def _note_pids(self) -> None:
         """For whoever cleans up after a supervisor that was killed."""
         rows = {
-            name: (entry.child.pid, entry.started)
+            name: entry.child.pid
             for name, entry in self.running.items()
             if entry.child is not None and entry.child.returncode is None
         }
@@ -209,8 +212,7 @@ class Supervisor:
                     os.killpg(child.pid, signal.SIGKILL)  # workers of its own, too
                 await child.wait()
             if entry.task is not None:
-                # Its last words are still being read; a child of its own may keep the pipe open.
-                await asyncio.wait({entry.task}, timeout=LAST_WORDS_S)
+                await asyncio.wait({entry.task})  # its last words are still being read
         if entry.task is not None:
             entry.task.cancel()
 
@@ -261,6 +263,31 @@ class _Raw(RotatingFileHandler):
     """Chunks as they come, without a line end of our own."""
 
     terminator = ""
+
+
+@contextlib.asynccontextmanager
+async def _kept(output: logging.Handler) -> AsyncIterator[int]:
+    """The writing end of a pipe, to be given away, whose contents go to ``output``.
+
+    Not asyncio's own: with that, `wait()` also waits for whoever else has the pipe open.
+    """
+    reader = asyncio.StreamReader()
+    reading, writing = os.pipe()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb")
+    )
+
+    async def keep() -> None:
+        while chunk := await reader.read(1 << 16):
+            output.emit(logging.makeLogRecord({"msg": chunk.decode(errors="replace")}))
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield writing
+        await asyncio.wait({keeping}, timeout=LAST_WORDS_S)
+    finally:
+        keeping.cancel()
+        transport.close()
 
 
 def inherited(process: Process, environ: Mapping[str, str]) -> dict[str, str]:
