@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from starlette.requests import HTTPConnection
-from starlette.responses import Response
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 VALID_S = 30 * 86400
+FORM_LIMIT = 4096
+WRONG_S = 0.5  # guessing should be slow
 
 
 class Access:
@@ -38,28 +41,50 @@ class Access:
         if scheme.lower() == "bearer":
             return self.is_token(given.strip())
         expiry, _, signature = request.cookies.get(self._cookie, "").partition(".")
-        if not expiry.isdigit() or int(expiry) < time.time():
+        if not hmac.compare_digest(signature.encode(), self._sign(expiry).encode()):
             return False
-        return hmac.compare_digest(signature, self._sign(expiry))
+        return int(expiry) > time.time()
 
     def same_origin(self, request: HTTPConnection) -> bool:
         """Whether the request comes from our own pages, or from no page at all."""
         origin = request.headers.get("origin")
         if origin is None or origin in self._origins:
             return True
-        return urlsplit(origin).netloc == request.headers.get("host")
+        try:
+            return urlsplit(origin).netloc == request.headers.get("host")
+        except ValueError:
+            return False
 
-    def log_in(self, response: Response, *, secure: bool) -> None:
-        """Give the browser its cookie."""
+    async def log_in(self, request: Request, page: str) -> Response:
+        """Answer a log-in form, field ``token``: to ``page`` with a cookie, or ``page?wrong``."""
+        if not self.same_origin(request):
+            return JSONResponse({"error": {"message": "this log-in came from another site"}}, 403)
+        form = bytearray()
+        async for chunk in request.stream():
+            form += chunk
+            if len(form) > FORM_LIMIT:
+                return JSONResponse({"error": {"message": "that is no log-in form"}}, 413)
+        given = parse_qs(form.decode(errors="replace")).get("token", [""])[0].strip()
+        if not self.is_token(given):
+            await asyncio.sleep(WRONG_S)
+            return RedirectResponse(f"{page}?wrong", 303)
+        response = RedirectResponse(page, 303)
         expiry = str(int(time.time()) + VALID_S)
         response.set_cookie(
             self._cookie,
             f"{expiry}.{self._sign(expiry)}",
             max_age=VALID_S,
             httponly=True,
-            samesite="strict",
-            secure=secure,
+            samesite="lax",  # a link in a message leads here logged in; writes check the origin
+            secure=request.url.scheme == "https",
         )
+        return response
+
+    def log_out(self, page: str) -> Response:
+        """To ``page`` without the cookie."""
+        response = RedirectResponse(page, 303)
+        response.delete_cookie(self._cookie, httponly=True, samesite="lax")
+        return response
 
     def _sign(self, expiry: str) -> str:
         return hmac.new(self._token.encode(), expiry.encode(), hashlib.sha256).hexdigest()
