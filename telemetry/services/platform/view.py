@@ -56,7 +56,7 @@ def from_inspect(attrs: Mapping[str, Any]) -> ContainerState:
     state, labels = attrs["State"], attrs["Config"].get("Labels") or {}
     started = state.get("StartedAt", "")
     ran = not started.startswith("0001")  # Docker's word for never
-    running = bool(state.get("Running"))
+    running = bool(state.get("Pid"))  # while it waits to be restarted, Docker says Running, too
     return ContainerState(
         handle=labels[HANDLE_LABEL],
         id=attrs["Id"],
@@ -94,12 +94,13 @@ class Containers:
         with self._lock:
             self._states[state.handle] = state
 
-    def change(self, handle: str, container_id: str, **fields: Any) -> None:
-        """Some fields changed; nothing happens where that container is gone by now."""
+    def sample(self, seen: ContainerState, **fields: Any) -> None:
+        """A container as it was seen has been sampled; nothing happens where it has ended or
+        was started anew by now."""
         with self._lock:
-            state = self._states.get(handle)
-            if state is not None and state.id == container_id:
-                self._states[handle] = replace(state, **fields)
+            state = self._states.get(seen.handle)
+            if state is not None and (state.id, state.pid) == (seen.id, seen.pid):
+                self._states[seen.handle] = replace(state, **fields)
 
     def drop(self, handle: str, container_id: str) -> None:
         """It is gone; nothing happens where the handle has another container by now."""
