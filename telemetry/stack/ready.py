@@ -40,6 +40,19 @@ def get_json(url: str, timeout_s: float = 5.0, headers: Mapping[str, str] | None
         return json.load(response)
 
 
+def post_json(url: str, body: Any) -> None:
+    """Send JSON.
+
+    Raises:
+        OSError: it can't be reached or answers an error.
+    """
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=5):
+        pass
+
+
 def condition(url: str) -> str:
     """How what answers at ``url`` is: ``ready``, what its body says is wrong, or "" where nobody
     answers."""
@@ -156,10 +169,10 @@ def see_signal(environ: Mapping[str, str], timeout_s: float) -> bool:
     point = {"asDouble": 1, "timeUnixNano": now, "attributes": [_attribute("probe", marker)]}
     metric = {"name": "telemetry.probe", "gauge": {"dataPoints": [point]}}
     record = {"timeUnixNano": now, "severityNumber": 9, "body": {"stringValue": f"up {marker}"}}
-    _post(f"{endpoint}/v1/metrics", {
+    post_json(f"{endpoint}/v1/metrics", {
         "resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}]
     })  # fmt: skip
-    _post(f"{endpoint}/v1/logs", {
+    post_json(f"{endpoint}/v1/logs", {
         "resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]
     })  # fmt: skip
     query = urllib.parse.quote(f'telemetry_probe{{probe="{marker}"}}')
@@ -182,14 +195,6 @@ def wait(condition: Callable[[], bool], timeout_s: float) -> bool:
 
 def _attribute(key: str, value: str) -> dict[str, Any]:
     return {"key": key, "value": {"stringValue": value}}
-
-
-def _post(url: str, body: Any) -> None:
-    request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"content-type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=5):
-        pass
 
 
 def _found(url: str) -> bool:

@@ -1,0 +1,178 @@
+"""`telemetry up`, `status`, `restart`, `logs`, `down` with the real engines."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from telemetry.stack import control, engines, ready
+from telemetry.stack.layout import Layout
+from tests.alerting.receivers import mail_server
+from tests.fixtures.stack import Stack, until
+
+pytestmark = pytest.mark.stack
+
+ENGINES = ("prometheus", "loki", "collector", "alertmanager")
+
+
+def _send(stack: Stack, service: str, *lines: str) -> None:
+    """Log lines and a gauge of a service, as an app would send them."""
+    now = str(time.time_ns())
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
+    records = [{"timeUnixNano": now, "body": {"stringValue": line}} for line in lines]
+    logs = {"resource": resource, "scopeLogs": [{"logRecords": records}]}
+    point = {"asDouble": len(lines), "timeUnixNano": now}
+    metric = {"name": "sent.lines", "gauge": {"dataPoints": [point]}}
+    metrics = {"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}
+    ready.post_json(f"{stack.otlp_http}/v1/logs", {"resourceLogs": [logs]})
+    ready.post_json(f"{stack.otlp_http}/v1/metrics", {"resourceMetrics": [metrics]})
+
+
+def test_from_up_to_down(new_stack: Stack) -> None:
+    stack = new_stack
+    assert stack.run("status", check=False).returncode == 3, "nothing runs yet"
+
+    up = stack.run("up", "--no-services").stdout
+    for name in ENGINES:
+        assert re.search(rf"^{name} +ready +http://127\.0\.0\.1:\d+ +\d", up, re.MULTILINE), up
+    assert re.search(r"Ready in \d+\.\d s; the first signal stood in Prometheus and Loki", up)
+    for address in (stack.prometheus_url, stack.loki_url, stack.otlp_http):
+        assert address in up
+
+    status = stack.run("status").stdout
+    assert status.count("ready") == len(ENGINES)
+    assert "Alerts are evaluated by prometheus." in status
+
+    again = stack.run("up", "--no-services").stdout
+    assert again.startswith("All is running already.")
+
+    before = stack.pid("loki")
+    assert stack.run("restart", "loki").stdout == "loki is ready again.\n"
+    assert stack.pid("loki") != before
+    wrong = stack.run("restart", "lokki", check=False)
+    assert wrong.returncode == 64
+    assert "there is: prometheus, loki, collector, alertmanager" in wrong.stderr
+
+    pids = [stack.pid(name) for name in ENGINES]
+    assert re.fullmatch(r"Stopped in \d+\.\d s\.\n", stack.run("down").stdout)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert stack.run("down").stdout == f"Nothing runs in {stack.home}.\n"
+    # What they printed can still be read.
+    assert "Received an OS signal" in stack.run("logs", "prometheus").stdout
+    missing = stack.run("logs", "tempo", check=False)
+    assert missing.returncode == 66
+    assert "there is: " in missing.stderr
+
+
+def test_down_loses_nothing_and_up_remembers(new_stack: Stack) -> None:
+    """What was accepted the moment before `down` is there after the next `up`."""
+    stack = new_stack
+    stack.run("up", "--no-services")
+    _send(stack, "last-minute", *(f"line {i}" for i in range(200)))
+    stack.run("down")
+    stack.run("up", "--no-services")
+    entries = stack.wait_logs('{service_name="last-minute"}')
+    assert sorted(entry["line"] for entry in entries) == sorted(f"line {i}" for i in range(200))
+    (series,) = stack.query('last_over_time(sent_lines{job="last-minute"}[1h])')
+    assert float(series["value"][1]) == 200
+
+
+def test_a_store_that_is_away_at_down_gets_it_at_the_next_up(new_stack: Stack) -> None:
+    """The collector's queue on disk outlives it."""
+    stack = new_stack
+    stack.run("up", "--no-services")
+    stack.supervisor("halt", "loki")
+    _send(stack, "kept-on-disk", "a line for later")
+    stack.run("down")
+    stack.run("up", "--no-services")
+    stack.wait_logs('{service_name="kept-on-disk"}', lambda found: len(found) == 1)
+
+
+def test_a_killed_engine_comes_back_and_people_are_told(new_stack: Stack) -> None:
+    """Whoever evaluates the alerts can't report its own death: the supervisor does."""
+    stack = new_stack
+    with mail_server() as mail:
+        stack.run(
+            "up",
+            "--no-services",
+            TELEMETRY_ALERT_EMAIL_TO="ops@example.org",
+            TELEMETRY_SMTP_HOST="127.0.0.1",
+            TELEMETRY_SMTP_PORT=str(mail.port),
+            TELEMETRY_SMTP_FROM="telemetry@example.org",
+            TELEMETRY_SMTP_TLS="off",
+        )
+        os.kill(stack.pid("prometheus"), signal.SIGKILL)
+        (row,) = until(lambda: [r for r in _rows(stack) if r["restarts"]])
+        assert (row["name"], row["last_exit"]) == ("prometheus", "SIGKILL")
+        until(lambda: mail.messages)
+        until(lambda: ready.answers(f"{stack.prometheus_url}/-/ready"))
+    assert "prometheus died" in mail.messages[0]["subject"]
+    assert "SIGKILL" in mail.messages[0].as_string()
+
+
+def test_a_killed_supervisor_is_cleaned_up_after(new_stack: Stack) -> None:
+    """kill -9 of the supervisor, then `up` again: all there, and what was accepted, too."""
+    stack = new_stack
+    stack.run("up", "--no-services")
+    _send(stack, "before-the-kill", "a line")
+    layout = Layout(stack.home)
+    os.kill(int(layout.lock.read_text()), signal.SIGKILL)
+    until(lambda: not control.is_running(layout))
+    assert "error: nothing runs in" in stack.run("status", check=False).stderr
+    stack.run("up", "--no-services")
+    stack.wait_logs('{service_name="before-the-kill"}', lambda found: len(found) == 1)
+
+
+def test_a_taken_port_stops_up_and_leaves_nothing(new_stack: Stack) -> None:
+    stack = new_stack
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", stack.ports["loki"]))
+        taken.listen()
+        done = stack.run("up", "--no-services", check=False)
+    assert done.returncode == 75
+    assert re.search(
+        rf"error: port {stack.ports['loki']}, which loki needs, is taken by process {os.getpid()} ",
+        done.stderr,
+    )
+    assert not control.is_running(Layout(stack.home))
+
+
+def test_an_engine_that_does_not_start_stops_up_and_leaves_nothing(
+    new_stack: Stack, tmp_path: Path
+) -> None:
+    """It says which, and what that one said of it."""
+    broken = tmp_path / "engines" / "loki"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\necho 'level=error msg=\"no such schema\"'\nexit 1\n")
+    broken.chmod(0o755)
+    for name in ("collector", "prometheus", "alertmanager"):
+        program = engines.ensure(engines.table()[name], os.environ)
+        (broken.parent / program.name).symlink_to(program)
+    done = new_stack.run("up", "--no-services", check=False, TELEMETRY_ENGINES=str(broken.parent))
+    assert done.returncode == 70
+    assert 'error: loki does not start: exit code 1; level=error msg="no such schema"' in (
+        done.stderr.replace("\n", " ")
+    )
+    assert not control.is_running(Layout(new_stack.home))
+    assert control.reap(Layout(new_stack.home)) == []
+
+
+def test_two_at_once(new_stack: Stack) -> None:
+    """The second `up` says that the first is at work."""
+    layout = Layout(new_stack.home)
+    layout.make()
+    with control.only_one(layout):
+        done = new_stack.run("up", "--no-services", check=False)
+    assert done.returncode == 75
+    assert "another `telemetry up` or `down` is at work" in done.stderr
+
+
+def _rows(stack: Stack) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = control.ask(Layout(stack.home))["processes"]
+    return rows
