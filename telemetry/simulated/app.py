@@ -222,6 +222,13 @@ def _models(scope: Scope, raw: bytes) -> object:
     }
 
 
+def _model(scope: Scope, raw: bytes) -> object:
+    name = scope["path_params"]["model"]
+    if name not in MODELS:
+        return openai.error(404, f"simulated: model {name!r} does not exist")
+    return {"id": name, "object": "model", "created": openai.CREATED, "owned_by": "simulated"}
+
+
 class _Health:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _send(send, 200, {"status": "ok", "simulated": True})
@@ -239,6 +246,7 @@ def create_app() -> Starlette:
             Route("/v1/embeddings", Other(simulator, _embeddings), methods=post),
             Route("/v1/messages/count_tokens", Other(simulator, _count_tokens), methods=post),
             Route("/v1/models", Other(simulator, _models), methods=["GET"]),
+            Route("/v1/models/{model:path}", Other(simulator, _model), methods=["GET"]),
             Route("/health", _Health(), methods=["GET"]),
         ]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from telemetry import testing
 from telemetry.services.proxy import accounts
 from telemetry.services.proxy.stores import StoreError
 from telemetry.services.proxy.writer import Writer
-from tests.fixtures.simulated import free_port
-from tests.proxy.conftest import HELLO, Running, wait_for
+from telemetry.simulated.app import Dropped
+from tests.fixtures.simulated import free_port, served
+from tests.proxy.conftest import ADMIN, HELLO, Running, wait_for
 
 Start = Callable[..., Running]
 MESSAGE = {"model": "claude-sonnet-4-6", "max_tokens": 20, "messages": HELLO}
@@ -89,6 +91,27 @@ def test_what_is_no_request(
 
 
 @BOTH
+def test_limits_no_call_can_have_are_no_danger(proxy: Running, path: str, body: Any) -> None:
+    most = 2**63
+    answer = proxy.post(path, proxy.key(), {**body, "max_tokens": most, "n": most})
+    assert answer.status_code == 200
+    poor = proxy.key("poor", daily_budget_usd=1)
+    assert proxy.post(path, poor, {**body, "max_tokens": most, "n": most}).status_code == 429
+    assert proxy.user().reserved == 0
+
+
+def test_what_cannot_be_metered_is_not_served(proxy: Running) -> None:
+    key = proxy.key()
+    with pytest.raises(openai.BadRequestError, match="background"):
+        proxy.openai(key).responses.create(model="gpt-5-mini", input="Hello", background=True)
+    with pytest.raises(openai.NotFoundError, match="/v1/images/generations"):
+        proxy.openai(key).images.generate(model="gpt-image-1", prompt="a cat")
+    with pytest.raises(anthropic.NotFoundError, match="/v1/messages/batches"):
+        proxy.anthropic(key).messages.batches.list()
+    assert proxy.calls() == []
+
+
+@BOTH
 def test_fifty_megabytes(proxy: Running, path: str, body: Any) -> None:
     large = json.dumps({**body, "padding": "x" * 50_000_000}).encode()
     answer = proxy.post(path, proxy.key(), large)
@@ -144,6 +167,23 @@ def test_upstream_garbled(proxy: Running, path: str, body: Any, steer: Any) -> N
     (row,) = proxy.calls()
     assert (row.status, bool(row.estimated)) == ("upstream_error", True)
     assert row.cost > 0, "the provider has worked, and will want to be paid"
+
+
+@BOTH
+def test_upstream_breaks_off_in_an_error(start_proxy: Start, path: str, body: Any) -> None:
+    async def upstream(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            head = {"type": "http.response.start", "status": 400}
+            await send({**head, "headers": [(b"content-length", b"100")]})
+            await send({"type": "http.response.body", "body": b"{", "more_body": True})
+            raise Dropped
+
+    with served(upstream) as url:
+        proxy = start_proxy(TELEMETRY_ANTHROPIC_URL=url, TELEMETRY_OPENAI_URL=url)
+        answer = proxy.post(path, proxy.key(), body)
+        assert (answer.status_code, "broke off" in message_of(answer)) == (502, True)
+        (row,) = proxy.calls()
+        assert (row.status, row.cost, row.http_status) == ("client_error", 0, 502)
 
 
 @BOTH
@@ -213,7 +253,7 @@ def test_no_disk_for_the_ledger(proxy: Running, steer: Any) -> None:
             lambda: (found := proxy.post("/v1/messages", key, MESSAGE)).is_error and found
         )
         assert refused.status_code == 503
-        assert "ledger can't be written" in message_of(refused)
+        assert "ledger can't be used" in message_of(refused)
         assert httpx.get(f"{proxy.url}/health").status_code == 503
         assert "message_stop" in "".join(answer.iter_text())
     writer._store.rows("PRAGMA max_page_count=1073741823")
@@ -230,6 +270,38 @@ def fill(writer: Writer) -> None:
     with pytest.raises(StoreError, match="full"):
         # One by one: what went in before the last page is to stay.
         deque((writer._store.run(insert, row) for row in rows), maxlen=0)
+
+
+def test_a_ledger_that_is_away(proxy: Running) -> None:
+    """A database without its tables stands for one that can't be reached."""
+    key = proxy.key()
+    with proxy.proxy.ledger.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE calls")
+        connection.exec_driver_sql("DROP TABLE keys")
+    for method, path in (("GET", "/api/keys"), ("GET", "/api/costs")):
+        answer = httpx.request(method, proxy.url + path, headers=ADMIN)
+        assert (answer.status_code, "ledger" in answer.json()["error"]["message"]) == (503, True)
+    looked_up = httpx.get(f"{proxy.url}/api/calls/call_{0:016x}", headers={"x-api-key": key})
+    assert looked_up.status_code == 503
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        answer = proxy.post(path, key, MESSAGE)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "api_error")
+        assert answer.headers["retry-after"] == "5"
+
+
+def test_a_call_that_no_column_can_hold_fails_alone(
+    proxy: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even a mistake of our own stops the ledger."""
+    real = proxy.proxy.prices.rates("anthropic", MESSAGE["model"])
+    assert real is not None
+    one = replace(real.tiers[0][1], output=10**40)
+    proxy.proxy.prices._overrides = [("claude-haiku-4-5", replace(real, tiers=((0, one),)))]
+    key = proxy.key()
+    bad = proxy.post("/v1/messages", key, {**MESSAGE, "model": "claude-haiku-4-5"})
+    assert bad.status_code == 503
+    still_works(proxy)
+    assert httpx.get(f"{proxy.url}/health").status_code == 200
 
 
 def test_a_ledger_that_cannot_be_opened_says_so(tmp_path: Path) -> None:

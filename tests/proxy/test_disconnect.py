@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from telemetry.services.proxy import answer
+from telemetry.services.proxy.app import bare_app
+from telemetry.services.proxy.settings import Settings
+from tests.fixtures.simulated import served
 from tests.proxy.conftest import HELLO, Running, wait_for
 
 Start = Callable[..., Running]
@@ -102,3 +110,65 @@ async def test_a_cancelled_sdk_call(proxy: Running, steer: Any) -> None:
             await call
     (row,) = await asyncio.to_thread(wait_for, proxy.calls)
     assert (row.status, row.output) == ("ok", 9)
+
+
+def test_a_stopping_proxy_charges_what_it_cannot_finish(
+    start_proxy: Start, ledger_url: str, simulated_upstream: str, tmp_path: Path, steer: Any
+) -> None:
+    """The server cancels what outlasts its grace."""
+    settings = Settings.from_env(
+        {
+            "TELEMETRY_HOME": str(tmp_path), "TELEMETRY_LEDGER_URL": ledger_url,
+            "TELEMETRY_ANTHROPIC_URL": simulated_upstream,
+        }
+    )  # fmt: skip
+    watcher = start_proxy()
+    headers = {"x-api-key": watcher.key(), **steer(delay=30)}
+    failures: list[httpx.TransportError] = []
+
+    def call(url: str, stream: bool) -> None:
+        try:
+            body = {**BODY, "stream": stream}
+            httpx.post(f"{url}/v1/messages", json=body, timeout=40, headers=headers)
+        except httpx.TransportError as error:
+            failures.append(error)
+
+    with served(bare_app(settings)) as url:
+        threads = [threading.Thread(target=call, args=(url, stream)) for stream in (False, True)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: watcher.user().minute_requests == 2)
+    for thread in threads:
+        thread.join(20)
+    rows = watcher.calls()
+    assert [(row.status, bool(row.estimated), row.output) for row in rows] == [
+        ("cancelled", True, 0), ("cancelled", True, 0),
+    ]  # fmt: skip
+    assert all(row.cost > 0 for row in rows), "the provider has read the prompts"
+    assert watcher.user().reserved == 0
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_client_that_neither_reads_nor_goes_is_left(
+    start_proxy: Start, steer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "_LATE_S", 0.2)
+    proxy = start_proxy(TELEMETRY_PROXY_TOTAL_TIMEOUT="2")
+    host, port = proxy.url.removeprefix("http://").split(":")
+    body = json.dumps(BODY).encode()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((host, int(port)))
+        client.sendall(
+            b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: %b\r\nx-simulated: %b\r\n"
+            b"content-length: %d\r\n\r\n%b"
+            % (
+                proxy.key().encode(),
+                steer(chunks=30_000)["x-simulated"].encode(),
+                len(body),
+                body,
+            )
+        )
+        (row,) = wait_for(proxy.calls)
+    assert (row.status, bool(row.estimated)) == ("cancelled", True)
+    assert row.output > 1000, "what came until then"

@@ -140,3 +140,5 @@ def test_cached_tokens_are_counted_once_by_either_way_of_reporting() -> None:
 def test_nonsense_in_usage_counts_as_nothing() -> None:
     usage = {"prompt_tokens": "many", "completion_tokens": -3, "prompt_tokens_details": []}
     assert from_openai(usage) == Tokens()
+    for count in (1e400, float("nan"), 10**30, True):
+        assert from_anthropic({"input_tokens": count, "output_tokens": 1}) == Tokens(output=1)

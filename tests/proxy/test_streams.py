@@ -14,7 +14,7 @@ from telemetry.simulated.script import Directives, Turn, reply
 
 ASKED = Directives(input=50, cached=20, output=30, reasoning=4, write=6, write_1h=2)
 ANSWER = reply(Turn('Say "usage":{"x":1} and [DONE] and ☃'), ASKED)
-ASK = Ask("m", True, None, False, True, ())
+ASK = Ask("m", True, None, 1, False, True, ())
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
@@ -111,3 +111,56 @@ def test_stream_options_are_put_in_without_touching_another_byte() -> None:
     assert json.loads(sent)["stream_options"] == {
         "include_obfuscation": False, "include_usage": True,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_an_answer_that_speaks_of_the_end_is_not_at_its_end(size: int) -> None:
+    said = Turn('event: message_stop and\ndata: [DONE] and "type":"message_stop"')
+    answer = reply(said, Directives())
+    for stream, parts in (
+        (ANTHROPIC.stream("messages", ASK), anthropic.events("m", 1, answer, Directives())),
+        (OPENAI.stream("chat", ASK), openai.chat_events("m", 1, answer, Directives(), True)),
+    ):
+        run(stream, b"".join(parts[0] + parts[1]), size)
+        assert not stream.complete
+        run(stream, b"".join(parts[2]), size)
+        assert stream.complete
+
+
+def test_usage_that_nobody_asked_for_is_hidden_wherever_it_stands() -> None:
+    stream = OPENAI.stream("chat", ASK)
+    text = r'"choices":[{"delta":{"content":",\"usage\":null"}}]'
+    data = f'data: {{"id":"x",{text},"usage":null,"obfuscation":"ab"}}\n\n'.encode()
+    data += b'data: {"id":"x","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n'
+    plain = f'data: {{"id":"x",{text},"obfuscation":"ab"}}\n\n'.encode()
+    assert run(stream, data, len(data)) == plain
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"choices": ["x", null, {"delta": 7}, {"delta": {"content": 5, "tool_calls": [1]}}]}',
+        '{"choices": 3, "usage": [1]}',
+        '{"type": "message_start", "message": "x", "usage": 1}',
+        '{"type": "content_block_delta", "delta": ["text"]}',
+        '{"type": "response.completed", "response": [{"usage": {}}]}',
+        '{"type": "message_delta", "usage": {}}',
+        "[1]",
+    ],
+)
+def test_shapes_no_provider_sends_are_estimated(event: str) -> None:
+    for stream in (
+        ANTHROPIC.stream("messages", ASK), OPENAI.stream("chat", ASK),
+        OPENAI.stream("responses", ASK),
+    ):  # fmt: skip
+        run(stream, f"data: {event}\n\n".encode(), 1000)
+        tokens, estimated = stream.tokens(9)
+        assert estimated
+        assert tokens.input == 9
+
+
+def test_a_response_without_usage_ends_all_the_same() -> None:
+    stream = OPENAI.stream("responses", ASK)
+    run(stream, b'data: {"type":"response.completed","response":{"usage":null}}\n\n', 10)
+    assert stream.complete
+    assert stream.tokens(9)[1], "and is estimated"

@@ -14,6 +14,7 @@ import pytest
 from telemetry import testing
 from telemetry.errors import TelemetryError
 from telemetry.services.proxy.settings import Settings
+from telemetry.simulated.app import MODELS
 from tests.fixtures.simulated import free_port, served
 from tests.proxy.conftest import HELLO, Running, wait_for
 
@@ -43,6 +44,7 @@ class Recorder:
         sent = [
             (b"content-type", b"application/json"),
             (b"x-request-id", b"req_9"),
+            (b"x-telemetry-call-id", b"call_of_another_proxy"),
             (b"set-cookie", b"a=b"),
             (b"anthropic-ratelimit-requests-limit", b"50"),
         ]
@@ -55,6 +57,15 @@ def recorder() -> Iterator[tuple[Recorder, str]]:
     found = Recorder()
     with served(found) as url:
         yield found, url
+
+
+def errors() -> dict[tuple[str, str], float]:
+    """proxy_upstream_errors_total by provider and kind."""
+    return {
+        (dict(labels)["provider"], dict(labels)["kind"]): value
+        for (name, labels), value in testing.collect().items()
+        if name == "proxy_upstream_errors_total"
+    }
 
 
 def upstreams_file(tmp_path: Path, text: str) -> str:
@@ -84,6 +95,8 @@ def test_bytes_and_headers_pass_but_no_secrets(
     assert answer.headers["x-request-id"] == "req_9"
     assert answer.headers["anthropic-ratelimit-requests-limit"] == "50"
     assert "set-cookie" not in answer.headers
+    (call_id,) = answer.headers.get_list("x-telemetry-call-id")
+    assert call_id != "call_of_another_proxy"
     assert "sk-real-provider-key" not in str(answer.headers) + answer.text
 
 
@@ -154,6 +167,39 @@ def test_the_fallback_is_charged_at_its_own_price(
     assert proxy.post("/v1/chat/completions", proxy.key(), CHAT).status_code == 200
     (row,) = proxy.calls()
     assert (row.provider, row.status, bool(row.priced)) == ("second", "ok", False)
+    assert errors() == {("first", "connect"): 1}, "made good, and counted all the same"
+
+
+def test_the_models_of_several_upstreams_are_listed_where_their_calls_go(
+    start_proxy: Start, simulated_upstream: str, tmp_path: Path
+) -> None:
+    file = upstreams_file(
+        tmp_path,
+        f'[upstreams.local]\nwire = "openai"\nurl = "{simulated_upstream}/v1"\n'
+        'models = ["gpt-*"]\n'
+        f'[upstreams.down]\nwire = "openai"\nurl = "http://127.0.0.1:{free_port()}/v1"\n'
+        'models = ["down-*"]\n[aliases]\nfast = "gpt-5-mini"\n',
+    )
+    proxy = start_proxy(TELEMETRY_PROXY_UPSTREAMS=file)
+    client = proxy.openai(proxy.key())
+    listed = [model.id for model in client.models.list()]
+    assert listed[:2] == ["gpt-4.1", "gpt-5-mini"], "the file's upstream comes first"
+    assert sorted(listed) == sorted(MODELS), "each once, and a server that is down hides none"
+    assert client.models.retrieve("fast").id == "gpt-5-mini"
+    assert errors() == {("down", "connect"): 1}
+    assert proxy.anthropic(proxy.key()).models.list().data[0].type == "model"
+
+
+def test_a_provider_without_a_key_hides_no_local_models(
+    start_proxy: Start, simulated_upstream: str, tmp_path: Path
+) -> None:
+    file = upstreams_file(
+        tmp_path, f'[upstreams.local]\nwire = "openai"\nurl = "{simulated_upstream}/v1"\n'
+    )
+    proxy = start_proxy(
+        TELEMETRY_PROXY_UPSTREAMS=file, TELEMETRY_OPENAI_URL="https://api.openai.invalid"
+    )
+    assert [model.id for model in proxy.openai(proxy.key()).models.list()] == list(MODELS)
 
 
 def test_upstream_errors_are_counted_by_kind(start_proxy: Start, steer: Any) -> None:
@@ -164,12 +210,7 @@ def test_upstream_errors_are_counted_by_kind(start_proxy: Start, steer: Any) -> 
     proxy.post("/v1/messages", key, MESSAGE, **steer(garbled=1))
     proxy.post("/v1/messages", key, MESSAGE, **steer(status=400))
     wait_for(lambda: len(proxy.calls()) == 4)
-    found = {
-        (dict(labels)["provider"], dict(labels)["kind"]): value
-        for (name, labels), value in testing.collect().items()
-        if name == "proxy_upstream_errors_total"
-    }
-    assert found == {
+    assert errors() == {
         ("openai", "connect"): 1, ("anthropic", "http_500"): 1, ("anthropic", "garbled"): 1,
     }  # fmt: skip
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -32,6 +33,13 @@ def _error(status: int, message: str, remedy: str = "") -> JSONResponse:
     return JSONResponse({"error": {"message": message, "remedy": remedy}}, status)
 
 
+def _away(error: SQLAlchemyError) -> JSONResponse:
+    reason = str(getattr(error, "orig", None) or error).strip()
+    return _error(
+        503, f"the ledger can't be used: {reason}", "free disk space, or restore the database"
+    )
+
+
 def routes(proxy: Proxy) -> list[Route]:
     """The routes below ``/api``."""
     engine = proxy.ledger.engine
@@ -50,6 +58,8 @@ def routes(proxy: Proxy) -> list[Route]:
                 return await handler(request)
             except TelemetryError as error:
                 return _error(_STATUS.get(error.exit_code, 500), error.message, error.remedy)
+            except SQLAlchemyError as error:
+                return _away(error)
 
         return checked
 
@@ -88,6 +98,12 @@ def routes(proxy: Proxy) -> list[Route]:
         return JSONResponse(report)
 
     async def call(request: Request) -> Response:
+        try:
+            return await looked_up(request)
+        except SQLAlchemyError as error:
+            return _away(error)
+
+    async def looked_up(request: Request) -> Response:
         number = parse(request.path_params["call_id"])
         key = key_of(request.scope["headers"])
         user = await run_in_threadpool(accounts.user_of, engine, key) if key else None

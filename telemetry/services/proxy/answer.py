@@ -18,13 +18,14 @@ from telemetry.services.proxy.operations import Reservation, Status
 from telemetry.services.proxy.prices import PriceBook
 from telemetry.services.proxy.replies import RequestError, send_error
 from telemetry.services.proxy.settings import Settings, Upstream
-from telemetry.services.proxy.upstream import UpstreamError, Upstreams, returned
+from telemetry.services.proxy.upstream import CALL_ID, UpstreamError, Upstreams, returned
 from telemetry.services.proxy.usage import Tokens
 from telemetry.services.proxy.watch import ClientWatch
 from telemetry.services.proxy.wires import Ask, Context, Wire
 from telemetry.services.proxy.wires.base import Endpoint
 
-CALL_ID = b"x-telemetry-call-id"
+# The upstream's own timeout comes first, where it can.
+_LATE_S = 5.0
 
 
 @dataclass
@@ -40,9 +41,19 @@ class Proxy:
 
 @dataclass
 class Outcome:
-    """How a call ended, gathered on the way."""
+    """How a call ended, gathered on the way.
+
+    Args:
+        upstream: the last one asked.
+        known: whether it took the model for one of its own.
+        tokens: what was used, None where nothing was.
+        estimated: whether ``tokens`` is our estimate, not the provider's report.
+        error_type: ``""`` where it went well.
+        first_s: from request to the first streamed bytes.
+    """
 
     upstream: Upstream
+    known: bool = False
     status: Status = "upstream_error"
     http_status: int = 502
     tokens: Tokens | None = None
@@ -86,26 +97,41 @@ class Answer:
 
     async def run(self, body: bytes) -> None:
         """Make the call; the outcome says how it went, whatever happens."""
-        outcome = self._outcome
-        if not self._ask.stream:
-            await self._fetch(body)
-            return
+        try:
+            if self._ask.stream:
+                await self._watched(body)
+            else:
+                # Finished whether or not the client waits: it costs the same, and only the
+                # whole answer says what.
+                await self._fetch(body)
+        except asyncio.CancelledError:
+            # This process stops, and has waited as long as it may.
+            self._cut("stopped")
+            raise
+
+    async def _watched(self, body: bytes) -> None:
         settings = self._proxy.settings
         limit_s = settings.drain_limit_s if settings.on_disconnect == "drain" else 0.0
+        watch = None
         try:
-            async with (
-                asyncio.timeout(None) as deadline,
-                ClientWatch(self._receive, deadline, limit_s),
-            ):
-                await self._fetch(body)
+            # Also ends a call whose client neither reads nor goes.
+            async with asyncio.timeout(settings.total_timeout_s + _LATE_S) as deadline:
+                async with ClientWatch(self._receive, deadline, limit_s) as watch:
+                    await self._fetch(body)
         except TimeoutError:
             if not deadline.expired():
                 raise
-            outcome.status, outcome.error_type = "cancelled", "client_disconnected"
-            outcome.http_status = 499
-            if outcome.tokens is None:
-                # Nothing came yet, but the provider has read the prompt.
-                outcome.tokens, outcome.estimated = Tokens(input=self._estimate), True
+            self._cut("client_disconnected" if watch and watch.gone else "timeout")
+
+    def _cut(self, why: str) -> None:
+        """Note that the call was broken off here, unless it had come to its end."""
+        outcome = self._outcome
+        if outcome.status == "ok" or outcome.error_type:
+            return
+        outcome.status, outcome.error_type, outcome.http_status = "cancelled", why, 499
+        if outcome.tokens is None:
+            # Nothing came yet, but the provider has read the prompt.
+            outcome.tokens, outcome.estimated = Tokens(input=self._estimate), True
 
     async def _fetch(self, body: bytes) -> None:
         outcome = self._outcome
@@ -119,7 +145,8 @@ class Answer:
             await self._fail(error.status, error.message)
             return
         async with response:
-            if response.status >= 400:
+            outcome.known = response.status < 400
+            if not outcome.known:
                 await self._pass_error(response)
             elif self._ask.stream and response.content_type == "text/event-stream":
                 await self._pass_stream(response)
@@ -163,7 +190,12 @@ class Answer:
         theirs = status >= 500 or status in (403, 429)
         outcome.status = "upstream_error" if theirs else "client_error"
         outcome.error_type = f"http_{status}"
-        body = await response.read()
+        try:
+            body = await response.read()
+        except (aiohttp.ClientError, TimeoutError):
+            outcome.http_status = 502
+            await self._fail(502, f"{outcome.upstream.name} broke off in an error: try again")
+            return
         await self._send_whole(response, body)
 
     async def _pass_whole(self, response: aiohttp.ClientResponse) -> None:

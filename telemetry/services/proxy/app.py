@@ -21,7 +21,7 @@ from telemetry.services.proxy.answer import Proxy
 from telemetry.services.proxy.genai import GenAIMetrics
 from telemetry.services.proxy.generate import Generate
 from telemetry.services.proxy.ledger import Ledger
-from telemetry.services.proxy.passthrough import Passthrough
+from telemetry.services.proxy.passthrough import CountTokens, Elsewhere, Model, Models
 from telemetry.services.proxy.prices import PriceBook
 from telemetry.services.proxy.settings import Settings
 from telemetry.services.proxy.source import LedgerSource
@@ -35,12 +35,13 @@ def bare_app(settings: Settings) -> Starlette:
     Raises:
         TelemetryError: the ledger or the price file can't be opened.
     """
+    metered = GenAIMetrics()
     proxy = Proxy(
         settings=settings,
         ledger=Ledger(settings.ledger_url),
         prices=PriceBook(settings.prices),
-        upstreams=Upstreams(settings),
-        metrics=GenAIMetrics(),
+        upstreams=Upstreams(settings, metered.error),
+        metrics=metered,
     )
 
     @asynccontextmanager
@@ -77,9 +78,10 @@ def bare_app(settings: Settings) -> Starlette:
             Route(
                 "/v1/embeddings", Generate(proxy, OPENAI, "embeddings", "/embeddings"), methods=post
             ),
-            Route("/v1/messages/count_tokens", Passthrough(proxy, ANTHROPIC), methods=post),
-            Route("/v1/models", Passthrough(proxy, None), methods=["GET"]),
-            Route("/v1/models/{model:path}", Passthrough(proxy, None), methods=["GET"]),
+            Route("/v1/messages/count_tokens", CountTokens(proxy), methods=post),
+            Route("/v1/models", Models(proxy), methods=["GET"]),
+            Route("/v1/models/{model:path}", Model(proxy), methods=["GET"]),
+            Route("/v1/{path:path}", Elsewhere()),
             *admin.routes(proxy),
             Route("/health", health, methods=["GET"]),
         ],

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from telemetry.services.proxy.ids import Ids
-from telemetry.services.proxy.operations import Reservation, Reserve, Settle, UnknownKey
+from telemetry.services.proxy.operations import OTHER, Reservation, Reserve, Settle, UnknownKey
 from telemetry.services.proxy.quota import Account, Blocked, Period, Refusal, busy
 from telemetry.services.proxy.stores import Store
 
@@ -53,7 +53,7 @@ _COUNT = (
     )
 )  # fmt: skip
 _EXPIRED = (
-    "SELECT c.id, c.user_id, c.model, c.reserved, c.reserved_tokens FROM calls c "
+    "SELECT c.id, c.user_id, c.model, c.priced, c.reserved, c.reserved_tokens FROM calls c "
     "LEFT JOIN workers w ON w.id = c.worker WHERE c.status = 'open' "
     "AND (c.expires_ms < ? OR w.heartbeat_ms IS NULL OR w.heartbeat_ms < ?)"
 )
@@ -160,12 +160,13 @@ class Batch:
         users = sorted({row[1] for row in rows})
         accounts = {user: account for user in users if (account := self._account(user, now))}
         expired = []
-        for number, user, model, reserved, tokens in rows:
+        for number, user, model, priced, reserved, tokens in rows:
             if not store.run(_EXPIRE, (now_ms, number)):
                 continue  # settled, or released by another worker, in the meantime
             if user in accounts:
                 accounts[user].release(reserved, tokens)
-            store.run(_COUNT, (user, model, "expired", now_ms, 1, 0, 0, 0, 0, 0, 0, 0))
+            label = model if priced else OTHER
+            store.run(_COUNT, (user, label, "expired", now_ms, 1, 0, 0, 0, 0, 0, 0, 0))
             expired.append(Expired(number, user, model, reserved))
         self._save(accounts)
         store.commit()
@@ -245,7 +246,8 @@ class Batch:
                 if store.run(_CLOSE_OPEN, row):
                     done.append((settle, True))
                 elif store.run(_CLOSE_EXPIRED, row):
-                    # Released before; what it cost is charged all the same.
+                    # Released before; what it cost is charged all the same. It has been
+                    # counted as expired, and is not counted as a call again.
                     done.append((settle, False))
         counts: dict[tuple[str, str, str], list[int]] = {}
         for settle, was_open in done:
@@ -258,8 +260,9 @@ class Batch:
                 account.charge(reservation.period, settle.cost, used)
             key = (reservation.user_id, settle.label, settle.status)
             added = [
-                1, settle.cost, 0 if settle.priced else 1, tokens.input, tokens.cache_read,
-                tokens.cache_write + tokens.cache_write_1h, tokens.output, tokens.reasoning,
+                int(was_open), settle.cost, int(not settle.priced), tokens.input,
+                tokens.cache_read, tokens.cache_write + tokens.cache_write_1h, tokens.output,
+                tokens.reasoning,
             ]  # fmt: skip
             found = counts.get(key)
             counts[key] = [a + b for a, b in zip(found, added, strict=True)] if found else added

@@ -44,7 +44,7 @@ class GenAIMetrics:
             model: as metrics show it.
             error_type: ``""`` where it went well.
             duration_s: from request to end of answer.
-            tokens: what it used; None where that isn't known.
+            tokens: what the provider says it used; None where it didn't.
             first_s: from request to the first streamed bytes; None where not streamed.
         """
         key = (endpoint, provider, model, error_type)

@@ -16,23 +16,24 @@ from telemetry.services.proxy.accounts import digest
 from telemetry.services.proxy.answer import Answer, Outcome, Proxy
 from telemetry.services.proxy.estimate import input_estimate
 from telemetry.services.proxy.ledger import LedgerUnavailableError
-from telemetry.services.proxy.operations import Reservation, Settle, UnknownKey
+from telemetry.services.proxy.operations import OTHER, Reservation, Settle, UnknownKey
 from telemetry.services.proxy.prices import Rates
 from telemetry.services.proxy.quota import Refusal
 from telemetry.services.proxy.replies import (
     RequestError,
     key_of,
+    ledger_away,
+    not_served,
     read_body,
     refused,
     send_error,
     unauthorized,
 )
 from telemetry.services.proxy.settings import Upstream
-from telemetry.services.proxy.usage import Tokens
+from telemetry.services.proxy.usage import MOST_TOKENS, Tokens
 from telemetry.services.proxy.wires import Ask, Wire
 from telemetry.services.proxy.wires.base import AskError, Endpoint
 
-OTHER = "other"
 # A call ends a good while before its reservation does.
 _MARGIN_S = 60.0
 
@@ -76,9 +77,7 @@ class Generate:
             raw = json.dumps(request).encode()
         upstream = proxy.settings.route(self._wire.name, model)
         if upstream is None:
-            raise RequestError(
-                404, f"no upstream of this proxy serves {model!r}: choose one of /v1/models"
-            )
+            raise not_served(model)
         rates = proxy.prices.rates(upstream.prices, model, ask.context)
         estimate = input_estimate(raw, request)
         reservation = await self._reserve(key, ask, model, upstream, rates, estimate)
@@ -116,6 +115,7 @@ class Generate:
     ) -> Reservation:
         settings = self._proxy.settings
         most = settings.max_output_tokens if ask.max_output is None else ask.max_output
+        most = min(MOST_TOKENS, most * ask.choices)
         span = trace.get_current_span().get_span_context()
         try:
             verdict = await self._proxy.ledger.reserve(
@@ -133,12 +133,7 @@ class Generate:
                 wait_ms=self._wait_ms,
             )
         except LedgerUnavailableError as error:
-            raise RequestError(
-                503,
-                f"the ledger can't be written ({error}), so nothing was sent to the model: "
-                "whoever runs this proxy must free disk space or restore the database",
-                headers={"retry-after": "5"},
-            ) from None
+            raise ledger_away(error) from None
         if isinstance(verdict, Refusal):
             raise refused(verdict)
         if isinstance(verdict, UnknownKey):
@@ -160,8 +155,10 @@ class Generate:
         if outcome.context != ask.context or upstream is not planned:
             rates = proxy.prices.rates(upstream.prices, model, outcome.context)
         tokens = outcome.tokens or Tokens()
-        # What no provider has confirmed to exist may be any text at all.
-        label = model if rates is not None or outcome.status == "ok" else OTHER
+        # What no provider has confirmed to exist may be any text at all; a price is no proof,
+        # since it may go by the beginning of the name.
+        known = outcome.known or (rates is not None and outcome.http_status != 404)
+        label = model if known else OTHER
         proxy.ledger.settle(
             Settle(
                 reservation=reservation,
@@ -182,7 +179,7 @@ class Generate:
             label,
             outcome.error_type,
             time.perf_counter() - began,
-            outcome.tokens,
+            None if outcome.estimated else outcome.tokens,
             outcome.first_s,
         )
         if outcome.error_type and outcome.status in ("upstream_error", "interrupted"):

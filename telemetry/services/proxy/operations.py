@@ -11,7 +11,12 @@ from telemetry.services.proxy.usage import Tokens
 
 Status = Literal["ok", "client_error", "upstream_error", "interrupted", "cancelled", "expired"]
 """How a call ended: answered; refused by the provider as the client's fault; failed at the
-provider; failed there half-way; client gone and upstream cancelled; process died."""
+provider; failed there half-way; broken off here, as the client was gone or the proxy stopped;
+process died."""
+
+
+OTHER = "other"
+"""What metrics call a model that nobody has confirmed to exist."""
 
 
 @dataclass(frozen=True, slots=True)

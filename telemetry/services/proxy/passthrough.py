@@ -1,10 +1,16 @@
-"""Calls that cost nothing: the list of models, token counts. They need a key, no budget."""
+"""Calls that cost nothing: token counts, the list of models. They need a key, no budget."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
@@ -13,6 +19,8 @@ from telemetry.services.proxy.answer import Proxy
 from telemetry.services.proxy.replies import (
     RequestError,
     key_of,
+    ledger_away,
+    not_served,
     read_body,
     send_error,
     unauthorized,
@@ -20,44 +28,77 @@ from telemetry.services.proxy.replies import (
 from telemetry.services.proxy.settings import Upstream
 from telemetry.services.proxy.upstream import UpstreamError, header, returned
 from telemetry.services.proxy.wires import ANTHROPIC, OPENAI, Wire
-from telemetry.services.proxy.wires.base import AskError, model_of
-
-Headers = list[tuple[bytes, bytes]]
+from telemetry.services.proxy.wires.base import AskError, model_of, objs
 
 
-class Passthrough:
+@dataclass(frozen=True)
+class Fetched:
+    """An upstream's whole answer."""
+
+    upstream: Upstream
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+def wire_of(scope: Scope) -> Wire:
+    """The format of a caller of a path that both providers have."""
+    return ANTHROPIC if header(scope["headers"], b"anthropic-version") else OPENAI
+
+
+class _Free(ABC):
     """An unmetered endpoint.
 
     Args:
         proxy: what it works with.
-        wire: its format, None where the client's headers tell.
     """
 
-    def __init__(self, proxy: Proxy, wire: Wire | None) -> None:
+    def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
-        self._wire = wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Headers = scope["headers"]
-        wire = self._wire or (ANTHROPIC if header(headers, b"anthropic-version") else OPENAI)
+        wire = self._wire(scope)
         try:
-            await self._handle(wire, scope, receive, send)
+            key = key_of(scope["headers"])
+            if not key or not await run_in_threadpool(user_of, self._proxy.ledger.engine, key):
+                raise unauthorized(has_key=bool(key))
+            found = await self._answer(wire, scope, receive)
+        except SQLAlchemyError as error:
+            await send_error(send, wire, ledger_away(error))
         except RequestError as error:
             await send_error(send, wire, error)
+        else:
+            headers = [*found.headers, (b"content-length", b"%d" % len(found.body))]
+            await send({"type": "http.response.start", "status": found.status, "headers": headers})
+            await send({"type": "http.response.body", "body": found.body})
 
-    async def _handle(self, wire: Wire, scope: Scope, receive: Receive, send: Send) -> None:
+    def _wire(self, scope: Scope) -> Wire:
+        return wire_of(scope)
+
+    @abstractmethod
+    async def _answer(self, wire: Wire, scope: Scope, receive: Receive) -> Fetched:
+        """The answer.
+
+        Raises:
+            RequestError: there is none.
+        """
+
+    def _route(self, wire: Wire, model: str) -> tuple[str, Upstream]:
+        """A model's real name and its upstream."""
+        settings = self._proxy.settings
+        real = settings.aliases.get(model, model)
+        upstream = settings.route(wire.name, real)
+        if upstream is None:
+            raise not_served(real)
+        return real, upstream
+
+    async def _fetch(
+        self, upstream: Upstream, wire: Wire, scope: Scope, path: str, body: bytes = b""
+    ) -> Fetched:
         proxy = self._proxy
-        headers: Headers = scope["headers"]
-        key = key_of(headers)
-        if not key or not await run_in_threadpool(user_of, proxy.ledger.engine, key):
-            raise unauthorized(has_key=bool(key))
-        body = await read_body(receive, headers, proxy.settings.max_body_bytes)
-        upstream, body = self._route(wire, body)
-        query = scope.get("query_string", b"").decode("latin-1")
-        path = scope["path"].removeprefix("/v1") + (f"?{query}" if query else "")
         try:
             upstream, response = await proxy.upstreams.call(
-                upstream, wire, scope["method"], path, headers, body
+                upstream, wire, scope["method"], path, scope["headers"], body
             )
             async with response:
                 answer = await response.read()
@@ -67,27 +108,99 @@ class Passthrough:
         except (aiohttp.ClientError, TimeoutError):
             proxy.metrics.error(upstream.name, "interrupted")
             raise RequestError(502, f"{upstream.name} broke off: try again") from None
-        back = [*returned(response), (b"content-length", b"%d" % len(answer))]
-        await send({"type": "http.response.start", "status": response.status, "headers": back})
-        await send({"type": "http.response.body", "body": answer})
+        return Fetched(upstream, response.status, returned(response), answer)
 
-    def _route(self, wire: Wire, body: bytes) -> tuple[Upstream, bytes]:
-        """Where to send it, and the body with an alias replaced."""
+
+class CountTokens(_Free):
+    """Anthropic's count of a request's input tokens."""
+
+    def _wire(self, scope: Scope) -> Wire:
+        return ANTHROPIC
+
+    async def _answer(self, wire: Wire, scope: Scope, receive: Receive) -> Fetched:
+        limit = self._proxy.settings.max_body_bytes
+        body = await read_body(receive, scope["headers"], limit)
+        try:
+            request = json.loads(body)
+            model = model_of(request if isinstance(request, dict) else {})
+        except AskError as error:
+            raise RequestError(400, str(error)) from None
+        except (ValueError, RecursionError) as error:
+            raise RequestError(400, f"the request is not valid JSON: {error}") from None
+        real, upstream = self._route(wire, model)
+        if real != model:
+            body = json.dumps({**request, "model": real}).encode()
+        return await self._fetch(
+            upstream, wire, scope, "/messages/count_tokens" + _query(scope), body
+        )
+
+
+class Model(_Free):
+    """One model, from the upstream that serves it."""
+
+    async def _answer(self, wire: Wire, scope: Scope, receive: Receive) -> Fetched:
+        model, upstream = self._route(wire, scope["path_params"]["model"])
+        return await self._fetch(upstream, wire, scope, f"/models/{model}")
+
+
+class Models(_Free):
+    """The models of all upstreams of the caller's format, each where its calls would go."""
+
+    async def _answer(self, wire: Wire, scope: Scope, receive: Receive) -> Fetched:
         settings = self._proxy.settings
-        model = ""
-        if body:
-            try:
-                request = json.loads(body)
-                asked = model_of(request if isinstance(request, dict) else {})
-            except AskError as error:
-                raise RequestError(400, str(error)) from None
-            except (ValueError, RecursionError) as error:
-                raise RequestError(400, f"the request is not valid JSON: {error}") from None
-            model = settings.aliases.get(asked, asked)
-            if model != asked:
-                body = json.dumps({**request, "model": model}).encode()
-        upstream = settings.route(wire.name, model) if model else None
-        if upstream is None:
-            # No model to go by: the provider itself, which the last upstream always is.
-            upstream = next(u for u in reversed(settings.upstreams) if u.wire == wire.name)
-        return upstream, body
+        theirs = [upstream for upstream in settings.upstreams if upstream.wire == wire.name]
+        usable = [upstream for upstream in theirs if upstream.key or not upstream.needs_key]
+        if len(usable) < 2:
+            # As the provider has it; where there is none, it is said what is missing.
+            upstream = (usable or theirs)[-1]
+            return await self._fetch(upstream, wire, scope, "/models" + _query(scope))
+        path = "/models?limit=1000" if wire is ANTHROPIC else "/models"
+        found = await asyncio.gather(
+            *(self._fetch(upstream, wire, scope, path) for upstream in usable),
+            return_exceptions=True,
+        )
+        listed = [one for one in found if isinstance(one, Fetched) and one.status == 200]
+        if not listed:
+            raise RequestError(502, "no upstream of this proxy lists its models: try again")
+        models = [
+            model
+            for one in listed
+            for model in _models(one.body)
+            if settings.route(wire.name, str(model.get("id"))) == one.upstream
+        ]
+        headers = [(b"content-type", b"application/json")]
+        return Fetched(listed[0].upstream, 200, headers, _joined(wire, models))
+
+
+class Elsewhere:
+    """Any other path or method: what the proxy can't meter, it doesn't serve."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        said = (
+            f"there is no {scope['method']} {scope['path']} here: this proxy serves POST "
+            "/v1/messages, /v1/messages/count_tokens, /v1/chat/completions, /v1/responses, "
+            "/v1/embeddings, and GET /v1/models"
+        )
+        await send_error(send, wire_of(scope), RequestError(404, said, "unknown_url"))
+
+
+def _models(body: bytes) -> list[dict[str, Any]]:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return []
+    return objs(answer.get("data")) if isinstance(answer, dict) else []
+
+
+def _joined(wire: Wire, models: list[dict[str, Any]]) -> bytes:
+    answer: Mapping[str, Any] = {"object": "list", "data": models}
+    if wire is ANTHROPIC:
+        ids = [model.get("id") for model in models]
+        first, last = (ids[0], ids[-1]) if ids else (None, None)
+        answer = {"data": models, "has_more": False, "first_id": first, "last_id": last}
+    return json.dumps(answer).encode()
+
+
+def _query(scope: Scope) -> str:
+    query = scope.get("query_string", b"").decode("latin-1")
+    return f"?{query}" if query else ""

@@ -31,6 +31,8 @@ from telemetry.services.proxy.usage import Tokens
 # keeps twelve decimals of USD per million.
 _ATTO_PER_USD = Decimal(10**18)
 _ATTO_PER_PICO = 10**6
+# USD per million tokens, or per call: sums of what a call costs must fit in 64 bits.
+_MOST_USD = 10_000
 # Prices that depend on the time of day (off-peak) are looked up anew this often.
 REFRESH_S = 60.0
 
@@ -243,8 +245,8 @@ def _from_file(path: Path, name: str, spec: Any, version: str) -> Rates:
             amount = Decimal(str(value))
         except ArithmeticError:
             raise fail(f"{key} = {value!r} is not a price") from None
-        if not amount.is_finite() or amount < 0:
-            raise fail(f"{key} = {value!r} is not a price")
+        if not amount.is_finite() or not 0 <= amount <= _MOST_USD:
+            raise fail(f"{key} = {value!r} is not a price from 0 to {_MOST_USD} USD")
         per_unit[key] = _atto(amount if key == "per_call" else amount / 10**6)
     given, said = per_unit["input"], per_unit.get("output", 0)
     rate = Rate(

@@ -71,6 +71,24 @@ def unauthorized(has_key: bool, revoked: bool = False) -> RequestError:
     return RequestError(401, said)
 
 
+def not_served(model: str) -> RequestError:
+    """The answer to a call of a model that goes nowhere."""
+    return RequestError(
+        404, f"no upstream of this proxy serves {model!r}: choose one of /v1/models"
+    )
+
+
+def ledger_away(error: Exception) -> RequestError:
+    """The answer while the ledger can't be used."""
+    reason = str(getattr(error, "orig", None) or error).strip()
+    return RequestError(
+        503,
+        f"the ledger can't be used ({reason}), so nothing was sent to the model: whoever runs "
+        "this proxy must free disk space or restore the database",
+        headers={"retry-after": "5"},
+    )
+
+
 async def read_body(receive: Receive, headers: RawHeaders, limit: int) -> bytes:
     """The request's body.
 
@@ -83,21 +101,18 @@ async def read_body(receive: Receive, headers: RawHeaders, limit: int) -> bytes:
     for name, value in headers:
         if name == b"content-length" and (not value.isdigit() or int(value) > limit):
             raise too_large
-    message: Message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        return body
-    parts, size = [body], len(body)
-    while message.get("more_body"):
-        message = await receive()
+    parts, size = [], 0
+    while True:
+        message: Message = await receive()
         if message["type"] == "http.disconnect":
             raise RequestError(499, "the client went before its request was whole")
-        part = message.get("body", b"")
+        part: bytes = message.get("body", b"")
         size += len(part)
         if size > limit:
             raise too_large
         parts.append(part)
-    return b"".join(parts)
+        if not message.get("more_body"):
+            return part if len(parts) == 1 else b"".join(parts)
 
 
 def key_of(headers: RawHeaders) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,8 @@ from telemetry.services.proxy.wires import Wire
 RawHeaders = Iterable[tuple[bytes, bytes]]
 ErrorKind = Literal["connect", "timeout", "disconnected", "no_key", "key_refused"]
 
+CALL_ID = b"x-telemetry-call-id"
+
 # Ends at this hop, is ours and not the provider's business, or is set anew.
 _NOT_FORWARDED = frozenset(
     b"host content-length connection keep-alive te trailer transfer-encoding upgrade expect "
@@ -32,7 +34,7 @@ _NOT_FORWARDED = frozenset(
 _NOT_RETURNED = frozenset(
     b"connection keep-alive te trailer transfer-encoding upgrade date server set-cookie "
     b"proxy-authenticate content-length".split()
-)
+) | {CALL_ID}
 RETRIED = frozenset((502, 503, 504, 529))
 _BACKOFF_S = 0.25
 # A provider that names a longer time means it: the client is told instead.
@@ -63,10 +65,12 @@ class Upstreams:
 
     Args:
         settings: timeouts, retries, addresses.
+        failed: told of each failure that a fallback may make good: upstream's name, kind.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, failed: Callable[[str, str], None]) -> None:
         self._settings = settings
+        self._failed = failed
         self._urls: dict[tuple[str, str], URL] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -115,11 +119,14 @@ class Upstreams:
                 if last or response.status not in RETRIED:
                     return upstream, response
                 response.close()
+                kind = f"http_{response.status}"
             except UpstreamError as error:
                 if last:
                     raise
-                _log.warning("upstream %s: %s; trying %s", upstream.name, error.kind, other)
+                kind = error.kind
             assert other is not None
+            self._failed(upstream.name, kind)
+            _log.warning("upstream %s: %s; trying %s", upstream.name, kind, other.name)
             seen.add(other.name)
             upstream = other
 

@@ -40,14 +40,16 @@ class Tokens:
 
 
 KINDS = tuple(field.name for field in fields(Tokens))
+# More than any call can have; what is beyond is nonsense, and sums must fit in 64 bits.
+MOST_TOKENS = 100_000_000
 
 
 def _count(usage: Mapping[str, Any] | None, key: str) -> int:
     value = usage.get(key) if usage else None
     if value is None or isinstance(value, bool):
         return 0
-    # Some compatible servers send 12.0; what isn't a count at all is no usage.
-    return max(0, int(value)) if isinstance(value, (int, float)) else 0
+    # Some compatible servers send 12.0; what isn't a count at all is no usage, nor is NaN.
+    return int(value) if isinstance(value, (int, float)) and 0 <= value <= MOST_TOKENS else 0
 
 
 def _nested(usage: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:

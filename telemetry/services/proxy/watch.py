@@ -22,8 +22,11 @@ class ClientWatch:
         self._deadline = deadline
         self._limit_s = limit_s
 
-    async def __aenter__(self) -> None:
+        self.gone = False
+
+    async def __aenter__(self) -> ClientWatch:
         self._task = asyncio.create_task(self._wait())
+        return self
 
     async def __aexit__(
         self,
@@ -36,4 +39,5 @@ class ClientWatch:
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self.gone = True
         self._deadline.reschedule(asyncio.get_running_loop().time() + self._limit_s)

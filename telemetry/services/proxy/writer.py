@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL
 from telemetry.services.proxy.batch import Batch, KeyCache, LateError
 from telemetry.services.proxy.ids import Ids, now_ms, text
 from telemetry.services.proxy.money import usd
-from telemetry.services.proxy.operations import Reservation, Reserve, Settle, UnknownKey
+from telemetry.services.proxy.operations import OTHER, Reservation, Reserve, Settle, UnknownKey
 from telemetry.services.proxy.presence import DEAD_AFTER_MS, HEARTBEAT_S, Presence
 from telemetry.services.proxy.quota import Blocked, Refusal, busy
 from telemetry.services.proxy.stores import StoreError, open_store
@@ -174,7 +174,8 @@ class Writer:
         try:
             self._transact(reserves, settles)
             self.problem = ""
-        except StoreError as error:
+        except Exception as error:
+            # Whatever it was, this thread goes on: without it no call would ever be answered.
             if len(reserves) + len(settles) > 1 and not self._is_down(error):
                 for settle in settles:
                     self._write((), (settle,))
@@ -206,16 +207,20 @@ class Writer:
             self._store.rollback()
             raise
 
-    def _is_down(self, error: StoreError) -> bool:
+    def _is_down(self, error: Exception) -> bool:
         """Whether trying the operations one by one is pointless."""
         said = str(error).lower()
         return any(word in said for word in ("full", "locked", "connection", "readonly", "i/o"))
 
     def _fail(
-        self, reserves: Sequence[Reserve], settles: Sequence[Settle], error: StoreError
+        self, reserves: Sequence[Reserve], settles: Sequence[Settle], error: Exception
     ) -> None:
         self._report(error)
-        self._unsettled.extend(settles)
+        if isinstance(error, StoreError):
+            self._unsettled.extend(settles)
+        else:
+            # Nothing the database said: trying again would fail again. The reservation expires.
+            self._lament(settles)
         for reserve in reserves:
             reserve.verdict = None
             failure = LedgerUnavailableError(self.problem)
@@ -250,7 +255,7 @@ class Writer:
         for verdict in verdicts:
             if isinstance(verdict, Reservation):
                 self.settle(
-                    Settle(verdict, "cancelled", 499, "other", "", True, "", ended_ms=self._clock())
+                    Settle(verdict, "cancelled", 499, OTHER, "", True, "", ended_ms=self._clock())
                 )
 
     def _register(self) -> None:
@@ -271,12 +276,19 @@ class Writer:
                 )  # fmt: skip
             if not self._unsettled:
                 self.problem = ""
-        except StoreError as error:
+        except Exception as error:
             self._store.rollback()
             self.leads = False
             self._report(error)
 
-    def _report(self, error: StoreError) -> None:
+    def _lament(self, settles: Iterable[Settle]) -> None:
+        for settle in settles:
+            _log.critical(
+                "%s of user %s could not be written to the ledger: it cost %s USD",
+                text(settle.reservation.id), settle.reservation.user_id, usd(settle.cost),
+            )  # fmt: skip
+
+    def _report(self, error: Exception) -> None:
         if not self.problem:
             _log.error("the ledger can't be written: %s", error)
         self.problem = str(error).strip() or "unknown database error"
@@ -285,11 +297,7 @@ class Writer:
         for reserve in self._waiting:
             self._delivered.append((reserve.future, busy()))
         self._deliver()
-        for settle in self._unsettled:
-            _log.critical(
-                "%s of user %s could not be written to the ledger: it cost %s USD",
-                text(settle.reservation.id), settle.reservation.user_id, usd(settle.cost),
-            )  # fmt: skip
+        self._lament(self._unsettled)
         try:
             self._presence.leave()
         except StoreError as error:

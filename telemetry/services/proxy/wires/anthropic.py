@@ -6,6 +6,7 @@ Source: https://docs.claude.com/en/api/messages, /errors, /messages-streaming
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ from telemetry.services.proxy.wires.base import (
     events,
     maximum,
     model_of,
+    obj,
+    reported,
+    size,
 )
 
 _TYPES = {
@@ -31,6 +35,10 @@ _TYPES = {
     529: "overloaded_error",
 }
 
+# In a line of its own, or as JSON: an answer that speaks of it has its quotes and ends of
+# lines escaped.
+_END = re.compile(rb'^event: ?message_stop|"type"\s*:\s*"message_stop"', re.MULTILINE)
+
 
 class AnthropicStream(EventStream):
     """``message_start`` reports the input, ``message_delta`` the output so far."""
@@ -41,20 +49,20 @@ class AnthropicStream(EventStream):
         if b'"usage"' in whole or b'"error"' in whole:
             for event in events(whole):
                 self._take(event)
-        if b"event: message_stop" in whole or b'"type":"message_stop"' in whole:
+        if b"message_stop" in whole and _END.search(whole):
             self.complete = True
 
     def _take(self, event: Mapping[str, Any]) -> None:
         kind = event.get("type")
-        usage: Any = None
+        usage = None
         if kind == "message_start":
-            usage = (event.get("message") or {}).get("usage")
+            usage = reported(obj(event.get("message")).get("usage"))
         elif kind == "message_delta":
-            usage = event.get("usage")
-            self._final = isinstance(usage, dict)
+            usage = reported(event.get("usage"))
+            self._final = usage is not None
         elif kind == "error":
             self.failed = True
-        if isinstance(usage, dict):
+        if usage is not None:
             # Figures are cumulative; a later event leaves out what hasn't changed.
             known = {k: v for k, v in usage.items() if v is not None}
             self.usage = {**(self.usage or {}), **known}
@@ -63,9 +71,8 @@ class AnthropicStream(EventStream):
     def _delta(self, event: Mapping[str, Any]) -> int:
         if event.get("type") != "content_block_delta":
             return -1
-        delta = event.get("delta") or {}
-        text = delta.get("text") or delta.get("thinking") or delta.get("partial_json") or ""
-        return len(text)
+        delta = obj(event.get("delta"))
+        return sum(size(delta.get(kind)) for kind in ("text", "thinking", "partial_json"))
 
     def tokens(self, input_estimate: int) -> tuple[Tokens, bool]:
         if self.usage is None:
@@ -103,16 +110,15 @@ class Anthropic(Wire):
             model=model_of(request),
             stream=request.get("stream") is True,
             max_output=maximum(request, "max_tokens"),
+            choices=1,
             wants_usage=True,
             caches=True,
             context=_context({"speed": speed}),
         )
 
     def used(self, answer: Mapping[str, Any]) -> tuple[Tokens, Context] | None:
-        usage = answer.get("usage")
-        if not isinstance(usage, dict):
-            return None
-        return from_anthropic(usage), _context(usage)
+        usage = reported(answer.get("usage"))
+        return None if usage is None else (from_anthropic(usage), _context(usage))
 
     def stream(self, endpoint: Endpoint, ask: Ask) -> EventStream:
         return AnthropicStream()

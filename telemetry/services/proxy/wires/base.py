@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from telemetry.services.proxy.usage import Tokens
+from telemetry.services.proxy.usage import MOST_TOKENS, Tokens
 
 Endpoint = Literal["messages", "chat", "responses", "embeddings"]
 Context = tuple[tuple[str, str], ...]
@@ -32,7 +32,8 @@ class Ask:
     Args:
         model: its model, as given.
         stream: whether it wants the answer streamed.
-        max_output: most output tokens over all choices, None where it names no maximum.
+        max_output: most output tokens of a choice, None where it names no maximum.
+        choices: how many answers it asks for.
         wants_usage: whether it asked for usage in the stream itself.
         caches: whether it may write to the provider's prompt cache.
         context: what the price depends on.
@@ -41,6 +42,7 @@ class Ask:
     model: str
     stream: bool
     max_output: int | None
+    choices: int
     wants_usage: bool
     caches: bool
     context: Context
@@ -184,6 +186,26 @@ class Wire(ABC):
         return raw
 
 
+def obj(value: object) -> dict[str, Any]:
+    """The JSON object that should stand here, an empty one where a garbled answer has none."""
+    return value if isinstance(value, dict) else {}
+
+
+def objs(value: object) -> list[dict[str, Any]]:
+    """The list of JSON objects that should stand here; what isn't one is left out."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def size(value: object) -> int:
+    """Characters of a text, 0 where there is none."""
+    return len(value) if isinstance(value, str) else 0
+
+
+def reported(usage: object) -> dict[str, Any] | None:
+    """Usage where it is any; some compatible servers send null or an empty object."""
+    return usage if isinstance(usage, dict) and usage else None
+
+
 def model_of(request: Mapping[str, Any]) -> str:
     """The model a request names.
 
@@ -208,7 +230,7 @@ def maximum(request: Mapping[str, Any], *names: str) -> int | None:
         value = request.get(name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0 or value > 2**31:
-            raise AskError(f"`{name}` must be a whole number of tokens, not {value!r}")
-        return value
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise AskError(f"`{name}` must be a whole number from 0, not {value!r}")
+        return min(value, MOST_TOKENS)
     return None

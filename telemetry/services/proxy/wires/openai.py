@@ -21,6 +21,10 @@ from telemetry.services.proxy.wires.base import (
     events,
     maximum,
     model_of,
+    obj,
+    objs,
+    reported,
+    size,
 )
 
 _TYPES = {
@@ -30,7 +34,11 @@ _TYPES = {
 }
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null(?=\s*[,}])')
 _OPEN_BRACE = re.compile(rb"\s*\{")
+# In a line of its own: an answer that speaks of it has its ends of lines escaped.
+_DONE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
+_NOTABLE = re.compile(rb'"usage"\s*:\s*\{|"error"|response\.(?:completed|incomplete|failed)')
 _ENDS = frozenset(("response.completed", "response.incomplete"))
 
 
@@ -55,24 +63,24 @@ class ChatStream(_Stream):
     def _scan(self, whole: bytes) -> None:
         if _USAGE.search(whole) or b'"error"' in whole:
             for event in events(whole):
-                usage = event.get("usage")
-                if isinstance(usage, dict):
+                usage = reported(event.get("usage"))
+                if usage is not None:
                     self.usage = usage
                     self.context = _context(event)
                 if event.get("error"):
                     self.failed = True
-        if b"[DONE]" in whole:
+        if b"[DONE]" in whole and _DONE.search(whole):
             self.complete = True
 
     def _delta(self, event: Mapping[str, Any]) -> int:
         chars = -1
-        for choice in event.get("choices") or ():
-            delta = choice.get("delta") or {}
-            text = delta.get("content") or delta.get("reasoning_content") or ""
-            for call in delta.get("tool_calls") or ():
-                text += (call.get("function") or {}).get("arguments") or ""
-            if text:
-                chars = max(chars, 0) + len(text)
+        for choice in objs(event.get("choices")):
+            delta = obj(choice.get("delta"))
+            said = size(delta.get("content")) + size(delta.get("reasoning_content"))
+            for call in objs(delta.get("tool_calls")):
+                said += size(obj(call.get("function")).get("arguments"))
+            if said:
+                chars = max(chars, 0) + said
         return chars
 
     def _forward(self, chunk: bytes, whole: bytes) -> bytes:
@@ -86,7 +94,7 @@ def _hidden(whole: bytes) -> bytes:
     """Whole events as they would be had nobody asked for usage."""
     if b'"usage"' not in whole:
         return whole
-    whole = whole.replace(b',"usage":null}\n\n', b"}\n\n")
+    whole = _NULL_USAGE.sub(b"", whole)
     if not _USAGE.search(whole):
         return whole
     separator = b"\n\n" if b"\n\n" in whole else b"\r\n\r\n"
@@ -102,13 +110,14 @@ class ResponsesStream(_Stream):
     """The responses API reports usage in its last event."""
 
     def _scan(self, whole: bytes) -> None:
-        if not (_USAGE.search(whole) or b'"error"' in whole or b"response.failed" in whole):
+        if not _NOTABLE.search(whole):
             return
         for event in events(whole):
             kind = event.get("type")
-            answer = event.get("response")
-            if isinstance(answer, dict) and isinstance(answer.get("usage"), dict):
-                self.usage = answer["usage"]
+            answer = obj(event.get("response"))
+            usage = reported(answer.get("usage"))
+            if usage is not None:
+                self.usage = usage
                 self.context = _context(answer)
             if kind in _ENDS:
                 self.complete = True
@@ -150,24 +159,24 @@ class OpenAI(Wire):
         model = model_of(request)
         context = _context(request)
         if endpoint == "embeddings":
-            return Ask(model, False, 0, False, False, context)
+            return Ask(model, False, 0, 1, False, False, context)
         stream = request.get("stream") is True
         if endpoint == "responses":
+            if request.get("background"):
+                raise AskError("`background` can't be metered by this proxy: leave it out")
             most = maximum(request, "max_output_tokens")
-            return Ask(model, stream, most, True, True, context)
+            return Ask(model, stream, most, 1, True, True, context)
         most = maximum(request, "max_completion_tokens", "max_tokens")
         choices = maximum(request, "n") or 1
         options = request.get("stream_options")
         if options is not None and not isinstance(options, dict):
             raise AskError("`stream_options` must be an object")
         wants = bool(options and options.get("include_usage"))
-        return Ask(model, stream, most and most * choices, wants, True, context)
+        return Ask(model, stream, most, choices, wants, True, context)
 
     def used(self, answer: Mapping[str, Any]) -> tuple[Tokens, Context] | None:
-        usage = answer.get("usage")
-        if not isinstance(usage, dict):
-            return None
-        return from_openai(usage), _context(answer)
+        usage = reported(answer.get("usage"))
+        return None if usage is None else (from_openai(usage), _context(answer))
 
     def stream(self, endpoint: Endpoint, ask: Ask) -> EventStream:
         return ResponsesStream() if endpoint == "responses" else ChatStream(not ask.wants_usage)
