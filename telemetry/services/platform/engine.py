@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from telemetry.errors import TelemetryError
@@ -57,16 +58,35 @@ class Engine:
             exit_code=69,  # EX_UNAVAILABLE
         )
 
+    @contextmanager
+    def asked(self) -> Iterator[Any]:
+        """A `docker.DockerClient` to ask; Docker's own refusals (`APIError`) are let through.
+
+        Raises:
+            EngineAbsent: no engine answers, or it went away meanwhile.
+        """
+        import docker
+        import requests
+        import urllib3
+
+        try:
+            yield self.client()
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            # Docker's own answers are RequestExceptions, too.
+            if isinstance(error, docker.errors.APIError):
+                raise
+            raise self.absent(error) from error
+
     def problem(self) -> str:
         """Why there is no engine now, "" where one answers."""
         import docker
-        import requests
 
         try:
-            self.client().ping()
+            with self.asked() as client:
+                client.ping()
         except EngineAbsent as error:
             return error.message
-        except (docker.errors.DockerException, requests.RequestException) as error:
+        except docker.errors.APIError as error:
             return self.absent(error).message
         return ""
 

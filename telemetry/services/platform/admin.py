@@ -1,0 +1,114 @@
+"""The admin page and the JSON it shows: containers, what they cost today, alerts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from telemetry.services.access import Access
+from telemetry.services.platform.api import Api
+from telemetry.services.platform.engine import Engine
+from telemetry.services.platform.keys import Keys
+from telemetry.services.platform.problems import Problem
+from telemetry.services.platform.settings import Settings
+
+PAGES = Path(__file__).parent / "pages"
+GATEWAY_TIMEOUT_S = 3.0
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none'; "
+    "base-uri 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
+class Admin:
+    """Routes below ``/admin``.
+
+    Args:
+        settings: what the platform was told.
+        access: who may come in.
+        engine: Docker.
+        keys: the proxy's admin API, which knows the costs.
+        api: the containers.
+    """
+
+    def __init__(
+        self, settings: Settings, access: Access, engine: Engine, keys: Keys, api: Api
+    ) -> None:
+        self._settings = settings
+        self._access = access
+        self._engine = engine
+        self._keys = keys
+        self._api = api
+
+    def routes(self) -> list[Route | Mount]:
+        return [
+            Route("/admin", self._page, methods=["GET"]),
+            Route("/admin/login", self._log_in, methods=["POST"]),
+            Route("/admin/logout", self._log_out, methods=["POST"]),
+            Route("/admin/dashboard", self._api.guarded(self._dashboard), methods=["GET"]),
+            Mount("/admin/pages", StaticFiles(directory=PAGES)),
+        ]
+
+    async def _page(self, request: Request) -> Response:
+        page = "index.html" if self._access.allowed(request) else "login.html"
+        return FileResponse(PAGES / page, headers=HEADERS)
+
+    async def _log_in(self, request: Request) -> Response:
+        return await self._access.log_in(request, "/admin")
+
+    async def _log_out(self, request: Request) -> Response:
+        return self._access.log_out("/admin")
+
+    async def _dashboard(self, request: Request) -> Response:
+        problem, (costs, no_costs), (alerts, no_alerts) = await asyncio.gather(
+            asyncio.to_thread(self._engine.problem),
+            asyncio.to_thread(self._costs),
+            asyncio.to_thread(self._alerts),
+        )
+        containers = self._api.containers()
+        for container in containers:
+            handle = container["handle"]
+            container["cost_today_usd"] = None if costs is None else costs.get(handle, 0.0)
+        return JSONResponse(
+            {
+                "grafanaUrl": self._settings.grafana_url,
+                "containers": containers,
+                "costTodayUsd": None if costs is None else sum(costs.values()),
+                "alerts": alerts,
+                # What is wrong with the parts this page asks; "" where nothing is.
+                "problems": {"docker": problem, "costs": no_costs, "alerts": no_alerts},
+            },
+            headers={"cache-control": "no-store"},
+        )
+
+    def _costs(self) -> tuple[dict[str, float] | None, str]:
+        if not self._settings.keys:
+            return None, ""
+        try:
+            return self._keys.costs_today(), ""
+        except Problem as problem:
+            return None, problem.message
+
+    def _alerts(self) -> tuple[list[dict[str, Any]], str]:
+        url = f"{self._settings.gateway_url}/api/alerts"
+        token = {"authorization": f"Bearer {self._settings.admin_token}"}
+        try:
+            request = urllib.request.Request(url, headers=token)
+            with urllib.request.urlopen(request, timeout=GATEWAY_TIMEOUT_S) as response:
+                alerts: list[dict[str, Any]] = json.load(response)["alerts"]
+                return alerts, ""
+        except (OSError, ValueError, KeyError) as error:
+            return [], f"the gateway at {self._settings.gateway_url} doesn't answer: {error}"

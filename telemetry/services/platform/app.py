@@ -1,0 +1,141 @@
+"""The platform as an ASGI app."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+import telemetry
+from telemetry.errors import TelemetryError
+from telemetry.services.access import Access
+from telemetry.services.platform import network
+from telemetry.services.platform.admin import Admin
+from telemetry.services.platform.api import Api
+from telemetry.services.platform.engine import Engine
+from telemetry.services.platform.keys import Keys
+from telemetry.services.platform.lifecycle import Lifecycle
+from telemetry.services.platform.relay import Relay
+from telemetry.services.platform.settings import Settings
+from telemetry.services.platform.store import Store
+from telemetry.services.platform.view import Containers
+
+COOKIE = "telemetry_platform"
+# What was left half-way is looked at again; also how soon a Docker that came back is used.
+SETTLE_S = 10.0
+REACH_S = 10.0
+_log = logging.getLogger(__name__)
+
+
+class Platform:
+    """The parts of one platform.
+
+    Args:
+        settings: what it was told.
+
+    Raises:
+        TelemetryError: the desired state can't be opened.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.engine = Engine(settings.environ)
+        self.store = Store(settings.home / "platform.db")
+        self.view = Containers()
+        self.relay = Relay(settings, self.store)
+        self.keys = Keys(settings.proxy_url, settings.admin_token)
+        self.lifecycle = Lifecycle(
+            settings, self.engine, self.store, self.view, self.keys, self._reach
+        )
+        access = Access(settings.admin_token, cookie=COOKIE)
+        self.api = Api(settings, access, self.lifecycle, self.store, self.view)
+        self.admin = Admin(settings, access, self.engine, self.keys, self.api)
+
+    async def open(self) -> None:
+        """Begin; needs no Docker yet."""
+        self._loop = asyncio.get_running_loop()
+        await self.relay.open()
+        self._settling = asyncio.create_task(self._settle())
+
+    async def close(self) -> None:
+        """Finish what is being done, and stop."""
+        self._settling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._settling
+        await asyncio.to_thread(self.api.close)
+        await self.relay.close()
+        self.engine.close()
+        self.store.close()
+
+    async def health(self, request: Request) -> Response:
+        problem = await asyncio.to_thread(self.engine.problem)
+        if problem:
+            return JSONResponse({"status": "error", "docker": problem}, 503)
+        return JSONResponse({"status": "ok"})
+
+    def routes(self) -> list[Any]:
+        health = Route("/health", self.health, methods=["GET"])
+        return [*self.api.routes(), *self.admin.routes(), health]
+
+    async def _settle(self) -> None:
+        """Whatever was left half-way, again and again; and the relay, for containers that were
+        there before this process."""
+        complaint = ""
+        while True:
+            problem = ""
+            try:
+                await asyncio.to_thread(self._settle_once)
+            except TelemetryError as error:
+                problem = error.message
+            except Exception:
+                _log.exception("what was left half-way could not be settled")
+            if problem and problem != complaint:
+                _log.warning("%s", problem)
+            complaint = problem
+            await asyncio.sleep(SETTLE_S)
+
+    def _settle_once(self) -> None:
+        self.lifecycle.settle()
+        if any(record.provisioned for record in self.store.all()):
+            with self.engine.asked() as client:
+                self._reach(network.ensure(client, self.settings.network))
+
+    def _reach(self, gateway: str) -> str:
+        listening = asyncio.run_coroutine_threadsafe(self.relay.listen(gateway), self._loop)
+        return listening.result(REACH_S)
+
+
+def bare_app(settings: Settings) -> Starlette:
+    """The platform without the library's instrumentation; ``app.state.platform`` is its
+    `Platform`.
+
+    Raises:
+        TelemetryError: the desired state can't be opened.
+    """
+    platform = Platform(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await platform.open()
+        yield
+        await platform.close()
+
+    app = Starlette(routes=platform.routes(), lifespan=lifespan)
+    app.state.platform = platform
+    return app
+
+
+def create_app(settings: Settings) -> Any:
+    """The platform, instrumented.
+
+    Raises:
+        TelemetryError: the desired state can't be opened.
+    """
+    return telemetry.instrument(bare_app(settings), service_name="platform")

@@ -1,0 +1,111 @@
+"""Containers' keys at the metering proxy, through its admin API."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from typing import Any
+
+from telemetry.services.platform.problems import Problem
+
+TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key; the secret is known this once.
+
+    Args:
+        id: to revoke it by.
+        secret: what the container sends.
+    """
+
+    id: str
+    secret: str = field(repr=False)
+
+
+class Keys:
+    """The proxy's admin API. Blocks: threads only.
+
+    Args:
+        url: the proxy's address.
+        token: its admin token.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url
+        self._token = token
+
+    def create(self, handle: str) -> Key:
+        """A new key of the proxy user that a handle is.
+
+        Raises:
+            Problem: the proxy doesn't answer, or refuses.
+        """
+        answer = self._ask("POST", "/api/keys", {"user_id": handle})
+        return Key(answer["id"], answer["key"])
+
+    def revoke(self, key_id: str) -> None:
+        """Make a key worthless; one that is gone already is no matter.
+
+        Raises:
+            Problem: the proxy doesn't answer, or refuses.
+        """
+        try:
+            self._ask("DELETE", f"/api/keys/{key_id}")
+        except Problem as problem:
+            if problem.status != 404:
+                raise
+
+    def made_between(self, handle: str, from_ms: int, to_ms: int) -> list[str]:
+        """Ids of a handle's valid keys made within a time, Unix milliseconds.
+
+        Raises:
+            Problem: the proxy doesn't answer, or refuses.
+        """
+        return [
+            key["id"]
+            for key in self._ask("GET", "/api/keys")["keys"]
+            if key["user_id"] == handle
+            and key["revoked_ms"] is None
+            and from_ms <= key["created_ms"] <= to_ms
+        ]
+
+    def costs_today(self) -> dict[str, float]:
+        """Cost since midnight UTC by handle, in USD.
+
+        Raises:
+            Problem: the proxy doesn't answer, or refuses.
+        """
+        rows = self._ask("GET", "/api/costs?since=today&group=user")["rows"]
+        return {row["user_id"]: float(row["cost_usd"]) for row in rows}
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        request = urllib.request.Request(
+            self._url + path,
+            None if body is None else json.dumps(body).encode(),
+            {"content-type": "application/json", "authorization": f"Bearer {self._token}"},
+            method=method,
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read(300).decode(errors="replace")
+            if error.code == 404:
+                raise Problem(404, f"the proxy knows nothing of {path}") from None
+            raise Problem(
+                503,
+                f"the proxy at {self._url} answered {error.code}: {said}",
+                "see that it has the same TELEMETRY_ADMIN_TOKEN",
+            ) from None
+        except (OSError, ValueError) as error:
+            raise Problem(
+                503,
+                f"the proxy at {self._url} doesn't answer: {error}",
+                "start it (telemetry proxy), set TELEMETRY_PROXY_URL to where it is, or "
+                "TELEMETRY_PLATFORM_KEYS=false for containers without a key",
+            ) from None

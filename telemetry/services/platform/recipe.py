@@ -1,0 +1,108 @@
+"""How a container is made from what was asked for: Docker's arguments and its environment."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from docker.types import Healthcheck, LogConfig, Mount
+
+from telemetry.services.platform import tokens
+from telemetry.services.platform.desired import HANDLE_LABEL, LOGS_LABEL, PLATFORM_LABEL
+from telemetry.services.platform.keys import Key
+from telemetry.services.platform.settings import Settings
+from telemetry.services.platform.spec import HealthCheck, Spec
+
+NS = 1_000_000_000
+# Of what a container prints, kept by Docker; the collector has read it long before.
+LOG_OPTIONS = {"max-size": "20m", "max-file": "3"}
+
+
+def container_name(handle: str) -> str:
+    """Docker's name of a handle's container."""
+    return f"telemetry-{handle}"
+
+
+def arguments(
+    spec: Spec, settings: Settings, platform_id: str, address: str, key: Key | None
+) -> dict[str, Any]:
+    """What ``docker.DockerClient.containers.create`` is to be called with.
+
+    Args:
+        spec: the container as wanted.
+        settings: the platform's.
+        platform_id: which platform's it is.
+        address: host and port of the relay as the container finds it.
+        key: its key at the proxy, None where it gets none.
+    """
+    return {
+        "image": spec.image,
+        "command": list(spec.command) or None,
+        "name": container_name(spec.handle),
+        "environment": environment(spec, settings, address, key),
+        "labels": {HANDLE_LABEL: spec.handle, PLATFORM_LABEL: platform_id},
+        "network": settings.network,
+        "nano_cpus": None if spec.cpus is None else int(spec.cpus * NS),
+        "mem_limit": spec.memory_limit_bytes,
+        # No swap beside it, or the limit is twice what was asked for.
+        "memswap_limit": spec.memory_limit_bytes,
+        "mounts": [
+            Mount(volume.target, volume.source, type="bind", read_only=volume.read_only)
+            for volume in spec.volumes
+        ],
+        "healthcheck": _health_check(spec.health_check),
+        "restart_policy": {"Name": spec.restart_policy},
+        # The collector takes the handle from what the driver writes beside each line.
+        "log_config": LogConfig(
+            type=LogConfig.types.JSON,
+            config={"labels": f"{HANDLE_LABEL},{LOGS_LABEL}", **LOG_OPTIONS},
+        ),
+        "detach": True,
+    }
+
+
+def environment(spec: Spec, settings: Settings, address: str, key: Key | None) -> dict[str, str]:
+    """What the container finds in its environment; what was asked for wins, but for whose it is.
+
+    Args:
+        spec: the container as wanted.
+        settings: the platform's.
+        address: host and port of the relay as the container finds it.
+        key: its key at the proxy, None where it gets none.
+    """
+    given = dict(spec.env or {})
+    attributes = [given.pop("OTEL_RESOURCE_ATTRIBUTES", ""), f"handle={spec.handle}"]
+    token = tokens.issue(settings.otlp_token, spec.handle)
+    ours = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address}/otlp",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        # https://opentelemetry.io/docs/specs/otel/protocol/exporter/: values are URL-encoded.
+        "OTEL_EXPORTER_OTLP_HEADERS": f"authorization={quote(f'Bearer {token}')}",
+    }
+    if key is not None:
+        base = f"http://{address}/proxy"
+        ours |= {
+            "TELEMETRY_PROXY_URL": base,
+            "TELEMETRY_PROXY_KEY": key.secret,
+            # As the providers' own SDKs read them: they work there unchanged.
+            "ANTHROPIC_BASE_URL": base,
+            "ANTHROPIC_API_KEY": key.secret,
+            "OPENAI_BASE_URL": f"{base}/v1",
+            "OPENAI_API_KEY": key.secret,
+        }
+    return {
+        **ours,
+        **given,
+        "OTEL_RESOURCE_ATTRIBUTES": ",".join(filter(None, attributes)),
+        "TELEMETRY_HANDLE": spec.handle,
+    }
+
+
+def _health_check(check: HealthCheck | None) -> Healthcheck | None:
+    return check and Healthcheck(
+        test=["CMD", *check.command],
+        interval=int(check.interval_s * NS),
+        timeout=int(check.timeout_s * NS),
+        retries=check.retries,
+        start_period=int(check.start_period_s * NS),
+    )

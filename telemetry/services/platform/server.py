@@ -1,0 +1,51 @@
+"""``telemetry platform``: serve the platform on loopback until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+from collections.abc import Sequence
+
+# Requests in flight may finish for so long. One that takes longer is cut off, and undone or
+# finished at the next start.
+GRACE_S = 8
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the platform; returns the exit code.
+
+    One process: it alone acts for the containers of its state folder.
+
+    Raises:
+        TelemetryError: a setting can't be used, or the desired state can't be opened.
+    """
+    import uvicorn
+
+    from telemetry.services.platform.app import create_app
+    from telemetry.services.platform.settings import Settings
+
+    parser = argparse.ArgumentParser(
+        prog="telemetry platform", description="Serve one container for each user, watched."
+    )
+    parser.add_argument("--port", type=int, help="port [TELEMETRY_PLATFORM_PORT or 9000]")
+    args = parser.parse_args(argv)
+    # Before the library adds its own handler, so that people see warnings on the console too.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings.from_env(os.environ)
+    # uvicorn raises the signal again once all is done; a stop that was asked for is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            host="127.0.0.1",
+            port=args.port or settings.port,
+            access_log=False,
+            server_header=False,
+            log_level="warning",
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    server.run()
+    return 0 if server.started else 1

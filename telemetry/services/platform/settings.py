@@ -1,0 +1,112 @@
+"""The platform's settings, read once from the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from telemetry import config
+from telemetry.errors import ConfigError
+
+RELAY_PORT = 9001
+NETWORK = "telemetry"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the platform is told.
+
+    Args:
+        port: TELEMETRY_PLATFORM_PORT, on 127.0.0.1.
+        home: TELEMETRY_HOME, the state folder; the desired state is kept there.
+        admin_token: TELEMETRY_ADMIN_TOKEN, wanted by the API and at log-in; also what the proxy's
+            and the gateway's admin APIs want.
+        otlp_token: TELEMETRY_OTLP_TOKEN; each container's own token is made from it.
+        otlp_url: OTEL_EXPORTER_OTLP_ENDPOINT, else the collector of this machine: where
+            containers' telemetry goes.
+        proxy_url: TELEMETRY_PROXY_URL, the metering proxy.
+        keys: TELEMETRY_PLATFORM_KEYS; false where there is no proxy: containers get no key.
+        gateway_url: TELEMETRY_GATEWAY_URL, which knows the alerts that fire.
+        grafana_url: TELEMETRY_GRAFANA_URL, for people.
+        network: TELEMETRY_PLATFORM_NETWORK, name of the Docker network of its containers.
+        relay_port: TELEMETRY_PLATFORM_RELAY_PORT, where containers reach OTLP and the proxy.
+        relay_host: TELEMETRY_PLATFORM_RELAY_HOST, the name by which containers reach this
+            machine's loopback; "" for the network's gateway address, which is right on Linux.
+        volumes: TELEMETRY_PLATFORM_VOLUMES, folders (colon between) that containers may mount,
+            with all below them; none unless set.
+        sample_interval_s: TELEMETRY_PLATFORM_SAMPLE_INTERVAL, seconds between samples.
+        tailed: TELEMETRY_DOCKER_CONTAINERS, Docker's folder of container logs, which the
+            collector reads itself.
+    """
+
+    port: int
+    home: Path
+    admin_token: str = field(repr=False)
+    otlp_token: str = field(repr=False)
+    otlp_url: str
+    proxy_url: str
+    keys: bool
+    gateway_url: str
+    grafana_url: str
+    network: str
+    relay_port: int
+    relay_host: str
+    volumes: tuple[Path, ...]
+    sample_interval_s: float
+    tailed: Path
+    environ: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read the environment; secrets that are missing are made and kept.
+
+        Raises:
+            ConfigError: a variable has a value that can't be used.
+            TelemetryError: the state folder can't be written.
+        """
+        from telemetry import credentials
+
+        home = config.home(environ)
+        secrets = credentials.ensure(home, environ)
+        return cls(
+            port=config.port("platform", environ),
+            home=home,
+            admin_token=secrets["TELEMETRY_ADMIN_TOKEN"],
+            otlp_token=secrets["TELEMETRY_OTLP_TOKEN"],
+            otlp_url=_otlp_url(environ),
+            proxy_url=config.url("proxy", environ),
+            keys=config.flag(environ, "TELEMETRY_PLATFORM_KEYS", True),
+            gateway_url=config.url("gateway", environ),
+            grafana_url=config.url("grafana", environ),
+            network=environ.get("TELEMETRY_PLATFORM_NETWORK", "") or NETWORK,
+            relay_port=config.integer(
+                environ, "TELEMETRY_PLATFORM_RELAY_PORT", RELAY_PORT, 1, 65535
+            ),
+            relay_host=environ.get("TELEMETRY_PLATFORM_RELAY_HOST", ""),
+            volumes=_folders(environ.get("TELEMETRY_PLATFORM_VOLUMES", "")),
+            sample_interval_s=config.integer(
+                environ, "TELEMETRY_PLATFORM_SAMPLE_INTERVAL", 15, 1, 3600
+            ),
+            tailed=Path(
+                environ.get("TELEMETRY_DOCKER_CONTAINERS", "") or "/var/lib/docker/containers"
+            ),
+            environ=dict(environ),
+        )
+
+
+def _otlp_url(environ: Mapping[str, str]) -> str:
+    key = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    # The relay speaks HTTP: an address for gRPC is not one for it.
+    if environ.get(key) and environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "") != "grpc":
+        return config.http_url(key, environ[key])
+    return config.url("otlp_http", environ)
+
+
+def _folders(text: str) -> tuple[Path, ...]:
+    folders = tuple(Path(part) for part in text.split(":") if part)
+    for folder in folders:
+        # Of "/" and whatever lies above the state folder, everything could be had.
+        if not folder.is_absolute() or folder == Path("/"):
+            raise ConfigError("TELEMETRY_PLATFORM_VOLUMES", text, "folders such as /srv/data:/mnt")
+    return folders

@@ -1,0 +1,241 @@
+"""What a caller wants a container to be: the body of ``POST /api/containers``, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from telemetry.services.platform.problems import Problem
+
+HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Docker's own floor; below it no container starts.
+MEMORY_FLOOR = 6 << 20
+RESTART_POLICIES = ("no", "on-failure", "always", "unless-stopped")
+# They say whose container it is: nobody else's may be claimed.
+RESERVED = ("TELEMETRY_HANDLE",)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A folder of this machine in the container.
+
+    Args:
+        source: the folder here, within TELEMETRY_PLATFORM_VOLUMES.
+        target: absolute path in the container.
+        read_only: whether it may only be read.
+    """
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """How Docker finds out whether the container is well.
+
+    Args:
+        command: run in the container; exit code 0 is healthy.
+        interval_s: between two checks.
+        timeout_s: a check that takes longer has failed.
+        retries: failures in a row until it is unhealthy.
+        start_period_s: in which failures don't count yet.
+    """
+
+    command: tuple[str, ...]
+    interval_s: float = 30
+    timeout_s: float = 30
+    retries: int = 3
+    start_period_s: float = 0
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A container as wanted.
+
+    Args:
+        handle: whose: 1 to 63 letters, digits, or . _ -, a letter or digit first.
+        image: as ``docker run`` takes it; pulled where it is missing.
+        command: replaces the image's own; empty for the image's own.
+        env: environment on top of what the platform sets.
+        cpus: cores it may use, such as 0.5; None for no limit.
+        memory_limit_bytes: memory it may use, at least 6 MiB; None for no limit.
+        volumes: folders of this machine.
+        health_check: None for the image's own.
+        restart_policy: Docker's: no, on-failure, always, unless-stopped.
+    """
+
+    handle: str
+    image: str
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] | None = None
+    cpus: float | None = None
+    memory_limit_bytes: int | None = None
+    volumes: tuple[Volume, ...] = ()
+    health_check: HealthCheck | None = None
+    restart_policy: str = "no"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_handle(value: Any) -> str:
+    """``value`` as a handle.
+
+    Raises:
+        Problem: it is none.
+    """
+    if not isinstance(value, str) or not HANDLE.fullmatch(value):
+        raise Problem(
+            400,
+            f"handle {value!r} can't be used",
+            "use 1 to 63 letters, digits, or . _ -, a letter or digit first",
+        )
+    return value
+
+
+def parse(body: Any, allowed: tuple[Path, ...]) -> Spec:
+    """A body's container.
+
+    Args:
+        body: decoded JSON.
+        allowed: folders that may be mounted, with all below them.
+
+    Raises:
+        Problem: a field is missing, unknown, or has a value that can't be used; or a folder is
+            not allowed.
+    """
+    body = _fields(body, "the body", Spec.__dataclass_fields__)
+    for name in ("handle", "image"):
+        if name not in body:
+            raise Problem(400, f"{name} is missing", 'send {"handle": "ann", "image": "name:tag"}')
+    return Spec(
+        handle=check_handle(body["handle"]),
+        image=_text(body["image"], "image"),
+        command=_texts(body.get("command") or [], "command"),
+        env=_env(body.get("env") or {}),
+        cpus=_number(body.get("cpus"), "cpus", 0.01, 1024),
+        memory_limit_bytes=_whole(
+            body.get("memory_limit_bytes"), "memory_limit_bytes", MEMORY_FLOOR, 1 << 50
+        ),
+        volumes=tuple(_volume(each, allowed) for each in _list(body.get("volumes"), "volumes")),
+        health_check=_health_check(body.get("health_check")),
+        restart_policy=_choice(body.get("restart_policy") or "no"),
+    )
+
+
+def _volume(given: Any, allowed: tuple[Path, ...]) -> Volume:
+    given = _fields(given, "a volume", Volume.__dataclass_fields__)
+    source, target = given.get("source"), given.get("target")
+    if not isinstance(source, str) or not Path(source).is_absolute():
+        raise Problem(400, f"volumes: source {source!r} is not an absolute path of this machine")
+    if not isinstance(target, str) or not PurePosixPath(target).is_absolute() or target == "/":
+        raise Problem(400, f"volumes: target {target!r} is not an absolute path in the container")
+    # Followed to its end, or a link within an allowed folder would lead anywhere.
+    real = Path(source).resolve()
+    if not any(real.is_relative_to(folder.resolve()) for folder in allowed):
+        listed = ", ".join(map(str, allowed)) or "none"
+        raise Problem(
+            403,
+            f"volumes: {source} may not be mounted (allowed: {listed})",
+            "add its folder to TELEMETRY_PLATFORM_VOLUMES and start the platform again",
+        )
+    if not real.is_dir():
+        raise Problem(400, f"volumes: there is no folder {source}", "make it first")
+    return Volume(str(real), target, _flag(given.get("read_only", False), "volumes: read_only"))
+
+
+def _health_check(given: Any) -> HealthCheck | None:
+    if given is None:
+        return None
+    given = _fields(given, "health_check", HealthCheck.__dataclass_fields__)
+    command = _texts(given.get("command"), "health_check: command")
+    if not command:
+        raise Problem(400, "health_check: command is missing")
+
+    def seconds(name: str, default: float, low: float) -> float:
+        found = _number(given.get(name), f"health_check: {name}", low, 86400)
+        return default if found is None else found
+
+    retries = _whole(given.get("retries"), "health_check: retries", 1, 1000)
+    return HealthCheck(
+        command=command,
+        interval_s=seconds("interval_s", 30, 0.001),
+        timeout_s=seconds("timeout_s", 30, 0.001),
+        retries=3 if retries is None else retries,
+        start_period_s=seconds("start_period_s", 0, 0),
+    )
+
+
+def _fields(given: Any, what: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise Problem(400, f"{what} is not a JSON object", f"its fields: {', '.join(known)}")
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise Problem(
+            400, f"{what} has unknown fields: {', '.join(unknown)}", f"known: {', '.join(known)}"
+        )
+    return given
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise Problem(400, f"{name} is not a text")
+    return value
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise Problem(400, f"{name} is not a list")
+    return value or []
+
+
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) and "\0" not in v for v in value):
+        raise Problem(400, f"{name} is not a list of texts", 'such as ["sh", "-c", "echo hello"]')
+    return tuple(value)
+
+
+def _env(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise Problem(400, "env is not an object of texts", 'such as {"LEVEL": "debug"}')
+    for name, text in value.items():
+        if not _ENV_NAME.fullmatch(name) or "\0" in text:
+            raise Problem(400, f"env: {name!r} can't be an environment variable")
+        if name in RESERVED:
+            raise Problem(400, f"env: {name} is the platform's to set", "leave it out")
+    return dict(value)
+
+
+def _number(value: Any, name: str, low: float, high: float) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise Problem(400, f"{name}: {value!r} is not a number from {low} to {high}")
+    return float(value)
+
+
+def _whole(value: Any, name: str, low: int, high: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise Problem(400, f"{name}: {value!r} is not a whole number from {low} to {high}")
+    return value
+
+
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise Problem(400, f"{name}: {value!r} is not true or false")
+    return value
+
+
+def _choice(value: Any) -> str:
+    if value not in RESTART_POLICIES:
+        raise Problem(
+            400, f"restart_policy {value!r} is unknown", f"one of: {', '.join(RESTART_POLICIES)}"
+        )
+    return str(value)

@@ -1,0 +1,356 @@
+"""The desired state, kept in ``platform.db`` of the state folder: it outlives the process.
+
+All of it is in memory too, so that asking never waits for a disk. What a caller asked for is
+on disk before it is done, and fails where it can't be; what Docker reports is kept as well as
+can be: a full disk must not stop the watcher.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from telemetry.errors import TelemetryError
+from telemetry.services.platform.desired import Totals
+from telemetry.services.platform.problems import Problem
+
+_log = logging.getLogger(__name__)
+
+Phase = Literal["making", "made", "removing"]
+
+_SCHEMA = """
+create table if not exists platform (id text not null);
+create table if not exists containers (
+    handle text primary key,
+    container_id text not null,
+    phase text not null,
+    wanted integer not null,
+    spec text,
+    key_id text not null,
+    created_ms integer not null,
+    totals text not null,
+    logs_until text not null
+) without rowid;
+create table if not exists revocations (
+    id integer primary key,
+    handle text not null,
+    key_id text not null,
+    from_ms integer not null,
+    to_ms integer not null
+);
+"""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of a handle.
+
+    Args:
+        handle: whose.
+        container_id: Docker's, "" before it is made.
+        phase: ``making`` and ``removing`` while the platform is at it; one that is found so at
+            the start was left half-way, and is undone or finished.
+        wanted: whether it must run.
+        spec: as it was asked for; None for an adopted container.
+        key_id: of its key at the proxy, "" where it has none.
+        created_ms: Unix milliseconds.
+        totals: restarts and OOM kills so far.
+        logs_until: Docker's time of the last log line followed, "" for none.
+    """
+
+    handle: str
+    container_id: str = ""
+    phase: Phase = "made"
+    wanted: bool = False
+    spec: dict[str, Any] | None = None
+    key_id: str = ""
+    created_ms: int = 0
+    totals: Totals = field(default_factory=Totals)
+    logs_until: str = ""
+
+    @property
+    def provisioned(self) -> bool:
+        """Made by this platform, not adopted."""
+        return self.spec is not None
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """A key at the proxy that must become worthless, once the proxy answers.
+
+    Args:
+        id: of the revocation.
+        handle: whose key.
+        key_id: the key; "" where a provisioning was cut off before it could write that down.
+        from_ms: then, whatever key was made from this time, Unix milliseconds,
+        to_ms: to this one.
+    """
+
+    id: int
+    handle: str
+    key_id: str
+    from_ms: int
+    to_ms: int
+
+
+class Store:
+    """The records; a `Desired`. Safe from any thread.
+
+    Args:
+        path: the SQLite file.
+
+    Raises:
+        TelemetryError: it can't be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._only_one = _lock(path.with_suffix(".lock"))
+            # Made by us, since SQLite would make it readable by others.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("pragma journal_mode = wal")
+            self._db.executescript(_SCHEMA)
+            self.platform_id = self._identity()
+            self._records = {row["handle"]: _record(row) for row in self._all()}
+        except (OSError, sqlite3.Error) as error:
+            raise TelemetryError(
+                f"the desired state in {path} can't be opened: {error}",
+                remedy="make room, or set TELEMETRY_HOME to a folder of yours",
+                exit_code=73,  # EX_CANTCREAT
+            ) from error
+
+    def close(self) -> None:
+        """Nothing more will be kept."""
+        with self._lock:
+            self._db.close()
+            os.close(self._only_one)
+
+    # --- what the life cycle asks and keeps ---------------------------------------------------
+
+    def get(self, handle: str) -> Record | None:
+        """One, or None."""
+        return self._records.get(handle)
+
+    def all(self) -> list[Record]:
+        """All, by handle."""
+        with self._lock:
+            return [self._records[handle] for handle in sorted(self._records)]
+
+    def begin(self, handle: str, spec: dict[str, Any]) -> Record:
+        """Take a handle for a container that is about to be made.
+
+        Raises:
+            Problem: it is taken, or can't be kept.
+        """
+        with self._lock:
+            if handle in self._records:
+                raise taken(handle)
+            record = Record(handle, phase="making", spec=spec, created_ms=int(time.time() * 1000))
+            self._keep(record)
+            return record
+
+    def change(self, handle: str, **fields: Any) -> None:
+        """Keep a change; nothing happens where the handle is gone by now.
+
+        Raises:
+            Problem: it can't be kept.
+        """
+        with self._lock:
+            record = self._records.get(handle)
+            if record is not None:
+                self._keep(replace(record, **fields))
+
+    def forget(self, handle: str) -> None:
+        """The handle is free again.
+
+        Raises:
+            Problem: that can't be kept.
+        """
+        with self._lock:
+            if self._records.pop(handle, None) is not None:
+                self._write("delete from containers where handle = ?", (handle,))
+
+    def owe_revocation(self, record: Record) -> None:
+        """The key of a record that goes must be revoked, however long the proxy is away.
+
+        Raises:
+            Problem: that can't be kept.
+        """
+        now = int(time.time() * 1000)
+        with self._lock:
+            self._write(
+                "insert into revocations (handle, key_id, from_ms, to_ms) values (?, ?, ?, ?)",
+                (record.handle, record.key_id, record.created_ms, now),
+            )
+
+    def revocations(self) -> list[Revocation]:
+        """Those that are owed."""
+        with self._lock:
+            rows = self._db.execute("select * from revocations order by id").fetchall()
+        return [Revocation(**row) for row in rows]
+
+    def revoked(self, revocation: Revocation) -> None:
+        """It is done.
+
+        Raises:
+            Problem: that can't be kept.
+        """
+        with self._lock:
+            self._write("delete from revocations where id = ?", (revocation.id,))
+
+    # --- Desired --------------------------------------------------------------------------------
+
+    def wanted(self, handle: str) -> bool:
+        record = self._records.get(handle)
+        return record is not None and record.wanted
+
+    def started(self, handle: str, container_id: str) -> None:
+        with self._lock:
+            record = self._records.get(handle)
+            if record is None:
+                record = Record(handle, container_id, created_ms=int(time.time() * 1000))
+            elif record.phase != "made":
+                return  # the platform itself is at it, and will say what it is to be
+            elif record.container_id != container_id and not record.provisioned:
+                # Made anew by whoever made it: its counts go on, its logs begin anew.
+                record = replace(record, container_id=container_id, logs_until="")
+            self._note(replace(record, wanted=True))
+
+    def stopped(self, handle: str) -> None:
+        with self._lock:
+            record = self._records.get(handle)
+            if record is not None and record.wanted:
+                self._note(replace(record, wanted=False))
+
+    def removed(self, handle: str, container_id: str) -> None:
+        with self._lock:
+            record = self._records.get(handle)
+            if record is None or record.phase != "made" or record.container_id != container_id:
+                return
+            if record.provisioned:
+                # Its key has to be revoked, too: the platform finishes that.
+                self._note(replace(record, phase="removing", wanted=False))
+                return
+            try:
+                self.forget(handle)
+            except Problem as problem:
+                _log.error("%s", problem.message)
+
+    def totals(self, handle: str) -> Totals:
+        record = self._records.get(handle)
+        return record.totals if record else Totals()
+
+    def save_totals(self, handle: str, totals: Totals) -> None:
+        with self._lock:
+            record = self._records.get(handle)
+            if record is not None:
+                self._note(replace(record, totals=totals))
+
+    def save_logs_until(self, handle: str, container_id: str, until: str) -> None:
+        """Log lines up to this time have been sent."""
+        with self._lock:
+            record = self._records.get(handle)
+            if record is not None and record.container_id == container_id:
+                self._note(replace(record, logs_until=until))
+
+    # --- SQLite -----------------------------------------------------------------------------------
+
+    def _note(self, record: Record) -> None:
+        """Keep what Docker reported; known at least to this process where the disk is full."""
+        if self._records.get(record.handle) == record:
+            return
+        try:
+            self._keep(record)
+        except Problem as problem:
+            self._records[record.handle] = record
+            _log.error("%s", problem.message)
+
+    def _keep(self, record: Record) -> None:
+        self._write(
+            "insert or replace into containers values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.handle,
+                record.container_id,
+                record.phase,
+                record.wanted,
+                None if record.spec is None else json.dumps(record.spec),
+                record.key_id,
+                record.created_ms,
+                json.dumps(asdict(record.totals)),
+                record.logs_until,
+            ),
+        )
+        self._records[record.handle] = record
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> None:
+        try:
+            self._db.execute(statement, values)
+        except sqlite3.Error as error:
+            raise Problem(
+                507,
+                f"the desired state in {self.path} can't be written: {error}",
+                "make room on its disk; see that the platform's user may write there",
+            ) from error
+
+    def _identity(self) -> str:
+        row = self._db.execute("select id from platform").fetchone()
+        if row is None:
+            made = secrets.token_hex(6)
+            self._db.execute("insert into platform values (?)", (made,))
+            return made
+        return str(row["id"])
+
+    def _all(self) -> list[sqlite3.Row]:
+        return self._db.execute("select * from containers").fetchall()
+
+
+def _lock(path: Path) -> int:
+    """Held while this process lives: two would undo each other's work."""
+    held = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(held)
+        raise TelemetryError(
+            f"a platform runs already with the state folder {path.parent}",
+            remedy="stop that one, or set TELEMETRY_HOME to another folder",
+            exit_code=75,  # EX_TEMPFAIL
+        ) from error
+    return held
+
+
+def taken(handle: str) -> Problem:
+    """What to tell whoever wants a handle that has a container."""
+    return Problem(
+        409,
+        f"handle {handle} has a container already",
+        f"DELETE /api/containers/{handle} first, or use another handle",
+    )
+
+
+def _record(row: sqlite3.Row) -> Record:
+    return Record(
+        row["handle"],
+        row["container_id"],
+        row["phase"],
+        bool(row["wanted"]),
+        None if row["spec"] is None else json.loads(row["spec"]),
+        row["key_id"],
+        row["created_ms"],
+        Totals(**json.loads(row["totals"])),
+        row["logs_until"],
+    )
