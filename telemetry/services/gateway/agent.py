@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from telemetry.errors import ConfigError
 from telemetry.services.gateway.kernel import Call, Event, KernelError, Request, Text, ToolUse
 from telemetry.services.gateway.proxy_client import ProxyClient
 from telemetry.services.gateway.settings import Settings
-from telemetry.services.gateway.tools import Tools
+from telemetry.services.gateway.tools import SCHEMAS, Tools
 
 KNOWLEDGE = Path(__file__).parent / "knowledge.md"
 MAX_TOKENS = 4096
+GARBLED = "the model's answer was garbled"
 
 
 class Agent:
@@ -28,15 +30,23 @@ class Agent:
 
     Args:
         settings: the gateway's.
+        proxy: where models are called.
+
+    Raises:
+        ConfigError: the knowledge file can't be read.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, proxy: ProxyClient) -> None:
         self._settings = settings
-        self._proxy = ProxyClient(settings)
+        self._proxy = proxy
         self._tools = Tools(settings)
-        self._knowledge = (settings.knowledge or KNOWLEDGE).read_text()
+        path = settings.knowledge or KNOWLEDGE
+        try:
+            self._knowledge = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError("TELEMETRY_KNOWLEDGE", str(path), "a readable text file") from error
 
-    async def run(self, request: Request) -> AsyncIterator[Event]:
+    async def run(self, request: Request) -> AsyncGenerator[Event, None]:
         messages: list[dict[str, Any]] = [
             {"role": role, "content": text} for role, text in request.history
         ]
@@ -45,31 +55,28 @@ class Agent:
             turn = _Turn()
             async for event in self._call(messages, request.traceparent, turn):
                 yield event
-            messages.append({"role": "assistant", "content": turn.content})
             uses = [block for block in turn.content if block["type"] == "tool_use"]
             if not uses:
                 return
+            messages.append({"role": "assistant", "content": turn.content})
             for use in uses:
                 yield ToolUse(use["name"])
             results = await asyncio.gather(
-                *(self._tools.use(use["name"], use["input"], request.traceparent) for use in uses)
+                *(self._tools.use(use["name"], use["input"]) for use in uses)
             )
-            messages.append(
-                {
-                    "role": "user",
-                    "content": [
-                        {"type": "tool_result", "tool_use_id": use["id"], "content": result}
-                        for use, result in zip(uses, results, strict=True)
-                    ],
-                }
-            )
+            found = [
+                {"type": "tool_result", "tool_use_id": use["id"], "content": result}
+                for use, result in zip(uses, results, strict=True)
+            ]
+            messages.append({"role": "user", "content": found})
+            if any(block.get("text") for block in turn.content):
+                yield Text("\n\n")  # between what was said before the look-up and after it
         raise KernelError(
             f"no answer after {self._settings.max_turns} model calls; "
             "ask for less at once, or raise TELEMETRY_GATEWAY_MAX_TURNS"
         )
 
     async def close(self) -> None:
-        await self._proxy.close()
         await self._tools.close()
 
     async def _call(
@@ -80,24 +87,21 @@ class Agent:
             "max_tokens": MAX_TOKENS,
             "stream": True,
             "system": self._knowledge,
-            "tools": self._tools.schemas(),
+            "tools": SCHEMAS,
             "messages": messages,
         }
-        try:
-            async with self._proxy.post("/v1/messages", body, traceparent) as response:
-                if call_id := response.headers.get("x-telemetry-call-id"):
-                    yield Call(call_id, self._settings.model)
-                if response.status != 200:
-                    raise KernelError(_why(response.status, await response.text()))
-                async for data in _events(response.content):
+        async with self._proxy.post("/v1/messages", body, traceparent) as response:
+            if call_id := response.headers.get("x-telemetry-call-id"):
+                yield Call(call_id, self._settings.model)
+            if response.status != 200:
+                raise KernelError(_why(response.status, await response.text()))
+            async for data in _events(response.content):
+                try:
                     piece = turn.take(data)
-                    if piece:
-                        yield Text(piece)
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise KernelError(
-                f"the model can't be reached through the proxy at {self._settings.proxy_url}: "
-                f"{error or type(error).__name__}"
-            ) from error
+                except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                    raise KernelError(GARBLED) from error
+                if piece:
+                    yield Text(piece)
         if not turn.ended:
             raise KernelError("the model's answer broke off")
 
@@ -112,47 +116,42 @@ class _Turn:
 
     def take(self, data: dict[str, Any]) -> str:
         """Take an event; returns the text it adds."""
-        kind = data.get("type")
+        kind = data["type"]
         if kind == "content_block_start":
-            block = data["content_block"]
             self._json = ""
-            if block["type"] == "text":
-                self.content.append({"type": "text", "text": block.get("text", "")})
-            elif block["type"] == "tool_use":
-                use = {"type": "tool_use", "id": block["id"], "name": block["name"], "input": {}}
-                self.content.append(use)
-            else:
-                self.content.append(dict(block))
-        elif kind == "content_block_delta":
+            self.content.append(dict(data["content_block"]))
+            return str(self.content[-1].get("text", ""))
+        if kind == "content_block_delta":
             delta = data["delta"]
             if delta["type"] == "text_delta":
                 self.content[-1]["text"] += delta["text"]
                 return str(delta["text"])
             if delta["type"] == "input_json_delta":
                 self._json += delta["partial_json"]
-        elif kind == "content_block_stop":
-            if self.content and self.content[-1]["type"] == "tool_use" and self._json:
-                self.content[-1]["input"] = json.loads(self._json)
+        elif kind == "content_block_stop" and self._json:
+            self.content[-1]["input"] = json.loads(self._json)
+        elif kind == "message_delta" and data["delta"].get("stop_reason") == "max_tokens":
+            raise KernelError(f"the model's answer was longer than {MAX_TOKENS} tokens")
         elif kind == "message_stop":
             self.ended = True
         elif kind == "error":
-            raise KernelError(f"the model failed: {data['error'].get('message', data['error'])}")
+            raise KernelError(f"the model failed: {data['error']['message']}")
         return ""
 
 
 async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
     """The JSON of each server-sent event."""
     data = b""
-    async for line in stream:
-        line = line.rstrip(b"\r\n")
-        if line.startswith(b"data:"):
-            data += line[5:].lstrip()
-        elif not line and data:
-            try:
+    try:
+        async for line in stream:
+            line = line.rstrip(b"\r\n")
+            if line.startswith(b"data:"):
+                data += line[5:].lstrip()
+            elif not line and data:
                 yield json.loads(data)
-            except ValueError as error:
-                raise KernelError("the model's answer was garbled") from error
-            data = b""
+                data = b""
+    except ValueError as error:  # no JSON, or a line without an end
+        raise KernelError(GARBLED) from error
 
 
 def _why(status: int, body: str) -> str:

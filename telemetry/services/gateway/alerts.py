@@ -54,7 +54,7 @@ class Alerts:
             ValueError: it is neither Grafana's nor Alertmanager's form.
         """
         if not isinstance(body, dict) or not isinstance(body.get("alerts"), list):
-            raise ValueError('wanted is an object with a list "alerts"')
+            raise ValueError('an object with a list "alerts" is wanted')
         found = [_alert(raw) for raw in body["alerts"]]
         for alert in found:
             if alert["status"] == "resolved":

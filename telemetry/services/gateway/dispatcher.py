@@ -8,97 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections import defaultdict, deque
+from collections.abc import Callable
+from contextlib import aclosing
 from decimal import Decimal
-from typing import Any, Literal
+from functools import partial
 
 from opentelemetry import context, trace
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import NonRecordingSpan
 
 from telemetry import catalog, metrics
+from telemetry.services.gateway.dispatch import Dispatch, Status
+from telemetry.services.gateway.history import History, Turn
 from telemetry.services.gateway.interaction_log import Entry, InteractionLog
-from telemetry.services.gateway.kernel import (
-    Call,
-    Kernel,
-    KernelError,
-    Request,
-    Text,
-    ToolUse,
-    Usage,
-)
-from telemetry.services.gateway.proxy_client import ProxyClient
+from telemetry.services.gateway.kernel import Kernel, KernelError, Request, Text, ToolUse
+from telemetry.services.gateway.proxy_client import ProxyClient, Usage
 
-Status = Literal["ok", "error", "cancelled", "rejected"]
-HISTORY_TURNS = 20  # (role, text) pairs a model is reminded of; a judgement
-SESSIONS_KEPT = 1000
+# Longest wait for the log's line before the caller hears "done" without it: a disk that hangs
+# must not hold an answer.
+LOG_WAIT_S = 2.0
+# For what was cancelled when the gateway stops: to be settled, and to be written.
+LAST_S = 4.0
+
+FACTS = (
+    "status", "error", "toolsUsed", "durationMs", "traceId", "tokensIn", "tokensOut", "costUsd",
+)  # fmt: skip
 
 _log = logging.getLogger(__name__)
+Listener = Callable[[Dispatch], None]
 
 
 class QueueFull(Exception):
     """Nothing more can wait."""
-
-
-@dataclass(eq=False)
-class Dispatch:
-    """One message on its way.
-
-    Args:
-        prompt: what was asked.
-        source: where it came from: web, api, …
-        session: whose conversation it belongs to.
-        number: what the asker calls it.
-    """
-
-    prompt: str
-    source: str
-    session: str
-    number: str = ""
-    span: SpanContext = field(default_factory=lambda: new_span())
-    began: float = field(default_factory=time.perf_counter)
-    task: asyncio.Task[None] | None = None
-    tools: list[str] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
-    answer: str = ""
-    _events: list[dict[str, Any]] = field(default_factory=list)
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def trace_id(self) -> str:
-        return f"{self.span.trace_id:032x}"
-
-    @property
-    def traceparent(self) -> str:
-        return f"00-{self.trace_id}-{self.span.span_id:016x}-01"
-
-    def tell(self, event: dict[str, Any]) -> None:
-        """Something happened to it; ``done`` is the last."""
-        self._events.append(event)
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-    async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        """What has happened to it and what will, to its end; for as many as want to know."""
-        seen = 0
-        while True:
-            changed = self._changed
-            for event in self._events[seen:]:
-                seen += 1
-                yield event
-                if event["type"] == "done":
-                    return
-            await changed.wait()
-
-
-def new_span() -> SpanContext:
-    """A span of the current trace, of a new one where there is none."""
-    current = trace.get_current_span().get_span_context()
-    trace_id = current.trace_id if current.is_valid else secrets.randbits(128) or 1
-    return SpanContext(trace_id, secrets.randbits(64) or 1, False, TraceFlags(1))
 
 
 class Dispatcher:
@@ -108,6 +50,7 @@ class Dispatcher:
         kernel: what answers.
         proxy: tells what calls cost.
         log: where each dispatch is written.
+        history: what was said before.
         model: named in the log where no call was made.
         queue_limit: messages that may wait.
         concurrency: messages answered at once.
@@ -118,17 +61,19 @@ class Dispatcher:
         kernel: Kernel,
         proxy: ProxyClient,
         log: InteractionLog,
+        history: History,
         *,
         model: str,
         queue_limit: int,
         concurrency: int,
     ) -> None:
-        self._kernel, self._proxy, self._log, self._model = kernel, proxy, log, model
+        self._kernel, self._proxy, self._log, self._history = kernel, proxy, log, history
+        self._model = model
         self._queue_limit, self._concurrency = queue_limit, concurrency
         self._waiting: deque[Dispatch] = deque()
         self._running: dict[str, Dispatch] = {}
-        self._finishing: set[asyncio.Task[None]] = set()
-        self._history: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
+        self._settling: dict[asyncio.Task[None], Dispatch] = {}
+        self._listeners: defaultdict[str, list[Listener]] = defaultdict(list)
         self._closing = False
         self._dispatches = metrics.counter(catalog.GATEWAY_KERNEL_DISPATCH)
         self._duration = metrics.histogram(catalog.GATEWAY_KERNEL_DISPATCH_DURATION)
@@ -136,9 +81,11 @@ class Dispatcher:
         self._cost = metrics.counter(catalog.GATEWAY_AI_COST)
         self._tokens = metrics.counter(catalog.GATEWAY_AI_TOKENS)
         self._depth.set(0)
-        for status in ("ok", "error", "cancelled", "rejected"):
-            for source in ("web", "api"):
+        # Series begin at 0: an increase can't be seen in a series' first value.
+        for source in ("web", "api"):
+            for status in ("ok", "error", "cancelled", "rejected"):
                 self._dispatches.touch({"source": source, "status": status})
+        self._count_cost(model, 0, 0, Decimal(0))
 
     def submit(self, dispatch: Dispatch) -> None:
         """Take a message; its events begin to come.
@@ -146,15 +93,25 @@ class Dispatcher:
         Raises:
             QueueFull: it was counted and logged as rejected.
         """
-        if self._closing or len(self._waiting) >= self._queue_limit:
-            self._finish(dispatch, "rejected", "the queue is full")
-            raise QueueFull
+        if self._closing or not self._has_room(dispatch.session):
+            reason = "the gateway is stopping" if self._closing else "the queue is full"
+            self._finish(dispatch, "rejected", reason)
+            raise QueueFull(reason)
         self._waiting.append(dispatch)
+        for listener in tuple(self._listeners.get(dispatch.session, ())):
+            listener(dispatch)
         self._start()
 
-    def history(self, session: str) -> list[dict[str, Any]]:
-        """What was said in a session, oldest first: {role, text, …}."""
-        return list(self._history.get(session, ()))
+    def listen(self, session: str, listener: Listener) -> Callable[[], None]:
+        """Have ``listener`` called with each message taken for a session; returns how to stop."""
+        self._listeners[session].append(listener)
+
+        def stop() -> None:
+            self._listeners[session].remove(listener)
+            if not self._listeners[session]:
+                del self._listeners[session]
+
+        return stop
 
     def active(self, session: str) -> list[Dispatch]:
         """What a session has running or waiting."""
@@ -162,8 +119,12 @@ class Dispatcher:
         waiting = [d for d in self._waiting if d.session == session]
         return [running, *waiting] if running is not None else waiting
 
+    def settling(self, session: str) -> list[Dispatch]:
+        """What a session has answered, its cost not yet known."""
+        return [d for d in self._settling.values() if d.session == session]
+
     def cancel(self, dispatch: Dispatch) -> None:
-        """Stop a dispatch, wherever it is."""
+        """Stop a dispatch, wherever it is; nothing where it has ended."""
         if dispatch in self._waiting:
             self._waiting.remove(dispatch)
             self._depth.set(len(self._waiting))
@@ -172,19 +133,31 @@ class Dispatcher:
             dispatch.task.cancel()
 
     async def close(self, timeout_s: float) -> None:
-        """Finish what is running, take nothing new; cancel what takes longer."""
+        """Finish what is running or waiting, take nothing new; cancel what takes longer."""
         self._closing = True
+        await self._drain(timeout_s)
+        for dispatch in [*self._waiting, *self._running.values()]:
+            self.cancel(dispatch)
+        await self._drain(LAST_S)
+        for task in tuple(self._settling):
+            task.cancel()  # the line is written all the same, without the cost
+        await self._drain(LAST_S)
+
+    async def _drain(self, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
-                for dispatch in [*self._running.values(), *self._waiting]:
-                    async for _ in dispatch.stream():
-                        pass
+                while tasks := {d.task for d in self._running.values() if d.task} | set(
+                    self._settling
+                ):
+                    await asyncio.wait(tasks)
         except TimeoutError:
             pass
-        for dispatch in [*self._running.values(), *self._waiting]:
-            self.cancel(dispatch)
-        if self._finishing:
-            await asyncio.wait(set(self._finishing), timeout=5)
+
+    def _has_room(self, session: str) -> bool:
+        if len(self._waiting) < self._queue_limit:
+            return True
+        # Those of one busy session may fill the queue; what needn't wait gets past them.
+        return len(self._running) < self._concurrency and not self.active(session)
 
     def _start(self) -> None:
         """Start what may start: in order, but past sessions that are busy."""
@@ -196,101 +169,100 @@ class Dispatcher:
             self._waiting.remove(dispatch)
             self._running[dispatch.session] = dispatch
             dispatch.task = asyncio.create_task(self._answer(dispatch))
+            # Not a `finally` in the coroutine: one that is cancelled before it began has none.
+            dispatch.task.add_done_callback(partial(self._ended, dispatch))
         self._depth.set(len(self._waiting))
 
-    async def _answer(self, dispatch: Dispatch) -> None:
-        token = context.attach(trace.set_span_in_context(NonRecordingSpan(dispatch.span)))
-        status: Status = "ok"
-        error = ""
+    async def _answer(self, dispatch: Dispatch) -> tuple[Status, str]:
+        context.attach(trace.set_span_in_context(NonRecordingSpan(dispatch.span)))
+        request = Request(
+            dispatch.prompt, self._history.reminder(dispatch.session), dispatch.traceparent
+        )
         try:
-            past = self._history.get(dispatch.session, ())
-            history = [(entry["role"], entry["text"]) for entry in past if entry["text"]]
-            request = Request(dispatch.prompt, history[-HISTORY_TURNS:], dispatch.traceparent)
-            await self._run(dispatch, request)
-        except asyncio.CancelledError:
-            status = "cancelled"
-        except KernelError as failure:
-            status, error = "error", str(failure)
+            async with aclosing(self._kernel.run(request)) as events:
+                async for event in events:
+                    if isinstance(event, Text):
+                        dispatch.answer += event.text
+                        dispatch.tell({"type": "delta", "text": event.text})
+                    elif isinstance(event, ToolUse):
+                        dispatch.tools.append(event.name)
+                        dispatch.tell({"type": "tool", "name": event.name})
+                    else:
+                        dispatch.calls.append(event)
+        except KernelError as error:
+            return "error", str(error)
         except Exception:
             _log.exception("the kernel failed")
-            status, error = "error", "the kernel failed; the gateway's log says how"
-        finally:
-            self._running.pop(dispatch.session, None)
-            self._start()
-            self._finish(dispatch, status, error)
-            context.detach(token)
+            return "error", "the kernel failed; the gateway's log says how"
+        return "ok", ""
 
-    async def _run(self, dispatch: Dispatch, request: Request) -> None:
-        async for event in self._kernel.run(request):
-            if isinstance(event, Text):
-                dispatch.answer += event.text
-                dispatch.tell({"type": "delta", "text": event.text})
-            elif isinstance(event, ToolUse):
-                dispatch.tools.append(event.name)
-                dispatch.tell({"type": "tool", "name": event.name})
-            else:
-                dispatch.calls.append(event)
+    def _ended(self, dispatch: Dispatch, task: asyncio.Task[tuple[Status, str]]) -> None:
+        del self._running[dispatch.session]
+        self._finish(dispatch, *(("cancelled", "") if task.cancelled() else task.result()))
+        self._start()
 
     def _finish(self, dispatch: Dispatch, status: Status, error: str) -> None:
-        elapsed = time.perf_counter() - dispatch.began
+        elapsed_s = time.perf_counter() - dispatch.began
         labels = {"source": dispatch.source}
         self._dispatches.add(1, labels | {"status": status})
         if status != "rejected":
-            self._duration.record(elapsed, labels)
-        task = asyncio.create_task(self._settle(dispatch, status, error, elapsed))
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
+            self._duration.record(elapsed_s, labels)
+        dispatch.tell({"type": "end", "status": status, "error": error})
+        facts: Turn = {
+            "status": status,
+            "error": error,
+            "toolsUsed": dispatch.tools,
+            "durationMs": round(elapsed_s * 1000),
+            "traceId": dispatch.trace_id,
+        }
+        # Now, not when it is settled: the session's next message may start before that.
+        remembered = dispatch.remembered and status != "rejected"
+        if remembered:
+            turn = self._history.add(
+                dispatch.session, dispatch.number, dispatch.prompt, dispatch.answer
+            )
+            turn.update(facts)
+            facts = turn
+        task = asyncio.create_task(self._settle(dispatch, facts, remembered))
+        self._settling[task] = dispatch
+        task.add_done_callback(self._settling.pop)
 
-    async def _settle(self, dispatch: Dispatch, status: Status, error: str, elapsed: float) -> None:
-        """Learn the cost, tell the caller, write the line."""
+    async def _settle(self, dispatch: Dispatch, facts: Turn, remembered: bool) -> None:
+        """Learn the cost, write the line, tell the caller."""
         usage = Usage()
         try:
             if dispatch.calls:
                 usage = await self._proxy.usage(dispatch.calls)
+        except asyncio.CancelledError:
+            _log.warning("stopping before the cost of dispatch %s was known", dispatch.trace_id)
         except Exception:
             _log.exception("the cost of a dispatch could not be learned")
         for model, (tokens_in, tokens_out, cost) in usage.models.items():
-            self._cost.add(float(cost), {"model": model})
-            self._tokens.add(tokens_in, {"model": model, "direction": "input"})
-            self._tokens.add(tokens_out, {"model": model, "direction": "output"})
-        done = {
-            "type": "done",
-            "status": status,
-            "error": error,
-            "tokensIn": usage.tokens_in,
-            "tokensOut": usage.tokens_out,
-            "costUsd": usage.cost_usd,
-            "durationMs": round(elapsed * 1000),
-            "toolsUsed": dispatch.tools,
-            "traceId": dispatch.trace_id,
-        }
-        if status != "rejected":
-            self._remember(dispatch, done)
-        # The line first: who hears "done" may look for it at once.
-        await self._log.write(
-            Entry(
-                source=dispatch.source,
-                session=dispatch.session,
-                prompt=dispatch.prompt,
-                tools=dispatch.tools,
-                tokens_in=usage.tokens_in,
-                tokens_out=usage.tokens_out,
-                cost_usd=Decimal(usage.cost_usd),
-                duration_ms=round(elapsed * 1000),
-                status=status,
-                result=error or dispatch.answer,
-                model=next(iter(usage.models), self._model),
-                trace_id=dispatch.trace_id,
-            )
+            self._count_cost(model, tokens_in, tokens_out, Decimal(cost))
+        facts["tokensIn"], facts["tokensOut"] = usage.tokens_in, usage.tokens_out
+        facts["costUsd"] = usage.cost_usd
+        entry = Entry(
+            source=dispatch.source,
+            session=dispatch.session,
+            prompt=dispatch.prompt,
+            tools=dispatch.tools,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            cost_usd=Decimal(usage.cost_usd),
+            duration_ms=facts["durationMs"],
+            status=facts["status"],
+            result=facts["error"] or dispatch.answer,
+            model=next(iter(usage.models), self._model),
+            trace_id=dispatch.trace_id,
         )
-        dispatch.tell(done)
+        # The line first: who hears "done" may look for it at once.
+        written = asyncio.ensure_future(self._log.write(entry))
+        await asyncio.wait({written}, timeout=LOG_WAIT_S)
+        if remembered:
+            await self._history.save(dispatch.session)
+        dispatch.tell({"type": "done", **{key: facts[key] for key in FACTS}})
 
-    def _remember(self, dispatch: Dispatch, done: dict[str, Any]) -> None:
-        entries = self._history.setdefault(dispatch.session, [])
-        self._history.move_to_end(dispatch.session)
-        entries.append({"role": "user", "text": dispatch.prompt})
-        facts = {key: done[key] for key in ("status", "error", "costUsd", "tokensIn", "tokensOut")}
-        entries.append({"role": "assistant", "text": dispatch.answer, **facts})
-        del entries[: -2 * HISTORY_TURNS * 5]
-        while len(self._history) > SESSIONS_KEPT:
-            self._history.popitem(last=False)
+    def _count_cost(self, model: str, tokens_in: int, tokens_out: int, cost: Decimal) -> None:
+        self._cost.add(float(cost), {"model": model})
+        self._tokens.add(tokens_in, {"model": model, "direction": "input"})
+        self._tokens.add(tokens_out, {"model": model, "direction": "output"})

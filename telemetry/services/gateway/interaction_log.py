@@ -2,6 +2,7 @@
 
 Each line is one append under a lock, off the event loop: never torn, never interleaved, with
 several workers too. A log that can't be written is counted and never breaks a dispatch.
+`activity.log` begins anew at 10 MB and keeps the one before; the days' files go by age.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import fcntl
 import json
 import logging
 import os
+import stat
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -76,22 +78,24 @@ class InteractionLog:
             self._failures.add(1, {"reason": reason})
             _log.error("an interaction could not be logged: %s", error)
 
-    async def read(self, date: str, after: int, limit: int) -> AsyncIterator[bytes]:
+    async def read(self, day: date, after: int, limit: int) -> AsyncIterator[bytes]:
         """Lines of a day, as they are in the file.
 
         Args:
-            date: YYYY-MM-DD, UTC.
+            day: a UTC day; one on which nothing was logged has none.
             after: skip that many lines.
             limit: at most that many.
 
         Raises:
-            FileNotFoundError: nothing was logged that day.
+            OSError: the file can't be read.
         """
-        loop = asyncio.get_running_loop()
-        file = await loop.run_in_executor(None, open, self._folder / f"{date}.jsonl", "rb")
+        try:
+            file = await asyncio.to_thread(open, self._folder / f"{day}.jsonl", "rb")
+        except FileNotFoundError:
+            return
         with file:
             while limit > 0:
-                lines = await loop.run_in_executor(None, file.readlines, 1 << 16)
+                lines = await asyncio.to_thread(file.readlines, 1 << 16)
                 if not lines:
                     return
                 skipped = min(after, len(lines))
@@ -127,17 +131,9 @@ class InteractionLog:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         text = json.dumps(line, ensure_ascii=False)
         append(self._folder / f"{now:%Y-%m-%d}.jsonl", text.encode() + b"\n")
-        activity = self._folder / "activity.log"
-        self._rotate(activity)
-        append(activity, _for_people(line).encode() + b"\n")
+        people = _for_people(line).encode() + b"\n"
+        append(self._folder / "activity.log", people, ACTIVITY_BYTES)
         self._prune(now)
-
-    def _rotate(self, path: Path) -> None:
-        try:
-            if path.stat().st_size > ACTIVITY_BYTES:
-                path.replace(path.with_name("activity.log.1"))
-        except FileNotFoundError:
-            pass
 
     def _prune(self, now: datetime) -> None:
         today = f"{now:%Y-%m-%d}"
@@ -150,26 +146,48 @@ class InteractionLog:
                 path.unlink(missing_ok=True)
 
 
-def append(path: Path, data: bytes) -> None:
+def append(path: Path, data: bytes, rotate_bytes: int = 0) -> None:
     """Append ``data`` whole, or not at all.
+
+    Args:
+        path: the file; made where missing.
+        data: what to append.
+        rotate_bytes: a file of this size or more is renamed to ``path.1`` first; 0 for never.
 
     Raises:
         OSError: it could not be written; nothing of it is left.
     """
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        before = os.fstat(fd).st_size
+    while True:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            written = os.write(fd, data)
-        except OSError:
-            os.ftruncate(fd, before)
-            raise
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            # Another process may have renamed it while this one waited for the lock.
+            if not rotate_bytes or _is_at(fd, path):
+                before = os.fstat(fd).st_size
+                if not rotate_bytes or before < rotate_bytes:
+                    _write_whole(fd, data, before, path)
+                    return
+                path.replace(f"{path}.1")
+        finally:
+            os.close(fd)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _write_whole(fd: int, data: bytes, before: int, path: Path) -> None:
+    try:
+        written = os.write(fd, data)
         if written != len(data):
-            os.ftruncate(fd, before)
             raise OSError(f"{path}: only {written} of {len(data)} bytes fitted")
-    finally:
-        os.close(fd)
+    except OSError:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.ftruncate(fd, before)
+        raise
 
 
 def _for_people(line: dict[str, Any]) -> str:

@@ -8,11 +8,15 @@ TELEMETRY_KERNEL.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from telemetry.errors import ConfigError
+
+if TYPE_CHECKING:
+    from telemetry.services.gateway.proxy_client import ProxyClient
+    from telemetry.services.gateway.settings import Settings
 
 GROUP = "telemetry.kernels"
 
@@ -64,8 +68,8 @@ class KernelError(Exception):
 class Kernel(Protocol):
     """Answers requests."""
 
-    def run(self, request: Request) -> AsyncIterator[Event]:
-        """The answer as it comes. Cancelled by closing the iterator.
+    def run(self, request: Request) -> AsyncGenerator[Event, None]:
+        """The answer as it comes. Cancelled like any coroutine.
 
         Raises:
             KernelError: there is no answer, or no more of it.
@@ -75,30 +79,24 @@ class Kernel(Protocol):
         """Let go of connections."""
 
 
-@dataclass
-class Usage:
-    """What a dispatch used, as the ledger settled it."""
+def load(settings: Settings, proxy: ProxyClient) -> Kernel:
+    """The kernel that the settings name. What an entry point names is called with the same
+    arguments.
 
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost_usd: str = "0"
-    models: dict[str, tuple[int, int, str]] = field(default_factory=dict)
-    """By model: tokens in, tokens out, cost in USD."""
-
-
-def load(name: str, settings: Any) -> Kernel:
-    """The kernel of that name, made with the gateway's settings.
+    Args:
+        settings: the gateway's.
+        proxy: to call models with; closed by the gateway.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none of that name.
     """
-    if name == "agent":
+    if settings.kernel == "agent":
         from telemetry.services.gateway.agent import Agent
 
-        return Agent(settings)
-    found = importlib.metadata.entry_points(group=GROUP, name=name)
+        return Agent(settings, proxy)
+    found = importlib.metadata.entry_points(group=GROUP, name=settings.kernel)
     if not found:
-        known = ["agent", *importlib.metadata.entry_points(group=GROUP).names]
-        raise ConfigError("TELEMETRY_KERNEL", name, f"one of {', '.join(sorted(known))}")
-    kernel: Kernel = next(iter(found)).load()(settings)
+        known = {"agent", *importlib.metadata.entry_points(group=GROUP).names}
+        raise ConfigError("TELEMETRY_KERNEL", settings.kernel, f"one of {', '.join(sorted(known))}")
+    kernel: Kernel = next(iter(found)).load()(settings, proxy)
     return kernel

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 import aiohttp
 
 from telemetry import credentials
-from telemetry.services.gateway.kernel import Call, KernelError, Usage
+from telemetry.errors import TelemetryError
+from telemetry.services.gateway.kernel import Call, KernelError
 from telemetry.services.gateway.settings import Settings
 
 SETTLE_TIMEOUT_S = 90.0  # longer than the proxy drains an abandoned call
+RETRY_S = 0.5
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class Usage:
+    """What calls used, as the ledger settled them."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: str = "0"
+    models: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    """By model: tokens in, tokens out, cost in USD."""
 
 
 class ProxyClient:
@@ -26,123 +43,136 @@ class ProxyClient:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._key = settings.proxy_key
+        self._key = settings.proxy_key or settings.kept_proxy_key
         self._key_lock = asyncio.Lock()
-        self._session: aiohttp.ClientSession | None = None
+        self._opened: aiohttp.ClientSession | None = None
 
     @property
-    def session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
-            self._session = aiohttp.ClientSession(timeout=timeout)
-        return self._session
+    def _session(self) -> aiohttp.ClientSession:
+        if self._opened is None:
+            self._opened = aiohttp.ClientSession(timeout=_TIMEOUT)
+        return self._opened
 
-    def post(self, path: str, body: Any, traceparent: str) -> _Post:
-        """A call; `async with` its response."""
-        return _Post(self, path, body, traceparent)
+    @asynccontextmanager
+    async def post(
+        self, path: str, body: Any, traceparent: str
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A call and its response.
 
-    async def key(self, *, fresh: bool = False) -> str:
-        """The gateway's key.
+        Args:
+            path: e.g. ``/v1/messages``.
+            body: sent as JSON.
+            traceparent: the trace it belongs to, ``""`` for none.
 
         Raises:
-            KernelError: the proxy gives none.
+            KernelError: the proxy can't be reached, or gives the gateway no key.
         """
-        async with self._key_lock:
-            if self._key and not fresh:
-                return self._key
-            user = self._settings.handle or "gateway"
+        try:
+            key = await self._have_key()
+            response = await self._send(path, body, traceparent, key)
+            if response.status == 401 and not self._settings.proxy_key:
+                # The kept key was revoked, or the ledger is a new one.
+                response.close()
+                key = await self._have_key(instead_of=key)
+                response = await self._send(path, body, traceparent, key)
             try:
-                async with self.session.post(
-                    f"{self._settings.proxy_url}/api/keys",
-                    json={"user_id": user},
-                    headers={"authorization": f"Bearer {self._settings.admin_token}"},
-                ) as response:
-                    if response.status != 201:
-                        raise KernelError(
-                            f"the proxy gave the gateway no key ({response.status}); set "
-                            "TELEMETRY_PROXY_KEY to one of `telemetry keys create`"
-                        )
-                    self._key = (await response.json())["key"]
-            except aiohttp.ClientError as error:
-                raise KernelError(
-                    f"the proxy at {self._settings.proxy_url} can't be reached: {error}"
-                ) from error
-            await asyncio.to_thread(
-                credentials.remember, self._settings.home, "TELEMETRY_PROXY_KEY", self._key
-            )
-            return self._key
+                yield response
+            finally:
+                response.close()
+        except aiohttp.ClientConnectorError as error:
+            raise KernelError(
+                f"the proxy at {self._settings.proxy_url} can't be reached: is it running?"
+            ) from error
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise KernelError(
+                f"the proxy at {self._settings.proxy_url} broke off: "
+                f"{error or type(error).__name__}"
+            ) from error
 
-    async def usage(self, calls: list[Call]) -> Usage:
+    async def usage(self, calls: Sequence[Call]) -> Usage:
         """What calls used and cost, as the ledger settled them; waits for it. A call that can't
         be looked up is left out and said in the log."""
         usage = Usage()
         total = Decimal(0)
-        for call in calls:
-            settled = await self._settled(call)
-            if settled is None:
+        settled = await asyncio.gather(*(self._settled(call) for call in calls))
+        for call, found in zip(calls, settled, strict=True):
+            if found is None:
                 _log.warning("call %s could not be looked up; its cost is missing here", call.id)
                 continue
-            tokens = settled["tokens"]
-            tokens_in = tokens["input"] + tokens.get("cache_read", 0) + tokens.get("cache_write", 0)
-            tokens_out = tokens["output"]
-            cost = Decimal(settled["cost_usd"] or "0")
-            before = usage.models.get(settled["model"], (0, 0, "0"))
-            usage.models[settled["model"]] = (
+            tokens = found["tokens"]
+            tokens_in = tokens["input"] + tokens["cache_read"] + tokens["cache_write"]
+            cost = Decimal(found["cost_usd"])
+            before = usage.models.get(found["model"], (0, 0, "0"))
+            usage.models[found["model"]] = (
                 before[0] + tokens_in,
-                before[1] + tokens_out,
-                str(Decimal(before[2]) + cost),
+                before[1] + tokens["output"],
+                f"{Decimal(before[2]) + cost:f}",
             )
             usage.tokens_in += tokens_in
-            usage.tokens_out += tokens_out
+            usage.tokens_out += tokens["output"]
             total += cost
         usage.cost_usd = f"{total:f}"
         return usage
 
-    async def _settled(self, call: Call) -> dict[str, Any] | None:
-        deadline = asyncio.get_running_loop().time() + SETTLE_TIMEOUT_S
-        url = f"{self._settings.proxy_url}/api/calls/{call.id}"
-        while asyncio.get_running_loop().time() < deadline:
-            try:
-                headers = {"authorization": f"Bearer {await self.key()}"}
-                async with self.session.get(url, headers=headers) as response:
-                    if response.status == 404:
-                        return None
-                    if response.status == 200:
-                        found: dict[str, Any] = await response.json()
-                        if found["status"] not in ("open", "reserved"):
-                            return found
-            except (TimeoutError, aiohttp.ClientError, KernelError):
-                await asyncio.sleep(0.5)
-        return None
-
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        """Let go of connections."""
+        if self._opened is not None:
+            await self._opened.close()
 
-
-class _Post:
-    def __init__(self, client: ProxyClient, path: str, body: Any, traceparent: str) -> None:
-        self._client, self._path, self._body = client, path, body
-        self._traceparent = traceparent
-        self._response: aiohttp.ClientResponse | None = None
-
-    async def __aenter__(self) -> aiohttp.ClientResponse:
-        response = await self._send(await self._client.key())
-        if response.status == 401 and not self._client._settings.proxy_key:
-            # The kept key was revoked, or the ledger is a new one.
-            response.release()
-            response = await self._send(await self._client.key(fresh=True))
-        self._response = response
-        return response
-
-    async def __aexit__(self, *exc: object) -> None:
-        if self._response is not None:
-            self._response.close()
-
-    async def _send(self, key: str) -> aiohttp.ClientResponse:
+    async def _send(
+        self, path: str, body: Any, traceparent: str, key: str
+    ) -> aiohttp.ClientResponse:
         headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
-        if self._traceparent:
-            headers["traceparent"] = self._traceparent
-        return await self._client.session.post(
-            f"{self._client._settings.proxy_url}{self._path}", json=self._body, headers=headers
-        )
+        if traceparent:
+            headers["traceparent"] = traceparent
+        url = f"{self._settings.proxy_url}{path}"
+        return await self._session.post(url, json=body, headers=headers)
+
+    async def _have_key(self, instead_of: str = "") -> str:
+        """The gateway's key; a new one where it is ``instead_of`` or there is none."""
+        async with self._key_lock:
+            if not self._key or self._key == instead_of:
+                self._key = await self._new_key()
+            return self._key
+
+    async def _new_key(self) -> str:
+        async with self._session.post(
+            f"{self._settings.proxy_url}/api/keys",
+            json={"user_id": self._settings.handle or "gateway"},
+            headers={"authorization": f"Bearer {self._settings.admin_token}"},
+        ) as response:
+            if response.status != 201:
+                raise KernelError(
+                    f"the proxy gave the gateway no key ({response.status}); set "
+                    "TELEMETRY_PROXY_KEY to one of `telemetry keys create`"
+                )
+            key = str((await response.json())["key"])
+        try:
+            await asyncio.to_thread(
+                credentials.remember, self._settings.home, "TELEMETRY_PROXY_KEY", key
+            )
+        except TelemetryError as error:
+            _log.warning("the proxy's key is not kept for the next start: %s", error.message)
+        return key
+
+    async def _settled(self, call: Call) -> dict[str, Any] | None:
+        """The call from the ledger, None where it knows none or doesn't answer in time."""
+        url = f"{self._settings.proxy_url}/api/calls/{call.id}"
+        headers = {"x-api-key": self._key}
+        try:
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                while True:
+                    try:
+                        async with self._session.get(url, headers=headers) as response:
+                            if response.status in (401, 404):
+                                return None
+                            # The proxy waits some seconds for it before it says "open".
+                            if response.status == 200:
+                                found: dict[str, Any] = await response.json()
+                                if found["status"] != "open":
+                                    return found
+                    except (aiohttp.ClientError, OSError):
+                        pass  # it is being restarted, say; the ledger will know
+                    await asyncio.sleep(RETRY_S)
+        except TimeoutError:
+            return None

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 from collections.abc import Sequence
 
-GRACE_S = 25
+from telemetry.errors import TelemetryError
+
+# For connections to end by themselves; running answers then have app.GRACE_S more.
+GRACE_S = 5
+MESSAGE_BYTES = 1 << 20
 
 
 def main(argv: Sequence[str]) -> int:
@@ -17,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     model call takes seconds, not CPU.
 
     Raises:
-        TelemetryError: a setting can't be used.
+        TelemetryError: a setting can't be used, or the port is taken.
     """
     import uvicorn
 
@@ -30,18 +35,29 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, help="port [TELEMETRY_GATEWAY_PORT or 4000]")
     args = parser.parse_args(argv)
     settings = Settings.from_env(os.environ)
+    port = args.port or settings.port
+    # Before the library adds its own handler, so that people see warnings on the console too.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = uvicorn.Config(
+        create_app(settings),
+        host="127.0.0.1",
+        port=port,
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        ws_max_size=MESSAGE_BYTES,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    try:
+        listener = config.bind_socket()
+    except SystemExit:  # uvicorn's way; it has logged why
+        raise TelemetryError(
+            f"the gateway can't listen on 127.0.0.1:{port}",
+            remedy="stop what uses the port, or set TELEMETRY_GATEWAY_PORT to a free one",
+            exit_code=69,  # EX_UNAVAILABLE
+        ) from None
     # uvicorn raises the signal again once all is done; a stop that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings),
-            host="127.0.0.1",
-            port=args.port or settings.port,
-            access_log=False,
-            server_header=False,
-            log_level="warning",
-            timeout_graceful_shutdown=GRACE_S,
-        )
-    )
-    server.run()
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
     return 0 if server.started else 1

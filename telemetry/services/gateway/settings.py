@@ -19,7 +19,8 @@ class Settings:
         token: wanted at log-in and by the API.
         webhook_token: wanted from whoever posts alerts.
         admin_token: for the platform's and proxy's admin APIs, which the tools ask.
-        proxy_key: its own key at the proxy; "" to ask for one.
+        proxy_key: its own key at the proxy, as somebody set it; "" to ask for one.
+        kept_proxy_key: the one it asked for before.
         model: the model the kernel calls.
         kernel: the kernel's entry point name.
         knowledge: file that guides the kernel, None for the one that ships.
@@ -37,6 +38,7 @@ class Settings:
     webhook_token: str = field(repr=False)
     admin_token: str = field(repr=False)
     proxy_key: str = field(repr=False)
+    kept_proxy_key: str = field(repr=False)
     proxy_url: str
     platform_url: str
     prometheus_url: str
@@ -71,7 +73,8 @@ class Settings:
             token=secrets["TELEMETRY_GATEWAY_TOKEN"],
             webhook_token=secrets["TELEMETRY_WEBHOOK_TOKEN"],
             admin_token=secrets["TELEMETRY_ADMIN_TOKEN"],
-            proxy_key=environ.get("TELEMETRY_PROXY_KEY") or secrets.get("TELEMETRY_PROXY_KEY", ""),
+            proxy_key=environ.get("TELEMETRY_PROXY_KEY", ""),
+            kept_proxy_key=secrets.get("TELEMETRY_PROXY_KEY", ""),
             proxy_url=config.url("proxy", environ),
             platform_url=config.url("platform", environ),
             prometheus_url=config.url("prometheus", environ),

@@ -30,8 +30,8 @@ SCHEMAS: list[dict[str, Any]] = [
         "description": "Evaluate a PromQL expression now; returns each series with its value.",
         "input_schema": {
             "type": "object",
-            "properties": {"query": {"type": "string", "description": "a PromQL expression"}},
-            "required": ["query"],
+            "properties": {"promql": {"type": "string", "description": "an expression"}},
+            "required": ["promql"],
         },
     },
     {
@@ -40,16 +40,16 @@ SCHEMAS: list[dict[str, Any]] = [
         "input_schema": {
             "type": "object",
             "properties": {
-                "query": {"type": "string", "description": 'LogQL, e.g. {handle="demo-1"} |= "x"'},
+                "logql": {"type": "string", "description": 'e.g. {handle="demo-1"} |= "failed"'},
                 "minutes": {"type": "integer", "description": "how far back, 60 unless given"},
             },
-            "required": ["query"],
+            "required": ["logql"],
         },
     },
     {
         "name": "costs",
-        "description": "What model calls cost since midnight UTC, by user and model, from the "
-        "ledger.",
+        "description": "What model calls have cost since midnight UTC, by user and model, from "
+        "the ledger.",
         "input_schema": {
             "type": "object",
             "properties": {"user": {"type": "string", "description": "one user only"}},
@@ -85,20 +85,18 @@ class Tools:
             "costs": self._costs,
         }
 
-    def schemas(self) -> list[dict[str, Any]]:
-        """Name, description and input of each, as the Messages API wants them."""
-        return SCHEMAS
-
-    async def use(self, name: str, given: dict[str, Any], traceparent: str = "") -> str:
+    async def use(self, name: str, given: dict[str, Any]) -> str:
         """A tool's result as text; what goes wrong is told to the model, which can try again."""
         tool = self._tools.get(name)
         if tool is None:
             return f"error: there is no tool {name!r}"
         try:
             result = await tool(given)
+        except aiohttp.ClientConnectorError as error:
+            return f"error: {name} can't reach {error.host}:{error.port}: it is not running"
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             return f"error: {name} got no answer: {error or type(error).__name__}"
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             return f"error: {name} can't use {given!r}: {error}"
         text = json.dumps(result, ensure_ascii=False)
         if len(text) > RESULT_CHARS:
@@ -124,13 +122,13 @@ class Tools:
         return containers[handle] if handle else list(containers.values())
 
     async def _query_metrics(self, given: dict[str, Any]) -> Any:
-        found = await self._query(str(given["query"]))
+        found = await self._query(str(given["promql"]))
         return [{"labels": s["metric"], "value": _number(s["value"][1])} for s in found]
 
     async def _search_logs(self, given: dict[str, Any]) -> Any:
         minutes = int(given.get("minutes") or 60)
         params = {
-            "query": str(given["query"]),
+            "query": str(given["logql"]),
             "limit": LOG_LIMIT,
             "start": time.time_ns() - minutes * 60 * 10**9,
             "direction": "backward",
@@ -147,7 +145,7 @@ class Tools:
         ]
 
     async def _costs(self, given: dict[str, Any]) -> Any:
-        params: dict[str, Any] = {"since": "today", "group": "model"}
+        params = {"since": "today"}
         if given.get("user"):
             params["user"] = str(given["user"])
         return await self._get(

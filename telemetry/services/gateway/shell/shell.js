@@ -1,201 +1,203 @@
-// The web shell: one WebSocket, messages and alerts. No library, nothing but text is ever put
-// into the page, so what a model or a log line says can't run.
+// The web shell: one WebSocket for one session's questions, answers and everybody's alerts.
 
-const $ = (id) => document.getElementById(id);
-const chat = $("chat"), alerts = $("alerts"), text = $("text"), state = $("state");
-const empty = $("empty");
-const running = new Map(); // message id -> its element
-const shown = new Map(); // alert fingerprint -> its element
+import { $, button, element } from "./dom.js";
+import * as alerts from "./alerts.js";
+import { Turn } from "./turn.js";
+
+const NOT_LOGGED_IN = 4401;
+const chat = $("chat"), text = $("text");
+const turns = new Map(); // id -> Turn
+const unsent = new Map(); // id -> text, until the gateway says that it begins
 let session = localStorage.getItem("session") || newSession();
-let socket, wait = 500;
+let socket, ready = false, wait = 500, before = new Map();
 
-function newSession() {
-  const id = Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
-  localStorage.setItem("session", id);
-  return id;
-}
+// --- the connection ----------------------------------------------------------------------------
 
 function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const mine = (socket = new WebSocket(`${scheme}://${location.host}/ws?session=${session}`));
-  mine.onopen = () => { wait = 500; setState("connected", false); };
-  mine.onmessage = (event) => take(JSON.parse(event.data));
+  mine.onmessage = (event) => mine === socket && take(JSON.parse(event.data));
   mine.onclose = (event) => {
-    if (mine !== socket) return; // a new chat has its own
-    if (event.code === 4401) { location.reload(); return; }
-    setState("reconnecting", true);
+    if (mine !== socket) return; // another session has its own
+    if (event.code === NOT_LOGGED_IN) { location.reload(); return; }
+    setReady(false);
     // The time doubles, with some chance in it, so that shells don't all come at once.
-    setTimeout(connect, wait * (0.5 + Math.random()));
+    setTimeout(() => mine === socket && connect(), wait * (0.5 + Math.random()));
     wait = Math.min(wait * 2, 10000);
   };
 }
 
-function setState(what, away) {
-  state.textContent = what;
-  state.classList.toggle("away", away);
-  $("send").disabled = away;
+function setReady(is) {
+  ready = is;
+  $("state").textContent = is ? "connected" : "reconnecting";
+  $("state").classList.toggle("away", !is);
+  $("stop").disabled = !is;
 }
 
 function take(event) {
-  if (event.type === "history") showHistory(event.entries);
-  else if (event.type === "alerts") showAlerts(event.alerts);
-  else if (event.type === "alert") showAlert(event.alert);
-  else if (event.type === "resume") begin(event.id, event.text);
-  else if (running.has(event.id)) progress(running.get(event.id), event);
-  atEnd();
-}
-
-function progress(message, event) {
-  if (event.type === "delta") {
-    message.raw += event.text;
-    render(message.querySelector(".text"), message.raw);
-  } else if (event.type === "tool") {
-    const tools = message.querySelector(".tools");
-    tools.append(element("span", "", event.name));
-  } else if (event.type === "done") {
-    running.delete(event.id);
-    finish(message, event);
+  const atEnd = isAtEnd();
+  if (event.type === "history") showHistory(event.turns);
+  else if (event.type === "ready") begun();
+  else if (event.type === "sessions") showSessions(event.sessions);
+  else if (event.type === "alerts") alerts.showAll(event.alerts);
+  else if (event.type === "alert") alerts.show(event.alert);
+  else if (event.type === "begin") {
+    unsent.delete(event.id);
+    (turns.get(event.id) ?? add(event.id, event.text)).begin();
+  } else {
+    unsent.delete(event.id);
+    turns.get(event.id)?.take(event);
   }
-  $("stop").hidden = running.size === 0;
+  changed(atEnd);
 }
 
-function finish(message, facts) {
-  message.classList.remove("running");
-  if (facts.error) message.append(element("div", "error", facts.error));
-  else if (facts.status === "cancelled") message.append(element("div", "error", "Stopped."));
-  if (facts.costUsd === undefined) return;
-  const parts = [`$${plain(facts.costUsd)}`, `${facts.tokensIn} tokens in, ${facts.tokensOut} out`];
-  if (facts.durationMs !== undefined) parts.push(`${(facts.durationMs / 1000).toFixed(1)} s`);
-  const line = element("div", "facts", parts.join(" · "));
-  if (facts.traceId) line.title = `trace ${facts.traceId}`;
-  message.append(line);
+function showHistory(list) {
+  before = new Map([...turns].filter(([, turn]) => turn.running));
+  clear();
+  for (const turn of list) place(Turn.finished(turn, acts));
 }
 
-function plain(cost) {
-  const text = String(cost);
-  return text.includes(".") ? text.replace(/0+$/, "").replace(/\.$/, "") : text;
-}
-
-function showHistory(entries) {
-  chat.querySelectorAll(".message").forEach((m) => m.remove());
-  running.clear();
-  for (const entry of entries) {
-    const message = add(entry.role, entry.text);
-    if (entry.role === "assistant") finish(message, entry);
+// All that the gateway knows is on the page. What it doesn't know never reached it, or was lost.
+function begun() {
+  wait = 500;
+  setReady(true);
+  for (const [id, { prompt }] of before) {
+    if (turns.has(id)) continue;
+    const turn = add(id, prompt);
+    if (unsent.has(id)) post(id, prompt);
+    else turn.take({ type: "done", status: "error", error: "The gateway was restarted before this was answered." });
   }
-  empty.hidden = entries.length > 0;
-  $("stop").hidden = true;
+  before.clear();
 }
 
-function begin(id, prompt) {
-  add("user", prompt);
-  const message = add("assistant", "");
-  message.classList.add("running");
-  running.set(id, message);
-  empty.hidden = true;
-  $("stop").hidden = false;
+// --- questions and answers ---------------------------------------------------------------------
+
+const acts = { again: ask, moved: () => changed(isAtEnd()) };
+
+function ask(prompt) {
+  if (!prompt.trim()) return;
+  const id = random(12);
+  const turn = add(id, prompt);
+  unsent.set(id, prompt);
+  if (ready) post(id, prompt);
+  else turn.waiting("sent as soon as the gateway is back");
+  changed(true);
 }
 
-function add(role, content) {
-  const message = element("div", `message ${role}`);
-  message.raw = content;
-  if (role === "assistant") message.append(element("div", "tools"));
-  const body = element("div", "text");
-  render(body, content);
-  message.append(body);
-  chat.append(message);
-  return message;
+function post(id, prompt) {
+  socket.send(JSON.stringify({ type: "message", id, text: prompt }));
 }
 
-// Text, with ``` blocks and `code` set apart. Everything goes in as text.
-function render(target, content) {
-  target.replaceChildren();
-  content.split(/```(?:\w*\n)?/).forEach((part, index) => {
-    if (index % 2) { target.append(element("pre", "", part.replace(/\n$/, ""))); return; }
-    part.split("`").forEach((piece, i) => target.append(i % 2 ? element("code", "", piece) : piece));
-  });
+function add(id, prompt) {
+  return place(new Turn(id, prompt, acts));
 }
 
-function showAlerts(list) {
-  alerts.replaceChildren();
-  shown.clear();
-  list.forEach(showAlert);
+function place(turn) {
+  turns.set(turn.id, turn);
+  chat.append(turn.node);
+  return turn;
 }
 
-function showAlert(alert) {
-  const old = shown.get(alert.fingerprint);
-  const box = element("article", `alert ${alert.severity} ${alert.status}`);
-  const resolved = alert.status === "resolved";
-  box.append(
-    element("span", "severity", resolved ? "resolved" : alert.severity),
-    element("span", "summary", alert.summary),
-    element("time", "", clock(resolved ? alert.endsAt : alert.startsAt)),
-  );
-  const more = element("div", "more", [alert.description, alert.value].filter(Boolean).join(" · "));
-  if (more.textContent) more.append(document.createElement("br"));
-  for (const [name, label] of [["dashboard", "Dashboard"], ["runbook", "Runbook"], ["source", "Source"]]) {
-    if (!alert.links[name]) continue;
-    const link = element("a", "", label);
-    link.href = alert.links[name];
-    link.target = "_blank";
-    link.rel = "noopener noreferrer";
-    more.append(link);
-  }
-  box.append(more);
-  box.dataset.name = alert.name;
-  if (old) old.replaceWith(box); else alerts.prepend(box);
-  shown.set(alert.fingerprint, box);
-  if (resolved) setTimeout(() => { box.remove(); if (shown.get(alert.fingerprint) === box) shown.delete(alert.fingerprint); }, 30000);
+function clear() {
+  turns.forEach((turn) => turn.node.remove());
+  turns.clear();
 }
 
-function clock(at) {
-  const date = new Date(at);
-  return isNaN(date) ? "" : date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+function changed(toEnd) {
+  $("empty").hidden = turns.size > 0;
+  const running = [...turns.values()].some((turn) => turn.running);
+  $("stop").hidden = !running;
+  chat.setAttribute("aria-busy", running);
+  if (toEnd) chat.scrollTop = chat.scrollHeight;
 }
 
-function element(tag, cls, content) {
-  const made = document.createElement(tag);
-  if (cls) made.className = cls;
-  if (content) made.textContent = content;
-  return made;
+// Who has scrolled up to read is left there.
+function isAtEnd() {
+  return chat.scrollHeight - chat.scrollTop - chat.clientHeight < 80;
 }
 
-function atEnd() {
-  chat.scrollTop = chat.scrollHeight;
+// --- sessions ----------------------------------------------------------------------------------
+
+function newSession() {
+  const id = random(12);
+  localStorage.setItem("session", id);
+  return id;
 }
 
-function send(content) {
-  if (!content.trim() || socket.readyState !== WebSocket.OPEN) return;
-  const id = crypto.getRandomValues(new Uint32Array(2)).join("");
-  begin(id, content);
-  socket.send(JSON.stringify({ type: "message", id, text: content }));
-  atEnd();
+function random(bytes) {
+  return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (b) => b.toString(16).padStart(2, "0")).join("");
+}
+
+function open(id) {
+  session = id;
+  localStorage.setItem("session", id);
+  const old = socket;
+  clear();
+  unsent.clear();
+  connect();
+  old.close();
+  $("menu").setAttribute("aria-expanded", false);
+  document.querySelectorAll("#sessions [aria-current]").forEach((b) => b.removeAttribute("aria-current"));
+  changed(false);
+  text.focus();
+}
+
+function showSessions(list) {
+  $("sessions").replaceChildren(...list.map(({ id, title, at }) => {
+    const made = button("session", "", () => open(id));
+    made.append(element("span", "title", title), element("time", "", ago(new Date(at))));
+    if (id === session) made.setAttribute("aria-current", "true");
+    return element("li", "", made);
+  }));
+}
+
+function ago(date) {
+  const minutes = Math.max(0, (Date.now() - date) / 60000);
+  if (minutes < 1) return "now";
+  if (minutes < 60) return `${Math.floor(minutes)} min`;
+  if (minutes < 1440) return `${Math.floor(minutes / 60)} h`;
+  return date.toLocaleDateString([], { day: "numeric", month: "short" });
+}
+
+// --- the form ----------------------------------------------------------------------------------
+
+function fit() {
+  text.style.height = "auto";
+  text.style.height = `${text.scrollHeight + 2}px`;
+}
+
+function stop() {
+  if (ready && !$("stop").hidden) socket.send(JSON.stringify({ type: "cancel" }));
 }
 
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (socket.readyState !== WebSocket.OPEN) return;
-  send(text.value);
+  ask(text.value);
   text.value = "";
-  text.style.height = "";
+  fit();
 });
 text.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
     $("ask").requestSubmit();
+  } else if (event.key === "ArrowUp" && !text.value && turns.size) {
+    event.preventDefault();
+    text.value = [...turns.values()].at(-1).prompt;
+    fit();
   }
 });
-text.addEventListener("input", () => {
-  text.style.height = "auto";
-  text.style.height = `${text.scrollHeight + 2}px`;
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  if ($("menu").getAttribute("aria-expanded") === "true") $("menu").click();
+  else stop();
 });
-$("stop").addEventListener("click", () => socket.send(JSON.stringify({ type: "cancel" })));
-$("new").addEventListener("click", () => {
-  session = newSession();
-  const old = socket;
-  connect();
-  old.close();
+text.addEventListener("input", fit);
+$("stop").addEventListener("click", stop);
+$("new").addEventListener("click", () => open(newSession()));
+$("menu").addEventListener("click", () => {
+  $("menu").setAttribute("aria-expanded", $("menu").getAttribute("aria-expanded") !== "true");
 });
-empty.querySelectorAll("button").forEach((b) => b.addEventListener("click", () => send(b.textContent)));
+$("shade").addEventListener("click", () => $("menu").click());
+$("empty").querySelectorAll("button").forEach((b) => b.addEventListener("click", () => ask(b.textContent)));
 
 connect();

@@ -1,0 +1,221 @@
+"""Messages in, answers out as they come: `POST /api/chat` and the shell's WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from telemetry import catalog, metrics
+from telemetry.services.access import Access
+from telemetry.services.gateway.alerts import Alerts
+from telemetry.services.gateway.dispatch import Dispatch, Event
+from telemetry.services.gateway.dispatcher import Dispatcher, QueueFull
+from telemetry.services.gateway.history import History
+from telemetry.services.gateway.web import BodyError, parse, problem, read_json
+
+PROMPT_CHARS = 100_000
+RETRY_AFTER_S = 5
+NOT_LOGGED_IN, WHICH_SESSION = 4401, 4400
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Chat:
+    """Routes of conversations.
+
+    Args:
+        access: who may come in.
+        dispatcher: where messages go.
+        history: what was said before.
+        alerts: what a shell is told beside the answers.
+    """
+
+    def __init__(
+        self, access: Access, dispatcher: Dispatcher, history: History, alerts: Alerts
+    ) -> None:
+        self._access, self._dispatcher = access, dispatcher
+        self._history, self._alerts = history, alerts
+        self._shells = metrics.gauge(catalog.GATEWAY_WS_CONNECTIONS_ACTIVE)
+        self._shells.set(0)
+
+    async def post(self, request: Request) -> Response:
+        """The answer as server-sent events; see `Dispatch` for them."""
+        try:
+            body = await read_json(request)
+        except BodyError as error:
+            return problem(error.status, str(error))
+        if not isinstance(body, dict):
+            return problem(400, 'the body must be like {"message": "…", "sessionId": "…"}')
+        given = body.get("sessionId")
+        session = secrets.token_hex(8) if given is None else given
+        wrong = _wrong(body.get("message"), session)
+        if wrong:
+            return problem(400, wrong)
+        # Nobody can come back to a session that was never named.
+        dispatch = Dispatch(body["message"], "api", session, remembered=given is not None)
+        try:
+            self._dispatcher.submit(dispatch)
+        except QueueFull as error:
+            return problem(
+                503, f"{error}: try again in {RETRY_AFTER_S} s", {"retry-after": str(RETRY_AFTER_S)}
+            )
+        return _Answer(self._dispatcher, dispatch)
+
+    async def websocket(self, websocket: WebSocket) -> None:
+        """The shell's connection."""
+        if not self._access.same_origin(websocket):
+            await websocket.close()  # before it was accepted: 403
+            return
+        session = websocket.query_params.get("session", "")
+        await websocket.accept()
+        if not self._access.allowed(websocket):
+            await websocket.close(NOT_LOGGED_IN, "log in first")
+        elif not _ID.fullmatch(session):
+            await websocket.close(WHICH_SESSION, "session=… is missing or malformed")
+        else:
+            self._shells.add(1)
+            try:
+                shell = _Shell(websocket, session, self._dispatcher, self._history)
+                await shell.run(self._alerts)
+            finally:
+                self._shells.add(-1)
+
+
+class _Answer(StreamingResponse):
+    """A dispatch's events; the client's going cancels it: nobody else reads them."""
+
+    def __init__(self, dispatcher: Dispatcher, dispatch: Dispatch) -> None:
+        super().__init__(
+            _server_sent(dispatch),
+            media_type="text/event-stream",
+            headers={
+                "cache-control": "no-store",
+                "x-session-id": dispatch.session,
+                "x-trace-id": dispatch.trace_id,
+            },
+        )
+        self._dispatcher, self._dispatch = dispatcher, dispatch
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._dispatcher.cancel(self._dispatch)
+
+
+async def _server_sent(dispatch: Dispatch) -> AsyncIterator[str]:
+    async for event in dispatch.stream():
+        yield f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n"
+
+
+class _Shell:
+    """One shell's connection to one session. Answers go on without it: it finds them in the
+    history when it is back."""
+
+    def __init__(
+        self, websocket: WebSocket, session: str, dispatcher: Dispatcher, history: History
+    ) -> None:
+        self._websocket, self._session = websocket, session
+        self._dispatcher, self._history = dispatcher, history
+        self._out: asyncio.Queue[Event] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, alerts: Alerts) -> None:
+        """Serve it until it goes."""
+        tell, dispatcher, session = self._out.put_nowait, self._dispatcher, self._session
+        settling = dispatcher.settling(session)
+        tell({"type": "alerts", "alerts": alerts.firing()})
+        tell({"type": "sessions", "sessions": self._history.sessions()})
+        tell({"type": "history", "turns": self._history.turns(session)})
+        stop_alerts = alerts.listen(lambda alert: tell({"type": "alert", "alert": alert}))
+        stop_messages = dispatcher.listen(session, self._follow)
+        for dispatch in dispatcher.active(session):
+            self._follow(dispatch)
+        for dispatch in settling:
+            self._spawn(self._forward(dispatch, "done"))
+        tell({"type": "ready"})
+        sender = asyncio.create_task(self._send())
+        try:
+            while True:
+                await self._take(await self._websocket.receive_text())
+        except WebSocketDisconnect:
+            pass
+        except (BodyError, KeyError):  # KeyError: it was binary
+            with suppress(RuntimeError):
+                await self._websocket.close(1007, "not a message of the shell's")
+        finally:
+            stop_alerts()
+            stop_messages()
+            for task in (sender, *self._tasks):
+                task.cancel()
+
+    async def _take(self, text: str) -> None:
+        message = parse(text)
+        kind = message.get("type") if isinstance(message, dict) else None
+        if kind == "cancel":
+            for dispatch in self._dispatcher.active(self._session):
+                self._dispatcher.cancel(dispatch)
+        elif kind == "message":
+            self._submit(message.get("id"), message.get("text"))
+        else:
+            raise BodyError(400, "unknown type")
+
+    def _submit(self, number: Any, prompt: Any) -> None:
+        if not isinstance(number, str) or not _ID.fullmatch(number):
+            raise BodyError(400, "id is missing or malformed")
+        if self._has(number):
+            return  # sent again after a lost connection
+        wrong, status = _wrong(prompt, self._session), "error"
+        if not wrong:
+            try:
+                self._dispatcher.submit(Dispatch(prompt, "web", self._session, number))
+                return
+            except QueueFull as error:
+                wrong, status = f"{error}: try again", "rejected"
+        self._out.put_nowait({"type": "done", "id": number, "status": status, "error": wrong})
+
+    def _has(self, number: str) -> bool:
+        active = self._dispatcher.active(self._session)
+        return any(d.number == number for d in active) or any(
+            turn["id"] == number for turn in self._history.turns(self._session)
+        )
+
+    def _follow(self, dispatch: Dispatch) -> None:
+        self._out.put_nowait({"type": "begin", "id": dispatch.number, "text": dispatch.prompt})
+        self._spawn(self._forward(dispatch, ""))
+
+    async def _forward(self, dispatch: Dispatch, only: str) -> None:
+        async for event in dispatch.stream():
+            if not only or event["type"] == only:
+                self._out.put_nowait({**event, "id": dispatch.number})
+        self._out.put_nowait({"type": "sessions", "sessions": self._history.sessions()})
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self) -> None:
+        with suppress(WebSocketDisconnect, RuntimeError):
+            while True:
+                await self._websocket.send_json(await self._out.get())
+
+
+def _wrong(prompt: Any, session: Any) -> str:
+    """What is wrong with a message, "" for nothing."""
+    if not isinstance(prompt, str) or not prompt.strip():
+        return '"message" must be text, and not empty'
+    if len(prompt) > PROMPT_CHARS:
+        return f"the message has {len(prompt)} characters, more than {PROMPT_CHARS}"
+    if not isinstance(session, str) or not _ID.fullmatch(session):
+        return '"sessionId" must be 1 to 64 letters, digits, _ or -'
+    return ""

@@ -1,0 +1,84 @@
+"""One message on its way to an answer, and what happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext, TraceFlags
+
+from telemetry.services.gateway.kernel import Call
+
+Status = Literal["ok", "error", "cancelled", "rejected"]
+Source = Literal["web", "api"]
+Event = dict[str, Any]
+
+
+def new_span() -> SpanContext:
+    """A span of the current trace, of a new one where there is none."""
+    current = trace.get_current_span().get_span_context()
+    trace_id = current.trace_id if current.is_valid else secrets.randbits(128) or 1
+    return SpanContext(trace_id, secrets.randbits(64) or 1, False, TraceFlags(1))
+
+
+@dataclass(eq=False)
+class Dispatch:
+    """One message on its way.
+
+    Its events are dicts with a ``type``: ``delta`` (``text``) and ``tool`` (``name``) as the
+    answer comes, ``end`` (``status``, ``error``) when there is no more of it, ``done`` when
+    its cost is settled too, with all facts.
+
+    Args:
+        prompt: what was asked.
+        source: where it came from.
+        session: whose conversation it belongs to.
+        number: what the asker calls it.
+        remembered: whether the session's history has it.
+    """
+
+    prompt: str
+    source: Source
+    session: str
+    number: str = field(default_factory=lambda: secrets.token_hex(8))
+    remembered: bool = True
+    span: SpanContext = field(default_factory=new_span)
+    began: float = field(default_factory=time.perf_counter)
+    task: asyncio.Task[tuple[Status, str]] | None = None
+    tools: list[str] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    answer: str = ""
+    _events: list[Event] = field(default_factory=list)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def trace_id(self) -> str:
+        return f"{self.span.trace_id:032x}"
+
+    @property
+    def traceparent(self) -> str:
+        return f"00-{self.trace_id}-{self.span.span_id:016x}-01"
+
+    def tell(self, event: Event) -> None:
+        """Something happened to it; ``done`` is the last."""
+        self._events.append(event)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def stream(self) -> AsyncIterator[Event]:
+        """What has happened to it and what will, to its end; for as many as want to know."""
+        seen = 0
+        while True:
+            changed = self._changed
+            while seen < len(self._events):
+                event = self._events[seen]
+                seen += 1
+                yield event
+                if event["type"] == "done":
+                    return
+            await changed.wait()

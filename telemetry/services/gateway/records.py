@@ -1,0 +1,65 @@
+"""What is on record: the interaction log, and alerts as they are notified."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, date, datetime
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from telemetry.services.access import Access
+from telemetry.services.gateway.alerts import Alerts
+from telemetry.services.gateway.interaction_log import InteractionLog
+from telemetry.services.gateway.web import BodyError, problem, read_json
+
+LINES = 1000  # unless a limit is given
+
+_log = logging.getLogger(__name__)
+
+
+class Records:
+    """Routes of what is on record.
+
+    Args:
+        log: the interaction log.
+        alerts: the present alerts.
+        webhook: who may post alerts.
+    """
+
+    def __init__(self, log: InteractionLog, alerts: Alerts, webhook: Access) -> None:
+        self._interactions, self._alerts, self._webhook = log, alerts, webhook
+
+    async def logs(self, request: Request) -> Response:
+        """NDJSON: a day's lines as they were written, from line ``after`` on."""
+        query = request.query_params
+        try:
+            text = query.get("date", "")
+            day = date.fromisoformat(text) if text else datetime.now(UTC).date()
+            limit, after = int(query.get("limit", LINES)), int(query.get("after", 0))
+            if limit < 1 or after < 0:
+                raise ValueError
+        except ValueError:
+            return problem(
+                400, "wanted: date=YYYY-MM-DD (a UTC day), limit=1 or more, after=0 or more"
+            )
+        return StreamingResponse(
+            self._interactions.read(day, after, limit), media_type="application/x-ndjson"
+        )
+
+    async def alert(self, request: Request) -> Response:
+        """A webhook of Grafana's or Alertmanager's."""
+        if not self._webhook.allowed(request):
+            return problem(401, "send Authorization: Bearer TELEMETRY_WEBHOOK_TOKEN")
+        try:
+            received = self._alerts.receive(await read_json(request))
+        except BodyError as error:
+            return problem(error.status, str(error))
+        except ValueError as error:
+            return problem(400, f"not the body of an alert webhook: {error}")
+        for alert in received:
+            _log.warning("alert %s: %s", alert["status"], alert["summary"])
+        return JSONResponse({"received": len(received)})
+
+    async def list_alerts(self, request: Request) -> Response:
+        return JSONResponse({"alerts": self._alerts.firing()})
