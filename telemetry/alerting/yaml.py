@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
-
-class _Dumper(yaml.SafeDumper):
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        # Items of a list indented below their key: easier to read, and to comment out.
-        super().increase_indent(flow, False)
+if TYPE_CHECKING:
+    import yaml
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+@cache
+def _dumper() -> type[yaml.SafeDumper]:
+    import yaml  # it comes with the extra `stack`; without it `telemetry --help` still works
 
+    class Dumper(yaml.SafeDumper):
+        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+            # Items of a list indented below their key: easier to read, and to comment out.
+            super().increase_indent(flow, False)
 
-_Dumper.add_representer(str, _text)
+    def text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in text else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, text)
+    return Dumper
 
 
 def dump(document: Any, *, head: str) -> str:
@@ -28,6 +33,8 @@ def dump(document: Any, *, head: str) -> str:
         document: dicts, lists, strings, numbers.
         head: comment lines for the top, without ``#``.
     """
+    import yaml
+
     comment = "".join(f"# {line}\n" for line in head.splitlines())
-    body = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+    body = yaml.dump(document, Dumper=_dumper(), sort_keys=False, width=1000, allow_unicode=True)
     return comment + body
