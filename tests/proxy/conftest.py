@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +24,10 @@ from telemetry.services.proxy import accounts, schema
 from telemetry.services.proxy.answer import Proxy
 from telemetry.services.proxy.app import bare_app
 from telemetry.services.proxy.settings import Settings
-from tests.fixtures.simulated import served
+from tests.fixtures.simulated import free_port, served
 
 ADMIN = {"authorization": "Bearer admin-secret"}
+CHECKOUT = str(Path(__file__).parents[2])
 HELLO: Any = [{"role": "user", "content": "Hello out there"}]
 
 
@@ -80,6 +85,42 @@ class Running:
             return connection.execute(statement).one()
 
 
+class Process:
+    """``telemetry proxy`` as a process of its own."""
+
+    def __init__(self, environ: dict[str, str], *args: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "telemetry", "proxy", "--port", str(self.port), *args]
+        self.process = subprocess.Popen(
+            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        self.output = ""
+        wait_for(self.healthy, 60)
+
+    def healthy(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"the proxy ended: {self.process.communicate()[0]}")
+        try:
+            return httpx.get(f"{self.url}/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """kill -9 of all its processes, without a word."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.stdout and not self.process.stdout.closed:
+            self.process.communicate()
+
+    def stop(self) -> int:
+        """Ask it to stop; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        self.output = self.process.communicate(timeout=60)[0]
+        return self.process.returncode
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A ledger of each kind."""
@@ -123,3 +164,30 @@ def proxy(start_proxy: Callable[..., Running]) -> Running:
 def steer() -> Callable[..., dict[str, str]]:
     """The header that tells the simulated model what to do."""
     return lambda **keys: {"x-simulated": ",".join(f"{k}={v}" for k, v in keys.items())}
+
+
+@pytest.fixture
+def start(
+    ledger_url: str, simulated_upstream: str, tmp_path: Path
+) -> Iterator[Callable[..., Process]]:
+    """Starts ``telemetry proxy`` processes over one ledger, with further arguments."""
+    environ = {
+        **os.environ,
+        "TELEMETRY_HOME": str(tmp_path),
+        "TELEMETRY_LEDGER_URL": ledger_url,
+        "TELEMETRY_ANTHROPIC_URL": simulated_upstream,
+        "TELEMETRY_OPENAI_URL": simulated_upstream,
+        "TELEMETRY_ADMIN_TOKEN": "admin-secret",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "PYTHONPATH": CHECKOUT,
+    }
+    begun: list[Process] = []
+
+    def begin(*args: str) -> Process:
+        begun.append(Process(environ, *args))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,72 +17,9 @@ from telemetry.services.proxy import accounts
 from telemetry.services.proxy.costs import costs
 from telemetry.services.proxy.ledger import open_ledger
 from telemetry.services.proxy.stores import parse_url
-from tests.fixtures.simulated import free_port
-from tests.proxy.conftest import ADMIN, HELLO, wait_for
+from tests.proxy.conftest import ADMIN, CHECKOUT, HELLO, Process, wait_for
 
-CHECKOUT = str(Path(__file__).parents[2])
 BODY: dict[str, Any] = {"model": "claude-sonnet-4-6", "max_tokens": 50, "messages": HELLO}
-
-
-class Process:
-    """``telemetry proxy`` as a process of its own."""
-
-    def __init__(self, environ: dict[str, str], *args: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "telemetry", "proxy", "--port", str(self.port), *args]
-        self.process = subprocess.Popen(
-            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-        self.output = ""
-        wait_for(self.healthy, 60)
-
-    def healthy(self) -> bool:
-        if self.process.poll() is not None:
-            raise AssertionError(f"the proxy ended: {self.process.communicate()[0]}")
-        try:
-            return httpx.get(f"{self.url}/health").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def kill(self) -> None:
-        """kill -9 of all its processes, without a word."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        if self.process.stdout and not self.process.stdout.closed:
-            self.process.communicate()
-
-    def stop(self) -> int:
-        """Ask it to stop; its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        self.output = self.process.communicate(timeout=60)[0]
-        return self.process.returncode
-
-
-@pytest.fixture
-def start(
-    ledger_url: str, simulated_upstream: str, tmp_path: Path
-) -> Iterator[Callable[..., Process]]:
-    environ = {
-        **os.environ,
-        "TELEMETRY_HOME": str(tmp_path),
-        "TELEMETRY_LEDGER_URL": ledger_url,
-        "TELEMETRY_ANTHROPIC_URL": simulated_upstream,
-        "TELEMETRY_ADMIN_TOKEN": "admin-secret",
-        "OTEL_METRICS_EXPORTER": "none",
-        "OTEL_LOGS_EXPORTER": "none",
-        "PYTHONPATH": CHECKOUT,
-    }
-    begun: list[Process] = []
-
-    def begin(*args: str) -> Process:
-        begun.append(Process(environ, *args))
-        return begun[-1]
-
-    yield begin
-    for process in begun:
-        process.kill()
 
 
 @pytest.fixture
