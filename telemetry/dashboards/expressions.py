@@ -86,7 +86,7 @@ def _of(model: dict[str, Any], chosen: Mapping[str, str], range_s: int) -> Itera
     uid = model["uid"]
     names = {place: name for name, place in PANELS.items()}
     variables = model["templating"]["list"]
-    values = {each["name"]: each.get("allValue", "") for each in variables} | chosen
+    values = {**{each["name"]: each.get("allValue", "") for each in variables}, **chosen}
 
     def query(
         name: str, source: DataSource, expr: str, least: str = "", instant: bool = False
@@ -99,7 +99,7 @@ def _of(model: dict[str, Any], chosen: Mapping[str, str], range_s: int) -> Itera
             "__interval": f"{step_s}s",
             "__rate_interval": f"{max(step_s + least_s, 4 * least_s)}s",
         }
-        filled = substitute(expr, {**values, **times})
+        filled = substitute(expr, values | times)
         return Query(uid, name, source, filled, instant, range_s, step_s)
 
     for panel in model["panels"]:

@@ -54,16 +54,12 @@ def gained(metric: str, by: str = "", matchers: str = "", window: str = RANGE) -
     """What counters gained in ``window``, to the last digit.
 
     A series' last value less the one at the window's start; where it was not reported then
-    (its reporter was off, or the series is younger), less its first value in the window, which
-    is 0 for a new one. A series that was reset is left to `increase()`.
+    (its reporter was off, or the series is younger), or has been reset since, less its first
+    value in the window, which is 0 for a new one. One that was reset within the window is left
+    to `increase()`.
     """
     selector = metric + where(matchers)
-    return _differences(
-        by,
-        f"last_over_time({selector}[{window}]) - "
-        f"({selector} offset {window} or min_over_time({selector}[{window}]))",
-        f"{selector}[{window}]",
-    )
+    return _differences(f"{selector}[{window}]", f"{selector} offset {window}", by)
 
 
 def gained_each_day(metric: str, by: str = "", matchers: str = "") -> str:
@@ -74,17 +70,15 @@ def gained_each_day(metric: str, by: str = "", matchers: str = "") -> str:
     up to the whole.
     """
     selector = metric + where(matchers)
-    day = f"{selector}[1d] offset -1d"
-    return _differences(
-        by,
-        f"last_over_time({day}) - (last_over_time({selector}[1d]) or min_over_time({day}))",
-        day,
+    return _differences(f"{selector}[1d] offset -1d", f"last_over_time({selector}[1d])", by)
+
+
+def _differences(window: str, before: str, by: str) -> str:
+    first = f"min_over_time({window})"
+    return (
+        f"sum{_by(by)}(last_over_time({window}) - ({before} <= {first} or {first}) "
+        f"unless resets({window}) > 0 or increase({window}))"
     )
-
-
-def _differences(by: str, difference: str, window: str) -> str:
-    # Negative, where the reset fell before the window's first value.
-    return f"sum{_by(by)}(({difference}) >= 0 unless resets({window}) > 0 or increase({window}))"
 
 
 def today(gauge: str, by: str, matchers: str = "") -> str:

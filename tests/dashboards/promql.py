@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,11 @@ def made(expression: str) -> set[str]:
         for node in _nodes(parser.parse(expression))
         if _is(node, "Call") and node.func.name in ("label_replace", "label_join")
     }
+
+
+def legend_labels(legend: str) -> set[str]:
+    """The labels that a legend such as ``{{job}} 5xx`` names."""
+    return set(re.findall(r"\{\{\s*(\w+)\s*\}\}", legend))
 
 
 def _is(node: Any, kind: str) -> bool:
