@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -20,9 +21,11 @@ from telemetry.services.platform import network
 from telemetry.services.platform.admin import Admin
 from telemetry.services.platform.api import Api
 from telemetry.services.platform.engine import Engine
+from telemetry.services.platform.follower import Follower
 from telemetry.services.platform.keys import Keys
 from telemetry.services.platform.lifecycle import Lifecycle
 from telemetry.services.platform.relay import Relay
+from telemetry.services.platform.sampling import Monitor
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.store import Store
 from telemetry.services.platform.view import Containers
@@ -51,8 +54,18 @@ class Platform:
         self.view = Containers()
         self.relay = Relay(settings, self.store)
         self.keys = Keys(settings.proxy_url, settings.admin_token)
+        self.follower = Follower(
+            settings, self.engine, self.store, OTLPLogExporter(f"{settings.otlp_url}/v1/logs")
+        )
+        self.monitor = Monitor(
+            self.engine,
+            self.store,
+            self.view,
+            (self.follower.happened,),
+            settings.sample_interval_s,
+        )
         self.lifecycle = Lifecycle(
-            settings, self.engine, self.store, self.view, self.keys, self._reach
+            settings, self.engine, self.store, self.view, self.keys, self._reach, self.monitor.look
         )
         access = Access(settings.admin_token, cookie=COOKIE)
         self.api = Api(settings, access, self.lifecycle, self.store, self.view)
@@ -62,6 +75,8 @@ class Platform:
         """Begin; needs no Docker yet."""
         self._loop = asyncio.get_running_loop()
         await self.relay.open()
+        self.follower.start()
+        await asyncio.to_thread(self.monitor.start)
         self._settling = asyncio.create_task(self._settle())
 
     async def close(self) -> None:
@@ -70,6 +85,8 @@ class Platform:
         with contextlib.suppress(asyncio.CancelledError):
             await self._settling
         await asyncio.to_thread(self.api.close)
+        await asyncio.to_thread(self.monitor.stop)
+        await asyncio.to_thread(self.follower.stop)
         await self.relay.close()
         self.engine.close()
         self.store.close()
@@ -103,6 +120,7 @@ class Platform:
 
     def _settle_once(self) -> None:
         self.lifecycle.settle()
+        self.follower.look(self.view.all())
         if any(record.provisioned for record in self.store.all()):
             with self.engine.asked() as client:
                 self._reach(network.ensure(client, self.settings.network))

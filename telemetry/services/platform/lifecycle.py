@@ -40,6 +40,7 @@ class Lifecycle:
         keys: the proxy's admin API.
         reach: opens the relay on an address of this machine, and returns the host and port that
             containers find it at.
+        look: tells the watcher to look at a handle anew.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Lifecycle:
         view: Containers,
         keys: Keys,
         reach: Callable[[str], str],
+        look: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._store = store
         self._view = view
         self._reach = reach
+        self._look = look
         self._keys = keys
         self._locks: dict[str, threading.Lock] = {}
         self._network = threading.Lock()
@@ -182,6 +185,7 @@ class Lifecycle:
             self._store.change(spec.handle, phase="made", wanted=True)
             state = from_inspect(container.attrs)
             self._view.put(state)
+            self._look(spec.handle)
             return state
 
     def _have_image(self, client: Any, image: str) -> None:
@@ -273,6 +277,7 @@ class Lifecycle:
         state = from_inspect(container.attrs)
         self._wants(state.handle, wanted)
         self._view.put(state)
+        self._look(state.handle)  # Docker has nothing to say where it was so already
         return state
 
     def _lock_of(self, handle: str) -> threading.Lock:

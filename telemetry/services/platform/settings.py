@@ -36,8 +36,8 @@ class Settings:
         volumes: TELEMETRY_PLATFORM_VOLUMES, folders (colon between) that containers may mount,
             with all below them; none unless set.
         sample_interval_s: TELEMETRY_PLATFORM_SAMPLE_INTERVAL, seconds between samples.
-        tailed: TELEMETRY_DOCKER_CONTAINERS, Docker's folder of container logs, which the
-            collector reads itself.
+        tailed: TELEMETRY_DOCKER_CONTAINERS, Docker's folder of container logs, where the
+            collector is told to read them; None for Docker's default.
     """
 
     port: int
@@ -54,7 +54,7 @@ class Settings:
     relay_host: str
     volumes: tuple[Path, ...]
     sample_interval_s: float
-    tailed: Path
+    tailed: Path | None
     environ: Mapping[str, str] = field(repr=False)
 
     @classmethod
@@ -69,6 +69,7 @@ class Settings:
 
         home = config.home(environ)
         secrets = credentials.ensure(home, environ)
+        tailed = environ.get("TELEMETRY_DOCKER_CONTAINERS", "")
         return cls(
             port=config.port("platform", environ),
             home=home,
@@ -88,9 +89,7 @@ class Settings:
             sample_interval_s=config.integer(
                 environ, "TELEMETRY_PLATFORM_SAMPLE_INTERVAL", 15, 1, 3600
             ),
-            tailed=Path(
-                environ.get("TELEMETRY_DOCKER_CONTAINERS", "") or "/var/lib/docker/containers"
-            ),
+            tailed=Path(tailed) if tailed else None,
             environ=dict(environ),
         )
 
