@@ -1,12 +1,18 @@
 """Standard-library logging to OTLP.
 
-A handler turns each record into an OpenTelemetry log record, scrubbed, with the trace it
-belongs to, and puts it into a bounded queue; a thread of its own sends what has gathered. What
-doesn't fit or can't be sent is dropped and counted. Logging never waits and never raises.
+Each record that a logger lets through becomes an OpenTelemetry log record with the trace it
+belongs to, and waits in a bounded queue; a thread of its own scrubs and sends what has
+gathered. What doesn't fit or can't be sent is dropped and counted. Logging never waits for the
+network and never raises.
+
+Records are taken in ``Logger.callHandlers``, past a logger's own level and filters and before
+any handler. So no configuration of an app or a server (``basicConfig``, ``dictConfig``,
+uvicorn's loggers that don't propagate) can lose them or write them twice, and no handler is
+added that would change what is printed.
 
 Levels: records from TELEMETRY_LOG_LEVEL (INFO) up are exported. The root logger, where nobody
-has set its level, is lowered to that, or an app's ``logger.info`` would never get here; its
-other handlers keep printing what they printed before.
+has set its level, is lowered to that, or an app's ``logger.info`` would never be made; what
+only thereby comes about is exported and never printed.
 """
 
 from __future__ import annotations
@@ -14,12 +20,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import logging.config
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry import context, trace
@@ -30,52 +36,65 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from telemetry import metrics
-from telemetry.config import Settings
+from telemetry.config import Settings, integer
 from telemetry.errors import ConfigError
+from telemetry.outage import Outage
 from telemetry.redaction import Redactor
 
-QUEUE = 2048
-BATCH = 512
-DELAY_S = 1.0  # the longest a record waits for company; a judgement
+BODY_CHARS = 65_536
+ATTRIBUTE_CHARS = 16_384
+"""Longer texts lose their middle. Loki takes 64 KB of attributes a line, and a queue bounded by
+count alone is not bounded."""
+
 _SUPPRESS = "suppress_instrumentation"
-
-# Servers switch propagation off for these, so that the root's handlers never see them.
-SERVER_LOGGERS = (
-    "uvicorn",
-    "uvicorn.error",
-    "uvicorn.access",
-    "uvicorn.asgi",
-    "gunicorn.error",
-    "gunicorn.access",
-    "hypercorn.error",
-    "hypercorn.access",
-    "granian",
-    "granian.access",
-)
-# What the export itself makes others log must not be exported: it would never end.
-_OURS = ("opentelemetry", "urllib3", "requests", "grpc", "telemetry.logs", "telemetry.pipeline")
+# What the export itself makes others log must not be exported: it would never end. Our threads
+# are known by their context; gRPC has threads of its own.
+_OURS = ("opentelemetry", "grpc")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# uvicorn's coloured duplicate of the message.
-_NOISE = frozenset(("color_message",))
+_SEVERITIES = (
+    (logging.CRITICAL, SeverityNumber.FATAL),
+    (logging.ERROR, SeverityNumber.ERROR),
+    (logging.WARNING, SeverityNumber.WARN),
+    (logging.INFO, SeverityNumber.INFO),
+    (logging.DEBUG, SeverityNumber.DEBUG),
+)
 
 
-class Handler(logging.Handler):
-    """Hands records to the pipeline."""
+@dataclass(frozen=True)
+class LogSettings:
+    """How logs are exported.
 
-    def __init__(self, pipeline: LogPipeline, level: int) -> None:
-        super().__init__(level)
-        self._pipeline = pipeline
+    Args:
+        level: TELEMETRY_LOG_LEVEL, the lowest that is exported, as in `logging`.
+        queue: OTEL_BLRP_MAX_QUEUE_SIZE, records that wait at most.
+        batch: OTEL_BLRP_MAX_EXPORT_BATCH_SIZE, records sent at once at most.
+        delay_s: OTEL_BLRP_SCHEDULE_DELAY, the longest a record waits for company.
+    """
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.name.startswith(_OURS) or getattr(record, "_telemetry_seen", False):
-            return
-        # A record that passes two of our handlers (a server's logger and the root) goes once.
-        record._telemetry_seen = True
-        try:
-            self._pipeline.put(record)
-        except Exception:
-            # logging.raiseExceptions prints to stderr; a log line is not worth a request.
-            metrics.dropped("logs", "malformed")
+    level: int = logging.INFO
+    queue: int = 2048
+    batch: int = 512
+    delay_s: float = 1.0
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> LogSettings:
+        """Read the environment.
+
+        Raises:
+            ConfigError: a variable has a value that can't be used.
+        """
+        text = environ.get("TELEMETRY_LOG_LEVEL", "").strip().upper() or "INFO"
+        level = logging.getLevelNamesMapping().get(text)
+        if not level:
+            raise ConfigError(
+                "TELEMETRY_LOG_LEVEL", text, "DEBUG, INFO, WARNING, ERROR or CRITICAL"
+            )
+        return cls(
+            level,
+            integer(environ, "OTEL_BLRP_MAX_QUEUE_SIZE", 2048, 1, 1_000_000),
+            integer(environ, "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 512, 1, 100_000),
+            integer(environ, "OTEL_BLRP_SCHEDULE_DELAY", 1000, 1, 3_600_000) / 1000,
+        )
 
 
 class LogPipeline:
@@ -85,7 +104,8 @@ class LogPipeline:
         exporters: where records go.
         resource: whose records they are.
         redactor: takes secrets out.
-        level: lowest level that is exported, as in `logging`.
+        settings: level and sizes.
+        outage: tells when sending stops to work, and when it works again.
     """
 
     def __init__(
@@ -93,17 +113,24 @@ class LogPipeline:
         exporters: Sequence[LogRecordExporter],
         resource: Resource,
         redactor: Redactor,
-        level: int,
+        settings: LogSettings,
+        outage: Outage,
     ) -> None:
+        self.settings = settings
         self._exporters = exporters
         self._redactor = redactor
-        self.handler = Handler(self, level)
-        self.after_fork(resource)
+        self._outage = outage
+        self._begin(resource)
 
-    def after_fork(self, resource: Resource) -> None:
-        """Begin anew: what the parent had queued is the parent's to send."""
+    def after_fork(self, settings: Settings, resource: Resource) -> None:
+        """Begin anew: what the parent had queued is the parent's to send, and so are its
+        connections: two processes on one would read each other's answers."""
+        self._exporters = _exporters(settings)
+        self._begin(resource)
+
+    def _begin(self, resource: Resource) -> None:
         self._resource = resource
-        self._queue: deque[ReadableLogRecord] = deque()
+        self._queue: deque[LogRecord] = deque()
         self._wake = threading.Condition()
         self._put = self._done = 0
         self._worked = True
@@ -111,17 +138,27 @@ class LogPipeline:
         self._thread = threading.Thread(target=self._run, name="telemetry-logs", daemon=True)
         self._thread.start()
 
-    def put(self, record: logging.LogRecord) -> None:
-        """Queue a record; drops and counts it where the queue is full."""
-        if context.get_value(_SUPPRESS):
+    def take(self, record: logging.LogRecord) -> None:
+        """Queue a record; drops and counts it where the queue is full. Never raises."""
+        if (
+            record.levelno < self.settings.level
+            or context.get_value(_SUPPRESS)
+            or record.name.partition(".")[0] in _OURS
+        ):
             return
-        if len(self._queue) >= QUEUE:
+        if len(self._queue) >= self.settings.queue:
             metrics.dropped("logs", "queue_full")
             return
-        self._queue.append(self._convert(record))
-        self._put += 1
-        if len(self._queue) == BATCH:
-            with self._wake:
+        try:
+            converted = _converted(record)
+        except Exception:
+            # logging prints such errors to stderr; a log line is not worth a request.
+            metrics.dropped("logs", "malformed")
+            return
+        with self._wake:
+            self._queue.append(converted)
+            self._put += 1
+            if len(self._queue) >= self.settings.batch:
                 self._wake.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
@@ -134,8 +171,8 @@ class LogPipeline:
             return in_time and self._worked
 
     def shutdown(self) -> None:
-        """Send what is left and stop; gives the root logger its handlers back."""
-        detach(self.handler)
+        """Take no more records, send what is left and stop."""
+        _release(self)
         self.flush(3.0)
         with self._wake:
             self._stopping = True
@@ -150,141 +187,168 @@ class LogPipeline:
         while not self._stopping:
             with self._wake:
                 self._wake.wait_for(
-                    lambda: self._stopping or self._urgent or len(self._queue) >= BATCH, DELAY_S
+                    lambda: (
+                        self._stopping or self._urgent or len(self._queue) >= self.settings.batch
+                    ),
+                    self.settings.delay_s,
                 )
                 self._urgent = False
-            while self._queue:
-                self._send([self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))])
-            with self._wake:
-                self._wake.notify_all()
+            while batch := self._next():
+                worked = self._send(batch)
+                with self._wake:
+                    self._worked = worked
+                    self._done += len(batch)
+                    self._wake.notify_all()
 
-    def _send(self, batch: list[ReadableLogRecord]) -> None:
+    def _next(self) -> list[LogRecord]:
+        with self._wake:
+            return [
+                self._queue.popleft() for _ in range(min(self.settings.batch, len(self._queue)))
+            ]
+
+    def _send(self, batch: list[LogRecord]) -> bool:
         worked = True
-        for exporter in self._exporters:
-            try:
-                worked = exporter.export(batch) is LogRecordExportResult.SUCCESS and worked
-            except Exception:
-                worked = False
+        try:
+            ready = [self._scrubbed(record) for record in batch]
+            for exporter in self._exporters:
+                worked = exporter.export(ready) is LogRecordExportResult.SUCCESS and worked
+        except Exception as error:
+            worked = False
+            logging.getLogger("telemetry").debug("exporting logs", exc_info=error)
         if not worked:
             metrics.dropped("logs", "export_failed", len(batch))
-        with self._wake:
-            self._worked = worked
-            self._done += len(batch)
-            self._wake.notify_all()
+        self._outage.tell(worked)
+        return worked
 
-    def _convert(self, record: logging.LogRecord) -> ReadableLogRecord:
-        span = trace.get_current_span().get_span_context()
-        attributes: dict[str, Any] = {
-            key: value if isinstance(value, (str, bool, int, float)) else str(value)
-            for key, value in vars(record).items()
-            if key not in _STANDARD and key not in _NOISE and not key.startswith("_")
-        }
-        attributes |= {
-            "code.file.path": record.pathname,
-            "code.function.name": record.funcName,
-            "code.line.number": record.lineno,
-            "logger.name": record.name,
-        }
-        if record.exc_info and record.exc_info[0] is not None:
-            attributes |= _exception(record.exc_info)
-        return ReadableLogRecord(
-            LogRecord(
-                timestamp=int(record.created * 1e9),
-                observed_timestamp=time.time_ns(),
-                trace_id=span.trace_id,
-                span_id=span.span_id,
-                trace_flags=span.trace_flags,
-                severity_text=record.levelname,
-                severity_number=_severity(record.levelno),
-                body=self._redactor.text(record.getMessage()),
-                attributes=self._redactor.attributes(attributes),
-            ),
-            self._resource,
-            InstrumentationScope(record.name),
-        )
+    def _scrubbed(self, record: LogRecord) -> ReadableLogRecord:
+        given = dict(record.attributes or {})
+        record.body = self._redactor.text(str(record.body))
+        record.attributes = self._redactor.attributes(given)
+        scope = InstrumentationScope(str(given["logger.name"]))
+        return ReadableLogRecord(record, self._resource, scope)
 
 
 def attach(settings: Settings, resource: Resource) -> LogPipeline:
     """Export what the process logs from now on.
 
     Raises:
-        ConfigError: TELEMETRY_LOG_LEVEL or TELEMETRY_REDACT_PATTERNS can't be used.
+        ConfigError: a variable has a value that can't be used.
     """
-    level = _level(settings.environ)
     pipeline = LogPipeline(
-        _exporters(settings), resource, Redactor.from_env(settings.environ), level
+        _exporters(settings),
+        resource,
+        Redactor.from_env(settings.environ),
+        LogSettings.from_env(settings.environ),
+        Outage("logs", _endpoint(settings) or settings.otlp_endpoint),
     )
-    _connect(pipeline.handler)
-    _watch_configuration(pipeline.handler)
+    _capture(pipeline)
     return pipeline
 
 
-def detach(handler: logging.Handler) -> None:
-    """Take the handler off every logger."""
-    _attached.discard(handler)
+# --- taking records --------------------------------------------------------------------------
+
+
+class _Lowered(int):
+    """The root's level where we lowered it: an app that sets the same number means it."""
+
+
+_taking: list[LogPipeline] = []
+
+
+def _capture(pipeline: LogPipeline) -> None:
+    _taking.append(pipeline)
     root = logging.getLogger()
-    root.removeHandler(handler)
-    if root.handlers == [logging.lastResort]:
-        root.handlers.clear()
-    for name in SERVER_LOGGERS:
-        logging.getLogger(name).removeHandler(handler)
+    if root.level == logging.WARNING and pipeline.settings.level < root.level:
+        root.setLevel(_Lowered(pipeline.settings.level))
+    if not getattr(logging.Logger.callHandlers, "_telemetry", False):
+        logging.Logger.callHandlers = _taken(  # type: ignore[method-assign]
+            logging.Logger.callHandlers
+        )
 
 
-_attached: set[logging.Handler] = set()
-
-
-def _connect(handler: logging.Handler) -> None:
-    _attached.add(handler)
+def _release(pipeline: LogPipeline) -> None:
+    if pipeline in _taking:
+        _taking.remove(pipeline)
     root = logging.getLogger()
-    if root.level == logging.WARNING and handler.level < root.level:
-        for other in root.handlers:  # they go on printing what they did
-            if other.level == logging.NOTSET:
-                other.setLevel(root.level)
-        root.setLevel(handler.level)
-    if not root.handlers and logging.lastResort is not None:
-        # Warnings of an app without any handler are printed by the last resort, which only
-        # acts where there is no handler: ours would silence it.
-        root.addHandler(logging.lastResort)
-    root.addHandler(handler)
-    for name in SERVER_LOGGERS:
-        logging.getLogger(name).addHandler(handler)
+    if not _taking and isinstance(root.level, _Lowered):
+        root.setLevel(logging.WARNING)
 
 
-def _watch_configuration(handler: logging.Handler) -> None:
-    """Survive an app that configures logging after we came: `basicConfig` does nothing where
-    there are handlers, and `dictConfig` throws them away. Ours steps aside meanwhile."""
-    if getattr(logging.basicConfig, "_telemetry", False):
-        return
-    for module, name in (
-        (logging, "basicConfig"),
-        (logging.config, "dictConfig"),
-        (logging.config, "fileConfig"),
-    ):
-        setattr(module, name, _stepping_aside(getattr(module, name)))
+def _taken(call_handlers: Any) -> Any:
+    @functools.wraps(call_handlers)
+    def calling_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
+        for pipeline in _taking:
+            pipeline.take(record)
+        if record.levelno < logging.WARNING and isinstance(self.getEffectiveLevel(), _Lowered):
+            return  # but for us there would be no such record
+        call_handlers(self, record)
+
+    calling_handlers._telemetry = True  # type: ignore[attr-defined]
+    return calling_handlers
 
 
-def _stepping_aside(configure: Any) -> Any:
-    @functools.wraps(configure)
-    def stepping_aside(*args: Any, **kwargs: Any) -> Any:
-        ours = list(_attached)
-        for handler in ours:
-            detach(handler)
-        try:
-            return configure(*args, **kwargs)
-        finally:
-            for handler in ours:
-                _connect(handler)
-
-    stepping_aside._telemetry = True  # type: ignore[attr-defined]
-    return stepping_aside
+# --- what they become ------------------------------------------------------------------------
 
 
-def _level(environ: Mapping[str, str]) -> int:
-    text = environ.get("TELEMETRY_LOG_LEVEL", "").strip().upper() or "INFO"
-    level = logging.getLevelNamesMapping().get(text)
-    if level is None:
-        raise ConfigError("TELEMETRY_LOG_LEVEL", text, "DEBUG, INFO, WARNING, ERROR or CRITICAL")
-    return level
+def _converted(record: logging.LogRecord) -> LogRecord:
+    given = vars(record)
+    attributes: dict[str, Any] = {
+        "logger.name": record.name,
+        "code.file.path": record.pathname,
+        "code.function.name": record.funcName or "",
+        "code.line.number": record.lineno,
+    }
+    for key in given.keys() - _STANDARD:
+        value = given[key]
+        # uvicorn's color_message is its message with colours.
+        if value is not None and not key.startswith("_") and key != "color_message":
+            number = isinstance(value, (bool, int, float))
+            attributes[key] = value if number else _cut(str(value), ATTRIBUTE_CHARS)
+    if record.exc_info and record.exc_info[0] is not None:
+        attributes |= _exception(record.exc_info)
+    if record.stack_info:
+        attributes["code.stacktrace"] = _cut(record.stack_info, ATTRIBUTE_CHARS)
+    span = trace.get_current_span().get_span_context()
+    return LogRecord(
+        timestamp=int(record.created * 1e9),
+        observed_timestamp=time.time_ns(),
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        trace_flags=span.trace_flags,
+        severity_text=record.levelname,
+        severity_number=_severity(record.levelno),
+        body=_cut(record.getMessage(), BODY_CHARS),
+        attributes=attributes,
+    )
+
+
+def _cut(text: str, limit: int) -> str:
+    """``text`` without its middle where it is too long: a trace's cause stands at its end."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]} … [{len(text) - 2 * half} characters cut] … {text[-half:]}"
+
+
+def _exception(info: Any) -> dict[str, Any]:
+    kind, value, tb = info
+    found = {"exception.type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")}
+    with contextlib.suppress(Exception):  # its own __str__ may be what raises
+        found["exception.stacktrace"] = _cut(
+            "".join(traceback.format_exception(kind, value, tb)), ATTRIBUTE_CHARS
+        )
+        found["exception.message"] = _cut(str(value), ATTRIBUTE_CHARS)
+    return found
+
+
+def _severity(levelno: int) -> SeverityNumber:
+    for level, severity in _SEVERITIES:
+        if levelno >= level:
+            return severity
+    return SeverityNumber.TRACE
+
+
+# --- where they go ---------------------------------------------------------------------------
 
 
 def _exporters(settings: Settings) -> list[LogRecordExporter]:
@@ -299,10 +363,17 @@ def _exporters(settings: Settings) -> list[LogRecordExporter]:
     return found
 
 
-def _otlp(settings: Settings) -> LogRecordExporter:
-    given = settings.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or settings.environ.get(
-        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"
+def _endpoint(settings: Settings) -> str:
+    environ = settings.environ
+    return (
+        environ.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")
+        or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        or ""
     )
+
+
+def _otlp(settings: Settings) -> LogRecordExporter:
+    given = _endpoint(settings)  # which the exporters read themselves
     if settings.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc._log_exporter import (
             OTLPLogExporter as GRPCExporter,
@@ -312,27 +383,3 @@ def _otlp(settings: Settings) -> LogRecordExporter:
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 
     return OTLPLogExporter(None if given else f"{settings.otlp_endpoint}/v1/logs")
-
-
-def _exception(info: Any) -> dict[str, Any]:
-    kind, value, tb = info
-    with contextlib.suppress(Exception):
-        return {
-            "exception.type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
-            "exception.message": str(value),
-            "exception.stacktrace": "".join(traceback.format_exception(kind, value, tb)),
-        }
-    return {"exception.type": kind.__qualname__}
-
-
-def _severity(levelno: int) -> SeverityNumber:
-    for level, severity in (
-        (logging.CRITICAL, SeverityNumber.FATAL),
-        (logging.ERROR, SeverityNumber.ERROR),
-        (logging.WARNING, SeverityNumber.WARN),
-        (logging.INFO, SeverityNumber.INFO),
-        (logging.DEBUG, SeverityNumber.DEBUG),
-    ):
-        if levelno >= level:
-            return severity
-    return SeverityNumber.TRACE
