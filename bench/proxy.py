@@ -1,6 +1,7 @@
 """What the metering proxy costs, beside LiteLLM's proxy and a bare pass-through.
 
-    nox -s bench -- proxy           (or: python -m bench.proxy [--quick] [--litellm PATH])
+    nox -s bench -- proxy               (or: python -m bench.proxy)
+    … --quick --concurrency 16          one short round of one case
 
 One worker each, one upstream that answers at once from canned bytes of the simulated model's
 wire format, loopback. Our proxy runs as in production: instrumented, ledger in SQLite, day and
@@ -25,156 +26,12 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import uvloop
 
-from telemetry.simulated import anthropic, openai
-from telemetry.simulated.script import Directives, Turn, reply
+from bench.load import CHUNKS, MODEL, Load, Upstream
 
 CONCURRENCIES = (1, 16, 64)
-CHUNKS = 50
-MODEL = "gpt-4.1"
-PROMPT = "How much is it? " * 20
-
-
-def canned() -> tuple[bytes, list[bytes], list[bytes]]:
-    """An answer in one piece, and streamed without and with usage, as HTTP messages."""
-    asked = Directives(chunks=CHUNKS, input=100)
-    answer = reply(Turn(PROMPT), asked)
-    body = anthropic.dumps(openai.chat(MODEL, 1, answer, asked)).encode()
-    whole = (
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-simulated: true\r\n"
-        b"content-length: %d\r\n\r\n%b" % (len(body), body)
-    )
-    head = (
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-simulated: true\r\n"
-        b"transfer-encoding: chunked\r\n\r\n"
-    )
-
-    def streamed(with_usage: bool) -> list[bytes]:
-        before, chunks, after = openai.chat_events(MODEL, 1, answer, asked, with_usage)
-        framed = [b"%x\r\n%b\r\n" % (len(event), event) for event in [*before, *chunks, *after]]
-        return [head, *framed[:-1], framed[-1] + b"0\r\n\r\n"]
-
-    return whole, streamed(False), streamed(True)
-
-
-class Upstream(asyncio.Protocol):
-    """Answers each request at once; a stream one event per turn of the loop."""
-
-    whole, plain, counted = canned()
-
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, found, rest = self._buffer.partition(b"\r\n\r\n")
-        if not found:
-            return
-        lower = head.lower()
-        at = lower.find(b"content-length:")
-        size = int(lower[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-        if len(rest) < size:
-            return
-        self._buffer = b""
-        compact = rest.replace(b" ", b"")
-        if b'"stream":true' not in compact:
-            self._transport.write(self.whole)
-        else:
-            self._send(self.counted if b'"include_usage":true' in compact else self.plain, 0)
-
-    def _send(self, events: list[bytes], index: int) -> None:
-        self._transport.write(events[index])
-        if index + 1 < len(events):
-            asyncio.get_running_loop().call_soon(self._send, events, index + 1)
-
-
-class Client(asyncio.Protocol):
-    """One connection that sends the next request when it has the whole answer."""
-
-    def __init__(self, load: Load) -> None:
-        self._load = load
-        self._buffer = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._ask()
-
-    def _ask(self) -> None:
-        self._began = time.perf_counter()
-        self._transport.write(self._load.request)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if not self._whole():
-            return
-        if not self._buffer.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(f"{self._load.url}: {self._buffer[:500]!r}")
-        self._buffer = b""
-        self._load.latencies.append(time.perf_counter() - self._began)
-        if time.perf_counter() < self._load.until:
-            self._ask()
-        else:
-            self._transport.close()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._load.ended()
-
-    def _whole(self) -> bool:
-        if self._load.stream:
-            return self._buffer.endswith(b"0\r\n\r\n")
-        head, found, body = self._buffer.partition(b"\r\n\r\n")
-        if not found:
-            return False
-        at = head.lower().find(b"content-length:")
-        if at < 0:
-            return self._buffer.endswith(b"0\r\n\r\n")
-        return len(body) >= int(head[at + 15 :].split(b"\r\n", 1)[0])
-
-
-@dataclass
-class Load:
-    """A closed loop of ``concurrency`` connections for ``seconds``."""
-
-    url: str
-    key: str
-    stream: bool
-    concurrency: int
-    seconds: float
-    latencies: list[float] = field(default_factory=list)
-
-    async def run(self) -> float:
-        """Calls a second."""
-        flag = ', "stream": true' if self.stream else ""
-        body = (
-            f'{{"model": "{MODEL}", "max_tokens": 60{flag}, '
-            f'"messages": [{{"role": "user", "content": "{PROMPT}"}}]}}'
-        ).encode()
-        host, _, port = self.url.removeprefix("http://").partition(":")
-        self.request = (
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: %b\r\nauthorization: Bearer %b\r\n"
-            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-            % (self.url[7:].encode(), self.key.encode(), len(body), body)
-        )
-        self._open = self.concurrency
-        self._done = asyncio.Event()
-        began = time.perf_counter()
-        self.until = began + self.seconds
-        loop = asyncio.get_running_loop()
-        for _ in range(self.concurrency):
-            await loop.create_connection(lambda: Client(self), host, int(port))
-        await asyncio.wait_for(self._done.wait(), self.seconds + 30)
-        return len(self.latencies) / (time.perf_counter() - began)
-
-    def ended(self) -> None:
-        self._open -= 1
-        if not self._open:
-            self._done.set()
 
 
 @dataclass
@@ -393,7 +250,7 @@ async def run(args: argparse.Namespace) -> None:
                 await listening(variant.url, variant.process, 180)
                 await Load(variant.url, variant.key, False, 4, seconds).run()
         for stream in (False, True):
-            for concurrency in CONCURRENCIES:
+            for concurrency in args.concurrency or CONCURRENCIES:
                 results = {variant.name: Figures() for variant in variants}
                 for _ in range(rounds):
                     for variant in variants:
@@ -407,6 +264,9 @@ async def run(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.proxy", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument(
+        "--concurrency", type=int, action="append", help="only this one, may be repeated"
+    )
     beside = Path(sys.executable).with_name("litellm")
     litellm = shutil.which(str(beside)) or shutil.which("litellm")
     parser.add_argument("--litellm", default=litellm, help="LiteLLM's command [the one on PATH]")

@@ -20,22 +20,7 @@ from tests.proxy.conftest import ADMIN, HELLO, Process, wait_for
 
 OPERATION = "gen_ai_operation_name gen_ai_provider_name gen_ai_request_model"
 SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
-TOKENS: list[float] = [
-    1,
-    4,
-    16,
-    64,
-    256,
-    1024,
-    4096,
-    16384,
-    65536,
-    262144,
-    1048576,
-    4194304,
-    16777216,
-    67108864,
-]
+TOKENS = [4.0**power for power in range(14)]
 # Kind, labels, buckets; the last as the semantic conventions recommend.
 PLAN: dict[str, tuple[str, str, list[float]]] = {
     "proxy_api_calls_total": ("counter", "user_id model status", []),
