@@ -5,8 +5,8 @@
 
 One worker each, one upstream that answers at once from canned bytes of the simulated model's
 wire format, loopback. Our proxy runs as in production: instrumented, ledger in SQLite, day and
-month budgets, requests and tokens per minute. LiteLLM runs without a database, so it keeps no
-ledger and no quotas. All variants take turns, round by round; figures are medians over rounds.
+month budgets, requests and tokens per minute. LiteLLM runs without a database and without
+keys, so it keeps no ledger and no quotas and checks nobody. All variants take turns, round by round; figures are medians over rounds.
 The load generator and the upstream share this process, so with two cores the variants have
 one to themselves.
 """
@@ -179,7 +179,11 @@ def litellm_variant(stack: ExitStack, home: Path, upstream: str, command: str) -
         f"      model: openai/{MODEL}\n      api_base: {upstream}/v1\n      api_key: sk-x\n"
         "litellm_settings:\n  telemetry: false\n"
     )
-    environ = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+    environ = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR",
+        # Newer versions want this before they run without any key, their fastest way.
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+    }  # fmt: skip
     args = [command, "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
     process = begin(stack, [*args, "--num_workers", "1"], environ)
     return Variant("LiteLLM", f"http://127.0.0.1:{port}", process=process)

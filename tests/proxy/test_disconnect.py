@@ -92,6 +92,21 @@ def test_a_call_in_one_piece_is_finished_and_charged(proxy: Running, steer: Any)
     assert (row.status, row.output, bool(row.estimated)) == ("ok", 77, False)
 
 
+def test_a_stream_that_an_sdk_closes_is_charged_to_its_end(proxy: Running, steer: Any) -> None:
+    key, headers = proxy.key(), steer(chunks=20, gap=0.02, input=40, output=321)
+    with proxy.anthropic(key).messages.stream(
+        model="claude-sonnet-4-6", max_tokens=500, messages=HELLO, extra_headers=headers
+    ) as stream:
+        assert next(iter(stream.text_stream)) == "Simulated "
+    with proxy.openai(key).chat.completions.create(
+        model="gpt-4.1", messages=HELLO, stream=True, extra_headers=headers
+    ) as chunks:
+        next(iter(chunks))
+    rows = wait_for(lambda: len(found := proxy.calls()) == 2 and found)
+    for row in rows:
+        assert (row.status, row.input, row.output, bool(row.estimated)) == ("ok", 40, 321, False)
+
+
 async def test_a_cancelled_sdk_call(proxy: Running, steer: Any) -> None:
     import asyncio
 
