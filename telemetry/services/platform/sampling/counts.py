@@ -1,0 +1,100 @@
+"""Restarts and OOM kills of each handle, which never go back.
+
+Docker's own count of restarts begins anew at a start by hand; the kernel's count of OOM kills
+dies with the control group, and Docker's events are lost with its daemon. Each is taken for
+what it adds to what is known, and the sum is kept where it outlives this process.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+
+from telemetry.services.platform.desired import Desired, Totals
+
+
+@dataclass
+class _Count:
+    totals: Totals
+    events: int
+    """Docker's ``oom`` events in the present run."""
+
+
+class Counts:
+    """The totals by handle. Safe from any thread.
+
+    Args:
+        desired: keeps them.
+    """
+
+    def __init__(self, desired: Desired) -> None:
+        self._desired = desired
+        self._lock = threading.Lock()
+        self._counts: dict[str, _Count] = {}
+
+    def totals(self, handle: str) -> Totals:
+        """As counted so far."""
+        with self._lock:
+            return self._count(handle).totals
+
+    def inspected(self, handle: str, run: str, docker_restarts: int, oom_killed: bool) -> None:
+        """The engine described the container.
+
+        Args:
+            handle: whose.
+            run: when its present or last run began, in Docker's words.
+            docker_restarts: restarts by its restart policy, counted by the engine.
+            oom_killed: that run ended for want of memory.
+        """
+        with self._lock:
+            count = self._count(handle)
+            if count.totals.run != run:
+                count.events = 0
+                self._set(handle, replace(count.totals, run=run, run_oom_kills=0))
+            before = count.totals.docker_restarts
+            # A start by hand sets the engine's count to 0.
+            more = docker_restarts - before if docker_restarts >= before else docker_restarts
+            restarts = count.totals.restarts + more
+            self._set(
+                handle, replace(count.totals, restarts=restarts, docker_restarts=docker_restarts)
+            )
+            if oom_killed:
+                self._killed(handle, 1)
+
+    def oom_event(self, handle: str) -> None:
+        """The engine reported an OOM kill."""
+        with self._lock:
+            count = self._count(handle)
+            count.events += 1
+            self._killed(handle, count.events)
+
+    def sampled(self, handle: str, run: str, oom_kills: int) -> None:
+        """The kernel has counted this many OOM kills in that run."""
+        with self._lock:
+            if self._count(handle).totals.run == run:
+                self._killed(handle, oom_kills)
+
+    def forget(self, handle: str) -> None:
+        """Its container is gone."""
+        with self._lock:
+            self._counts.pop(handle, None)
+
+    def _killed(self, handle: str, in_run: int) -> None:
+        totals = self._counts[handle].totals
+        more = in_run - totals.run_oom_kills
+        if more > 0:
+            kills = totals.oom_kills + more
+            self._set(handle, replace(totals, oom_kills=kills, run_oom_kills=in_run))
+
+    def _count(self, handle: str) -> _Count:
+        found = self._counts.get(handle)
+        if found is None:
+            totals = self._desired.totals(handle)
+            found = self._counts[handle] = _Count(totals, totals.run_oom_kills)
+        return found
+
+    def _set(self, handle: str, totals: Totals) -> None:
+        count = self._counts[handle]
+        if totals != count.totals:
+            count.totals = totals
+            self._desired.save_totals(handle, totals)

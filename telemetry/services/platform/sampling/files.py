@@ -1,0 +1,124 @@
+"""Readings from the kernel's own files: under a tenth of a millisecond a container."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from telemetry.services.platform.sampling.cgroup import Cgroup, Cgroups
+from telemetry.services.platform.sampling.reading import Reading, Unreadable, Vanished
+from telemetry.services.platform.view import ContainerState
+
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a run of a container is read."""
+
+    run: tuple[int, str]
+    cgroup: Cgroup
+    network: str
+
+
+class Files:
+    """Reads containers of this machine.
+
+    Args:
+        cgroups: where control groups are mounted.
+        proc: where processes are.
+        clock: monotonic, ns.
+    """
+
+    def __init__(
+        self,
+        cgroups: Path = Path("/sys/fs/cgroup"),
+        proc: Path = Path("/proc"),
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._cgroups = Cgroups(cgroups, proc)
+        self._proc = str(proc)
+        self._clock = clock
+        self._places: dict[str, _Place] = {}
+        pages = os.sysconf("SC_PHYS_PAGES")
+        self._machine_bytes = pages * os.sysconf("SC_PAGE_SIZE")
+
+    def read(self, state: ContainerState) -> Reading:
+        """What a container uses now.
+
+        Args:
+            state: a running one, as last seen.
+
+        Raises:
+            Vanished: it ended meanwhile.
+            Unreadable: its files are not to be found here.
+        """
+        place = self._places.get(state.id)
+        if place is None or place.run != (state.pid, state.started_at):
+            place = self._places[state.id] = self._find(state)
+        try:
+            usage = place.cgroup.usage()
+            # By the file's last value, so that a busy machine between two files counts little.
+            taken_ns = self._clock()
+            received, sent = _network(place.network) if place.network else (None, None)
+        except (OSError, ValueError) as error:
+            # A group that is being removed may answer ENODEV, or an empty file.
+            del self._places[state.id]
+            raise Vanished(str(error)) from error
+        limit = usage.memory_limit_bytes
+        return Reading(
+            "files",
+            taken_ns,
+            usage.cpu_ns,
+            usage.memory_bytes,
+            self._machine_bytes if limit is None else min(limit, self._machine_bytes),
+            received,
+            sent,
+            usage.oom_kills,
+        )
+
+    def keep(self, ids: Collection[str]) -> None:
+        """Forget all containers but these."""
+        self._places = {id: place for id, place in self._places.items() if id in ids}
+
+    def _find(self, state: ContainerState) -> _Place:
+        cgroup = self._cgroups.find(state.id, state.pid)
+        if cgroup is None:
+            raise Unreadable(f"no control group of {state.id} for process {state.pid}")
+        network = f"{self._proc}/{state.pid}/net/dev"
+        if not os.path.exists(network) or self._is_hosts(state.pid):
+            network = ""
+        return _Place((state.pid, state.started_at), cgroup, network)
+
+    def _is_hosts(self, pid: int) -> bool:
+        """Whether it shares the machine's network, whose counters are not its own."""
+        try:
+            own = os.readlink(f"{self._proc}/{pid}/ns/net")
+            return own == os.readlink(f"{self._proc}/1/ns/net")
+        except OSError:
+            return False
+
+
+def _network(path: str) -> tuple[int | None, int | None]:
+    """Bytes received and sent over all interfaces but the loopback; None where there is none."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = chunk = os.read(descriptor, _CHUNK)
+        while chunk:  # comes by the page where there are many interfaces
+            chunk = os.read(descriptor, _CHUNK)
+            text += chunk
+    finally:
+        os.close(descriptor)
+    received = sent = 0
+    any_found = False
+    for line in text.splitlines()[2:]:  # two lines of heading
+        name, _, numbers = line.partition(b":")
+        if name.strip() != b"lo":
+            fields = numbers.split()
+            received += int(fields[0])
+            sent += int(fields[8])
+            any_found = True
+    return (received, sent) if any_found else (None, None)

@@ -1,0 +1,46 @@
+"""What one look at a running container gives, however it was taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A container's use of the machine so far.
+
+    Args:
+        source: where it was read; times of different sources can't be compared.
+        taken_ns: when, by the source's own clock.
+        cpu_ns: CPU time since the container's start.
+        memory_bytes: working set: what is used, less the page cache that could go at once.
+        memory_limit_bytes: its limit; the machine's memory where it has none.
+        receive_bytes: network bytes received since its start; None without a network of its own.
+        transmit_bytes: likewise sent.
+        oom_kills: processes killed for want of memory since its start; None where not known.
+    """
+
+    source: Literal["files", "engine"]
+    taken_ns: int
+    cpu_ns: int
+    memory_bytes: int
+    memory_limit_bytes: int
+    receive_bytes: int | None = None
+    transmit_bytes: int | None = None
+    oom_kills: int | None = None
+
+    def cpu_percent(self, before: Reading | None) -> float | None:
+        """CPU use since ``before``, 100 is one core; None where that can't be said."""
+        if before is None or before.source != self.source or self.cpu_ns < before.cpu_ns:
+            return None
+        passed_ns = self.taken_ns - before.taken_ns
+        return (self.cpu_ns - before.cpu_ns) / passed_ns * 100 if passed_ns > 0 else None
+
+
+class Vanished(Exception):
+    """The container ended while it was being read."""
+
+
+class Unreadable(Exception):
+    """Its files are not here, or not for us: the engine has to be asked."""

@@ -1,0 +1,263 @@
+"""The watched containers: each event is noted, and what it means is taken from inspect."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from telemetry.services.platform.desired import HANDLE_LABEL, ContainerEvent, Desired
+from telemetry.services.platform.engine import Engine
+from telemetry.services.platform.sampling.counts import Counts
+from telemetry.services.platform.sampling.series import Series
+from telemetry.services.platform.sampling.timestamps import to_ns, to_seconds
+from telemetry.services.platform.view import Containers, ContainerState, from_inspect
+
+Listener = Callable[[ContainerEvent], None]
+
+# `docker stop` says `kill`, `die`, and only then `stop`: a few ms later, on a busy machine more.
+STOP_WAIT_S = 1.0
+_SIGKILL = ("9", "KILL", "SIGKILL")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Known:
+    """A container that Docker has.
+
+    Args:
+        handle: whose.
+        created_ns: Unix nanoseconds.
+        finished_ns: end of its last run, 0 before the first.
+        asked_to_end: got a signal that a program may end itself by.
+    """
+
+    handle: str
+    created_ns: int = 0
+    finished_ns: int = 0
+    asked_to_end: bool = False
+
+
+class Roster:
+    """Keeps view, series, counts and desired state up with Docker. One thread only.
+
+    Args:
+        engine: the Docker engine.
+        desired: what is to be.
+        view: what is; filled here.
+        series: what is exported.
+        counts: restarts and OOM kills.
+        listeners: told of every event, after the view has it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        desired: Desired,
+        view: Containers,
+        series: Series,
+        counts: Counts,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self._engine = engine
+        self._desired = desired
+        self._view = view
+        self._series = series
+        self._counts = counts
+        self._listeners = tuple(listeners)
+        self._known: dict[str, _Known] = {}
+
+    def happened(self, raw: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+        """Events came in, as Docker gives them.
+
+        Returns:
+            The handles whose series have to be shown, and in how many seconds.
+
+        Raises:
+            EngineAbsent: the engine is gone again.
+        """
+        events = [_event(each) for each in raw]
+        wait_s = {}
+        for event in events:
+            wait_s[event.handle] = self._note(event)
+        try:
+            for id in dict.fromkeys(e.id for e in events if e.action != "destroy"):
+                self._inspect(id)
+        finally:
+            self._tell(events)
+        return wait_s
+
+    def look(self, handle: str) -> None:
+        """Look at a handle's container anew.
+
+        Raises:
+            EngineAbsent: the engine is gone.
+        """
+        if (state := self._view.get(handle)) is not None:
+            self._inspect(state.id)
+
+    def sync(self) -> list[str]:
+        """Look at all containers: some events may have been missed.
+
+        Returns:
+            The handles whose series have to be shown.
+
+        Raises:
+            EngineAbsent: the engine is gone again.
+        """
+        with self._engine.asked() as client:
+            listed = client.api.containers(all=True, filters={"label": [HANDLE_LABEL]})
+        present = {each["Id"] for each in listed}
+        for id in [id for id in self._known if id not in present]:
+            self._tell([self._missed(self._known[id].handle, id, "destroy")])
+        handles = set()
+        for id in present:
+            found = self._inspect(id)
+            if found is None:
+                continue
+            before, state = found
+            handles.add(state.handle)
+            self._tell(self._between(before, state))
+            if not state.pid and self._desired.wanted(state.handle) and self._was_stopped(id):
+                self._desired.stopped(state.handle)
+        return sorted(handles)
+
+    def show(self, handle: str) -> None:
+        """Have the series say what is known of a handle."""
+        state = self._view.get(handle)
+        known = self._known.get(state.id) if state is not None else None
+        if state is not None and known is not None:
+            wanted, totals = self._desired.wanted(handle), self._counts.totals(handle)
+            self._series.show(state, wanted, totals, known.created_ns)
+        self._series.statuses(self._view.all())
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def _note(self, event: ContainerEvent) -> float:
+        """What only the event itself tells; returns how long its meaning is open, in seconds."""
+        known = self._known.setdefault(event.id, _Known(event.handle))
+        if event.action == "oom":
+            self._counts.oom_event(event.handle)
+        elif event.action == "kill":
+            known.asked_to_end = known.asked_to_end or event.detail not in _SIGKILL
+        elif event.action == "die":
+            return STOP_WAIT_S if known.asked_to_end else 0.0
+        elif event.action == "stop":
+            shown = self._view.get(event.handle)
+            if shown is None or shown.id == event.id:
+                self._desired.stopped(event.handle)
+        elif event.action == "start":
+            known.asked_to_end = False
+            self._desired.started(event.handle, event.id)
+        elif event.action == "destroy":
+            self._gone(event.handle, event.id)
+        return 0.0
+
+    def _gone(self, handle: str, id: str) -> None:
+        self._known.pop(id, None)
+        self._desired.removed(handle, id)
+        self._view.drop(handle, id)
+        others = [other for other, known in self._known.items() if known.handle == handle]
+        if not others:
+            self._counts.forget(handle)
+            self._series.end(handle)
+        for other in others:  # a second one with that handle, so far in the shadow of this one
+            self._inspect(other)
+
+    def _was_stopped(self, id: str) -> bool:
+        """Whether its last run was ended by a stop that somebody asked for, as far as the engine
+        remembers; inspect doesn't say."""
+        since = to_seconds(self._known[id].finished_ns)
+        with self._engine.asked() as client:
+            until = to_seconds(to_ns(client.info()["SystemTime"]))
+            filters = {"container": [id], "event": ["stop"]}
+            past = client.api.events(since=since, until=until, filters=filters, decode=True)
+            return any(True for _ in past)
+
+    def _missed(self, handle: str, id: str, action: str, **more: Any) -> ContainerEvent:
+        """An event made up for one that was missed, noted like a real one."""
+        event = ContainerEvent(handle, id, action, time.time_ns(), **more)
+        self._note(event)
+        return event
+
+    def _between(self, before: ContainerState | None, now: ContainerState) -> list[ContainerEvent]:
+        """Events that lead from one state to another; none where nothing was missed."""
+        found = []
+        if before is not None and before.id != now.id:
+            before = None
+        if before is not None and before.pid and before.started_at != now.started_at:
+            found.append(self._missed(now.handle, now.id, "die"))
+        if now.pid and (before is None or before.started_at != now.started_at):
+            found.append(self._missed(now.handle, now.id, "start"))
+        if before is not None and before.pid and not now.pid and not found:
+            found.append(self._missed(now.handle, now.id, "die", exit_code=now.exit_code))
+        if before is not None and now.health and now.health != before.health:
+            found.append(self._missed(now.handle, now.id, "health_status", detail=now.health))
+        return found
+
+    def _tell(self, events: Iterable[ContainerEvent]) -> None:
+        for event in events:
+            for listener in self._listeners:
+                try:
+                    listener(event)
+                except Exception:
+                    _log.exception("platform: a listener failed at %s", event)
+
+    # --- inspect ---------------------------------------------------------------------------------
+
+    def _inspect(self, id: str) -> tuple[ContainerState | None, ContainerState] | None:
+        """Take over what the engine says; the shown state before and now, None where the
+        container is gone, or another one has its handle."""
+        import docker
+
+        try:
+            with self._engine.asked() as client:
+                attrs = client.api.inspect_container(id)
+        except docker.errors.NotFound:
+            return None  # its `destroy` follows
+        except docker.errors.APIError as error:
+            _log.warning("platform: container %s can't be inspected: %s", id[:12], error)
+            return None
+        state = from_inspect(attrs)
+        known = self._known.setdefault(id, _Known(state.handle))
+        known.created_ns = to_ns(attrs["Created"])
+        known.finished_ns = to_ns(attrs["State"].get("FinishedAt", ""))
+        before = self._view.get(state.handle)
+        if before is not None and before.id != id and before.id in self._known:
+            if before.pid and (not state.pid or state.started_at < before.started_at):
+                _log.warning(
+                    "platform: containers %s and %s both have the handle %s; the first is shown",
+                    before.name, state.name, state.handle,
+                )  # fmt: skip
+                return None
+        elif before is not None and before.pid and (before.id, before.pid) == (id, state.pid):
+            state = replace(
+                state,
+                cpu_percent=before.cpu_percent,
+                memory_bytes=before.memory_bytes,
+                memory_limit_bytes=before.memory_limit_bytes,
+                receive_bytes=before.receive_bytes,
+                transmit_bytes=before.transmit_bytes,
+            )
+        self._view.put(state)
+        restarts = int(attrs.get("RestartCount", 0))
+        oom_killed = state.oom_killed and not state.pid
+        self._counts.inspected(state.handle, state.started_at, restarts, oom_killed)
+        return before, state
+
+
+def _event(raw: Mapping[str, Any]) -> ContainerEvent:
+    attributes = raw["Actor"]["Attributes"]
+    action, _, detail = raw["Action"].partition(": ")
+    exit_code = attributes.get("exitCode") if action == "die" else None
+    return ContainerEvent(
+        attributes[HANDLE_LABEL],
+        raw["Actor"]["ID"],
+        action,
+        int(raw["timeNano"]),
+        int(exit_code) if exit_code else None,
+        attributes.get("signal", "") if action == "kill" else detail,
+    )

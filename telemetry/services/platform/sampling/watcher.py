@@ -1,0 +1,145 @@
+"""Watches the containers: Docker's events, confirmed by inspect, exported at once."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import telemetry
+from telemetry.services.platform.engine import Engine, EngineAbsent
+from telemetry.services.platform.sampling.roster import Roster
+from telemetry.services.platform.sampling.stream import EventStream
+
+# Of a burst of events the first is exported at once, the rest four times a second. A judgement.
+EXPORT_APART_S = 0.25
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Connected:
+    """The stream is new: everything has to be looked at."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    handle: str
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """Everything has to end."""
+
+
+def _export() -> None:
+    telemetry.flush_metrics(0)  # asks for it, and doesn't wait
+
+
+class Watcher:
+    """Follows the engine's events, in threads of its own.
+
+    Args:
+        engine: the Docker engine; may be absent, may come and go.
+        roster: takes the events.
+        export: sends the series now, without waiting.
+    """
+
+    def __init__(
+        self, engine: Engine, roster: Roster, export: Callable[[], None] = _export
+    ) -> None:
+        self._roster = roster
+        self._export = export
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._stream = EventStream(engine, self._queue.put, lambda: self._queue.put(_Connected()))
+        self._thread: threading.Thread | None = None
+        self._due: dict[str, float] = {}  # handles to be shown, and when
+        self._export_due: float | None = None
+        self._exported = 0.0
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread = threading.Thread(target=self._run, name="telemetry-watcher", daemon=True)
+        self._thread.start()
+        self._stream.start()
+
+    def stop(self) -> None:
+        """End it."""
+        self._stream.stop()
+        self._queue.put(_Stop())
+        if self._thread is not None:
+            self._thread.join(5)
+            self._thread = None
+
+    def look(self, handle: str) -> None:
+        """Look at a handle's container anew; its desired state has changed."""
+        self._queue.put(_Look(handle))
+
+    def reconnect(self) -> None:
+        """Break the connection to the engine and make it again."""
+        self._stream.interrupt()
+
+    def _run(self) -> None:
+        while True:
+            items = self._wait()
+            if _Stop() in items:
+                return
+            try:
+                self._take(items)
+            except EngineAbsent as error:
+                # The stream breaks with it; once it is back everything is looked at.
+                _log.info("platform: %s", error.message)
+            except Exception:
+                _log.exception("platform: %d items of the event stream were lost", len(items))
+            self._show_due()
+
+    def _wait(self) -> list[Any]:
+        """What has come in; nothing where something fell due first."""
+        dues = list(self._due.values())
+        if self._export_due is not None:
+            dues.append(self._export_due)
+        timeout = max(0.0, min(dues) - time.monotonic()) if dues else None
+        items = []
+        try:
+            items.append(self._queue.get(timeout=timeout))
+            while True:
+                items.append(self._queue.get_nowait())
+        except queue.Empty:
+            return items
+
+    def _take(self, items: list[Any]) -> None:
+        events: list[Any] = []
+        for item in items:
+            if isinstance(item, dict):
+                events.append(item)
+                continue
+            self._happened(events)
+            events = []
+            if isinstance(item, _Look):
+                self._roster.look(item.handle)
+                self._due[item.handle] = 0.0
+            else:
+                self._due.update(dict.fromkeys(self._roster.sync(), 0.0))
+        self._happened(events)
+
+    def _happened(self, events: list[Any]) -> None:
+        if events:
+            now = time.monotonic()
+            for handle, wait_s in self._roster.happened(events).items():
+                self._due[handle] = now + wait_s
+
+    def _show_due(self) -> None:
+        now = time.monotonic()
+        due = [handle for handle, at in self._due.items() if at <= now]
+        for handle in due:
+            del self._due[handle]
+            self._roster.show(handle)
+        if due and self._export_due is None:
+            self._export_due = max(now, self._exported + EXPORT_APART_S)
+        if self._export_due is not None and self._export_due <= now:
+            self._export_due, self._exported = None, now
+            self._export()
