@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from telemetry import catalog, routes
+from telemetry import catalog, frameworks, routes
 from telemetry.exposition import MetricsEndpoint
 from telemetry.metrics.points import Attributes, canonical
 from telemetry.metrics.registry import Instrument, Series
@@ -43,7 +43,9 @@ INCOMPLETE = "incomplete_response"
 
 _CACHE_LIMIT = 10_000  # series are limited per instrument; this bounds the keys that overflow
 _DURATION = catalog.HTTP_SERVER_REQUEST_DURATION.buckets
-_SIZE = catalog.HTTP_SERVER_REQUEST_BODY_SIZE.buckets
+# Whole numbers compare twice as fast as with the catalog's floats.
+_SIZE = tuple(int(bound) for bound in catalog.HTTP_SERVER_REQUEST_BODY_SIZE.buckets)
+_NOWHERE = "\0"  # no path has it
 _propagator = TraceContextTextMapPropagator()
 
 
@@ -54,8 +56,8 @@ class _Method:
 
     def __init__(self, active: Series) -> None:
         self.active = active
-        self.outcomes: dict[tuple[int, int, str, str | None], _Outcome] = {}
-        """By route's id, status, error and mounts passed through."""
+        self.outcomes: dict[tuple[int, int, str, str], _Outcome] = {}
+        """By route's id, status, error and what the routers noted."""
 
 
 class _Outcome:
@@ -74,6 +76,61 @@ class _Outcome:
         self.request_size: Series | None = None
 
 
+class _Exchange:
+    """What is seen of one request and its answer as they pass. Of its own, not of the
+    middleware: several requests are open at once."""
+
+    __slots__ = ("ended", "gone", "received", "sent", "server_receive", "server_send", "status")
+
+    server_receive: Receive
+    server_send: Send
+    status: int
+    sent: int
+    received: int
+    ended: float
+    gone: bool
+
+    # Not async: it returns the server's own coroutine, which costs no further frame.
+    def send(self, message: Message) -> Awaitable[None]:
+        kind = message["type"]
+        if kind == "http.response.body":
+            self.sent += len(message.get("body", b""))
+            if not message.get("more_body") and not self.ended:
+                # The clock stops here, not after background tasks.
+                self.ended = perf_counter()
+        elif kind == "http.response.start":
+            self.status = message["status"]
+        elif kind == "http.response.pathsend":
+            self.sent = _file_size(message["path"])
+            self.ended = perf_counter()
+        return self.server_send(message)
+
+    async def receive(self) -> Message:
+        message = await self.server_receive()
+        if message["type"] == "http.request":
+            self.received += len(message.get("body", b""))
+        elif not self.ended:
+            self.gone = True
+        return message
+
+    def unfinished(self) -> str:
+        """What to call it that the app returned and the client hasn't got a whole answer."""
+        if self.gone:
+            return CLIENT_GONE
+        self.status = self.status or 500  # what the server answers in the app's stead
+        return INCOMPLETE
+
+    def failed(self, error: BaseException) -> str:
+        """What to call it that the app raised."""
+        if self.ended and self.status < 500:
+            # A background task that fails after a good answer doesn't make it a bad one.
+            return CLIENT_GONE if self.gone else ""
+        if not self.ended and (self.gone or _says_gone(error)):
+            return CLIENT_GONE
+        self.status = self.status or 500
+        return type(error).__qualname__
+
+
 class TelemetryMiddleware:
     """Wraps an ASGI app; see `telemetry.instrument`.
 
@@ -86,7 +143,7 @@ class TelemetryMiddleware:
     def __init__(self, app: ASGIApp, pipeline: Pipeline, metrics_path: str) -> None:
         self.app = app
         self.pipeline = pipeline
-        self._metrics_path = metrics_path or None
+        self._metrics_path = metrics_path or _NOWHERE
         self._endpoint = MetricsEndpoint(pipeline)
         registry = pipeline.registry
         self._duration = registry.instrument(catalog.HTTP_SERVER_REQUEST_DURATION)
@@ -95,8 +152,8 @@ class TelemetryMiddleware:
         self._active_requests = registry.instrument(catalog.HTTP_SERVER_ACTIVE_REQUESTS)
         self._websocket = WebSocketMetrics(app, registry)
         self._methods: dict[tuple[str, str | None], _Method] = {}
-        pipeline.after_fork.append(self._methods.clear)  # so that the child starts its own
-        routes.watch_mounts()
+        registry.resets.append(self._methods.clear)
+        frameworks.watch()
 
     def __getattr__(self, name: str) -> Any:
         # `app.state`, `app.routes`, `app.add_route` go on working after `app = instrument(app)`.
@@ -105,14 +162,14 @@ class TelemetryMiddleware:
         return getattr(self.app, name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or routes.NOTE in scope:
             await self._other(scope, receive, send)
             return
-        if scope["path"] == self._metrics_path:
-            self.pipeline.start()
-            await self._endpoint(scope, receive, send)
+        if scope["path"].endswith(self._metrics_path) and self._is_metrics(scope):
+            await self._metrics(scope, receive, send)
             return
         started = perf_counter()
+        scope[routes.NOTE] = ""
         method = self._methods.get((scope["method"], scope.get("scheme"))) or self._new_method(
             scope
         )
@@ -123,84 +180,78 @@ class TelemetryMiddleware:
             if name == b"traceparent":
                 token = _attach(scope)
                 break
-        status = 0
-        sent = received = 0
-        ended = 0.0
-        gone = False
-
-        def observed_send(message: Message) -> Awaitable[None]:
-            nonlocal status, sent, ended
-            kind = message["type"]
-            if kind == "http.response.body":
-                sent += len(message.get("body", b""))
-                if not message.get("more_body", False) and not ended:
-                    # The clock stops here, not after background tasks.
-                    ended = perf_counter()
-            elif kind == "http.response.start":
-                status = message["status"]
-            elif kind == "http.response.pathsend":
-                sent = _file_size(message["path"])
-                ended = perf_counter()
-            return send(message)
-
-        async def observed_receive() -> Message:
-            nonlocal received, gone
-            message = await receive()
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-            elif not ended:
-                gone = True
-            return message
-
+        exchange = _Exchange()
+        exchange.server_receive = receive
+        exchange.server_send = send
+        exchange.status = exchange.sent = exchange.received = 0
+        exchange.ended = 0.0
+        exchange.gone = False
         error = ""
         try:
-            await self.app(scope, observed_receive, observed_send)
-            if not ended:
-                error = CLIENT_GONE if gone else INCOMPLETE
+            await self.app(scope, exchange.receive, exchange.send)
+            if exchange.gone or not exchange.ended:
+                error = exchange.unfinished()
         except asyncio.CancelledError:
-            if not ended:
-                error = CLIENT_GONE if gone else CANCELLED
+            if not exchange.ended:
+                error = CLIENT_GONE if exchange.gone else CANCELLED
             raise
         except BaseException as exc:
-            if gone and not ended:
-                error = CLIENT_GONE
-            elif not ended or status >= 500:
-                # A background task that fails after a good answer doesn't make it a bad one.
-                error = type(exc).__qualname__
-                status = status or 500  # what the server answers in the app's stead
+            error = exchange.failed(exc)
             raise
         finally:
             active.cells[0] -= 1
             if token is not None:
                 context.detach(token)
             outcome = method.outcomes.get(
-                (id(scope.get("route")), status, error, scope.get(routes.PREFIX))
-            ) or self._new_outcome(method, scope, status, error)
-            elapsed = (ended or perf_counter()) - started
+                (id(scope.get("route")), exchange.status, error, scope[routes.NOTE])
+            ) or self._new_outcome(method, scope, exchange.status, error)
+            elapsed = (exchange.ended or perf_counter()) - started
             cells = outcome.duration.cells
             cells[bisect_left(_DURATION, elapsed) + 1] += 1
             cells[0] += elapsed
+            size = exchange.sent
             cells = outcome.response_size.cells
-            cells[bisect_left(_SIZE, sent) + 1] += 1
-            cells[0] += sent
-            if received:
-                self._record_request_size(outcome, received)
+            cells[bisect_left(_SIZE, size) + 1] += 1
+            cells[0] += size
+            if exchange.received:
+                self._record_request_size(outcome, exchange.received)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
+        kind = scope["type"]
+        if kind not in ("http", "websocket", "lifespan"):
+            await self.app(scope, receive, send)
+        elif routes.NOTE in scope:
+            # Instrumented twice, by code and by `telemetry run`, say: the outer one counts.
+            if kind == "http" and self._is_metrics(scope):
+                await self._metrics(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
+        elif kind == "websocket":
             self.pipeline.start()
+            scope[routes.NOTE] = ""
             token = _attach(scope)
             try:
                 await self._websocket(scope, receive, send)
             finally:
                 context.detach(token)
-        elif scope["type"] == "lifespan":
-            await self._lifespan(scope, receive, send)
         else:
-            await self.app(scope, receive, send)
+            scope[routes.NOTE] = ""
+            await self._lifespan(scope, receive, send)
+
+    def _is_metrics(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        # A server's root path is part of the path (ASGI 3.0), of old ones it isn't.
+        return path == self._metrics_path or (
+            path == scope.get("root_path", "") + self._metrics_path
+        )
+
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.pipeline.start()
+        await self._endpoint(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.pipeline.start()
+        self._methods.clear()  # a lifespan before this one ended its series of open requests
 
         async def flushed_send(message: Message) -> None:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
@@ -223,12 +274,11 @@ class TelemetryMiddleware:
         return method
 
     def _new_outcome(self, method: _Method, scope: Scope, status: int, error: str) -> _Outcome:
-        route = scope.get("route")
-        prefix = scope.get(routes.PREFIX)
+        route, note = scope.get("route"), scope[routes.NOTE]
         attributes = canonical(
             {
                 "http.request.method": _known(scope),
-                "http.route": routes.template(route, prefix or ""),
+                "http.route": routes.template(route, note),
                 "http.response.status_code": status or "",
                 # Conventions: a 5xx that no exception explains has its code as error type.
                 "error.type": error or (status if status >= 500 else ""),
@@ -243,7 +293,7 @@ class TelemetryMiddleware:
         )
         if len(method.outcomes) >= _CACHE_LIMIT:
             method.outcomes.clear()
-        method.outcomes[id(route), status, error, prefix] = outcome
+        method.outcomes[id(route), status, error, note] = outcome
         return outcome
 
     def _record_request_size(self, outcome: _Outcome, size: int) -> None:
@@ -261,6 +311,12 @@ def _known(scope: Scope) -> str:
 
 def _series(instrument: Instrument, attributes: Attributes) -> Series:
     return instrument.at(dict(attributes))
+
+
+def _says_gone(error: BaseException) -> bool:
+    """Whether an exception tells that the client went away: a framework's own, or a server's
+    from ``send`` (ASGI 2.4). Not any ConnectionError: a back end that is gone raises those."""
+    return type(error).__name__ in ("ClientDisconnect", "ClientDisconnected", "RequestAborted")
 
 
 def _attach(scope: Scope) -> Any:

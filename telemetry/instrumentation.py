@@ -89,11 +89,18 @@ def flush_metrics(timeout_s: float = 5.0) -> bool:
 
 def shutdown() -> None:
     """Export what is left and stop; a later `instrument` or `start` begins anew."""
-    global _pipeline
-    with _lock:
-        old, _pipeline = _pipeline, None
+    old = replace_pipeline(None)
     if old is not None:
         old.shutdown()
+
+
+def replace_pipeline(pipeline: Pipeline | None) -> Pipeline | None:
+    """Have `instrument` and `start` use this one from now on; returns the one before. For
+    `telemetry.testing`."""
+    global _pipeline
+    with _lock:
+        old, _pipeline = _pipeline, pipeline
+    return old
 
 
 def _make(service_name: str, resource: Mapping[str, str] | None) -> Pipeline:

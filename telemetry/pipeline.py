@@ -12,26 +12,22 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context
-from opentelemetry import metrics as otel_metrics
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import (
-    InMemoryMetricReader,
-    MetricExporter,
-    MetricExportResult,
-    MetricReader,
-)
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricReader
 from opentelemetry.sdk.resources import Resource
 
-from telemetry import otlp, process, traces
+from telemetry import leftovers, otlp, process, traces
 from telemetry.config import Settings
 from telemetry.exposition import Renderer
+from telemetry.meters import Meters
 from telemetry.metrics.points import Attributes, Point, merged
-from telemetry.metrics.registry import Registry
+from telemetry.metrics.registry import MemoryStorage, Registry
 from telemetry.metrics.workers import FileStorage, RunFolder
 from telemetry.views import NamespacedHTTP
 
@@ -39,6 +35,7 @@ if TYPE_CHECKING:
     from telemetry.logs import LogPipeline
 
 FINISH_TIMEOUT_S = 3.0  # how long an exiting process waits for its last export; a judgement
+FORK_TIMEOUT_S = 1.0  # how long a fork waits for a collection under way; it takes milliseconds
 
 _log = logging.getLogger(__name__)
 # https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-api/src/opentelemetry/context
@@ -72,14 +69,15 @@ class Pipeline:
         self._service_name = settings.service_name or service_name
         self._extra = dict(resource or {})
         self._lock = threading.RLock()
-        self._reader: InMemoryMetricReader | None = None
-        self._exporters: list[MetricExporter] = []
+        self._provided = False
+        self.exporters: list[MetricExporter] = []
         self._lag = process.LoopLag(registry)
         self.resource = Resource({})
-        self.after_fork: list[Callable[[], None]] = []
-        """Called in a fork's child, before its pipeline starts."""
+        self._meters = Meters()
+        self._is_child = self._holding = False
+        self._gave_up = False
         self._reset()
-        os.register_at_fork(after_in_child=self._after_fork)
+        _pipelines.add(self)
 
     def _reset(self) -> None:
         self._wanted = threading.Condition()
@@ -94,6 +92,8 @@ class Pipeline:
 
     def start(self) -> None:
         """Begin to export; does nothing when already begun. Never raises."""
+        if self.registry.isolated:
+            return
         if not self.started:
             with self._lock:
                 if not self.started:
@@ -115,18 +115,11 @@ class Pipeline:
             self._share(self.settings.run_dir)
         if not self.registry.samplers:
             process.watch(self.registry)
-        if self._reader is None:
-            self._provide_meters()
-            self._exporters = otlp.exporters(self.settings)
-            if self.settings.traces_exporters:
-                traces.provide(self.settings, self.resource)
-            if self.settings.metrics_port:
-                from telemetry import serving
-
-                serving.serve_metrics(self, self.settings.metrics_port)
-            atexit.register(self.finish)
+        self.exporters = otlp.exporters(self.settings)
+        if not self._provided:
+            self._provide()
         self._start_logs()
-        if self._exporters:
+        if self.exporters:
             self._thread = threading.Thread(target=self._run, name="telemetry-metrics", daemon=True)
             self._thread.start()
 
@@ -138,7 +131,7 @@ class Pipeline:
         # One id per process, whatever the environment says: workers must not write over
         # each other's series.
         instance = resource.attributes.get("service.instance.id") or str(uuid.uuid4())
-        if self.settings.run_dir is not None:
+        if self.settings.run_dir is not None or self._is_child:
             instance = str(uuid.uuid4())
         return resource.merge(Resource({"service.instance.id": str(instance)}))
 
@@ -157,17 +150,22 @@ class Pipeline:
                 error,
             )
 
-    def _provide_meters(self) -> None:
-        self._reader = InMemoryMetricReader()
-        readers: list[MetricReader] = [self._reader]
+    def _provide(self) -> None:
+        """What there is one of, whoever forks."""
+        self._provided = True
+        readers: list[MetricReader] = []
         if "prometheus" in self.settings.metrics_exporters:
             from telemetry import serving
 
             readers.append(serving.prometheus_reader(self))
-        provider = MeterProvider(readers, resource=self.resource, shutdown_on_exit=False)
-        # An app that has set a provider of its own keeps it, and exports by it.
-        if type(otel_metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider":
-            otel_metrics.set_meter_provider(provider)
+        self._meters.provide(self.resource, readers)
+        if self.settings.traces_exporters:
+            traces.provide(self.settings, self.resource)
+        if self.settings.metrics_port:
+            from telemetry import serving
+
+            serving.serve_metrics(self, self.settings.metrics_port)
+        atexit.register(self.finish)
 
     def _start_logs(self) -> None:
         if not self.settings.logs_exporters:
@@ -177,16 +175,27 @@ class Pipeline:
         if self.logs is None:
             self.logs = logs.attach(self.settings, self.resource)
         else:
-            self.logs.after_fork(self.resource)
+            self.logs.after_fork(self.settings, self.resource)
 
-    def _after_fork(self) -> None:
+    def before_fork(self) -> None:
+        """In the parent, about to fork."""
+        self._holding = self._meters.collecting.acquire(timeout=FORK_TIMEOUT_S)
+
+    def after_fork_in_parent(self) -> None:
+        """In the parent, once it has forked."""
+        if self._holding:
+            self._meters.collecting.release()
+
+    def after_fork_in_child(self) -> None:
+        """In a fork's child: a pipeline of its own, where the parent's had begun."""
+        if self._holding:
+            self._meters.collecting.release()
         was_started = self.started
+        self._is_child = True
         self._lock = threading.RLock()
         self._reset()
         self.started = False
         self.registry.after_fork()
-        for forget in self.after_fork:
-            forget()
         if was_started:
             self.start()
 
@@ -196,16 +205,22 @@ class Pipeline:
         if not self.started or self.settings.disabled:
             return
         self.registry.end_where(lambda series: series.metric.kind == "updowncounter")
-        if self.flush_metrics(FINISH_TIMEOUT_S) and self._folder is not None:
+        # Where nobody took it the first time, the process's end doesn't wait a second time.
+        deadline = time.monotonic() + (0.1 if self._gave_up else FINISH_TIMEOUT_S)
+        done = self.flush_metrics(deadline - time.monotonic())
+        if done and self._folder is not None:
             self._folder.done(self._folder.own)
         if self.logs is not None:
-            self.logs.flush(FINISH_TIMEOUT_S)
+            done = self.logs.flush(max(0.1, deadline - time.monotonic())) and done
+        if self.settings.traces_exporters:
+            traces.flush(max(0.1, deadline - time.monotonic()))
+        self._gave_up = not done
 
     # --- export ----------------------------------------------------------------------------
 
     def flush_metrics(self, timeout_s: float = 5.0) -> bool:
         """Export all metrics now; False if that failed or took longer. Blocks."""
-        if not self._exporters or self._thread is None:
+        if not self.exporters or self._thread is None:
             return True
         with self._wanted:
             self._asked += 1
@@ -224,14 +239,23 @@ class Pipeline:
 
     def shutdown(self) -> None:
         """Export what is left and stop. For tests and scripts; an app's end does it by itself."""
+        _pipelines.discard(self)
+        atexit.unregister(self.finish)
         self.finish()
         with self._wanted:
             self._stopping = True
             self._wanted.notify_all()
+        for exporter in self.exporters:
+            exporter.shutdown()
         if self._thread is not None:
             self._thread.join(FINISH_TIMEOUT_S)
         if self.logs is not None:
             self.logs.shutdown()
+        if self._folder is not None:
+            # What was counted stays in its file; what comes after begins anew.
+            self.registry.move(MemoryStorage(), keep=False)
+            self._folder = None
+        self.exporters, self._thread, self.logs = [], None, None
 
     def _run(self) -> None:
         # What the exporter itself logs or sends is not to be instrumented.
@@ -251,6 +275,8 @@ class Pipeline:
                 self._wanted.notify_all()
 
     def _export_safely(self) -> bool:
+        if self.registry.isolated:
+            return True
         try:
             done = self._export()
             self._export_orphans()
@@ -263,8 +289,11 @@ class Pipeline:
         points = self.registry.points()
         ended = self.registry.take_ended()
         own = [*points, *self.registry.derived(points), *ended]
-        done = self._send([(self.resource, own), *self._led()], self._sdk_resources())
-        if not done:
+        done = self.send([(self.resource, own), *self._led()], self._sdk_resources())
+        if done:
+            instance = str(self.resource.attributes["service.instance.id"])
+            self._exported -= {(instance, point.key) for point in ended}
+        else:
             self.registry.give_back_ended(ended)
         return done
 
@@ -283,16 +312,17 @@ class Pipeline:
 
     def _sdk_resources(self) -> Sequence[Any]:
         """What the app recorded with the OpenTelemetry API, under this process's resource."""
-        data = self._reader.get_metrics_data() if self._reader is not None else None
+        data = self._meters.collect()
         if data is None:
             return ()
         return [
             type(r)(self.resource, r.scope_metrics, r.schema_url) for r in data.resource_metrics
         ]
 
-    def _send(
-        self, batches: Sequence[tuple[Resource, Sequence[Point]]], sdk: Sequence[Any]
+    def send(
+        self, batches: Sequence[tuple[Resource, Sequence[Point]]], sdk: Sequence[Any] = ()
     ) -> bool:
+        """Export these points now; False if that failed. Blocks."""
         now = time.time_ns()
         fresh: set[tuple[str, tuple[str, Attributes]]] = set()
 
@@ -308,7 +338,7 @@ class Pipeline:
             return True
         timeout = self.settings.export_timeout_s * 1000
         done = True
-        for exporter in self._exporters:
+        for exporter in self.exporters:
             if exporter.export(data, timeout_millis=timeout) is not MetricExportResult.SUCCESS:
                 done = False
         if done:
@@ -320,7 +350,7 @@ class Pipeline:
     def _export_orphans(self) -> None:
         if self._folder is None:
             return
-        export_orphans(self._folder, self)
+        leftovers.export_orphans(self._folder, self)
         self._folder.retire()
 
     # --- shown -----------------------------------------------------------------------------
@@ -328,10 +358,13 @@ class Pipeline:
     def shown_points(self) -> list[Point]:
         """What `/metrics` shows: this process, its siblings living and gone, the sources, and
         what the app recorded with the OpenTelemetry API."""
-        points = self.own_points()
-        if self._reader is not None:
-            points += otlp.from_sdk(self._reader.get_metrics_data())
-        return points
+        recorded = merged(otlp.from_sdk(self._meters.collect()))
+        if self._folder is not None:
+            # The SDK counts for this worker alone; unlabelled, its counters would seem to fall
+            # whenever another worker answers.
+            worker = {"worker": str(os.getpid())}
+            recorded = [replace(p, attributes=dict(p.key[1]) | worker) for p in recorded]
+        return [*self.own_points(), *recorded]
 
     def own_points(self) -> list[Point]:
         """`shown_points` without what went through the OpenTelemetry API."""
@@ -351,35 +384,16 @@ class Pipeline:
         self.registry.derivations[namespace] = NamespacedHTTP(namespace)
 
 
-def export_orphans(folder: RunFolder, pipeline: Pipeline) -> None:
-    """Export the last values of workers that died without doing so themselves."""
-    for file, points in folder.orphans():
-        totals = [p for p in points if p.metric.kind in ("counter", "histogram")]
-        ends = [
-            Point(p.metric, p.attributes, None, p.start_time_ns)
-            for p in points
-            if p.metric.kind == "updowncounter"
-        ]
-        derived = [p for name in file.namespaces for p in NamespacedHTTP(name)(totals)]
-        resource = Resource(dict(file.resource))
-        if pipeline._send([(resource, [*totals, *derived, *ends])], ()):
-            folder.done(file.instance)
+_pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
 
 
-def adopt_leftovers(run_dir: Path) -> bool:
-    """Export what the workers of a finished run left behind; for the parent of a run.
+def _each(step: str) -> None:
+    for pipeline in tuple(_pipelines):
+        getattr(pipeline, step)()
 
-    Args:
-        run_dir: the run folder; its workers have exited.
 
-    Returns:
-        Whether everything has been exported.
-    """
-    folder = RunFolder(run_dir)
-    if not any(True for _ in folder.orphans()):
-        return True
-    settings = Settings.from_env()
-    pipeline = Pipeline(settings, Registry())
-    pipeline._exporters = otlp.exporters(settings)
-    export_orphans(folder, pipeline)
-    return not any(True for _ in folder.orphans())
+os.register_at_fork(
+    before=lambda: _each("before_fork"),
+    after_in_parent=lambda: _each("after_fork_in_parent"),
+    after_in_child=lambda: _each("after_fork_in_child"),
+)

@@ -1,45 +1,52 @@
 """The route template of a request, found without matching its path a second time.
 
-Starlette's router (FastAPI's too) leaves the route it chose in ``scope["route"]``; what it
-doesn't leave is the template of the mounts on the way, only their real path. So `Mount`
-notes its own template as it hands a request on.
+Starlette's router leaves the route it chose in ``scope["route"]``. What else a template is made
+of, the mounts on the way and what other frameworks' routers choose, they note in ``scope[NOTE]``
+as they go; `frameworks` has them do so.
 """
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any
 
-import wrapt
+NOTE = "telemetry.route"
+"""The templates of the mounts passed through, or a whole template with `WHOLE` before it."""
 
-PREFIX = "telemetry.route_prefix"
-
-
-def watch_mounts() -> None:
-    """Have Starlette's mounts leave their template, now or when Starlette is imported."""
-    wrapt.register_post_import_hook(_patch, "starlette.routing")
+WHOLE = "="
 
 
-def _patch(routing: Any) -> None:
-    if getattr(routing.Mount.handle, "_telemetry", False):
-        return
-    original = routing.Mount.handle
-
-    # Not async: it returns the original's coroutine, which costs no further frame.
-    def handle(self: Any, scope: Any, receive: Any, send: Any) -> Any:
-        scope[PREFIX] = scope.get(PREFIX, "") + self.path
-        return original(self, scope, receive, send)
-
-    handle._telemetry = True  # type: ignore[attr-defined]
-    routing.Mount.handle = handle
+def note_whole(scope: MutableMapping[str, Any], template: str) -> None:
+    """A router has chosen ``template``, below the mounts noted so far."""
+    note = scope.get(NOTE, "")
+    if not note.startswith(WHOLE):
+        scope[NOTE] = f"{WHOLE}{note}{template}"
 
 
-def template(route: Any, prefix: str) -> str:
+def note_mount(scope: MutableMapping[str, Any], mount: Any, template: str) -> None:
+    """A request is handed on through ``mount``, whose own template is ``template``."""
+    scope["route"] = mount  # as Starlette's router does since 1.7, and FastAPI's doesn't
+    note = scope.get(NOTE, "")
+    if not note.startswith(WHOLE):
+        scope[NOTE] = note + template
+
+
+def current(scope: MutableMapping[str, Any]) -> str:
+    """The full template as far as the routers have come, while a connection is open."""
+    if "path_template" in scope:
+        note_whole(scope, scope["path_template"])
+    return template(scope.get("route"), scope.get(NOTE, ""))
+
+
+def template(route: Any, note: str) -> str:
     """The full template, e.g. ``/api/users/{id}``; "" where nothing matched.
 
     Args:
         route: what ``scope["route"]`` held at the end of the request, or None.
-        prefix: templates of the mounts passed through.
+        note: what ``scope[NOTE]`` held then.
     """
+    if note.startswith(WHOLE):
+        return note[1:] or "/"
     if route is None:
         return ""
     if hasattr(route, "app") and hasattr(route, "routes"):
@@ -47,8 +54,9 @@ def template(route: Any, prefix: str) -> str:
         # unmatched. Without, it is a foreign app (static files, WSGI): one group for all of it.
         if route.routes:
             return ""
-        return f"{prefix}/{{path}}"
-    path = getattr(route, "path", None)
+        return f"{note}/{{path}}"
+    # Without converters: `/items/{id}`, where `path` may say `/items/{id:int}`.
+    path = getattr(route, "path_format", None) or getattr(route, "path", None)
     if not isinstance(path, str):
         return ""
-    return prefix + path or "/"
+    return note + path or "/"

@@ -1,9 +1,12 @@
 """For tests of instrumented apps: what was counted, without a collector, and a clean slate.
 
-def test_orders_are_counted():
-    with telemetry.testing.isolated() as recorded:
-        place_order()
+    def test_orders_are_counted():
+        with telemetry.testing.isolated() as recorded:
+            TestClient(app).post("/orders/7")
         assert recorded.value("shop_orders_total", country="de") == 1
+
+It makes no difference whether the app was instrumented before, when its module was imported,
+or inside. Nothing is exported meanwhile, and no thread is started.
 """
 
 from __future__ import annotations
@@ -24,11 +27,14 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Recorded:
-    """What this process has counted since `isolated` began."""
+    """What has been counted since `isolated` began; what it had seen, once that has ended."""
+
+    def __init__(self) -> None:
+        self._final: list[Point] | None = None
 
     def points(self) -> list[Point]:
-        """All present points, derived views and sources included."""
-        return _points()
+        """All points, derived views and sources included."""
+        return _points() if self._final is None else self._final
 
     def value(self, name: str, **labels: str) -> float | None:
         """The value of one series by its Prometheus name, of a histogram its count; None
@@ -36,15 +42,19 @@ class Recorded:
 
         Args:
             name: e.g. ``http_server_request_duration_seconds``.
-            labels: Prometheus labels that it must have; further ones don't matter. Several
-                matching series are added up.
+            labels: Prometheus labels that it must have; further ones don't matter, and ``""``
+                is one that it must not have. Several matching series are added up.
         """
         found = [
             _plain(point.value)
-            for point in _points()
+            for point in self.points()
             if point.metric.prometheus == name and _has(point, labels)
         ]
         return sum(found) if found else None
+
+    def end(self) -> None:
+        """Keep what has been counted so far; what comes after is not seen."""
+        self._final = self.points()
 
 
 def collect() -> dict[tuple[str, Labels], float]:
@@ -52,31 +62,55 @@ def collect() -> dict[tuple[str, Labels], float]:
     return {(point.metric.prometheus, _labels(point)): _plain(point.value) for point in _points()}
 
 
+class _Untouched(list[float]):
+    """Cells of a series made earlier: it shows once it is written to."""
+
+    touched = False
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.touched = True
+        super().__setitem__(index, value)
+
+
 @contextmanager
 def isolated() -> Iterator[Recorded]:
-    """All series begin at nothing, and what was there before is back afterwards. Instruments
-    made earlier go on working inside."""
+    """All series begin at nothing, and what was there before is back afterwards. Instruments,
+    bound series and instrumented apps made earlier go on working inside; series bound inside
+    are not for use outside."""
     registry = metrics.current()
+    pipeline = instrumentation.replace_pipeline(None)
     with registry.lock:
         before = {
             name: (dict(i.series), dict(i._by_given)) for name, i in registry.instruments.items()
         }
+        cells = [
+            (s, s.cells, s.start_time_ns) for series, _ in before.values() for s in series.values()
+        ]
         sources, derivations = list(registry.sources), dict(registry.derivations)
         storage, registry.storage = registry.storage, MemoryStorage()
-        for instrument in registry.instruments.values():
-            instrument.series, instrument._by_given = {}, {}
+        nested, registry.isolated = registry.isolated, True
+        for series, old, _ in cells:
+            series.cells, series.start_time_ns = _Untouched([0.0] * len(old)), registry.clock()
         registry.sources.clear()
+        registry.reset()
+    recorded = Recorded()
     try:
-        yield Recorded()
+        yield recorded
     finally:
-        instrumentation.shutdown()
+        recorded.end()
+        inside = instrumentation.replace_pipeline(pipeline)
+        if inside is not None:
+            inside.shutdown()
         with registry.lock:
-            registry.storage = storage
+            registry.storage, registry.isolated = storage, nested
             registry.sources[:] = sources
             registry.derivations.clear()
             registry.derivations.update(derivations)
             for name, instrument in registry.instruments.items():
                 instrument.series, instrument._by_given = before.get(name, ({}, {}))
+            for series, old, start in cells:
+                series.cells, series.start_time_ns = old, start
+            registry.reset()
 
 
 def fixed_clock(start_ns: int = 1_700_000_000_000_000_000, step_ns: int = 0) -> Callable[[], int]:
@@ -87,7 +121,13 @@ def fixed_clock(start_ns: int = 1_700_000_000_000_000_000, step_ns: int = 0) -> 
 
 def _points() -> list[Point]:
     registry = metrics.current()
-    points = registry.points()
+    untouched = {
+        (series.metric.name, series.attributes)
+        for instrument in tuple(registry.instruments.values())
+        for series in tuple(instrument.series.values())
+        if isinstance(series.cells, _Untouched) and not series.cells.touched
+    }
+    points = [point for point in registry.points() if point.key not in untouched]
     points += registry.derived(points)
     for source in registry.sources:
         points += source.collect()

@@ -27,6 +27,7 @@ def provide(settings: Settings, resource: Resource) -> TracerProvider | None:
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
     provider = TracerProvider(resource=resource)
+    provider.telemetry_own = True  # type: ignore[attr-defined]  # for `frameworks`
     for name in settings.traces_exporters:
         if name == "console":
             provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
@@ -36,19 +37,24 @@ def provide(settings: Settings, resource: Resource) -> TracerProvider | None:
     return provider
 
 
+def flush(timeout_s: float) -> None:
+    """Export the spans that wait."""
+    provider: Any = trace.get_tracer_provider()
+    if getattr(provider, "telemetry_own", False):
+        provider.force_flush(int(timeout_s * 1000))
+
+
 def _otlp(settings: Settings) -> Any:
-    given = settings.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or settings.environ.get(
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
-    )
-    if settings.protocol == "grpc":
+    otlp = settings.otlp("TRACES")
+    if otlp.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
             OTLPSpanExporter as GRPCExporter,
         )
 
-        return GRPCExporter() if given else GRPCExporter(settings.otlp_endpoint, insecure=True)
+        return GRPCExporter() if otlp.given else GRPCExporter(otlp.address, insecure=True)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    return OTLPSpanExporter(None if given else f"{settings.otlp_endpoint}/v1/traces")
+    return OTLPSpanExporter(None if otlp.given else f"{otlp.address}/v1/traces")
 
 
 def spans(app: Any) -> Any:

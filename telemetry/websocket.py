@@ -45,7 +45,7 @@ class WebSocketMetrics:
             if series is None:
                 # Once a connection: by its first message the router has chosen the route.
                 series = messages[direction] = self._messages.at(
-                    {"http.route": _route(scope), "network.io.direction": direction}
+                    {"http.route": routes.current(scope), "network.io.direction": direction}
                 )
             series.cells[0] += 1
 
@@ -90,14 +90,10 @@ class WebSocketMetrics:
     def _record(self, scope: Any, scheme: str, elapsed: float, code: int, error: str) -> None:
         series = self._duration.at(
             {
-                "http.route": _route(scope),
+                "http.route": routes.current(scope),
                 "websocket.close.code": code if code in _CLOSE_CODES else "_OTHER" if code else "",
                 "error.type": error,
                 "url.scheme": scheme,
             }
         )
         BoundHistogram(series).record(elapsed)
-
-
-def _route(scope: Any) -> str:
-    return routes.template(scope.get("route"), scope.get(routes.PREFIX) or "")

@@ -138,7 +138,13 @@ class Registry:
         """Called before each collection, to set gauges that are read rather than told."""
         self.derivations: dict[str, Callable[[list[Point]], list[Point]]] = {}
         """Views computed from points when collected, by name."""
+        self.resets: list[Callable[[], None]] = []
+        """Called when series that somebody remembers are no longer the ones that count: in a
+        fork's child, and around `telemetry.testing.isolated`."""
+        self.isolated = False
+        """Whether a test looks (`telemetry.testing`): nothing is started or exported then."""
         self._ended: list[Point] = []
+        self._storage_failed = False
 
     def instrument(self, metric: Metric) -> Instrument:
         found = self.instruments.get(metric.name)
@@ -201,33 +207,53 @@ class Registry:
                         for index, value in enumerate(old):
                             series.cells[index] = value
 
+    def reset(self) -> None:
+        """Have forgotten what is remembered of series outside."""
+        for forget in tuple(self.resets):
+            forget()
+
     def after_fork(self) -> None:
         """In a fork's child: nothing of the parent's, neither counts nor locks."""
         self.lock = threading.RLock()  # a thread that isn't here may have held the old one
+        self.storage = MemoryStorage()
+        # What describes the parent, and present values, which are not 0 but unknown here.
+        self.end_where(lambda s: s.metric.kind == "gauge" or "worker" in dict(s.attributes))
         self._ended = []
-        self.move(MemoryStorage(), keep=False)
+        self.move(self.storage, keep=False)
+        self.reset()
 
     def _series(self, instrument: Instrument, key: Attributes) -> Series:
         with self.lock:
             found = instrument.series.get(key)
             if found is not None:
                 return found
-            if len(instrument.series) >= self.limit and key != OVERFLOW:
+            # The overflow series is one of the limit.
+            if len(instrument.series) >= self.limit - 1 and key != OVERFLOW:
                 if OVERFLOW not in instrument.series:
                     _log.warning(
                         "telemetry: %s has %d series; further ones are counted together under "
                         "otel.metric.overflow",
                         instrument.metric.name,
-                        self.limit,
+                        self.limit - 1,
                     )
                 return self._series(instrument, OVERFLOW)
             now = self.clock()
             metric = instrument.metric
-            cells = self.storage.allocate(metric, key, _size(metric), now)
+            cells = self._allocate(metric, key, now)
             series = Series(metric, key, cells, now)
             instrument.series[key] = series
             self._ended = [p for p in self._ended if p.key != (metric.name, key)]
             return series
+
+    def _allocate(self, metric: Metric, key: Attributes, now: int) -> Cells:
+        try:
+            return self.storage.allocate(metric, key, _size(metric), now)
+        except OSError as error:
+            # A full disk: what is counted from now on is this worker's alone.
+            if not self._storage_failed:
+                _log.warning("telemetry: the run folder can't grow: %s", error)
+            self._storage_failed = True
+            return MemoryStorage().allocate(metric, key, _size(metric), now)
 
     def _end(self, instrument: Instrument, key: Attributes) -> None:
         with self.lock:
