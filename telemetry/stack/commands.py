@@ -1,10 +1,12 @@
-"""`telemetry up|down|status|restart|logs`: the stack on this machine."""
+"""`telemetry up|down|status|restart|logs|search|doctor`: the stack on this machine."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from typing import Any
+
+from telemetry.errors import TelemetryError
 
 
 def add_commands(subparsers: Any) -> None:
@@ -31,6 +33,18 @@ def add_commands(subparsers: Any) -> None:
     p.add_argument("name", nargs="?", default="", metavar="NAME", help="whose; all if not named")
     p.add_argument("-f", "--follow", action="store_true", help="go on as it comes")
     p.set_defaults(run=_logs)
+    p = subparsers.add_parser("search", help="search the logs of all services and containers")
+    p.add_argument("text", nargs="?", default="", help="words, or a trace id; all if not given")
+    p.add_argument("--service", default="", metavar="NAME", help="only of this service")
+    p.add_argument("--handle", default="", metavar="HANDLE", help="only of this container")
+    p.add_argument(
+        "--level", default="", choices=("trace", "debug", "info", "warn", "error", "fatal")
+    )
+    p.add_argument("--since", default="1h", metavar="DURATION", help="e.g. 15m, 2h, 3d [1h]")
+    p.add_argument("--limit", type=int, default=100, metavar="N", help="newest lines [100]")
+    p.set_defaults(run=_search)
+    p = subparsers.add_parser("doctor", help="what is wrong here, and what to do")
+    p.set_defaults(run=_doctor)
 
 
 def _up(args: argparse.Namespace) -> int:
@@ -61,3 +75,27 @@ def _logs(args: argparse.Namespace) -> int:
     from telemetry.stack import up
 
     return up.show_logs(os.environ, args.name, args.follow)
+
+
+def _search(args: argparse.Namespace) -> int:
+    from telemetry.alerting.thresholds import parse_duration
+    from telemetry.stack.search import Search, search
+
+    try:
+        since_s = parse_duration(args.since)
+    except ValueError:
+        since_s = 0
+    if since_s <= 0 or args.limit <= 0:
+        raise TelemetryError(
+            f"--since {args.since} --limit {args.limit}: a duration and a number were expected",
+            remedy="e.g. --since 2h --limit 500",
+            exit_code=64,  # EX_USAGE
+        )
+    wanted = Search(args.text, args.service, args.handle, args.level, since_s, args.limit)
+    return search(os.environ, wanted)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from telemetry.stack.doctor import doctor
+
+    return doctor(os.environ)

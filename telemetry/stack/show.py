@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from telemetry import config
 from telemetry.stack import control, ready
 from telemetry.stack.engines import Say
 from telemetry.stack.layout import Layout
 
-_WIDEST = 60
 _LAST_LINES = 40
 _TROUBLE = re.compile(r"level=(error|fatal)|\b(error|failed|fatal|cannot|invalid)\b", re.IGNORECASE)
 
@@ -69,33 +70,46 @@ class Work:
         return say
 
 
-def addresses(rows: list[dict[str, Any]]) -> Table:
-    """A table of what runs and where."""
+def addresses(rows: list[dict[str, Any]]) -> Group:
+    """A table of what runs and where; below it what is wrong with those that are not well."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("", "state", "address", "version", "up", "restarts"):
         right = column in ("up", "restarts")
-        table.add_column(column, justify="right" if right else "left", no_wrap=column == "address")
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+    troubles = []
     for row in rows:
+        state, trouble = _state(row)
+        if trouble:
+            troubles.append(Text(f"{row['name']}: {trouble}"))
         table.add_row(
             row["name"],
-            _state(row),
+            state,
             row["url"],
             row["version"],
             duration(row["since_s"]),
             str(row["restarts"]),
         )
-    return table
+    return Group(table, *troubles)
 
 
-def _state(row: Mapping[str, Any]) -> str:
+def _state(row: Mapping[str, Any]) -> tuple[str, str]:
     if row["pid"] is None:
-        return f"[red]down[/red] ({row['last_exit'] or 'not started'})"
+        return "[red]down[/red]", row["last_exit"] or "not started"
     found = ready.condition(row["ready"])
     if found == "ready":
-        return "[green]ready[/green]"
+        return "[green]ready[/green]", ""
     if found and row["service"]:
-        return f"[yellow]up, but[/yellow] {found[:_WIDEST]}"
-    return "[yellow]starting[/yellow]"
+        return "[yellow]not well[/yellow]", trouble(found)
+    return "[yellow]starting[/yellow]", ""
+
+
+def trouble(answer: str) -> str:
+    """What a service's health address says is wrong, for people."""
+    try:
+        told = json.loads(answer)
+        return "; ".join(f"{key}: {value}" for key, value in told.items() if key != "status")
+    except (ValueError, AttributeError):
+        return answer
 
 
 def is_well(row: Mapping[str, Any]) -> bool:

@@ -73,9 +73,7 @@ def up(
         ready.check_ports(processes, env)
         layout.write_configs(place, env, mode)
         limit_loki(place, Retention.from_env(env))
-        started = time.monotonic()
-        _start(place, processes, env, console)
-        seen = time.monotonic() - started
+        seen = _start(place, processes, env, console) - began
     console.print(show.addresses(control.ask(place)["processes"]))
     console.print(
         f"Ready in [bold]{time.monotonic() - began:.1f} s[/bold]; the first signal stood in "
@@ -110,11 +108,15 @@ def _running_already(place: Layout, console: Console) -> int:
 
 def _start(
     place: Layout, processes: list[Process], env: Mapping[str, str], console: Console
-) -> None:
-    """Start everything; ready, or nothing left running."""
+) -> float:
+    """Start everything; ready, or nothing left running.
+
+    Returns:
+        When the first signal stood in both stores, by the monotonic clock.
+    """
     control.start(place, processes, env)
     try:
-        _wait_ready(place, processes, console)
+        _wait_ready(place, [p for p in processes if not p.is_service], console)
         with console.status("seeing one signal through"):
             if not ready.see_signal(env, READY_TIMEOUT_S):
                 raise TelemetryError(
@@ -122,11 +124,14 @@ def _start(
                     remedy=f"look at {place.output}/collector.log",
                     exit_code=70,  # EX_SOFTWARE
                 )
+        seen = time.monotonic()
+        _wait_ready(place, [p for p in processes if p.is_service], console)
     except BaseException:
         # What went wrong is what the user is told, not that stopping was hard, too.
         with contextlib.suppress(TelemetryError):
             control.ask(place, 60.0, do="stop")
         raise
+    return seen
 
 
 def install(
@@ -170,7 +175,7 @@ def _with_version(
 def _wait_ready(place: Layout, processes: list[Process], console: Console) -> None:
     waiting = {process.name: process for process in processes}
     deadline = time.monotonic() + READY_TIMEOUT_S
-    with console.status("") as status:
+    with console.status("starting") as status:
         while waiting:
             status.update(f"waiting for {', '.join(waiting)}")
             for name, process in list(waiting.items()):
@@ -194,7 +199,9 @@ def _wait_ready(place: Layout, processes: list[Process], console: Console) -> No
 def _notes(
     console: Console, env: Mapping[str, str], mode: str, no_grafana: str, place: Layout
 ) -> None:
-    if no_grafana:
+    if not config.flag(env, "TELEMETRY_GRAFANA", True):
+        console.print("Alerts are evaluated by prometheus; Grafana is off.")
+    elif no_grafana:
         console.print(
             f"Grafana isn't there ({no_grafana}): no dashboards. Prometheus and Loki evaluate the "
             "alerts, Alertmanager notifies.\nTo have them install Grafana, or set GRAFANA_HOME, "

@@ -1,0 +1,309 @@
+"""`telemetry doctor`: what is wrong here, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from telemetry import config, credentials
+from telemetry.errors import TelemetryError
+from telemetry.stack import control, engines, grafana, layout, ready, show, specs, up
+from telemetry.stack.layout import Layout
+from telemetry.stack.retention import Retention
+
+State = Literal["well", "note", "wrong"]
+_MARKS = {"well": "[green]✓[/green]", "note": "[yellow]![/yellow]", "wrong": "[red]✗[/red]"}
+ROUND_TRIP_S = 15.0
+DOCKER_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        about: what was looked at.
+        state: ``well``; ``note`` where something is missing that not everybody needs; ``wrong``.
+        text: what was found.
+        remedy: what to do, "" where nothing is to be done.
+    """
+
+    about: str
+    state: State
+    text: str
+    remedy: str = ""
+
+
+Check = Callable[[Layout, Mapping[str, str]], Iterator[Finding]]
+
+
+def doctor(environ: Mapping[str, str]) -> int:
+    """Look at everything and print it. Exit code 0 where nothing is wrong, else 1."""
+    console = Console(highlight=False, soft_wrap=True)
+    wrong = 0
+    for finding in examine(environ):
+        wrong += finding.state == "wrong"
+        console.print(f"{_MARKS[finding.state]} [bold]{finding.about}[/bold]: ", end="")
+        console.print(finding.text, markup=False)
+        if finding.remedy and finding.state != "well":
+            console.print(f"    -> {finding.remedy}", markup=False)
+    if wrong:
+        console.print(f"[red]{wrong} {'thing is' if wrong == 1 else 'things are'} wrong.[/red]")
+    else:
+        console.print("[green]Nothing is wrong.[/green]")
+    return 1 if wrong else 0
+
+
+def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """All findings, in the order in which one thing rests on another."""
+    place = Layout(config.home(environ))
+    checks: dict[str, Check] = {
+        "state folder": _state_folder,
+        "settings": _settings,
+        "engines": _engines,
+        "docker": _docker,
+        "ports": _ports,
+        "processes": _processes,
+        "alerts": _alerts,
+        "scrapes": _scrapes,
+        "collector": _queues,
+        "round trip": _round_trip,
+    }
+    for about, check in checks.items():
+        try:
+            yield from check(place, environ)
+        except TelemetryError as error:
+            yield Finding(about, "wrong", error.message, error.remedy)
+
+
+def _state_folder(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+    place.make()
+    free_gb = shutil.disk_usage(place.home).free / 2**30
+    needed = Retention.from_env(environ).gigabytes
+    if free_gb < needed:
+        yield Finding(
+            "state folder",
+            "note",
+            f"{place.home} has {free_gb:.1f} GB free, and the stores may grow to {needed} GB",
+            "set TELEMETRY_RETENTION_GB lower, or TELEMETRY_HOME to a larger disk",
+        )
+    else:
+        yield Finding("state folder", "well", f"{place.home}, {free_gb:.0f} GB free")
+    secrets = place.home / credentials.FILE
+    if secrets.exists() and stat.S_IMODE(secrets.stat().st_mode) & 0o077:
+        yield Finding("secrets", "wrong", f"others can read {secrets}", f"chmod 600 {secrets}")
+
+
+def _settings(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+    from telemetry import alerting
+
+    for name in config.PORTS:
+        config.port(name, environ)
+    alerting.check(up.environment(environ))
+    app = config.Settings.from_env(environ)
+    yield Finding("settings", "well", "all can be used")
+    endpoint, ours = app.otlp_endpoint, config.url("otlp_http", environ)
+    if environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") and endpoint != ours:
+        yield Finding(
+            "settings",
+            "note",
+            f"apps started from here send to {endpoint}, not to this stack's {ours}",
+            "unset OTEL_EXPORTER_OTLP_ENDPOINT if that is not meant",
+        )
+
+
+def _engines(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+    missing = []
+    table = engines.table()
+    for name in up.NEEDED:
+        program = engines.find(table[name], environ)
+        if program is None:
+            missing.append(name)
+            continue
+        version = engines.pinned(table[name], program, environ)
+        yield Finding("engine", "well", f"{name} {version}, {program}")
+    if missing:
+        go = _go_version(environ)
+        yield Finding(
+            "engine",
+            "note" if go else "wrong",
+            f"{', '.join(missing)} not here yet",
+            f"`telemetry up` fetches them, or builds them with {go} (20 minutes, once)"
+            if go
+            else "`telemetry up` fetches them where the internet can be reached; else install Go "
+            "1.26 or later",
+        )
+    if not config.flag(environ, "TELEMETRY_GRAFANA", True):
+        yield Finding("grafana", "well", "off, by TELEMETRY_GRAFANA")
+        return
+    found = grafana.find(environ, engines.cache(environ) / f"grafana-{table['grafana'].version}")
+    if found is None:
+        yield Finding(
+            "grafana", "note", "none here: no dashboards", "install Grafana, or set GRAFANA_HOME"
+        )
+    else:
+        yield Finding("grafana", "well", str(found))
+
+
+def _go_version(environ: Mapping[str, str]) -> str:
+    go = shutil.which("go", path=environ.get("PATH"))
+    if go is None:
+        return ""
+    done = subprocess.run([go, "version"], capture_output=True, text=True, check=False)
+    return " ".join(done.stdout.split()[2:3])
+
+
+def _docker(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+    import docker
+
+    try:
+        client = docker.from_env(timeout=DOCKER_TIMEOUT_S, environment=dict(environ))
+        version = client.version()
+        client.close()
+    except Exception as error:  # the SDK passes on whatever its transport raises
+        socket = Path("/var/run/docker.sock")
+        remedy = "install Docker, or set DOCKER_HOST; only containers of the platform need it"
+        if socket.exists() and not os.access(socket, os.W_OK):
+            remedy = f"you may not write {socket}: `sudo usermod -aG docker $USER`, log in again"
+        yield Finding("docker", "note", f"no engine answers ({_reason(error)})", remedy)
+    else:
+        yield Finding("docker", "well", f"Engine {version['Version']}")
+
+
+def _reason(error: BaseException) -> str:
+    """The cause that the SDK has wrapped several times."""
+    while error.args and isinstance(error.args[-1], BaseException):
+        error = error.args[-1]
+    cause = error.__cause__ or error.__context__
+    return _reason(cause) if cause else str(error)
+
+
+def _ports(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+    if control.is_running(place):
+        return  # they are taken, by us
+    env = up.environment(environ)
+    programs = {name: Path(name) for name in up.NEEDED}
+    processes = specs.engines(place, env, programs, "prometheus") + specs.services(place, env)
+    well = True
+    for process in processes:
+        try:
+            ready.check_ports([process], env)
+        except TelemetryError as error:
+            well = False
+            yield Finding("port", "wrong", error.message, error.remedy)
+    if well:
+        yield Finding("ports", "well", "all free")
+
+
+def _rows(place: Layout) -> list[dict[str, Any]]:
+    if not control.is_running(place):
+        return []
+    rows: list[dict[str, Any]] = control.ask(place)["processes"]
+    return rows
+
+
+def _processes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+    rows = _rows(place)
+    if not rows:
+        yield Finding("processes", "note", "nothing runs", "`telemetry up` starts the stack")
+    for row in rows:
+        name, again = row["name"], row["restarts"]
+        found = ready.condition(row["ready"]) if row["pid"] else ""
+        if not found:
+            why = row["last_exit"] or "it does not answer"
+            yield Finding(
+                name, "wrong", f"down: {why}; {show.complaint(place, name)}",
+                f"`telemetry logs {name}`",
+            )  # fmt: skip
+        elif found != "ready":
+            yield Finding(name, "note", f"not well: {show.trouble(found)}")
+        elif again:
+            yield Finding(
+                name, "note", f"ready, started again {again} times; last: {row['last_exit']}",
+                f"`telemetry logs {name}`",
+            )  # fmt: skip
+        else:
+            yield Finding(name, "well", f"ready for {show.duration(row['since_s'])}")
+
+
+def _alerts(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+    from telemetry.alerting import evaluator
+
+    names = {row["name"] for row in _rows(place)}
+    if not names:
+        return
+    mode = layout.alerting_mode(environ, "grafana" in names)
+    states = evaluator.rule_states(up.environment(environ))
+    failing = [state for state in states if state.error]
+    for state in failing:
+        yield Finding("alerts", "wrong", f"{state.name} can't be evaluated: {state.error}")
+    firing = sorted({state.name for state in states if state.state == "firing"})
+    if firing:
+        yield Finding("alerts", "note", f"firing: {', '.join(firing)}", "`telemetry alerts list`")
+    if not failing:
+        yield Finding("alerts", "well", f"{len(states)} rules, evaluated by {mode}")
+
+
+def _scrapes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+    if not _rows(place):
+        return
+    try:
+        answer = ready.get_json(f"{config.url('prometheus', environ)}/api/v1/targets?state=active")
+    except OSError:
+        return  # that it is down was said above
+    targets = answer["data"]["activeTargets"]
+    down = [target for target in targets if target["health"] == "down"]
+    for target in down:
+        yield Finding(
+            "scrape", "wrong", f"{target['labels']['job']}: {target['lastError']}",
+            "is it running? `telemetry run` and `up` list what is meant to run",
+        )  # fmt: skip
+    if not down:
+        yield Finding("scrapes", "well", f"all {len(targets)} answer")
+
+
+def _queues(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+    if not _rows(place):
+        return
+    sizes = ready.collector_queues(f"{config.url('collector_metrics', environ)}/metrics")
+    if sizes is not None and sum(sizes) > 0:
+        yield Finding(
+            "collector", "note", f"{sum(sizes):.0f} items wait to be delivered",
+            "that is normal for a moment; if it grows, a store is down or too slow",
+        )  # fmt: skip
+    elif sizes is not None:
+        yield Finding("collector", "well", "its queues are empty")
+
+
+def _round_trip(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+    if not _rows(place):
+        return
+    began = time.monotonic()
+    try:
+        seen = ready.see_signal(environ, ROUND_TRIP_S)
+    except OSError as error:
+        yield Finding(
+            "round trip", "wrong", f"the collector takes nothing: {error}",
+            "`telemetry logs collector`",
+        )  # fmt: skip
+        return
+    if seen:
+        took = time.monotonic() - began
+        yield Finding(
+            "round trip", "well", f"a metric and a log line were there after {took:.2f} s"
+        )
+    else:
+        yield Finding(
+            "round trip", "wrong",
+            f"a metric and a log line were sent, and not found within {ROUND_TRIP_S:.0f} s",
+            "`telemetry logs collector` says where they are stuck",
+        )  # fmt: skip

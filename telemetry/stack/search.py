@@ -1,0 +1,121 @@
+"""`telemetry search`: lines of all services and containers, from Loki."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from telemetry import config
+from telemetry.errors import TelemetryError
+from telemetry.stack import ready
+
+_COLOURS = {"trace": "dim", "debug": "dim", "warn": "yellow", "error": "red", "fatal": "bold red"}
+# What a container prints must not move the cursor or set the title of who reads it.
+_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What to look for.
+
+    Args:
+        text: words in the line, upper and lower case alike, or a trace id; "" for all lines.
+        service: only of this service.
+        handle: only of this container.
+        level: only of this level.
+        since_s: how far back, seconds.
+        limit: so many lines at most, the newest.
+    """
+
+    text: str = ""
+    service: str = ""
+    handle: str = ""
+    level: str = ""
+    since_s: float = 3600.0
+    limit: int = 100
+
+    @property
+    def logql(self) -> str:
+        """The log query."""
+        wanted = {"service_name": self.service, "handle": self.handle, "level": self.level}
+        matchers = [f"{label}={_quoted(value)}" for label, value in wanted.items() if value]
+        # Loki wants one matcher that doesn't match everything.
+        selector = "{" + ", ".join(matchers or ['service_name=~".+"']) + "}"
+        if re.fullmatch(r"[0-9a-f]{32}", self.text):
+            return f"{selector} | trace_id={_quoted(self.text)}"
+        return f"{selector} |~ {_quoted('(?i)' + re.escape(self.text))}" if self.text else selector
+
+
+def search(environ: Mapping[str, str], wanted: Search) -> int:
+    """Print what is found, oldest first. Exit code as grep's: 0 where something is found, else 1.
+
+    Raises:
+        TelemetryError: Loki can't be asked, or refuses the query.
+    """
+    found = entries(environ, wanted)
+    console = Console(highlight=False, soft_wrap=True)
+    words = re.compile(re.escape(wanted.text), re.IGNORECASE) if wanted.text else None
+    for entry in found:
+        console.print(_line(entry, words))
+    if not found:
+        Console(stderr=True, highlight=False).print(
+            f"nothing in the last {wanted.since_s / 60:.0f} min matches {wanted.logql}"
+        )
+    return 0 if found else 1
+
+
+def entries(environ: Mapping[str, str], wanted: Search) -> list[dict[str, Any]]:
+    """What Loki has, oldest first: {"at" (s since the epoch), "line", "labels"}.
+
+    Raises:
+        TelemetryError: it can't be asked, or refuses the query.
+    """
+    query = urllib.parse.urlencode(
+        {
+            "query": wanted.logql,
+            "start": time.time_ns() - int(wanted.since_s * 1e9),
+            "limit": wanted.limit,
+            "direction": "backward",
+        }
+    )
+    loki = config.url("loki", environ)
+    try:
+        answer = ready.get_json(f"{loki}/loki/api/v1/query_range?{query}", 30.0)
+    except OSError as error:
+        raise TelemetryError(
+            f"Loki at {loki} can't be asked: {getattr(error, 'reason', error)}",
+            remedy="`telemetry status` says whether it runs; `telemetry up` starts it",
+            exit_code=69,  # EX_UNAVAILABLE
+        ) from error
+    found = [
+        {"at": int(at) / 1e9, "line": line, "labels": stream["stream"]}
+        for stream in answer["data"]["result"]
+        for at, line, *_ in stream["values"]
+    ]
+    return sorted(found, key=lambda entry: float(entry["at"]))
+
+
+def _line(entry: Mapping[str, Any], words: re.Pattern[str] | None) -> Text:
+    labels = entry["labels"]
+    who = "/".join(filter(None, (labels.get("service_name"), labels.get("handle"))))
+    level = labels.get("level", "")
+    at = datetime.fromtimestamp(entry["at"]).astimezone()
+    body = Text(_CONTROL.sub("", entry["line"]), style=_COLOURS.get(level, ""))
+    if words:
+        body.highlight_regex(words, "bold reverse")
+    head = Text(f"{at:%m-%d %H:%M:%S.%f}"[:-3], style="dim")
+    return Text(" ").join([head, Text(f"{level:<5}"), Text(who, style="cyan"), body])
+
+
+def _quoted(text: str) -> str:
+    # LogQL's strings are Go's, which JSON's are a part of.
+    return json.dumps(text, ensure_ascii=False)
