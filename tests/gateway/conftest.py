@@ -1,0 +1,164 @@
+"""A running gateway over a running proxy over the simulated model, all in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from telemetry import testing
+from telemetry.services.gateway.app import create_app
+from telemetry.services.gateway.settings import Settings
+from telemetry.services.proxy.app import create_app as proxy_app
+from telemetry.services.proxy.settings import Settings as ProxySettings
+from tests.fixtures.simulated import served
+from tests.proxy.conftest import Running, wait_for
+
+TOKEN = {"authorization": "Bearer gateway-secret"}
+HOOK = {"authorization": "Bearer webhook-secret"}
+SECRETS = {
+    "TELEMETRY_GATEWAY_TOKEN": "gateway-secret",
+    "TELEMETRY_WEBHOOK_TOKEN": "webhook-secret",
+    "TELEMETRY_ADMIN_TOKEN": "admin-secret",
+}
+MODEL = "claude-sonnet-4-6"
+Event = dict[str, Any]
+
+__all__ = ["HOOK", "MODEL", "SECRETS", "TOKEN", "Event", "Gateway", "events", "wait_for"]
+
+
+def events(response: httpx.Response) -> Iterator[Event]:
+    """Server-sent events of a response as they come."""
+    name = ""
+    for line in response.iter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            event = json.loads(line.removeprefix("data: "))
+            assert event["type"] == name
+            yield event
+
+
+@dataclass
+class Gateway:
+    """A gateway that runs."""
+
+    url: str
+    home: Path
+
+    def ask(self, message: str, session: str | None = None) -> list[Event]:
+        """All events of an answer."""
+        body = {"message": message} | ({"sessionId": session} if session else {})
+        with httpx.stream(
+            "POST", f"{self.url}/api/chat", json=body, headers=TOKEN, timeout=60
+        ) as r:
+            assert r.status_code == 200, r.read()
+            return list(events(r))
+
+    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        """A request with the gateway's token; ``body`` is JSON, or bytes sent as they are."""
+        content = {"content": body} if isinstance(body, bytes) else {"json": body}
+        return httpx.post(f"{self.url}{path}", headers=TOKEN | headers, timeout=60, **content)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", headers=TOKEN, timeout=30)
+
+    def shell(self, session: str = "s1", **headers: str) -> ClientConnection:
+        """The shell's WebSocket, with the token."""
+        url = f"{self.url.replace('http', 'ws')}/ws?session={session}"
+        return connect(url, additional_headers=TOKEN | headers)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The interaction log of all days."""
+        files = sorted((self.home / "logs").glob("*.jsonl"))
+        return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+
+    def wait_lines(self, n: int = 1) -> list[dict[str, Any]]:
+        """The interaction log, once it has ``n`` lines."""
+        wait_for(lambda: len(self.lines()) >= n, 20)
+        return self.lines()
+
+
+def text_of(received: list[Event]) -> str:
+    """The answer that the deltas make."""
+    return "".join(event["text"] for event in received if event["type"] == "delta")
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[testing.Recorded]:
+    """What is counted, from nothing; sent nowhere."""
+    for signal in ("METRICS", "LOGS"):
+        monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
+    with testing.isolated() as recorded:
+        yield recorded
+
+
+@pytest.fixture
+def parts(recorded: testing.Recorded) -> Iterator[ExitStack]:
+    """What is to be stopped, within the metrics' isolation."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def start_proxy(
+    simulated_upstream: str, tmp_path: Path, parts: ExitStack
+) -> Callable[..., Running]:
+    """Starts the proxy, with settings by environment variable."""
+
+    def start(**environ: str) -> Running:
+        settings = ProxySettings.from_env(
+            {
+                "TELEMETRY_HOME": str(tmp_path / "proxy"),
+                "TELEMETRY_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db",
+                "TELEMETRY_ANTHROPIC_URL": simulated_upstream,
+                "TELEMETRY_OPENAI_URL": simulated_upstream,
+                **SECRETS,
+                **environ,
+            }
+        )
+        app: Any = proxy_app(settings)
+        return Running(parts.enter_context(served(app)), app.state.proxy, parts)
+
+    return start
+
+
+@pytest.fixture
+def proxy(start_proxy: Callable[..., Running]) -> Running:
+    """A proxy with everything at its default."""
+    return start_proxy()
+
+
+@pytest.fixture
+def start_gateway(tmp_path: Path, parts: ExitStack) -> Callable[..., Gateway]:
+    """Starts a gateway, with settings by environment variable."""
+
+    def start(proxy_url: str = "http://127.0.0.1:1", **environ: str) -> Gateway:
+        settings = Settings.from_env(
+            {
+                "TELEMETRY_HOME": str(tmp_path / "home"),
+                "TELEMETRY_PROXY_URL": proxy_url,
+                # Nobody there, unless a test says otherwise.
+                "TELEMETRY_PROMETHEUS_URL": "http://127.0.0.1:1",
+                "TELEMETRY_LOKI_URL": "http://127.0.0.1:1",
+                "TELEMETRY_MODEL": MODEL,
+                **SECRETS,
+                **environ,
+            }
+        )
+        return Gateway(parts.enter_context(served(create_app(settings))), settings.home)
+
+    return start
+
+
+@pytest.fixture
+def gateway(proxy: Running, start_gateway: Callable[..., Gateway]) -> Gateway:
+    """A gateway over the proxy, with everything at its default."""
+    return start_gateway(proxy.url)

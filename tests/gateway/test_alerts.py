@@ -1,0 +1,213 @@
+"""Alert webhooks: Grafana's and Alertmanager's form, and all that isn't one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from telemetry import testing
+from tests.gateway.conftest import HOOK, TOKEN, Gateway
+
+# As Alertmanager 0.31 sends it, shortened.
+ALERTMANAGER: dict[str, Any] = {
+    "receiver": "gateway",
+    "status": "firing",
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {"alertname": "ContainerDown", "handle": "demo-1", "severity": "critical"},
+            "annotations": {
+                "summary": "Container demo-1 is down",
+                "description": "It is wanted and does not run.",
+                "runbook_url": "http://127.0.0.1:4000/runbooks#containerdown",
+                "dashboard_url": "http://127.0.0.1:3200/d/container?var-handle=demo-1",
+            },
+            "startsAt": "2026-05-17T12:00:00.123Z",
+            "endsAt": "0001-01-01T00:00:00Z",
+            "generatorURL": "http://127.0.0.1:9090/graph?g0.expr=platform_container_up",
+            "fingerprint": "2f1c5f0f5a3b1c11",
+        }
+    ],
+    "groupLabels": {"alertname": "ContainerDown"},
+    "commonLabels": {},
+    "commonAnnotations": {},
+    "externalURL": "http://127.0.0.1:9093",
+    "version": "4",
+    "groupKey": '{}:{alertname="ContainerDown"}',
+    "truncatedAlerts": 0,
+}
+# As Grafana sends it, shortened.
+GRAFANA: dict[str, Any] = {
+    "receiver": "gateway",
+    "status": "firing",
+    "orgId": 1,
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {"alertname": "HighCostRate", "user_id": "ann", "severity": "warning"},
+            "annotations": {"summary": "ann spends $14.20 a day"},
+            "startsAt": "2026-05-17T13:00:00Z",
+            "endsAt": "0001-01-01T00:00:00Z",
+            "generatorURL": "http://127.0.0.1:3200/alerting/grafana/x/view?orgId=1",
+            "fingerprint": "c6eadffa33fcdf37",
+            "silenceURL": "http://127.0.0.1:3200/alerting/silence/new",
+            "dashboardURL": "http://127.0.0.1:3200/d/cost",
+            "panelURL": "http://127.0.0.1:3200/d/cost?viewPanel=3",
+            "values": {"A": 14.2},
+            "valueString": "[ var='A' labels={user_id=ann} value=14.2 ]",
+        }
+    ],
+    "groupLabels": {},
+    "commonLabels": {},
+    "commonAnnotations": {},
+    "externalURL": "http://127.0.0.1:3200/",
+    "version": "1",
+    "groupKey": "{}:{}",
+    "truncatedAlerts": 0,
+    "title": "[FIRING:1]",
+    "state": "alerting",
+    "message": "…",
+}
+
+
+def resolved(body: dict[str, Any]) -> dict[str, Any]:
+    """The same alerts, resolved."""
+    changes = {"status": "resolved", "endsAt": "2026-05-17T14:00:00Z"}
+    return body | {"status": "resolved", "alerts": [alert | changes for alert in body["alerts"]]}
+
+
+def notify(gateway: Gateway, body: Any, **headers: str) -> httpx.Response:
+    content = {"content": body} if isinstance(body, bytes) else {"json": body}
+    url = f"{gateway.url}/api/alert"
+    return httpx.post(url, headers=HOOK | headers, timeout=60, **content)
+
+
+@pytest.fixture
+def gateway(start_gateway: Callable[..., Gateway]) -> Gateway:
+    """A gateway whose proxy nobody needs."""
+    return start_gateway()
+
+
+def test_both_forms_are_taken_shown_and_resolved(
+    gateway: Gateway, recorded: testing.Recorded
+) -> None:
+    with gateway.shell() as shell:
+        assert json.loads(shell.recv(10)) == {"type": "alerts", "alerts": []}
+        while json.loads(shell.recv(10))["type"] != "ready":
+            pass
+        assert notify(gateway, GRAFANA).json() == {"received": 1}
+        assert notify(gateway, ALERTMANAGER).json() == {"received": 1}
+        cost, down = (json.loads(shell.recv(10))["alert"] for _ in range(2))
+        assert gateway.get("/api/alerts").json() == {"alerts": [down, cost]}, "criticals first"
+        assert down == {
+            "fingerprint": "2f1c5f0f5a3b1c11",
+            "name": "ContainerDown",
+            "severity": "critical",
+            "status": "firing",
+            "summary": "Container demo-1 is down",
+            "description": "It is wanted and does not run.",
+            "value": "",
+            "labels": ALERTMANAGER["alerts"][0]["labels"],
+            "startsAt": "2026-05-17T12:00:00.123Z",
+            "endsAt": "",
+            "links": {
+                "runbook": "http://127.0.0.1:4000/runbooks#containerdown",
+                "dashboard": "http://127.0.0.1:3200/d/container?var-handle=demo-1",
+                "source": "http://127.0.0.1:9090/graph?g0.expr=platform_container_up",
+            },
+        }
+        assert cost["links"]["dashboard"] == "http://127.0.0.1:3200/d/cost?viewPanel=3"
+        assert "value=14.2" in cost["value"]
+        firing = "gateway_alerts_firing"
+        assert recorded.value(firing, severity="critical") == 1
+        notify(gateway, resolved(ALERTMANAGER))
+        ended = json.loads(shell.recv(10))["alert"]
+        assert (ended["status"], ended["endsAt"]) == ("resolved", "2026-05-17T14:00:00Z")
+        notify(gateway, resolved(GRAFANA))
+        assert gateway.get("/api/alerts").json() == {"alerts": []}
+        assert recorded.value(firing, severity="critical") == 0
+        received = "gateway_notifications_total"
+        assert recorded.value(received, status="firing", severity="critical") == 1
+        assert recorded.value(received, status="resolved", severity="warning") == 1
+
+
+def test_a_repeated_notice_is_the_same_alert(gateway: Gateway) -> None:
+    for _ in range(3):
+        notify(gateway, ALERTMANAGER)
+    assert len(gateway.get("/api/alerts").json()["alerts"]) == 1
+
+
+def test_a_restart_forgets_no_alert(
+    gateway: Gateway, start_gateway: Callable[..., Gateway]
+) -> None:
+    notify(gateway, ALERTMANAGER)
+    assert len(start_gateway().get("/api/alerts").json()["alerts"]) == 1
+    (gateway.home / "alerts.json").write_text("{torn")
+    assert start_gateway().get("/api/alerts").json() == {"alerts": []}
+
+
+def test_without_the_token_nothing_is_taken(gateway: Gateway) -> None:
+    for given in ("Bearer wrong", "Basic webhook-secret", "", TOKEN["authorization"]):
+        response = notify(gateway, ALERTMANAGER, authorization=given)
+        assert response.status_code == 401, given
+        assert "TELEMETRY_WEBHOOK_TOKEN" in response.json()["error"]["message"]
+    assert gateway.get("/api/alerts").json() == {"alerts": []}
+
+
+def test_ten_megabytes_are_too_much(gateway: Gateway) -> None:
+    body = json.dumps(ALERTMANAGER | {"pad": "x" * (10 << 20)}).encode()
+    response = notify(gateway, body)
+    assert response.status_code == 413
+    assert "larger than 1048576 bytes" in response.json()["error"]["message"]
+    assert gateway.get("/api/alerts").json() == {"alerts": []}
+    assert notify(gateway, ALERTMANAGER).status_code == 200, "and the gateway goes on"
+
+
+ALERT = ALERTMANAGER["alerts"][0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff\xfe{",
+        b"not json",
+        b"[" * 500_000,
+        b"[]",
+        b'"text"',
+        {"alerts": {}},
+        {"alerts": ["x"]},
+        {"alerts": [{}]},
+        {"alerts": [ALERT | {"status": "strange"}]},
+        {"alerts": [ALERT | {"labels": {}}]},
+        {"alerts": [ALERT | {"labels": ["alertname"]}]},
+        {"alerts": [ALERT | {"annotations": "x"}]},
+        {"alerts": [ALERT, {}]},
+    ],
+    ids=lambda body: repr(body)[:40],
+)
+def test_garbage_is_refused_whole(gateway: Gateway, body: Any) -> None:
+    response = notify(gateway, body)
+    assert response.status_code == 400
+    assert response.json()["error"]["message"]
+    assert gateway.get("/api/alerts").json() == {"alerts": []}
+
+
+def test_odd_values_are_shown_as_text_and_only_web_links_are_links(gateway: Gateway) -> None:
+    odd = {
+        "status": "firing",
+        "labels": {"alertname": "Odd", "n": 5, "half": "\ud800"},
+        "annotations": {"runbook_url": "javascript:alert(1)", "summary": ["list"]},
+        "generatorURL": 7,
+    }
+    assert notify(gateway, json.dumps({"alerts": [odd]}).encode()).status_code == 200
+    with gateway.shell() as shell:
+        (alert,) = json.loads(shell.recv(10))["alerts"]
+    assert alert["labels"] == {"alertname": "Odd", "n": "5", "half": "?"}
+    assert alert["summary"] == "['list']"
+    assert alert["links"] == {"runbook": "", "dashboard": "", "source": ""}
+    assert alert["severity"] == "warning"

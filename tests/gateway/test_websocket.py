@@ -1,0 +1,178 @@
+"""The shell's WebSocket: one session, followed by any number of shells, across lost connections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from telemetry import testing
+from tests.gateway.conftest import Event, Gateway, text_of, wait_for
+from tests.proxy.conftest import Running
+
+
+def receive(shell: ClientConnection, until: str) -> list[Event]:
+    """Events up to and with the first of that type."""
+    found: list[Event] = []
+    while not found or found[-1]["type"] != until:
+        found.append(json.loads(shell.recv(20)))
+    return found
+
+
+def tell(shell: ClientConnection, **message: Any) -> None:
+    shell.send(json.dumps(message))
+
+
+def turns(shell: ClientConnection) -> list[dict[str, Any]]:
+    """The history that a shell is greeted with."""
+    greeting = {event["type"]: event for event in receive(shell, "ready")}
+    return list(greeting["history"]["turns"])
+
+
+def test_a_message_is_answered_in_pieces_and_is_history_afterwards(
+    gateway: Gateway, recorded: testing.Recorded
+) -> None:
+    with gateway.shell() as shell:
+        assert turns(shell) == []
+        assert recorded.value("gateway_ws_connections_active") == 1
+        tell(shell, type="message", id="m1", text="Hello there")
+        received = receive(shell, "sessions")
+    assert received[0] == {"type": "begin", "id": "m1", "text": "Hello there"}
+    assert {event["id"] for event in received[:-1]} == {"m1"}
+    assert text_of(received) == "Simulated answer to: Hello there"
+    done = received[-2]
+    assert done["type"] == "done"
+    (session,) = received[-1]["sessions"]
+    assert (session["id"], session["title"]) == ("s1", "Hello there")
+    wait_for(lambda: recorded.value("gateway_ws_connections_active") == 0)
+    with gateway.shell() as shell:
+        (turn,) = turns(shell)
+    said = {"prompt": "Hello there", "answer": text_of(received), "at": turn["at"]}
+    assert turn | {"type": "done"} == done | said
+    with gateway.shell("another") as shell:
+        assert turns(shell) == []
+    (line,) = gateway.lines()
+    assert (line["source"], line["sessionId"]) == ("web", "s1")
+
+
+def test_only_our_own_pages_and_only_with_a_log_in(gateway: Gateway) -> None:
+    with pytest.raises(InvalidStatus):
+        gateway.shell(origin="https://elsewhere.example")
+    with gateway.shell(origin=gateway.url) as shell:
+        assert turns(shell) == []
+    url = gateway.url.replace("http", "ws")
+    for address, code in ((f"{url}/ws?session=s1", 4401), (f"{url}/ws", 4401)):
+        # After it was accepted: a browser's page can't tell a refusal from a lost connection.
+        with connect(address) as shell, pytest.raises(ConnectionClosed) as closed:
+            shell.recv(10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == code
+    with gateway.shell("../x") as shell, pytest.raises(ConnectionClosed) as closed:
+        shell.recv(10)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4400
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "{", "[" * 100_000, "[]", "{}", '{"type": "strange"}', '{"type": "message"}',
+        '{"type": "message", "id": "../", "text": "x"}', b"bytes",
+    ],
+    ids=lambda sent: repr(sent)[:30],
+)  # fmt: skip
+def test_what_no_shell_sends_ends_the_connection(gateway: Gateway, sent: Any) -> None:
+    with gateway.shell() as shell:
+        turns(shell)
+        shell.send(sent)
+        with pytest.raises(ConnectionClosed) as closed:
+            receive(shell, "never")
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1007
+    assert gateway.lines() == []
+
+
+def test_an_empty_message_is_refused_and_the_connection_stays(gateway: Gateway) -> None:
+    with gateway.shell() as shell:
+        turns(shell)
+        tell(shell, type="message", id="m1", text="  ")
+        (refused,) = receive(shell, "done")
+        assert refused["id"] == "m1"
+        assert "not empty" in refused["error"]
+        tell(shell, type="message", id="m2", text="Hello")
+        assert receive(shell, "done")[-1]["status"] == "ok"
+
+
+def test_all_shells_of_a_session_see_it(gateway: Gateway) -> None:
+    with gateway.shell() as one, gateway.shell() as two, gateway.shell("else") as other:
+        for shell in (one, two, other):
+            turns(shell)
+        tell(one, type="message", id="m1", text="Hello")
+        assert receive(one, "done") == receive(two, "done")
+        tell(other, type="message", id="m2", text="Hi")
+        assert {event.get("id") for event in receive(other, "done")} == {"m2"}
+
+
+def test_a_shell_that_comes_back_is_told_all_of_the_running_answer(
+    proxy: Running, start_gateway: Callable[..., Gateway]
+) -> None:
+    gateway = start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow")
+    with gateway.shell() as shell:
+        turns(shell)
+        tell(shell, type="message", id="m1", text="Hello out there")
+        receive(shell, "delta")
+    with gateway.shell() as shell:
+        greeting = receive(shell, "ready")
+        assert {"type": "begin", "id": "m1", "text": "Hello out there"} in greeting
+        # Sent again by a shell that doesn't know whether it arrived: no second answer.
+        tell(shell, type="message", id="m1", text="Hello out there")
+        received = receive(shell, "done")
+        assert text_of(received) == "Simulated answer to: Hello out there"
+        tell(shell, type="message", id="m1", text="Hello out there")
+        tell(shell, type="message", id="m2", text="Hi")
+        assert receive(shell, "begin")[-1]["id"] == "m2"
+        tell(shell, type="cancel")
+        receive(shell, "done")
+    assert [line["prompt"] for line in gateway.wait_lines(2)] == ["Hello out there", "Hi"]
+
+
+def test_stop_ends_what_runs_and_what_waits(
+    proxy: Running, start_gateway: Callable[..., Gateway]
+) -> None:
+    gateway = start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow")
+    with gateway.shell() as shell:
+        turns(shell)
+        tell(shell, type="message", id="m1", text="one two three four five six seven eight")
+        tell(shell, type="message", id="m2", text="and this")
+        receive(shell, "delta")
+        tell(shell, type="cancel")
+        ends: dict[str, str] = {}
+        while len(ends) < 2:
+            event = json.loads(shell.recv(20))
+            if event["type"] == "end":
+                ends[event["id"]] = event["status"]
+        assert ends == {"m1": "cancelled", "m2": "cancelled"}
+    lines = gateway.wait_lines(2)
+    assert [line["status"] for line in lines] == ["cancelled"] * 2
+
+
+def test_a_full_queue_is_said(proxy: Running, start_gateway: Callable[..., Gateway]) -> None:
+    gateway = start_gateway(
+        proxy.url,
+        TELEMETRY_MODEL="simulated-slow",
+        TELEMETRY_GATEWAY_QUEUE="1",
+        TELEMETRY_GATEWAY_CONCURRENCY="1",
+    )
+    with gateway.shell() as shell:
+        turns(shell)
+        for n in range(3):
+            tell(shell, type="message", id=f"m{n}", text="Hello")
+        refused = receive(shell, "done")[-1]
+        assert (refused["id"], refused["status"]) == ("m2", "rejected")
+        assert refused["error"] == "the queue is full: try again"
+        tell(shell, type="cancel")
+    assert len(gateway.wait_lines(3)) == 3
