@@ -1,0 +1,171 @@
+"""Every panel and every rule over what the real services report of real traffic: no query fails,
+none is empty, and the numbers are those that were sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+
+from telemetry.alerting.rules import all_rules
+from telemetry.alerting.thresholds import Thresholds
+from telemetry.dashboards import PANELS, Query, all_queries
+from tests.dashboards import traffic
+from tests.dashboards.asking import Series, ask, last_values
+from tests.dashboards.traffic import ANN, BOB, CAROL, HUNGRY, KILLED, LIVES, STARTS, UNWELL, Day
+from tests.fixtures.whole import Whole
+
+pytestmark = [pytest.mark.stack, pytest.mark.docker]
+
+
+@pytest.fixture(scope="module")
+def day(whole: Whole) -> Iterator[Day]:
+    """The day, over."""
+    with traffic.a_day(whole) as over:
+        yield over
+
+
+def _answers(day: Day, name: str, **chosen: str) -> list[list[Series]]:
+    queries = [query for query in all_queries(chosen) if query.panel == name]
+    assert queries, name
+    return [ask(day.whole, query) for query in queries]
+
+
+def _number(day: Day, name: str, **chosen: str) -> float:
+    [[series]] = _answers(day, name, **chosen)
+    return series.last
+
+
+def test_no_query_fails_and_no_panel_is_empty(day: Day) -> None:
+    shown: dict[str, int] = {}
+    for query in all_queries():
+        shown[query.panel] = shown.get(query.panel, 0) + len(ask(day.whole, query))
+    assert {name for name, series in shown.items() if not series} == set()
+    # Whose list of alerts is Grafana's own.
+    assert set(PANELS) - set(shown) == {"overview.alerts"}
+
+
+def test_no_rule_fails_and_none_has_nothing_to_compare(day: Day) -> None:
+    empty = set()
+    for rule in all_rules(Thresholds()):
+        question = Query("", rule.name, rule.source, rule.expression, True, 3600, 5)
+        if not ask(day.whole, question):
+            empty.add(rule.name)
+    # One compares only above a floor of traffic, the others filter by a second condition.
+    assert empty <= {"HighErrorRate", "DiskSpaceLow", "ErrorLogBurst"}
+
+
+def test_costs_are_the_ledgers_to_the_last_digit(day: Day) -> None:
+    # By the published prices a token: 3 and 15 USD a million, 2 and 8.
+    assert day.costs[ANN] == Decimal("0.02025")
+    assert day.costs[BOB] == Decimal("0.0028")
+    [cost, today, budget, used, calls, tokens_in, tokens_out, refused] = (
+        last_values(series, "user_id") for series in _answers(day, "cost.users")
+    )
+    usd = {user: pytest.approx(float(amount), abs=1e-12) for user, amount in day.costs.items()}
+    assert {user: cost[user] for user in usd} == usd
+    assert {user: today[user] for user in usd} == usd
+    assert {user: calls[user] for user in day.calls} == day.calls
+    assert (budget[ANN], budget[BOB]) == (1, 0.02)
+    assert used[BOB] == pytest.approx(0.0028 / 0.02)
+    assert (tokens_in[ANN], tokens_out[ANN]) == (5000, 350)
+    assert refused[CAROL] == 2
+    total = float(sum(day.costs.values()))
+    assert _number(day, "cost.total") == pytest.approx(total, abs=1e-12)
+    assert _number(day, "overview.cost") == pytest.approx(total, abs=1e-12)
+    [[*models]] = _answers(day, "cost.models", user_id=f"{ANN}|{BOB}")
+    assert last_values(models, "model") == {
+        "claude-sonnet-4-5": pytest.approx(0.02025), "gpt-4.1": pytest.approx(0.0028),
+    }  # fmt: skip
+    [days] = _answers(day, "cost.daily", user_id=ANN)
+    assert [usd for _, usd in days[0].values] == [pytest.approx(0.02025)]
+    assert _number(day, "cost.unpriced_count") == 1
+    assert _number(day, "container.cost_today", handle=LIVES) == pytest.approx(
+        float(day.costs[LIVES]), abs=1e-12
+    )
+
+
+def test_containers_are_shown_as_docker_has_them(day: Day) -> None:
+    whole = day.whole
+    [up, healthy, _, memory, share, restarts, kills, received, *_] = (
+        last_values(series, "handle") for series in _answers(day, "overview.containers")
+    )
+    assert up == {LIVES: 1, KILLED: 0, STARTS: 1, HUNGRY: 0, UNWELL: 1}
+    assert healthy == {LIVES: 1, UNWELL: 0}
+    assert (restarts[STARTS], restarts[LIVES]) == (2, 0)
+    assert whole.container(STARTS).attrs["RestartCount"] == 2
+    assert kills[HUNGRY] >= 1
+    assert kills[LIVES] == 0
+    limit = whole.container(LIVES).attrs["HostConfig"]["Memory"]
+    assert share[LIVES] == pytest.approx(memory[LIVES] / limit)
+    assert received[LIVES] > 0
+    # Its calls are made: the counters stand still, and are those of its own network device.
+    device = whole.container(LIVES).exec_run(["cat", "/proc/net/dev"]).output.decode()
+    fields = device.split("eth0:")[1].split()
+    for metric, number in (("receive", fields[0]), ("transmit", fields[8])):
+        name = f"platform_container_network_{metric}_bytes_total"
+        whole.wait_query(f'{name}{{handle="{LIVES}"}} == {number}')
+    states = last_values(_answers(day, "overview.states")[0], "status")
+    assert (states["running"], states["exited"]) == (3, 2)
+    assert _number(day, "overview.containers_down") == 2
+    made, failed = day.provisioned
+    assert _number(day, "overview.provision") == pytest.approx(made / (made + failed))
+    assert _number(day, "container.state", handle=KILLED) == 0
+    assert _number(day, "container.health", handle=LIVES) == 1
+    assert _number(day, "container.health", handle=KILLED) == -1
+
+
+def test_dispatches_requests_and_failures_are_those_that_were_made(day: Day) -> None:
+    whole = day.whole
+    counted = last_values(
+        ask(whole, _ask('sum by (status) (gateway_kernel_dispatch_total{handle=""})')), "status"
+    )
+    assert {status: n for status, n in counted.items() if n} == day.dispatches
+    shares = last_values(_answers(day, "overview.dispatches")[0], "status")
+    assert shares["ok"] > shares["error"] > 0
+    for name in ("gateway.dispatch_latency", "container.dispatch"):
+        assert len(_answers(day, name, handle=".*" if name[0] == "g" else LIVES)) == 3
+    assert _number(day, "overview.websockets") == 1
+    kinds = {
+        (series.labels["job"], series.labels["http_response_status_code"])
+        for series in _answers(day, "services.failures")[0]
+    }
+    assert {("gateway", "404"), ("proxy", "500"), ("proxy", "429")} <= kinds
+    upstream = last_values(_answers(day, "cost.upstream_errors")[0], "provider")
+    assert upstream["openai"] > 0
+    dispatched = sum(day.dispatches.values())
+    spent = float(day.costs["gateway"])
+    assert _number(day, "cost.per_dispatch") == pytest.approx(
+        (spent + _inside(day)) / (dispatched + 1)
+    )
+
+
+def _inside(day: Day) -> float:
+    """What the gateway in the container has spent."""
+    query = f'sum(gateway_ai_cost_usd_total{{handle="{LIVES}"}})'
+    return ask(day.whole, _ask(query))[0].last
+
+
+def _ask(promql: str) -> Query:
+    return Query("", promql, "prometheus", promql, True, 3600, 5)
+
+
+def test_lines_are_found_once_and_counted(day: Day) -> None:
+    [streams] = _answers(day, "logs.lines", handle=LIVES, service="container")
+    assert sorted(line for series in streams for line in series.lines) == sorted(traffic.LINES)
+    assert _number(day, "container.error_lines", handle=LIVES) == 1
+    [found] = _answers(day, "logs.lines", search="error OF the d", level="error")
+    assert [series.labels["handle"] for series in found] == [LIVES]
+    assert _number(day, "logs.line_count", handle=LIVES, service="container") == len(traffic.LINES)
+
+
+def test_what_fires_is_counted_and_marked(day: Day) -> None:
+    assert _number(day, "overview.critical") >= 3  # two are down, one of them out of memory
+    firing = {series.labels["alertname"] for series in _answers(day, "annotation:Firing alerts")[0]}
+    assert {"ContainerDown", "ContainerOOMKilled"} <= firing
+    for mark, handle in (
+        ("Container starts", LIVES), ("Container kills", KILLED), ("OOM kills", HUNGRY),
+    ):  # fmt: skip
+        marked = _answers(day, f"annotation:{mark}", handle=handle)
+        assert all(any(series.labels["handle"] == handle for series in each) for each in marked)

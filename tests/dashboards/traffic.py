@@ -1,0 +1,222 @@
+"""A few minutes of an ordinary, unlucky day: users, models, dispatches, containers, failures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import httpx
+from websockets.sync.client import connect
+
+from tests.fixtures.simulated import free_port
+from tests.fixtures.stack import until
+from tests.fixtures.whole import MODEL, Whole
+
+LIVES, KILLED, STARTS, HUNGRY, UNWELL = (
+    "day-lives",
+    "day-killed",
+    "day-starts",
+    "day-oom",
+    "day-ill",
+)
+ANN, BOB, CAROL = "day-ann", "day-bob", "day-carol"
+UNPRICED = "llama-of-the-day"
+LINES = ["hello 1", "hello 2", "hello 3", "ERROR of the day", "the calls are made"]
+_MIB = 1 << 20
+# What it runs in a container is Docker's only program here, a shell: three model calls with its
+# own key, through the platform's relay.
+_CALLS = """
+for i in 1 2 3; do echo hello $i; done; echo ERROR of the day
+for i in 1 2 3; do
+  wget -q -O /dev/null --header "x-api-key: $ANTHROPIC_API_KEY" \
+    --header "anthropic-version: 2023-06-01" --header "x-simulated: input=1000,output=100" \
+    --post-data "$BODY" \
+    "$ANTHROPIC_BASE_URL/v1/messages" || echo no answer
+done
+echo the calls are made; exec sleep 3600
+"""
+_BODY = (
+    f'{{"model": "{MODEL}", "max_tokens": 100, "messages": [{{"role": "user", "content": "Hi"}}]}}'
+)
+# Ends twice, and then stays.
+_TWICE = 'n=$(cat /n); echo 1$n > /n; [ "$n" = 11 ] && exec sleep 3600; sleep 1; exit 1'
+# A shell's variable that doubles until the limit.
+_GREEDY = "sleep 1; x=0123456789; while true; do x=$x$x; done"
+
+
+@dataclass
+class Day:
+    """What was done.
+
+    Args:
+        whole: to whom.
+        costs: what the ledger says: USD by user.
+        calls: settled in the ledger, by user.
+        dispatches: of the gateway, by how they ended.
+        provisioned: containers that were made, and those that could not be.
+    """
+
+    whole: Whole
+    costs: dict[str, Decimal] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    dispatches: dict[str, int] = field(default_factory=dict)
+    provisioned: tuple[int, int] = (0, 0)
+
+
+@contextmanager
+def a_day(whole: Whole) -> Iterator[Day]:
+    """The day, over, with all of it in the stores; what still runs ends with this."""
+    day = Day(whole)
+    with ExitStack() as open_still:
+        _model_calls(day)
+        _containers(day)
+        open_still.enter_context(_shell(whole))
+        open_still.enter_context(_gateway_inside(whole))
+        _dispatches(day)
+        _refused_by_loki(whole)
+        _wait(day)
+        yield day
+    for handle in (LIVES, KILLED, STARTS, HUNGRY, UNWELL):
+        whole.ask("platform", "DELETE", f"/api/containers/{handle}")
+
+
+def _containers(day: Day) -> None:
+    whole = day.whole
+    # A start is marked where the platform had reported before it.
+    whole.wait_query("count(platform_containers_total offset 15s)")
+    well = {"command": ["true"], "interval_s": 1}
+    ill = {"command": ["false"], "interval_s": 1, "retries": 1}
+    whole.provision(
+        LIVES, "sh", "-c", _CALLS, env={"BODY": _BODY}, memory_limit_bytes=64 * _MIB,
+        health_check=well,
+    )  # fmt: skip
+    whole.provision(KILLED)
+    whole.provision(STARTS, "sh", "-c", _TWICE, restart_policy="on-failure")
+    whole.provision(HUNGRY, "sh", "-c", _GREEDY, memory_limit_bytes=16 * _MIB)
+    whole.provision(UNWELL, health_check=ill)
+    whole.provision("day-gone")
+    assert whole.ask("platform", "DELETE", "/api/containers/day-gone").is_success
+    none = {"handle": "day-none", "image": "no/such:image"}
+    assert not whole.ask("platform", "POST", "/api/containers", none).is_success
+    day.provisioned = (6, 1)
+    whole.wait_query(f'platform_container_up{{handle="{KILLED}"}} == 1')
+    whole.container(KILLED).kill()
+
+
+def _model_calls(day: Day) -> None:
+    whole = day.whole
+    ann = whole.key(ANN, daily_budget_usd=1)
+    bob = whole.key(BOB, daily_budget_usd=0.02)
+    carol = whole.key(CAROL, daily_budget_usd=0.000001)
+    sent = [
+        *(whole.call(ann, simulated="input=1000,output=100") for _ in range(3)),
+        whole.call(ann, simulated="input=2000,output=50,chunks=5,gap=0.01", stream=True),
+        *(whole.call(bob, "gpt-4.1", "input=500,output=50") for _ in range(2)),
+        whole.call(bob, UNPRICED),
+    ]
+    assert [answer.status_code for answer in sent] == [200] * 7
+    assert whole.call(bob, "gpt-4.1", "status=500").status_code == 500
+    assert [whole.call(carol).status_code for _ in range(2)] == [429] * 2
+
+
+@contextmanager
+def _shell(whole: Whole) -> Iterator[None]:
+    """A web shell that stays connected, after one that left and one message."""
+    secret = whole.token("TELEMETRY_GATEWAY_TOKEN")
+    url = f"{whole.url('gateway').replace('http', 'ws')}/ws?session=day"
+    headers = {"authorization": f"Bearer {secret}"}
+    with connect(url, additional_headers=headers):
+        pass
+    with connect(url, additional_headers=headers) as shell:
+        shell.send('{"type": "message", "id": "1", "text": "Good day"}')
+        until(lambda: '"done"' in str(shell.recv(timeout=30)))
+        yield
+
+
+@contextmanager
+def _gateway_inside(whole: Whole) -> Iterator[None]:
+    """A gateway that belongs to a container, as the platform's environment says it."""
+    port = str(free_port())
+    environ = whole.env(
+        TELEMETRY_HOME=str(whole.home / "inside"),
+        TELEMETRY_GATEWAY_PORT=port,
+        TELEMETRY_GATEWAY_TOKEN=whole.token("TELEMETRY_GATEWAY_TOKEN"),
+        TELEMETRY_PROXY_KEY=whole.key(LIVES),
+        OTEL_RESOURCE_ATTRIBUTES=f"handle={LIVES}",
+    )
+    command = [sys.executable, "-m", "telemetry", "gateway"]
+    with subprocess.Popen(command, env=environ) as process:
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: _answers(url), 60)
+        whole.chat("Good day", url)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").is_success
+    except httpx.TransportError:
+        return False
+
+
+def _dispatches(day: Day) -> None:
+    whole = day.whole
+    ended = [whole.chat(f"How is container {LIVES} doing?")["status"] for _ in range(3)]
+    assert ended == ["ok"] * 3
+    budget = "/api/users/gateway/budget"
+    assert whole.ask("proxy", "PUT", budget, {"daily_budget_usd": 0.000001}).is_success
+    assert whole.chat("And now?")["status"] == "error"
+    assert whole.ask("proxy", "PUT", budget, {"daily_budget_usd": None}).is_success
+    # A log that can't be written costs no answer, and is counted.
+    activity = whole.home / "logs" / "activity.log"
+    kept = activity.rename(activity.with_suffix(".kept"))
+    activity.mkdir()
+    assert whole.chat("Is this logged?")["status"] == "ok"
+    activity.rmdir()
+    kept.rename(activity)
+    assert whole.ask("gateway", "GET", "/nowhere", token="GATEWAY").status_code == 404
+    day.dispatches = {"ok": 3 + 1 + 1, "error": 1}  # one of them by the web shell
+
+
+def _refused_by_loki(whole: Whole) -> None:
+    old = str(time.time_ns() - 30 * 86400 * 10**9)
+    line = {"stream": {"service_name": "day"}, "values": [[old, "older than Loki takes"]]}
+    answer = httpx.post(f"{whole.loki_url}/loki/api/v1/push", json={"streams": [line]})
+    assert answer.status_code == 400
+
+
+def _wait(day: Day) -> None:
+    """Until all of it has arrived."""
+    whole = day.whole
+    whole.wait_logs(f'{{handle="{LIVES}"}}', lambda e: len(e) >= len(LINES))
+    report = whole.ask("proxy", "GET", "/api/costs?since=today&group=user").json()
+    rows: list[dict[str, Any]] = report["rows"]
+    day.costs = {row["user_id"]: Decimal(str(row["cost_usd"])) for row in rows}
+    day.calls = {row["user_id"]: row["calls"] for row in rows}
+    for query in (
+        *(f'sum(proxy_api_calls_total{{user_id="{u}"}}) == {n}' for u, n in day.calls.items()),
+        f'platform_container_up{{handle="{KILLED}"}} == 0',
+        f'platform_container_up{{handle="{HUNGRY}"}} == 0',
+        f'platform_container_oom_kills_total{{handle="{HUNGRY}"}} > 0',
+        f'platform_container_restarts_total{{handle="{STARTS}"}} == 2',
+        f'platform_container_healthy{{handle="{UNWELL}"}} == 0',
+        f'platform_container_healthy{{handle="{LIVES}"}} == 1',
+        f'platform_container_network_transmit_bytes_total{{handle="{LIVES}"}} > 0',
+        f'sum(gateway_kernel_dispatch_total{{handle=""}}) == {sum(day.dispatches.values())}',
+        f'http_server_request_duration_seconds_count{{handle="{LIVES}"}}',
+        'sum(gateway_alerts_firing{severity="critical"}) >= 3',
+        "rate(system_cpu_time_seconds_total[120s])",
+        "rate(loki_discarded_samples_total[120s])",
+        "gateway_interaction_log_failures_total > 0",
+    ):
+        whole.wait_query(query, timeout_s=60)
