@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 # The module says `type: ignore` at its top, so mypy sees nothing in it.
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 
-from telemetry.launch import servers
+from telemetry.errors import TelemetryError
+from telemetry.launch import shared
+from telemetry.launch.site import telemetry_hooks
 
 
 class Distro(BaseDistro):
@@ -27,4 +30,10 @@ class Configurator:
     """Starts nothing yet: the pipeline starts with the app, in the worker that serves it."""
 
     def configure(self, **kwargs: Any) -> None:
-        servers.hook()
+        try:
+            shared.begin_own()
+        except TelemetryError as error:
+            # The app runs on without us, rather than with a traceback of the loader's.
+            print(f"telemetry: not instrumented: {error.message}", file=sys.stderr)
+            return
+        telemetry_hooks.install()

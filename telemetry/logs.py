@@ -24,8 +24,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry import context, trace
@@ -36,8 +35,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from telemetry import metrics
-from telemetry.config import Settings, integer
-from telemetry.errors import ConfigError
+from telemetry.config import LogSettings, Settings
 from telemetry.outage import Outage
 from telemetry.redaction import Redactor
 
@@ -58,43 +56,6 @@ _SEVERITIES = (
     (logging.INFO, SeverityNumber.INFO),
     (logging.DEBUG, SeverityNumber.DEBUG),
 )
-
-
-@dataclass(frozen=True)
-class LogSettings:
-    """How logs are exported.
-
-    Args:
-        level: TELEMETRY_LOG_LEVEL, the lowest that is exported, as in `logging`.
-        queue: OTEL_BLRP_MAX_QUEUE_SIZE, records that wait at most.
-        batch: OTEL_BLRP_MAX_EXPORT_BATCH_SIZE, records sent at once at most.
-        delay_s: OTEL_BLRP_SCHEDULE_DELAY, the longest a record waits for company.
-    """
-
-    level: int = logging.INFO
-    queue: int = 2048
-    batch: int = 512
-    delay_s: float = 1.0
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> LogSettings:
-        """Read the environment.
-
-        Raises:
-            ConfigError: a variable has a value that can't be used.
-        """
-        text = environ.get("TELEMETRY_LOG_LEVEL", "").strip().upper() or "INFO"
-        level = logging.getLevelNamesMapping().get(text)
-        if not level:
-            raise ConfigError(
-                "TELEMETRY_LOG_LEVEL", text, "DEBUG, INFO, WARNING, ERROR or CRITICAL"
-            )
-        return cls(
-            level,
-            integer(environ, "OTEL_BLRP_MAX_QUEUE_SIZE", 2048, 1, 1_000_000),
-            integer(environ, "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 512, 1, 100_000),
-            integer(environ, "OTEL_BLRP_SCHEDULE_DELAY", 1000, 1, 3_600_000) / 1000,
-        )
 
 
 class LogPipeline:
@@ -229,17 +190,13 @@ class LogPipeline:
 
 
 def attach(settings: Settings, resource: Resource) -> LogPipeline:
-    """Export what the process logs from now on.
-
-    Raises:
-        ConfigError: a variable has a value that can't be used.
-    """
+    """Export what the process logs from now on."""
     pipeline = LogPipeline(
         _exporters(settings),
         resource,
         Redactor.from_env(settings.environ),
-        LogSettings.from_env(settings.environ),
-        Outage("logs", _endpoint(settings) or settings.otlp_endpoint),
+        settings.logs,
+        Outage("logs", settings.otlp("LOGS").address),
     )
     _capture(pipeline)
     return pipeline
@@ -363,23 +320,14 @@ def _exporters(settings: Settings) -> list[LogRecordExporter]:
     return found
 
 
-def _endpoint(settings: Settings) -> str:
-    environ = settings.environ
-    return (
-        environ.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")
-        or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        or ""
-    )
-
-
 def _otlp(settings: Settings) -> LogRecordExporter:
-    given = _endpoint(settings)  # which the exporters read themselves
-    if settings.protocol == "grpc":
+    otlp = settings.otlp("LOGS")
+    if otlp.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc._log_exporter import (
             OTLPLogExporter as GRPCExporter,
         )
 
-        return GRPCExporter() if given else GRPCExporter(settings.otlp_endpoint, insecure=True)
+        return GRPCExporter() if otlp.given else GRPCExporter(otlp.address, insecure=True)
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 
-    return OTLPLogExporter(None if given else f"{settings.otlp_endpoint}/v1/logs")
+    return OTLPLogExporter(None if otlp.given else f"{otlp.address}/v1/logs")

@@ -55,12 +55,9 @@ def exporters(settings: Settings) -> list[MetricExporter]:
 
 
 def _otlp(settings: Settings) -> MetricExporter:
-    given = bool(
-        settings.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        or settings.environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-    )
-    endpoint = None if given else settings.otlp_endpoint
-    if settings.protocol == "grpc":
+    otlp = settings.otlp("METRICS")
+    endpoint = None if otlp.given else otlp.address
+    if otlp.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (
             OTLPMetricExporter as GRPCExporter,
         )

@@ -1,28 +1,22 @@
-"""The parent of a run: starts the server, passes signals on, and sees to what is left behind.
-
-It gives the workers a folder to share (so that any of them answers `/metrics` for all) and,
-once they have exited, exports the last values of those that were killed.
-"""
+"""The parent of a run: starts the server, passes signals on, and sees to what is left behind."""
 
 from __future__ import annotations
 
-import json
-import logging
+import importlib.util
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from telemetry import config
+from telemetry import config, ports
 from telemetry.errors import TelemetryError
+from telemetry.launch import failure, server_command
+from telemetry.launch.shared import Shared
 
-FORWARDED = (
+_FORWARDED = (
     signal.SIGTERM,
     signal.SIGINT,
     signal.SIGHUP,
@@ -33,7 +27,9 @@ FORWARDED = (
     signal.SIGTTOU,
     signal.SIGWINCH,
 )
-SITE = Path(__file__).parent / "site"
+# A terminal sends these to the whole group: the child has them already.
+_FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH)
+_SITE = Path(__file__).parent / "site"
 
 
 def run(rest: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -47,33 +43,31 @@ def run(rest: Sequence[str], environ: Mapping[str, str]) -> int:
         The server's exit code; 128 and the signal's number where one ended it.
 
     Raises:
-        TelemetryError: the command line, a setting, or the command itself can't be used.
+        TelemetryError: the command line, a setting, the app, the port or the command itself
+            can't be used.
     """
     command = _command(list(rest))
     settings = config.Settings.from_env(environ)  # a bad OTEL_* value is told here, once
     if settings.disabled:
-        return _wait(_start(command, dict(environ)), None)
-    run_dir = Path(tempfile.mkdtemp(prefix="telemetry-run-"))
-    env = {
-        **environ,
-        "TELEMETRY_RUN_DIR": str(run_dir),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(SITE), environ.get("PYTHONPATH", "")))),
-    }
-    if not settings.service_name:
-        env["OTEL_SERVICE_NAME"] = _service_name(command)
+        return _wait(command, dict(environ))
+    _check_port(command, environ)
+    shared = Shared(command, environ, settings)
+    path = os.pathsep.join(filter(None, (str(_SITE), environ.get("PYTHONPATH", ""))))
     try:
-        with _Target(env, _address(command)):
-            code = _wait(_start(command, env), run_dir)
-        _adopt(run_dir, env)
+        code = _wait(command, {**environ, **shared.variables, "PYTHONPATH": path})
+        if told := failure.told(shared.folder):
+            message, remedy, exit_code = told
+            raise TelemetryError(message, remedy=remedy, exit_code=exit_code)
         return code
     finally:
-        shutil.rmtree(run_dir, ignore_errors=True)
+        shared.end()
 
 
 def _command(rest: list[str]) -> list[str]:
     if rest and rest[0] == "--":
         command = rest[1:]
     elif rest and ":" in rest[0] and not rest[0].startswith("-"):
+        _check_app(rest[0], rest)
         command = [sys.executable, "-m", "uvicorn", *rest]
     else:
         command = []
@@ -86,6 +80,73 @@ def _command(rest: list[str]) -> list[str]:
     return command
 
 
+def _check_app(app: str, rest: Sequence[str]) -> None:
+    """Fail where there is nothing to serve with, or no such module; without importing any."""
+    if importlib.util.find_spec("uvicorn") is None:
+        raise TelemetryError(
+            "`telemetry run module:app` serves by uvicorn, which is not installed",
+            remedy="pip install uvicorn, or give another server: telemetry run -- hypercorn …",
+            exit_code=69,  # EX_UNAVAILABLE
+        )
+    if any(option.startswith("--app-dir") for option in rest):
+        return
+    folder, path = os.getcwd(), sys.path[:]
+    top = app.partition(":")[0].partition(".")[0]
+    try:
+        sys.path.insert(0, folder)  # as uvicorn does
+        found = importlib.util.find_spec(top) if top else None
+    except (ImportError, ValueError):
+        found = None
+    finally:
+        sys.path[:] = path
+    if found is None:
+        raise TelemetryError(
+            f"{app}: there is no module {top!r} in {folder} nor among the installed packages",
+            remedy=f"run it from the folder that {top}.py is in, or name that with --app-dir",
+            exit_code=66,  # EX_NOINPUT
+        )
+
+
+def _check_port(command: Sequence[str], environ: Mapping[str, str]) -> None:
+    address = server_command.address(command, environ, Path.cwd())
+    if address is None or ports.is_free(*address):
+        return
+    owner = ports.owner(address[1])
+    raise TelemetryError(
+        f"port {address[1]} on {address[0]}, where {server_command.program(command)} is to "
+        "listen, is taken" + (owner and f" by {owner}"),
+        remedy="stop that process, or give the server another port",
+        exit_code=75,  # EX_TEMPFAIL
+    )
+
+
+def _wait(command: list[str], env: dict[str, str]) -> int:
+    """Start the server and wait for its end."""
+    children: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        if number in _FROM_TERMINAL and sys.stdin is not None and sys.stdin.isatty():
+            return
+        if children:
+            children[0].send_signal(number)
+        else:
+            early.append(number)
+
+    # Before there is a child, so that none can be left behind. What is ignored (nohup) stays so.
+    heard = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, forward) for number in heard}
+    try:
+        children.append(_start(command, env))
+        for number in early:
+            children[0].send_signal(number)
+        code = children[0].wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
+
+
 def _start(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(command, env=env)
@@ -96,97 +157,8 @@ def _start(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
             exit_code=127,
         ) from error
     except PermissionError as error:
-        raise TelemetryError(f"{command[0]!r} is not executable", exit_code=126) from error
-
-
-def _wait(child: subprocess.Popen[bytes], run_dir: Path | None) -> int:
-    def forward(number: int, frame: FrameType | None) -> None:
-        # At a terminal Ctrl-C reaches the whole group: the child has it already.
-        if not (number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty()):
-            child.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
-    try:
-        code = child.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return code if code >= 0 else 128 - code
-
-
-def _adopt(run_dir: Path, env: Mapping[str, str]) -> None:
-    """Export what killed workers left; a failure is told but never changes the exit code."""
-    if not any(run_dir.glob("*.series")):
-        return
-    from telemetry import pipeline
-
-    try:
-        complete = pipeline.adopt_leftovers(run_dir)
-    except Exception as error:
-        complete = False
-        logging.getLogger(__name__).debug("adopting failed", exc_info=error)
-    if not complete:
-        print(
-            "telemetry: the last values of this run could not be exported to "
-            f"{config.Settings.from_env(env).otlp_endpoint}",
-            file=sys.stderr,
-        )
-
-
-def _service_name(command: Sequence[str]) -> str:
-    """A name where none is given: the module of ``module:app``, else the command."""
-    for argument in command[1:]:
-        module, colon, attribute = argument.partition(":")
-        if colon and attribute.isidentifier() and module.replace(".", "").isidentifier():
-            return module.rpartition(".")[2] if module.rpartition(".")[2] != "app" else module
-    return Path(command[0]).name
-
-
-def _address(command: Sequence[str]) -> tuple[str, int] | None:
-    """Where the server will listen, as far as its command tells; None where it doesn't."""
-    host, port = "127.0.0.1", 8000
-    for i, argument in enumerate(command):
-        name, equals, value = argument.partition("=")
-        value = value if equals else command[i + 1] if i + 1 < len(command) else ""
-        if name in ("--uds", "--fd"):
-            return None
-        if name == "--port" or (name == "-p" and value.isdigit()):
-            if not value.isdigit():
-                return None
-            port = int(value)
-        elif name in ("--host", "-h") and value:
-            host = value
-        elif name in ("--bind", "-b") and value:
-            given_host, colon, given_port = value.rpartition(":")
-            if not colon or not given_port.isdigit():
-                return None
-            host, port = given_host, int(given_port)
-    return ("127.0.0.1" if host in ("0.0.0.0", "::", "", "localhost") else host), port
-
-
-class _Target:
-    """Tells the stack's Prometheus, where there is one, that this service is meant to run, so
-    that it notices when it doesn't."""
-
-    def __init__(self, env: Mapping[str, str], address: tuple[str, int] | None) -> None:
-        folder = config.home(env) / "targets"
-        self._file: Path | None = None
-        if address is not None and address[1] and folder.is_dir() and os.access(folder, os.W_OK):
-            name = env["OTEL_SERVICE_NAME"]
-            self._file = folder / f"run-{socket.gethostname()}-{os.getpid()}.json"
-            target = {
-                "targets": [f"{address[0]}:{address[1]}"],
-                "labels": {
-                    "job": name,
-                    "__metrics_path__": env.get("TELEMETRY_METRICS_PATH") or "/metrics",
-                },
-            }
-            self._text = json.dumps([target])
-
-    def __enter__(self) -> None:
-        if self._file is not None:
-            self._file.write_text(self._text)
-
-    def __exit__(self, *exc: object) -> None:
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
+        raise TelemetryError(
+            f"{command[0]!r} is not executable",
+            remedy=f"chmod +x {command[0]}, or put its interpreter before it",
+            exit_code=126,
+        ) from error

@@ -1,29 +1,28 @@
 """Hooks into ASGI servers: the app they load is instrumented before they call it.
 
-Each hook waits for the server's module to be imported, so nothing is imported for its sake.
+Each is called with a module of the server's, freshly imported, by `telemetry_hooks`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
+from collections.abc import Iterator
 from typing import Any
-
-import wrapt
-
-
-def hook() -> None:
-    """Have the servers instrument what they load, now or when they are imported."""
-    wrapt.register_post_import_hook(_uvicorn, "uvicorn.config")
-    wrapt.register_post_import_hook(_hypercorn, "hypercorn.utils")
-    wrapt.register_post_import_hook(_granian, "granian.asgi")
-    wrapt.register_post_import_hook(_daphne, "daphne.server")
 
 
 def instrumented(app: Any) -> Any:
-    """``app``, instrumented; as it is where a setting can't be used, which is said once."""
+    """``app``, instrumented; as it is where it is already, by ``app = instrument(app)`` under
+    whatever its server puts around it, or where a setting can't be used, which is said once."""
     import telemetry
+    from telemetry.asgi import TelemetryMiddleware
 
+    inner, seen = app, 0
+    while inner is not None and seen < 10:  # its server adds two or three
+        if isinstance(inner, TelemetryMiddleware):
+            return app
+        inner, seen = vars(inner).get("app") if hasattr(inner, "__dict__") else None, seen + 1
     try:
         return telemetry.instrument(app)
     except telemetry.TelemetryError as error:
@@ -31,21 +30,83 @@ def instrumented(app: Any) -> Any:
         return app
 
 
-def _uvicorn(module: Any) -> None:
+def uvicorn_config(module: Any) -> None:
+    """Instrument what uvicorn loads, and tell why it can't load it."""
     # uvicorn, and gunicorn with uvicorn's worker: both end in Config.load. Its interface
     # detection and its own middleware come first, ours goes around all of it.
     load = module.Config.load
 
     @functools.wraps(load)
     def loading(self: Any) -> None:
-        load(self)
+        with _failure_told(self.app):
+            load(self)
         if self.interface != "wsgi":
             self.loaded_app = instrumented(self.loaded_app)
 
     module.Config.load = loading
+    load_app = getattr(module.Config, "load_app", None)
+    if load_app is not None:  # since 0.35 `uvicorn.run` tries the app by this before it serves
+
+        @functools.wraps(load_app)
+        def loading_app(self: Any) -> Any:
+            with _failure_told(self.app):
+                return load_app(self)
+
+        module.Config.load_app = loading_app
 
 
-def _hypercorn(module: Any) -> None:
+@contextlib.contextmanager
+def _failure_told(app: Any) -> Iterator[None]:
+    """Where ``app`` is named and can't be loaded, have the parent of the run say why. What its
+    import raised is shown without the server's frames, and ends the process in the way that
+    uvicorn takes for a failed start: with several workers it would try for ever otherwise."""
+    from telemetry.launch import failure
+
+    if not isinstance(app, str):
+        yield
+        return
+    try:
+        yield
+    except failure.Failed:
+        raise
+    except SystemExit as error:
+        failure.not_found(app, error)
+        raise
+    except Exception as error:
+        raise failure.not_imported(app, error) from None
+    failure.none()
+
+
+def uvicorn_server(module: Any) -> None:
+    """Export what is left when uvicorn has served its last request."""
+    import asyncio  # which uvicorn has imported anyway, and other programs needn't
+
+    serve = module.Server._serve
+
+    @functools.wraps(serve)
+    async def serving(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            await serve(self, *args, **kwargs)
+        finally:
+            # It raises the signal that ended it again, of which the process dies without
+            # running atexit; and not every app has a lifespan, at whose end we export.
+            await asyncio.to_thread(_finish)
+
+    module.Server._serve = serving
+
+
+def _finish() -> None:
+    from telemetry import instrumentation
+    from telemetry.launch import shared
+
+    pipeline = instrumentation.current_pipeline()
+    if pipeline is not None:
+        pipeline.finish()
+    shared.end_own()
+
+
+def hypercorn(module: Any) -> None:
+    """Instrument what hypercorn wraps."""
     wrap_app = module.wrap_app
 
     @functools.wraps(wrap_app)
@@ -56,14 +117,10 @@ def _hypercorn(module: Any) -> None:
         return wrap_app(instrumented(app) if mode == "asgi" else app, *args, **kwargs)
 
     module.wrap_app = wrapping
-    for name in ("hypercorn.run", "hypercorn.asyncio", "hypercorn.asyncio.run"):
-        # Those that took the function by name before this hook ran.
-        user = sys.modules.get(name)
-        if user is not None and getattr(user, "wrap_app", None) is wrap_app:
-            user.wrap_app = wrapping  # type: ignore[attr-defined]
 
 
-def _granian(module: Any) -> None:
+def granian(module: Any) -> None:
+    """Instrument what granian's workers wrap."""
     # Its workers get the app as loaded and wrap it here, for requests and for the lifespan.
     wrapper, init = module._callback_wrapper, module.LifespanProtocol.__init__
 
@@ -79,7 +136,8 @@ def _granian(module: Any) -> None:
     module.LifespanProtocol.__init__ = initialising
 
 
-def _daphne(module: Any) -> None:
+def daphne(module: Any) -> None:
+    """Instrument what daphne serves."""
     init = module.Server.__init__
 
     @functools.wraps(init)

@@ -1,26 +1,16 @@
-"""First on PYTHONPATH of whatever `telemetry run` starts: hooks the servers, then makes way for
-a sitecustomize of the user's own. Light: what isn't an ASGI server never imports the rest."""
+"""First on PYTHONPATH of whatever `telemetry run` starts: watches for servers, then makes way
+for a sitecustomize of the user's own."""
 
+import importlib.machinery
+import importlib.util
 import os
 import sys
 
 _here = os.path.dirname(os.path.abspath(__file__))
 
 
-def _hook() -> None:
-    try:
-        from telemetry.launch import servers
-    except ImportError as error:
-        # Another interpreter than the one `telemetry` is installed in: the app runs all the same.
-        print(f"telemetry: not instrumented, {error} ({sys.executable})", file=sys.stderr)
-        return
-    servers.hook()
-
-
 def _chain() -> None:
     """Run the sitecustomize that this one hides."""
-    import importlib.util
-
     path = [p for p in sys.path if os.path.abspath(p or ".") != _here]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", path)
     if spec is not None and spec.loader is not None:
@@ -28,6 +18,8 @@ def _chain() -> None:
 
 
 if os.environ.get("TELEMETRY_RUN_DIR"):
-    _hook()
+    import telemetry_hooks  # type: ignore[import-not-found]  # beside this file
+
+    telemetry_hooks.install()
 
 _chain()

@@ -1,0 +1,144 @@
+"""What a server's command line tells: its app, a name for the service, where it will listen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_APP = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_][\w.]*(?:\(.*\))?")
+_INTERPRETER = re.compile(r"python[\d.]*")
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Where a server is told to listen.
+
+    Args:
+        host: its options for the host.
+        port: its options for the port.
+        bind: its options for both, ``HOST:PORT``.
+        elsewhere: options after which it listens on something we can't know from here.
+        variables: prefix of environment variables that stand for options.
+        files: options and files whose content may say where, unless the command line does.
+        default_port: where nothing says.
+    """
+
+    host: tuple[str, ...] = ("--host",)
+    port: tuple[str, ...] = ("--port",)
+    bind: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ("--uds", "--fd")
+    variables: str = ""
+    files: tuple[str, ...] = ()
+    default_port: int = 8000
+
+
+_SERVERS = {
+    "uvicorn": _Options(variables="UVICORN_"),
+    "gunicorn": _Options(
+        host=(),
+        port=(),
+        bind=("-b", "--bind"),
+        elsewhere=("--reuse-port",),
+        files=("-c", "--config", "gunicorn.conf.py"),
+    ),
+    "hypercorn": _Options(
+        host=(),
+        port=(),
+        bind=("-b", "--bind"),
+        elsewhere=("--quic-bind", "--insecure-bind"),
+        files=("-c", "--config"),
+    ),
+    "granian": _Options(variables="GRANIAN_"),
+    "daphne": _Options(
+        host=("-b", "--bind"),
+        port=("-p", "--port"),
+        elsewhere=("-u", "--unix-socket", "--fd", "-e", "--endpoint"),
+    ),
+    "datasette": _Options(host=("-h", "--host"), port=("-p", "--port"), default_port=8001),
+}
+
+
+def service_name(command: Sequence[str]) -> str:
+    """A name where none is given: the module of ``module:app``, else the program."""
+    for argument in command[1:]:
+        if match := _APP.fullmatch(argument):
+            module = match[1]
+            last = module.rpartition(".")[2]
+            return module if last in ("app", "main", "asgi", "application") else last
+    return program(command)
+
+
+def address(
+    command: Sequence[str], environ: Mapping[str, str], folder: Path
+) -> tuple[str, int] | None:
+    """Host and port at which the server will listen; None where its command doesn't tell.
+
+    Args:
+        command: the command line.
+        environ: its environment.
+        folder: its working folder.
+    """
+    options = _SERVERS.get(program(command))
+    if options is None or environ.get("LISTEN_FDS"):
+        return None
+    prefix = options.variables
+    host = environ.get(f"{prefix}HOST", "") if prefix else ""
+    port = environ.get(f"{prefix}PORT", "") if prefix else ""
+    if prefix and (environ.get(f"{prefix}UDS") or environ.get(f"{prefix}FD")):
+        return None
+    told = False
+    for name, value in _options(command):
+        if name in options.elsewhere:
+            return None
+        if name in options.host:
+            host = value
+        elif name in options.port:
+            port, told = value, True
+        elif name in options.bind:
+            if told:
+                return None  # several: which of them to ask, nobody says
+            host, _, port = value.rpartition(":") if ":" in value else (value, "", "")
+            told = True
+    if not told and options.files and _says_elsewhere(options, command, environ, folder):
+        return None
+    if not told and "gunicorn" in program(command) and environ.get("PORT"):
+        host, port = "0.0.0.0", environ["PORT"]
+    port = port or str(options.default_port)
+    if not port.isdigit() or not 0 < int(port) < 65536 or host in ("unix", "fd"):
+        return None
+    return (host.strip("[]") or "127.0.0.1"), int(port)
+
+
+def _says_elsewhere(
+    options: _Options, command: Sequence[str], environ: Mapping[str, str], folder: Path
+) -> bool:
+    given = {name for name, _ in _options(command)}
+    return (
+        any(name in given or (folder / name).is_file() for name in options.files)
+        or "GUNICORN_CMD_ARGS" in environ
+    )
+
+
+def _options(command: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Options with their values, in each of the forms ``--a b``, ``--a=b``, ``-ab``."""
+    for i, argument in enumerate(command):
+        following = command[i + 1] if i + 1 < len(command) else ""
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            yield name, value if equals else following
+        elif argument.startswith("-"):
+            yield argument[:2], argument[2:].removeprefix("=") or following
+
+
+def program(command: Sequence[str]) -> str:
+    """The program's name; of ``python -m module`` or ``python script.py`` theirs."""
+    name = Path(command[0]).name
+    if _INTERPRETER.fullmatch(name):
+        for i, argument in enumerate(command[1:], 1):
+            if argument == "-m" and i + 1 < len(command):
+                return command[i + 1].partition(".")[0]
+            if not argument.startswith("-"):
+                return Path(argument).name.removesuffix(".py")
+    return name

@@ -1,0 +1,62 @@
+"""Waits for an ASGI server to be imported, and has what it loads instrumented.
+
+It is in every Python process of a run, most of which may not be servers: so it imports nothing
+until there is one.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import sys
+
+TYPE_CHECKING = False  # typing's own would be an import
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+# Each module with the function in telemetry.launch.servers that sees to it.
+HOOKS = {
+    "uvicorn.config": "uvicorn_config",
+    "uvicorn.server": "uvicorn_server",
+    "hypercorn.utils": "hypercorn",
+    "granian.asgi": "granian",
+    "daphne.server": "daphne",
+}
+
+
+class Finder:
+    """Finds nothing itself: has the others find the module, and looks after it is executed."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """As `importlib.abc.MetaPathFinder.find_spec`, whose import would cost more."""
+        if name not in HOOKS:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def executing(module: ModuleType) -> None:
+                execute(module)
+                _hook(name, module)
+
+            spec.loader.exec_module = executing  # type: ignore[method-assign]
+        return spec
+
+
+def _hook(name: str, module: ModuleType) -> None:
+    try:
+        from telemetry.launch import servers
+    except ImportError as error:
+        # Another interpreter than the one `telemetry` is installed in: the app runs all the same.
+        print(f"telemetry: not instrumented, {error} ({sys.executable})", file=sys.stderr)
+        return
+    getattr(servers, HOOKS[name])(module)
+
+
+def install() -> None:
+    """Watch this process's imports from now on; once, however often it is called."""
+    if Finder not in sys.meta_path:
+        sys.meta_path.insert(0, Finder)

@@ -1,0 +1,134 @@
+"""A server under `telemetry run`, or under anything else, for a test's duration."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.fixtures.stack import free_ports, until
+
+TELEMETRY = [sys.executable, "-m", "telemetry"]
+SCRIPTS = Path(sys.executable).parent
+
+APP = """
+import asyncio, logging, os
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+log = logging.getLogger("shop")
+
+async def item(request):
+    log.info("sequence %s", request.path_params["id"])
+    return PlainTextResponse(str(os.getpid()))
+
+app = Starlette(routes=[Route("/items/{id}", item)])
+"""
+# No framework, and no lifespan.
+BARE = """
+import os
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment without any settings of ours or OpenTelemetry's, but for ``more``."""
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("OTEL_", "TELEMETRY")) and k != "PORT"
+    }
+    path = f"{SCRIPTS}{os.pathsep}{kept.get('PATH', '')}"
+    return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1", **more}
+
+
+@dataclass
+class Served:
+    """A running server."""
+
+    base: str
+    process: subprocess.Popen[str]
+    printed: list[str] = field(default_factory=list)
+
+    def get(self, path: str) -> str:
+        """What a path answers, over a connection of its own."""
+        with urllib.request.urlopen(self.base + path, timeout=10) as response:
+            return str(response.read().decode())
+
+    def try_get(self, path: str) -> str:
+        """The same; "" where a connection that a killed worker had is reset, or nobody is there."""
+        try:
+            return self.get(path)
+        except urllib.error.HTTPError as error:
+            return f"{error.code}"
+        except OSError:
+            return ""
+
+    def counted(self, route: str = "/items/{id}") -> int:
+        """Requests to a route ("" for none) as any worker's `/metrics` has them, all workers
+        together."""
+        shown = until(lambda: self.try_get("/metrics"))
+        found = re.findall(
+            r"^http_server_request_duration_seconds_count\{(.*)\} (\d+)", shown, re.MULTILINE
+        )
+        return sum(
+            int(count)
+            for labels, count in found
+            if (f'http_route="{route}"' in labels if route else "http_route=" not in labels)
+        )
+
+    def output(self) -> str:
+        return "".join(self.printed)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end; gives its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@contextmanager
+def served(
+    command: Sequence[str], folder: Path, env: dict[str, str], port: int, ready: str = "/nothing"
+) -> Iterator[Served]:
+    """Run ``command`` until the test is through, from when ``ready`` answers."""
+    process = subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    server = Served(f"http://127.0.0.1:{port}", process)
+    assert process.stdout is not None
+    reader = threading.Thread(target=lambda: server.printed.extend(process.stdout or ()))
+    reader.start()
+    try:
+        try:
+            until(lambda: server.try_get(ready) or process.poll() is not None)
+        except AssertionError:
+            raise AssertionError(f"never answered:\n{server.output()}") from None
+        assert process.poll() is None, server.output()
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+        reader.join(10)
+        process.stdout.close()
+
+
+def free_port() -> int:
+    return free_ports(("app",))["app"]

@@ -1,0 +1,223 @@
+"""Every ASGI server, unchanged, with an app that knows nothing of us: counted right, to the
+last request, whoever answers `/metrics` and whoever has died."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.otlp import Receiver
+from tests.fixtures.stack import until
+from tests.launch.serving import APP, BARE, TELEMETRY, Served, environment, free_port, served
+
+COMMANDS = {
+    "app": "run shop:app --port {port}",
+    "app, workers": "run shop:app --port {port} --workers 3",
+    "uvicorn": "run -- uvicorn shop:app --port {port}",
+    "uvicorn, workers": "run -- uvicorn shop:app --port {port} --workers 3",
+    "uvicorn, reload": "run -- uvicorn shop:app --port {port} --reload",
+    "gunicorn": "run -- gunicorn -b 127.0.0.1:{port} -w 3 -k uvicorn_worker.UvicornWorker shop:app",
+    "gunicorn, preload": "run -- gunicorn -b 127.0.0.1:{port} -w 3 --preload "
+    "-k uvicorn_worker.UvicornWorker shop:app",
+    "hypercorn": "run -- hypercorn -b 127.0.0.1:{port} shop:app",
+    "hypercorn, workers": "run -- hypercorn -b 127.0.0.1:{port} -w 3 shop:app",
+    "granian": "run -- granian --interface asgi --port {port} --workers 2 shop:app",
+    "daphne": "run -- daphne -b 127.0.0.1 -p {port} shop:app",
+}
+WORKERS = [name for name in COMMANDS if name not in ("daphne",)]
+
+
+def _command(name: str, port: int) -> list[str]:
+    if "daphne" in name:
+        pytest.importorskip("daphne")
+    return [*TELEMETRY, *COMMANDS[name].format(port=port).split()]
+
+
+def _env(otlp: Receiver, interval_ms: int = 500, **more: str) -> dict[str, str]:
+    return environment(
+        OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url, OTEL_METRIC_EXPORT_INTERVAL=str(interval_ms), **more
+    )
+
+
+def exported(otlp: Receiver, route: str = "/items/{id}") -> int:
+    """Requests to a route as exported: the last value of each process, added up."""
+    last: dict[str, int] = {}
+    for request in tuple(otlp.metrics):
+        for resource in request.resource_metrics:
+            of = {a.key: a.value.string_value for a in resource.resource.attributes}
+            found = [
+                point.count
+                for scope in resource.scope_metrics
+                for metric in scope.metrics
+                if metric.name == "http.server.request.duration"
+                for point in metric.histogram.data_points
+                if {a.key: a.value.string_value for a in point.attributes}.get("http.route", "")
+                == route
+            ]
+            if found:
+                instance = of["service.instance.id"]
+                last[instance] = max(last.get(instance, 0), *found)
+    return sum(last.values())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_request_is_counted_once_and_exported_to_the_last(
+    name: str, otlp: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(APP)
+    port = free_port()
+    with served(_command(name, port), tmp_path, _env(otlp), port) as server:
+        pids = {server.get(f"/items/{i}") for i in range(40)}
+        assert server.counted() == 40
+        assert server.counted() == 40, "whoever answers"
+        code = server.end()
+    assert code in (0, 128 + signal.SIGTERM), server.output()
+    assert exported(otlp) == 40
+    lines = [body for body in otlp.bodies() if body.startswith("sequence ")]
+    assert sorted(lines) == sorted(f"sequence {i}" for i in range(40))
+    assert {log.resource["service.name"] for log in otlp.logs} == {"shop"}
+    assert all(pid.isdigit() for pid in pids)
+    assert "Traceback" not in server.output()
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "gunicorn", "hypercorn", "granian"])
+def test_an_app_without_a_lifespan_is_exported_to_the_last_as_well(
+    name: str, otlp: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(BARE)
+    port = free_port()
+    env = _env(otlp, 60_000)
+    with served(_command(name, port), tmp_path, env, port) as server:
+        before = server.counted("")
+        for _ in range(20):
+            server.get("/x")
+        assert server.counted("") == before + 20
+        server.end()
+    assert exported(otlp, "") >= before + 20
+
+
+@pytest.mark.parametrize("name", ["uvicorn, workers", "gunicorn, preload", "granian"])
+def test_a_killed_worker_is_not_lost_and_no_counter_falls(
+    name: str, otlp: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(APP)
+    port = free_port()
+    command = _command(name, port)
+    if name == "granian":
+        command.append("--respawn-failed-workers")
+    with served(command, tmp_path, _env(otlp, 200), port) as server:
+        pids = [server.get(f"/items/{i}") for i in range(60)]
+        assert server.counted() == 60
+        os.kill(int(pids[-1]), signal.SIGKILL)
+        for _ in range(20):
+            assert server.counted() == 60
+        until(lambda: exported(otlp) == 60, what="a survivor exports them")
+        sent = 60 + _until_another_answers(server, pids[-1])
+        assert server.counted() == sent
+        server.end()
+    assert exported(otlp) == sent
+
+
+def _until_another_answers(server: Served, killed: str) -> int:
+    """Requests until three have been answered; those that were not are not counted by anyone."""
+    answered = 0
+    while answered < 3:
+        pid = server.try_get("/items/again")
+        assert pid != killed
+        answered += bool(pid)
+    return answered
+
+
+def test_reload_keeps_what_was_counted(otlp: Receiver, tmp_path: Path) -> None:
+    shop = tmp_path / "shop.py"
+    shop.write_text(APP)
+    port = free_port()
+    with served(_command("uvicorn, reload", port), tmp_path, _env(otlp), port) as server:
+        first = server.get("/items/1")
+        shop.write_text("nothing = works / here\n")
+        until(lambda: "NameError: name 'works' is not defined" in server.output())
+        shop.write_text(APP + "\n# mended\n")
+        second = until(lambda: server.try_get("/items/2"))
+        assert second != first
+        assert server.counted() == 2
+        assert server.end() == 0, "the mended mistake is not held against it"
+    assert exported(otlp) == 2
+
+
+def test_workers_that_come_and_go_leave_their_counts(otlp: Receiver, tmp_path: Path) -> None:
+    """A hundred recycled workers neither lose counts nor fill the folder."""
+    (tmp_path / "shop.py").write_text(APP)
+    port = free_port()
+    command = [*_command("gunicorn", port)[:-1], "--max-requests", "5", "shop:app"]
+    with served(command, tmp_path, _env(otlp), port) as server:
+        answered = 0
+        while answered < 100:
+            answered += bool(server.try_get("/items/1"))
+        assert server.counted() == 100
+        server.end()
+    assert exported(otlp) == 100
+
+
+def test_an_app_that_is_instrumented_already_is_counted_once(
+    otlp: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(
+        APP + "\nimport telemetry\napp = telemetry.instrument(app, service_name='own')\n"
+    )
+    port = free_port()
+    with served(_command("uvicorn", port), tmp_path, _env(otlp), port) as server:
+        server.get("/items/1")
+        assert server.counted() == 1
+        server.end()
+    assert exported(otlp) == 1
+
+
+def test_opentelemetry_instrument_gives_the_same(otlp: Receiver, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(APP)
+    port = free_port()
+    run = f"opentelemetry-instrument uvicorn shop:app --port {port} --workers 3"
+    env = _env(otlp, OTEL_PYTHON_DISTRO="telemetry", TMPDIR=str(tmp_path))
+    with served(run.split(), tmp_path, env, port) as server:
+        pids = [server.get(f"/items/{i}") for i in range(40)]
+        assert server.counted() == 40
+        os.kill(int(pids[-1]), signal.SIGKILL)
+        for _ in range(10):
+            assert server.counted() == 40
+        server.end()
+    assert exported(otlp) == 40
+    lines = [body for body in otlp.bodies() if body.startswith("sequence ")]
+    assert len(lines) == len(set(lines))
+    assert {log.resource["service.name"] for log in otlp.logs} == {"shop"}
+    assert not list(tmp_path.glob("telemetry-run-*")), "nothing is left behind"
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "gunicorn", "hypercorn"])
+def test_the_servers_own_lines_arrive_once_with_the_callers_trace(
+    server: str, otlp: Receiver, tmp_path: Path
+) -> None:
+    import urllib.request
+
+    (tmp_path / "shop.py").write_text(APP)
+    port = free_port()
+    command = _command(server, port)
+    if server != "uvicorn":  # whose access log is on unless it is switched off
+        command[-1:-1] = ["--access-logfile", "-"]
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with served(command, tmp_path, _env(otlp), port) as process:
+        request = urllib.request.Request(
+            f"{process.base}/items/7?token=hunter2",
+            headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"},
+        )
+        urllib.request.urlopen(request, timeout=10).close()
+        process.end()
+    access = [log for log in otlp.logs if "/items/7" in log.body]
+    assert len(access) == 1, otlp.bodies()
+    assert "hunter2" not in access[0].body
+    assert access[0].severity == "INFO"
+    own = [log for log in otlp.logs if log.body == "sequence 7"]
+    assert [log.trace_id for log in own] == [trace]
+    if server != "hypercorn":  # which writes it when the app's task is over
+        assert access[0].trace_id == trace
