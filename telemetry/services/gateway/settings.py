@@ -40,10 +40,8 @@ class Settings:
     proxy_key: str = field(repr=False)
     kept_proxy_key: str = field(repr=False)
     proxy_url: str
-    platform_url: str
     prometheus_url: str
     loki_url: str
-    grafana_url: str
     model: str
     kernel: str
     knowledge: Path | None
@@ -76,10 +74,8 @@ class Settings:
             proxy_key=environ.get("TELEMETRY_PROXY_KEY", ""),
             kept_proxy_key=secrets.get("TELEMETRY_PROXY_KEY", ""),
             proxy_url=config.url("proxy", environ),
-            platform_url=config.url("platform", environ),
             prometheus_url=config.url("prometheus", environ),
             loki_url=config.url("loki", environ),
-            grafana_url=config.url("grafana", environ),
             model=environ.get("TELEMETRY_MODEL", "") or "claude-sonnet-4-5",
             kernel=environ.get("TELEMETRY_KERNEL", "") or "agent",
             knowledge=Path(knowledge) if knowledge else None,

@@ -1,0 +1,207 @@
+"""Settings, what plugs in by them, and the process that is started with them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from telemetry import files
+from telemetry.errors import ConfigError
+from telemetry.services.gateway.settings import Settings
+from tests.fixtures.simulated import free_port
+from tests.gateway.conftest import SECRETS, TOKEN, Gateway, text_of, wait_for
+from tests.proxy.conftest import Running
+
+
+class Watched(dict[str, str]):
+    """An environment that knows what it was asked for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+def test_every_setting_is_documented_and_the_reverse(tmp_path: Path) -> None:
+    environ = Watched(TELEMETRY_HOME=str(tmp_path))
+    Settings.from_env(environ)
+    asked = {name for name in environ.asked if not name.endswith("_PORT")}
+    asked -= {"TELEMETRY_GRAFANA_PASSWORD", "TELEMETRY_OTLP_TOKEN"}  # made here, not used
+    asked = {name for name in asked if name.startswith(("TELEMETRY_", "OTEL_"))}
+    page = files.path("docs/gateway.md").read_text()
+    table = page[page.index("## Settings") : page.index("## ", page.index("## Settings") + 3)]
+    documented = set(re.findall(r"^\| `(\w+)`", table, re.M))
+    assert documented - {"TELEMETRY_GATEWAY_PORT"} == asked
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"TELEMETRY_GATEWAY_QUEUE": "0"}, "TELEMETRY_GATEWAY_QUEUE='0'"),
+        ({"TELEMETRY_GATEWAY_CONCURRENCY": "many"}, "a whole number from 1 to 1000"),
+        ({"TELEMETRY_PROXY_URL": "localhost"}, "TELEMETRY_PROXY_URL"),
+    ],
+)
+def test_what_cant_be_used_is_said(tmp_path: Path, environ: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Settings.from_env({"TELEMETRY_HOME": str(tmp_path), **environ})
+
+
+def test_the_handle_comes_from_the_environment(
+    proxy: Running, start_gateway: Callable[..., Gateway]
+) -> None:
+    gateway = start_gateway(proxy.url, OTEL_RESOURCE_ATTRIBUTES="a=b,handle=demo-7")
+    gateway.ask("Hello")
+    assert gateway.lines()[0]["handle"] == "demo-7"
+    assert proxy.calls()[0].user_id == "demo-7", "a container's user is its handle"
+    start_gateway(proxy.url, TELEMETRY_HANDLE="demo-8").ask("Hello")
+    assert gateway.lines()[1]["handle"] == "demo-8"
+
+
+def test_a_kernel_is_plugged_in_by_entry_point(
+    start_gateway: Callable[..., Gateway], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    (site / "echo-1.0.dist-info").mkdir(parents=True)
+    (site / "echo-1.0.dist-info" / "METADATA").write_text("Name: echo\nVersion: 1.0\n")
+    (site / "echo-1.0.dist-info" / "entry_points.txt").write_text(
+        "[telemetry.kernels]\necho = echo_kernel:Echo\n"
+    )
+    (site / "echo_kernel.py").write_text(
+        "from telemetry.services.gateway.kernel import Text\n"
+        "class Echo:\n"
+        "    def __init__(self, settings, proxy): pass\n"
+        "    async def run(self, request):\n"
+        "        yield Text(request.prompt[::-1])\n"
+        "    async def close(self): pass\n"
+    )
+    monkeypatch.syspath_prepend(str(site))
+    received = start_gateway(TELEMETRY_KERNEL="echo").ask("abc")
+    assert text_of(received) == "cba"
+    assert received[-1]["costUsd"] == "0"
+    with pytest.raises(ConfigError, match="one of agent, echo"):
+        start_gateway(TELEMETRY_KERNEL="other")
+
+
+def test_a_knowledge_file_of_ones_own(
+    proxy: Running, start_gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    shipped = start_gateway(proxy.url).ask("Hello")[-1]["tokensIn"]
+    (tmp_path / "short.md").write_text("Be short.")
+    own = start_gateway(proxy.url, TELEMETRY_KNOWLEDGE=str(tmp_path / "short.md"))
+    assert own.ask("Hello")[-1]["tokensIn"] < shipped, "the model is given it"
+    with pytest.raises(ConfigError, match="a readable text file"):
+        start_gateway(proxy.url, TELEMETRY_KNOWLEDGE=str(tmp_path / "absent.md"))
+
+
+class Process:
+    """``telemetry gateway`` as a process of its own."""
+
+    def __init__(self, home: Path, proxy_url: str, port: int = 0, **environ: str) -> None:
+        self.port = port or free_port()
+        self.gateway = Gateway(f"http://127.0.0.1:{self.port}", home)
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TELEM"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "telemetry", "gateway", "--port", str(self.port)],
+            env={
+                **inherited,
+                **SECRETS,
+                "TELEMETRY_HOME": str(home),
+                "TELEMETRY_PROXY_URL": proxy_url,
+                "OTEL_METRICS_EXPORTER": "none",
+                "OTEL_LOGS_EXPORTER": "none",
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+                **environ,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def healthy(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"the gateway ended: {self.process.communicate()[0]}")
+        try:
+            return self.gateway.get("/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+@pytest.fixture
+def start_process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    begun: list[Process] = []
+
+    def start(*args: Any, **environ: str) -> Process:
+        begun.append(Process(tmp_path / "home", *args, **environ))
+        wait_for(begun[-1].healthy, 60)
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        process.stop(signal.SIGKILL)
+
+
+def test_a_stop_finishes_running_answers_and_a_restart_keeps_the_history(
+    proxy: Running, start_process: Callable[..., Process]
+) -> None:
+    first = start_process(proxy.url, TELEMETRY_MODEL="simulated-slow")
+    gateway = first.gateway
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(gateway.ask("Hello out there", "s1")))
+    thread.start()
+    wait_for(lambda: "gateway_dispatch" in gateway.get("/metrics").text and _called(proxy))
+    assert first.stop() == 0
+    thread.join(30)
+    assert answers[0][-1]["status"] == "ok"
+    assert text_of(answers[0]) == "Simulated answer to: Hello out there"
+    second = start_process(proxy.url, gateway.url.rpartition(":")[2])
+    with second.gateway.shell("s1") as shell:
+        greeting = [shell.recv(10) for _ in range(3)]
+    assert "Simulated answer to: Hello out there" in str(greeting[2])
+    assert second.gateway.lines()[0]["status"] == "ok"
+    assert second.stop() == 0
+
+
+def _called(proxy: Running) -> bool:
+    with proxy.proxy.ledger.engine.connect() as connection:
+        return bool(connection.exec_driver_sql("SELECT count(*) FROM calls").scalar())
+
+
+def test_a_killed_gateway_leaves_whole_lines_and_starts_again(
+    proxy: Running, start_process: Callable[..., Process]
+) -> None:
+    first = start_process(proxy.url)
+    first.gateway.ask("Hello", "s1")
+    first.stop(signal.SIGKILL)
+    second = start_process(proxy.url)
+    second.gateway.ask("Hello again", "s1")
+    assert [line["prompt"] for line in second.gateway.lines()] == ["Hello", "Hello again"]
+    assert len(httpx.get(f"{second.gateway.url}/api/logs", headers=TOKEN).text.splitlines()) == 2
+
+
+def test_a_taken_port_is_named(proxy: Running, start_process: Callable[..., Process]) -> None:
+    first = start_process(proxy.url)
+    again = Process(first.gateway.home, proxy.url, first.port)
+    output = again.process.communicate(timeout=60)[0]
+    assert again.process.returncode == 69
+    assert f"can't listen on 127.0.0.1:{first.port}" in output
+    assert "  -> " in output
