@@ -7,6 +7,7 @@ to see them all sets the logger ``telemetry`` to DEBUG.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 
@@ -43,6 +44,11 @@ class _KeptBack(logging.Filter):
         return _log.isEnabledFor(logging.DEBUG)
 
 
+@functools.cache
+def _kept_back(signal: str) -> _KeptBack:
+    return _KeptBack(_LOGGERS[signal])
+
+
 class Outage:
     """Whether one signal can be exported, told when that changes.
 
@@ -54,7 +60,7 @@ class Outage:
     def __init__(self, signal: str, where: str) -> None:
         self._signal = signal
         self._where = where
-        self._kept_back = _KeptBack(_LOGGERS[signal])
+        self._kept_back = _kept_back(signal)
         self._lasts = False
 
     def tell(self, worked: bool) -> None:

@@ -29,6 +29,7 @@ from telemetry.meters import Meters
 from telemetry.metrics.points import Attributes, Point, merged
 from telemetry.metrics.registry import MemoryStorage, Registry
 from telemetry.metrics.workers import FileStorage, RunFolder
+from telemetry.outage import Outage
 from telemetry.views import NamespacedHTTP
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Pipeline:
         self._lock = threading.RLock()
         self._provided = False
         self.exporters: list[MetricExporter] = []
+        self._outage = Outage("metrics", settings.otlp("METRICS").address)
         self._lag = process.LoopLag(registry)
         self.resource = Resource({})
         self._meters = Meters()
@@ -345,6 +347,7 @@ class Pipeline:
             self._exported |= fresh
         else:
             self.registry.dropped("metrics", "export_failed", sum(len(p) for _, p in batches))
+        self._outage.tell(done)
         return done
 
     def _export_orphans(self) -> None:

@@ -6,16 +6,22 @@ import errno
 import socket
 
 
-def is_free(host: str, port: int) -> bool:
-    """Whether a server can listen on ``host`` and ``port`` as far as others are concerned."""
+def bind_error(host: str, port: int) -> OSError | None:
+    """What keeps a server from listening on ``host`` and ``port``; None where nothing does."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            return error.errno != errno.EADDRINUSE
-        return True
+            return error
+        return None
+
+
+def is_taken(host: str, port: int) -> bool:
+    """Whether somebody else listens there."""
+    error = bind_error(host, port)
+    return error is not None and error.errno == errno.EADDRINUSE
 
 
 def owner(port: int) -> str:

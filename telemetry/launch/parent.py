@@ -109,7 +109,7 @@ def _check_app(app: str, rest: Sequence[str]) -> None:
 
 def _check_port(command: Sequence[str], environ: Mapping[str, str]) -> None:
     address = server_command.address(command, environ, Path.cwd())
-    if address is None or ports.is_free(*address):
+    if address is None or not ports.is_taken(*address):
         return
     owner = ports.owner(address[1])
     raise TelemetryError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import time
 import urllib.error
 import urllib.parse
@@ -13,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from telemetry import config
+from telemetry import config, ports
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.stack.specs import Process
 
@@ -94,9 +93,9 @@ def check_ports(processes: Iterable[Process], environ: Mapping[str, str]) -> Non
                     exit_code=78,  # EX_CONFIG
                 )
             seen.add(port)
-            if _free("127.0.0.1", port):
+            if not ports.bind_error("127.0.0.1", port):
                 continue
-            owner = _owner(port)
+            owner = ports.owner(port)
             raise TelemetryError(
                 f"port {port}, which {process.name} needs, is taken" + (owner and f" by {owner}"),
                 remedy="stop that process"
@@ -108,7 +107,7 @@ def check_ports(processes: Iterable[Process], environ: Mapping[str, str]) -> Non
         host, _, text = address.rpartition(":")
         if not host or not text.isdigit() or not 0 < int(text) < 65536:
             raise ConfigError(key, address, "an address with a port, such as 172.17.0.1:4318")
-        if not _free(host, int(text)):
+        if ports.bind_error(host, int(text)):
             raise TelemetryError(
                 f"{key}={address!r} can't be listened on: the port is taken there, or the "
                 "address is not this machine's",
@@ -116,31 +115,6 @@ def check_ports(processes: Iterable[Process], environ: Mapping[str, str]) -> Non
                 "sends telemetry",
                 exit_code=75,
             )
-
-
-def _free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
-
-
-def _owner(port: int) -> str:
-    import psutil
-
-    try:
-        for connection in psutil.net_connections("tcp"):
-            address: tuple[Any, ...] = tuple(connection.laddr)
-            listening = connection.status == psutil.CONN_LISTEN
-            if listening and address[1:2] == (port,) and connection.pid:
-                process = psutil.Process(connection.pid)
-                return f"process {process.pid} ({process.name()})"
-    except psutil.Error:
-        pass
-    return ""
 
 
 def collector_queues(url: str) -> list[float] | None:
