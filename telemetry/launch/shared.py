@@ -21,7 +21,8 @@ from pathlib import Path
 from telemetry import config
 from telemetry.launch import server_command
 
-ADOPT_TIMEOUT_S = 3.0  # as long as a worker waits for its own last export
+# A worker has waited three seconds for its own last export, and Docker kills after ten.
+ADOPT_TIMEOUT_S = 2.0
 
 
 class Shared:
@@ -50,6 +51,9 @@ class Shared:
         if self._target is not None:
             self._target.unlink(missing_ok=True)
         if any(self.folder.glob("*.series")):
+            # Not against the clock: a cold import takes as long as that.
+            from telemetry import leftovers, otlp, pipeline  # noqa: F401
+
             adopted: list[bool] = []
             thread = threading.Thread(target=lambda: adopted.append(self._adopt()), daemon=True)
             thread.start()
