@@ -44,6 +44,7 @@ def run(environ: Mapping[str, str], seconds: int) -> int:
         raise TelemetryError(
             f"a stack runs already in {place.home}; the demo wants one of its own",
             remedy="telemetry down, or TELEMETRY_HOME=/some/other/folder telemetry demo",
+            exit_code=75,  # EX_TEMPFAIL
         )
     simulated = _free_port()
     env = dict(environ)

@@ -88,6 +88,11 @@ def _check_settings(place: Layout, env: Mapping[str, str]) -> None:
     from telemetry import alerting
 
     alerting.check(env)
+    config.Settings.from_env(env)  # the services' own telemetry
+    config.flag(env, "TELEMETRY_GRAFANA", True)
+    layout.alerting_mode(env, True)
+    for name in config.PORTS:
+        config.url(name, env)
     expected = specs.engines(place, env, {name: Path(name) for name in NEEDED}, "prometheus")
     # Whether an Alertmanager runs is known only once it is known whether a Grafana does.
     ready.check_ports((p for p in expected if p.name != "alertmanager"), env)
@@ -205,7 +210,8 @@ def _notes(
         console.print(
             f"Grafana isn't there ({no_grafana}): no dashboards. Prometheus and Loki evaluate the "
             "alerts, Alertmanager notifies.\nTo have them install Grafana, or set GRAFANA_HOME, "
-            "and start again."
+            "and start again.",
+            soft_wrap=True,
         )
     else:
         console.print(f"Alerts are evaluated by {mode}.")
@@ -222,7 +228,7 @@ def down(environ: Mapping[str, str]) -> int:
     place = Layout(config.home(environ))
     console = Console(highlight=False)
     if not place.home.is_dir():
-        console.print(f"Nothing runs in {place.home}.")
+        console.print(f"Nothing runs in {place.home}.", soft_wrap=True)
         return 0
     with control.only_one(place):
         if not control.is_running(place):
@@ -230,7 +236,7 @@ def down(environ: Mapping[str, str]) -> int:
             if left:
                 console.print(f"Ended what a killed supervisor had left: {', '.join(left)}.")
             else:
-                console.print(f"Nothing runs in {place.home}.")
+                console.print(f"Nothing runs in {place.home}.", soft_wrap=True)
             return 0
         began = time.monotonic()
         with console.status("stopping: services, collector, stores"):

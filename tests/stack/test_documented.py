@@ -1,0 +1,83 @@
+"""docs/running.md and what there is: every setting and command stands in both."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from telemetry import cli, config, credentials, files
+from telemetry.stack import specs
+from telemetry.stack.layout import Layout
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "running.md").read_text()
+NAME = re.compile(r"\b(?:TELEMETRY|GRAFANA)_[A-Z_]*[A-Z]\b")
+READERS = (
+    *(ROOT / "telemetry" / "stack").glob("*.py"),
+    *(ROOT / "telemetry" / "demo").glob("*.py"),
+    files.path("collector/config.yaml"),
+    files.path("collector/traces.yaml"),
+    files.path("compose/loki/loki.yaml"),
+)
+# Of services, which document them themselves; the demo sets them.
+ELSEWHERE = {"TELEMETRY_MODEL"}
+
+
+def _read() -> set[str]:
+    found = {name for path in READERS for name in NAME.findall(path.read_text())}
+    found |= {f"TELEMETRY_{name.upper()}_PORT" for name in config.PORTS}
+    return found | set(credentials.GENERATED) | {"TELEMETRY_HOME"}
+
+
+def _given_to_engines() -> set[str]:
+    """What `up` sets for the engines' configuration files; nobody else does."""
+    environ = {"TELEMETRY_GRAFANA_PASSWORD": "x", "TELEMETRY_WEBHOOK_TOKEN": "y"}
+    programs = {n: Path(n) for n in ("prometheus", "loki", "collector", "grafana")}
+    processes = specs.engines(Layout(Path("/x")), environ, programs, "grafana")
+    return {name for process in processes for name in process.env}
+
+
+def _commands() -> dict[str, argparse.ArgumentParser]:
+    actions = cli.parser()._actions
+    (subparsers,) = (a for a in actions if isinstance(a, argparse._SubParsersAction))
+    return dict(subparsers.choices)
+
+
+def test_every_documented_setting_is_read() -> None:
+    assert set(NAME.findall(TEXT)) - _read() == set()
+
+
+def test_every_setting_that_is_read_is_documented() -> None:
+    documented = set(NAME.findall(TEXT)) | ELSEWHERE
+    assert _read() - documented - _given_to_engines() == set()
+
+
+@pytest.mark.parametrize("name", config.PORTS)
+def test_the_documented_ports_are_the_defaults(name: str) -> None:
+    row = next(line for line in TEXT.splitlines() if f"`TELEMETRY_{name.upper()}_PORT`" in line)
+    _, _, variables, defaults, _ = (cell.strip() for cell in row.split("|"))
+    found = dict(zip(NAME.findall(variables), re.findall(r"\d+", defaults), strict=True))
+    assert found[f"TELEMETRY_{name.upper()}_PORT"] == str(config.PORTS[name])
+
+
+def test_every_documented_command_exists() -> None:
+    named = set(re.findall(r"`telemetry ([a-z]+)", TEXT))
+    assert named - set(_commands()) == set()
+
+
+def test_every_command_is_documented() -> None:
+    texts = "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    missing = {name for name in _commands() if f"telemetry {name}" not in texts}
+    assert missing == set()
+
+
+def test_every_documented_option_exists() -> None:
+    for command, cell in re.findall(
+        r"^\| `telemetry ([a-z]+)[^|]*\| ([^|]*)\|", TEXT, re.MULTILINE
+    ):
+        known = _commands()[command].format_help()
+        for option in re.findall(r"`(--[a-z-]+)", cell):
+            assert option in known, f"telemetry {command} {option}"

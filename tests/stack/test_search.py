@@ -1,0 +1,64 @@
+"""`telemetry search`."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from telemetry.stack import ready
+from telemetry.stack.search import Search
+from tests.fixtures.stack import Stack
+
+
+@pytest.mark.parametrize(
+    ("wanted", "logql"),
+    [
+        (Search(), '{service_name=~".+"}'),
+        (Search("timed out"), r'{service_name=~".+"} |~ "(?i)timed\\ out"'),
+        (Search('a "b" \\d'), r'{service_name=~".+"} |~ "(?i)a\\ \"b\"\\ \\\\d"'),
+        (Search(service="gateway", level="error"), '{service_name="gateway", level="error"}'),
+        (Search(handle='x"} or {a="'), r'{handle="x\"} or {a=\""}'),
+        (Search("a" * 32), '{service_name=~".+"} | trace_id="' + "a" * 32 + '"'),
+    ],
+)
+def test_the_query(wanted: Search, logql: str) -> None:
+    assert wanted.logql == logql
+
+
+@pytest.mark.stack
+def test_lines_are_found_and_printed(stack: Stack) -> None:
+    trace = "5af7651916cd43dd8448eb211c80319c"
+    for service, line in (
+        ("finder", "Payment (no. 7) TIMED OUT"),
+        ("finder", "\x1b]0;a title\x07\x1b[31mred\x1b[0m herring"),
+        ("other", "all is well"),
+    ):
+        record = {
+            "timeUnixNano": str(time.time_ns()),
+            "severityNumber": 17,
+            "body": {"stringValue": line},
+            "traceId": trace,
+        }
+        resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
+        logs = {"resource": resource, "scopeLogs": [{"logRecords": [record]}]}
+        ready.post_json(f"{stack.otlp_http}/v1/logs", {"resourceLogs": [logs]})
+    stack.wait_logs('{service_name="finder"}', lambda found: len(found) == 2)
+
+    found = stack.run("search", "(no. 7) timed out")
+    (line,) = found.stdout.splitlines()
+    assert line.endswith("error finder Payment (no. 7) TIMED OUT")
+    herring = stack.run("search", "--service", "finder", "herring").stdout
+    assert herring.endswith("red herring\n")
+    assert "\x1b" not in herring, "what is printed doesn't reach the reader's terminal as commands"
+    by_trace = stack.run("search", trace, "--limit", "2").stdout.splitlines()
+    assert len(by_trace) == 2
+    assert "other" in by_trace[-1], "the newest, oldest of them first"
+
+    nothing = stack.run("search", "no such words", check=False)
+    assert nothing.returncode == 1
+    assert nothing.stdout == ""
+    assert nothing.stderr.startswith("nothing in the last 60 min matches")
+    wrong = stack.run("search", "x", "--since", "yesterday", check=False)
+    assert wrong.returncode == 64
+    assert wrong.stderr.startswith("error: --since yesterday")
