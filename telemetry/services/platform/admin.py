@@ -28,7 +28,8 @@ HEADERS = {
     "connect-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none'; "
     "base-uri 'none'",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    # Not no-referrer: browsers then send "Origin: null" with a log-in form.
+    "referrer-policy": "same-origin",
     "cache-control": "no-cache",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,13 +35,14 @@ class Engine:
         return self._environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
     def client(self) -> Any:
-        """A `docker.DockerClient`; not asked again whether the engine still answers.
+        """A `docker.DockerClient`.
 
         Raises:
             EngineAbsent: no engine answers, or it can't be talked to.
         """
         import docker
 
+        self._knock()
         with self._lock:
             if self._client is None:
                 try:
@@ -49,6 +51,19 @@ class Engine:
                 except docker.errors.DockerException as error:
                     raise self.absent(error) from error
             return self._client
+
+    def _knock(self) -> None:
+        """See that somebody listens at a local socket, as docker's SDK would, which leaves its
+        own socket open where nobody does."""
+        scheme, _, path = self.address.partition("://")
+        if scheme != "unix":
+            return
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(TIMEOUT_S)
+            try:
+                probe.connect(path)
+            except OSError as error:
+                raise self.absent(error) from error
 
     def absent(self, error: BaseException) -> EngineAbsent:
         """What to raise where ``error`` says that the engine is not there."""

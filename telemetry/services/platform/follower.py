@@ -14,6 +14,7 @@ import queue
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ class Follower:
         self._exporter = exporter
         self._lock = threading.Lock()
         self._streams: dict[str, Any] = {}
-        self._lines: queue.Queue[Line] = queue.Queue(QUEUE)
+        self._lines: queue.Queue[Line | None] = queue.Queue(QUEUE)
         self._stopping = threading.Event()
         self._sender = threading.Thread(target=self._send, name="platform-logs-out", daemon=True)
 
@@ -108,6 +109,8 @@ class Follower:
             streams = list(self._streams.values())
         for stream in filter(None, streams):
             stream.close()
+        with suppress(queue.Full):
+            self._lines.put_nowait(None)  # wakes the sender
         self._sender.join(5.0)
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
@@ -187,14 +190,11 @@ class Follower:
                 self._store.save_logs_until(line.handle, line.container_id, line.at)
 
     def _gather(self) -> list[Line]:
-        try:
-            batch = [self._lines.get(timeout=RETRY_S)]
-        except queue.Empty:
-            return []
+        found = [self._lines.get()]
         self._stopping.wait(GATHER_S)
-        while len(batch) < BATCH and not self._lines.empty():
-            batch.append(self._lines.get_nowait())
-        return batch
+        while len(found) < BATCH and not self._lines.empty():
+            found.append(self._lines.get_nowait())
+        return [line for line in found if line is not None]
 
 
 def by_api(attrs: Mapping[str, Any], settings: Settings) -> bool:

@@ -75,8 +75,10 @@ class Lifecycle:
             EngineAbsent: there is no Docker.
         """
         with self._timed(self._provision), self._alone(spec.handle):
-            if self._view.get(spec.handle) is not None:
+            if self._view.get(spec.handle) or self._store.get(spec.handle):
                 raise taken(spec.handle)
+            with self._engine.asked() as client:
+                client.ping()  # without Docker there is nothing to begin, and nothing to undo
             self._store.begin(spec.handle, spec.to_json())
             try:
                 return self._make(spec)

@@ -153,9 +153,9 @@ def _health_check(given: Any) -> HealthCheck | None:
     if given is None:
         return None
     given = _fields(given, "health_check", HealthCheck.__dataclass_fields__)
-    command = _texts(given.get("command"), "health_check: command")
+    command = _texts(given.get("command", []), "health_check: command")
     if not command:
-        raise Problem(400, "health_check: command is missing")
+        raise Problem(400, "health_check: command is missing", 'such as ["test", "-e", "/ready"]')
 
     def seconds(name: str, default: float, low: float) -> float:
         found = _number(given.get(name), f"health_check: {name}", low, 86400)

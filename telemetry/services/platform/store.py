@@ -115,6 +115,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
+        self._only_one = -1
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._only_one = _lock(path.with_suffix(".lock"))
@@ -127,6 +128,8 @@ class Store:
             self.platform_id = self._identity()
             self._records = {row["handle"]: _record(row) for row in self._all()}
         except (OSError, sqlite3.Error) as error:
+            if self._only_one >= 0:
+                os.close(self._only_one)
             raise TelemetryError(
                 f"the desired state in {path} can't be opened: {error}",
                 remedy="make room, or set TELEMETRY_HOME to a folder of yours",

@@ -1,0 +1,138 @@
+"""What containers reach: the collector with their own token, the proxy's calls, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anthropic
+import httpx
+import pytest
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.sdk._logs.export import LogRecordExportResult
+
+from telemetry.services.platform import tokens
+from telemetry.services.platform.follower import Line, record_of
+from tests.fixtures.otlp import Receiver
+from tests.fixtures.simulated import free_port
+from tests.platform.conftest import Running, Start
+
+
+def listening(running: Running) -> str:
+    """Have its relay listen; the address."""
+    assert running.platform.settings.relay_host == "localhost"
+    running.platform._reach("192.0.2.1")
+    return f"http://127.0.0.1:{running.platform.settings.relay_port}"
+
+
+def token(running: Running, handle: str) -> dict[str, str]:
+    secret = running.platform.settings.otlp_token
+    return {"authorization": f"Bearer {tokens.issue(secret, handle)}"}
+
+
+@pytest.fixture
+def relay(run_platform: Start) -> Any:
+    """A relay on loopback, where ann has a container."""
+    with run_platform(TELEMETRY_PLATFORM_RELAY_HOST="localhost") as running:
+        running.platform.store.begin("ann", {"image": "x"})
+        yield running
+
+
+def test_an_exporter_with_its_token_reaches_the_collector(relay: Running, otlp: Receiver) -> None:
+    endpoint = f"{listening(relay)}/otlp/v1/logs"
+    exporter = OTLPLogExporter(endpoint, headers=token(relay, "ann"), compression=None)
+    record = record_of(Line("ann", "c1", "2026-01-01T00:00:00Z", "ERROR hello"))
+    assert exporter.export([record]) is LogRecordExportResult.SUCCESS
+    exporter.shutdown()  # type: ignore[no-untyped-call]
+    (log,) = otlp.logs
+    assert (log.body, log.resource["handle"], log.severity) == ("ERROR hello", "ann", "error")
+
+
+def test_without_a_good_token_nothing_gets_through(relay: Running, otlp: Receiver) -> None:
+    """Nor with another's signature, the collector's own token, or that of a removed container."""
+    base = listening(relay)
+    platform = relay.platform
+    signature = tokens.issue(platform.settings.otlp_token, "bob").partition("~")[2]
+    for headers in (
+        {},
+        {"authorization": "Bearer"},
+        {"authorization": f"Bearer ann~{signature}"},
+        {"authorization": f"Bearer {platform.settings.otlp_token}"},
+        {"authorization": token(relay, "ann")["authorization"].replace("Bearer", "Basic")},
+        token(relay, "bob"),
+    ):
+        assert httpx.post(f"{base}/otlp/v1/logs", headers=headers).status_code == 401
+    platform.store.change("ann", phase="removing")
+    assert httpx.post(f"{base}/otlp/v1/logs", headers=token(relay, "ann")).status_code == 401
+    assert otlp.requests == 0
+
+
+def test_what_is_too_large_is_refused(relay: Running, otlp: Receiver) -> None:
+    body = bytes((16 << 20) + 1)
+    response = httpx.post(
+        f"{listening(relay)}/otlp/v1/metrics", content=body, headers=token(relay, "ann")
+    )
+    assert response.status_code == 413
+    assert otlp.requests == 0
+
+
+def test_a_collector_that_is_away_is_tried_again_by_whoever_sends(run_platform: Start) -> None:
+    """503 with retry-after is what OTLP exporters keep their batch for."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with run_platform(
+        TELEMETRY_PLATFORM_RELAY_HOST="localhost", OTEL_EXPORTER_OTLP_ENDPOINT=nobody
+    ) as running:
+        running.platform.store.begin("ann", {})
+        response = httpx.post(f"{listening(running)}/otlp/v1/logs", headers=token(running, "ann"))
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+
+
+def test_a_providers_sdk_streams_through_it(relay: Running) -> None:
+    base = listening(relay)
+    key = relay.platform.keys.create("ann")
+    with (
+        anthropic.Anthropic(base_url=f"{base}/proxy", api_key=key.secret) as client,
+        client.messages.stream(
+            model="claude-sonnet-4-6",
+            max_tokens=100,
+            messages=[{"role": "user", "content": "Hello out there"}],
+        ) as stream,
+    ):
+        text = "".join(stream.text_stream)
+    assert text
+    costs = relay.platform.keys.costs_today()
+    assert costs["ann"] > 0
+
+
+PRIVATE = [
+    "/proxy/api/keys", "/proxy/api/costs", "/proxy/health", "/proxy/v1/../api/keys",
+    "/proxy/v1/%2e%2e/api/keys", "/proxy/v1/..%2fapi/keys", "/proxy//api/keys", "/", "/admin",
+]  # fmt: skip
+
+
+def test_nothing_but_model_calls_is_passed_on(relay: Running) -> None:
+    """Not even with the admin's token: as raw requests, since clients tidy paths up."""
+
+    async def raw(path: str) -> bytes:
+        port = relay.platform.settings.relay_port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+            "authorization: Bearer admin-secret\r\n\r\n".encode()
+        )
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    listening(relay)
+    for path in PRIVATE:
+        assert asyncio.run(raw(path)).startswith(b"HTTP/1.1 404"), path
+
+
+def test_an_address_that_is_not_this_machines_is_said_to_be_none(run_platform: Start) -> None:
+    from telemetry.services.platform.problems import Problem
+
+    with run_platform() as running, pytest.raises(Problem) as caught:
+        running.platform._reach("192.0.2.1")
+    assert "TELEMETRY_PLATFORM_RELAY_HOST" in caught.value.remedy

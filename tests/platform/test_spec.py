@@ -1,0 +1,128 @@
+"""What a caller may ask for, and what each mistake is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry.services.platform.problems import Problem
+from telemetry.services.platform.spec import HealthCheck, Spec, Volume, parse
+
+LEAST = {"handle": "ann", "image": "busybox:stable"}
+
+
+def test_everything_that_can_be_asked_for(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    body = {
+        **LEAST,
+        "command": ["sleep", "9"],
+        "env": {"LEVEL": "debug"},
+        "cpus": 0.5,
+        "memory_limit_bytes": 64 << 20,
+        "volumes": [{"source": str(data), "target": "/data", "read_only": True}],
+        "health_check": {"command": ["true"], "interval_s": 1, "retries": 2},
+        "restart_policy": "on-failure",
+    }
+    assert parse(body, (tmp_path,)) == Spec(
+        handle="ann",
+        image="busybox:stable",
+        command=("sleep", "9"),
+        env={"LEVEL": "debug"},
+        cpus=0.5,
+        memory_limit_bytes=64 << 20,
+        volumes=(Volume(str(data), "/data", True),),
+        health_check=HealthCheck(("true",), interval_s=1, retries=2),
+        restart_policy="on-failure",
+    )
+
+
+def test_handle_and_image_are_enough() -> None:
+    assert parse(LEAST, ()) == Spec("ann", "busybox:stable", env={})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"handle": "../etc"}, "handle '../etc'"),
+        ({"handle": ""}, "handle ''"),
+        ({"handle": "-ann"}, "handle '-ann'"),
+        ({"handle": "a" * 64}, "can't be used"),
+        ({"handle": "ann\n"}, "can't be used"),
+        ({"handle": 7}, "handle 7"),
+        ({"image": " "}, "image"),
+        ({"image": None}, "image"),
+        ({"command": "echo hello"}, "command is not a list"),
+        ({"command": ["a\0b"]}, "command"),
+        ({"env": ["A=b"]}, "env is not an object"),
+        ({"env": {"A": 1}}, "env is not an object"),
+        ({"env": {"A B": "x"}}, "'A B' can't be"),
+        ({"env": {"TELEMETRY_HANDLE": "bob"}}, "TELEMETRY_HANDLE is the platform's"),
+        ({"cpus": 0}, "cpus: 0 is not"),
+        ({"cpus": True}, "cpus: True is not"),
+        ({"cpus": float("nan")}, "cpus: nan is not"),
+        ({"memory_limit_bytes": 1024}, "memory_limit_bytes: 1024"),
+        ({"memory_limit_bytes": 1e9}, "memory_limit_bytes"),
+        ({"volumes": {}}, "volumes is not a list"),
+        ({"volumes": ["/etc"]}, "a volume is not a JSON object"),
+        ({"health_check": {}}, "command is missing"),
+        ({"health_check": {"command": ["true"], "every": 1}}, "unknown fields: every"),
+        ({"restart_policy": "forever"}, "restart_policy 'forever'"),
+        ({"memory": 64}, "unknown fields: memory"),
+    ],
+)
+def test_each_mistake_is_named(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(Problem) as caught:
+        parse({**LEAST, **change}, ())
+    assert caught.value.status == 400
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize("body", [[], None, "ann", {}, {"handle": "ann"}, {"image": "x"}])
+def test_a_body_without_the_least_is_refused(body: Any) -> None:
+    with pytest.raises(Problem) as caught:
+        parse(body, ())
+    assert caught.value.status == 400
+
+
+def _volume(source: Path | str, allowed: tuple[Path, ...]) -> Spec:
+    return parse({**LEAST, "volumes": [{"source": str(source), "target": "/data"}]}, allowed)
+
+
+def test_a_folder_below_an_allowed_one_may_be_mounted(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert _volume(tmp_path / "a" / "b", (tmp_path / "a",)).volumes[0].read_only is False
+
+
+def test_no_other_folder_may_be_mounted(tmp_path: Path) -> None:
+    """Neither by its name, nor by dots, nor by a link from within an allowed one, nor one whose
+    name only begins alike."""
+    allowed = tmp_path / "a"
+    allowed.mkdir()
+    (tmp_path / "ab").mkdir()
+    (allowed / "link").symlink_to("/etc")
+    for source in ("/etc", allowed / ".." / "ab", allowed / "link", tmp_path / "ab"):
+        with pytest.raises(Problem) as caught:
+            _volume(source, (allowed,))
+        assert caught.value.status == 403
+        assert "TELEMETRY_PLATFORM_VOLUMES" in caught.value.remedy
+    with pytest.raises(Problem) as caught:
+        _volume(allowed, ())
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize(
+    "change", [{"source": "here"}, {"target": "there"}, {"target": "/"}, {"read_only": "yes"}]
+)
+def test_a_volume_needs_two_absolute_paths(tmp_path: Path, change: dict[str, Any]) -> None:
+    volume = {"source": str(tmp_path), "target": "/data", **change}
+    with pytest.raises(Problem) as caught:
+        parse({**LEAST, "volumes": [volume]}, (tmp_path,))
+    assert caught.value.status == 400
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(Problem, match="there is no folder"):
+        _volume(tmp_path / "nothing", (tmp_path,))
