@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +22,7 @@ from telemetry.services.gateway.app import create_app
 from telemetry.services.gateway.settings import Settings
 from telemetry.services.proxy.app import create_app as proxy_app
 from telemetry.services.proxy.settings import Settings as ProxySettings
-from tests.fixtures.simulated import served
+from tests.fixtures.simulated import free_port, served
 from tests.proxy.conftest import Running, wait_for
 
 TOKEN = {"authorization": "Bearer gateway-secret"}
@@ -31,7 +35,7 @@ SECRETS = {
 MODEL = "claude-sonnet-4-6"
 Event = dict[str, Any]
 
-__all__ = ["HOOK", "MODEL", "SECRETS", "TOKEN", "Event", "Gateway", "events", "wait_for"]
+__all__ = ["HOOK", "MODEL", "SECRETS", "TOKEN", "Event", "Gateway", "Process", "events", "wait_for"]
 
 
 def events(response: httpx.Response) -> Iterator[Event]:
@@ -86,6 +90,45 @@ class Gateway:
         return self.lines()
 
 
+class Process:
+    """``telemetry gateway`` as a process of its own."""
+
+    def __init__(self, home: Path, proxy_url: str, port: int = 0, **environ: str) -> None:
+        self.port = port or free_port()
+        self.gateway = Gateway(f"http://127.0.0.1:{self.port}", home)
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TELEM"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "telemetry", "gateway", "--port", str(self.port)],
+            env={
+                **inherited,
+                **SECRETS,
+                "TELEMETRY_HOME": str(home),
+                "TELEMETRY_PROXY_URL": proxy_url,
+                "OTEL_METRICS_EXPORTER": "none",
+                "OTEL_LOGS_EXPORTER": "none",
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+                **environ,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def healthy(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"the gateway ended: {self.process.communicate()[0]}")
+        try:
+            return self.gateway.get("/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
 def text_of(received: list[Event]) -> str:
     """The answer that the deltas make."""
     return "".join(event["text"] for event in received if event["type"] == "delta")
@@ -94,8 +137,8 @@ def text_of(received: list[Event]) -> str:
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[testing.Recorded]:
     """What is counted, from nothing; sent nowhere."""
-    for signal in ("METRICS", "LOGS"):
-        monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
+    for kind in ("METRICS", "LOGS"):
+        monkeypatch.setenv(f"OTEL_{kind}_EXPORTER", "none")
     with testing.isolated() as recorded:
         yield recorded
 
@@ -162,3 +205,17 @@ def start_gateway(tmp_path: Path, parts: ExitStack) -> Callable[..., Gateway]:
 def gateway(proxy: Running, start_gateway: Callable[..., Gateway]) -> Gateway:
     """A gateway over the proxy, with everything at its default."""
     return start_gateway(proxy.url)
+
+
+@pytest.fixture
+def start_process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    begun: list[Process] = []
+
+    def start(proxy_url: str, port: int = 0, **environ: str) -> Process:
+        begun.append(Process(tmp_path / "home", proxy_url, port, **environ))
+        wait_for(begun[-1].healthy, 60)
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        process.stop(signal.SIGKILL)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,7 @@ import pytest
 from telemetry import files
 from telemetry.errors import ConfigError
 from telemetry.services.gateway.settings import Settings
-from tests.fixtures.simulated import free_port
-from tests.gateway.conftest import SECRETS, TOKEN, Gateway, text_of, wait_for
+from tests.gateway.conftest import TOKEN, Gateway, Process, text_of, wait_for
 from tests.proxy.conftest import Running
 
 
@@ -107,59 +103,6 @@ def test_a_knowledge_file_of_ones_own(
         start_gateway(proxy.url, TELEMETRY_KNOWLEDGE=str(tmp_path / "absent.md"))
 
 
-class Process:
-    """``telemetry gateway`` as a process of its own."""
-
-    def __init__(self, home: Path, proxy_url: str, port: int = 0, **environ: str) -> None:
-        self.port = port or free_port()
-        self.gateway = Gateway(f"http://127.0.0.1:{self.port}", home)
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TELEM"))}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "telemetry", "gateway", "--port", str(self.port)],
-            env={
-                **inherited,
-                **SECRETS,
-                "TELEMETRY_HOME": str(home),
-                "TELEMETRY_PROXY_URL": proxy_url,
-                "OTEL_METRICS_EXPORTER": "none",
-                "OTEL_LOGS_EXPORTER": "none",
-                "PYTHONPATH": str(Path(__file__).parents[2]),
-                **environ,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def healthy(self) -> bool:
-        if self.process.poll() is not None:
-            raise AssertionError(f"the gateway ended: {self.process.communicate()[0]}")
-        try:
-            return self.gateway.get("/health").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-            self.process.communicate(timeout=60)
-        return self.process.returncode
-
-
-@pytest.fixture
-def start_process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    begun: list[Process] = []
-
-    def start(*args: Any, **environ: str) -> Process:
-        begun.append(Process(tmp_path / "home", *args, **environ))
-        wait_for(begun[-1].healthy, 60)
-        return begun[-1]
-
-    yield start
-    for process in begun:
-        process.stop(signal.SIGKILL)
-
-
 def test_a_stop_finishes_running_answers_and_a_restart_keeps_the_history(
     proxy: Running, start_process: Callable[..., Process]
 ) -> None:
@@ -173,7 +116,7 @@ def test_a_stop_finishes_running_answers_and_a_restart_keeps_the_history(
     thread.join(30)
     assert answers[0][-1]["status"] == "ok"
     assert text_of(answers[0]) == "Simulated answer to: Hello out there"
-    second = start_process(proxy.url, gateway.url.rpartition(":")[2])
+    second = start_process(proxy.url, first.port)
     with second.gateway.shell("s1") as shell:
         greeting = [shell.recv(10) for _ in range(3)]
     assert "Simulated answer to: Hello out there" in str(greeting[2])

@@ -1,0 +1,316 @@
+"""The web shell, used by hand in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.gateway.conftest import Gateway, Process, wait_for
+from tests.gateway.test_alerts import ALERTMANAGER, GRAFANA, notify, resolved
+from tests.proxy.conftest import Running
+
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=20_000)
+
+
+@pytest.fixture
+def complaints(page: Page) -> Iterator[list[str]]:
+    """What the browser complains of; a breach of the content security policy fails the test."""
+    found: list[str] = []
+    page.on("console", lambda message: found.append(message.text))
+    yield found
+    assert not [text for text in found if "Content Security Policy" in text], found
+
+
+@pytest.fixture
+def enter(page: Page, complaints: list[str]) -> Callable[[Gateway], Page]:
+    """Logs in."""
+
+    def log_in(gateway: Gateway) -> Page:
+        page.goto(gateway.url)
+        page.get_by_label("Token").fill("gateway-secret")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.locator("#state")).to_have_text("connected")
+        return page
+
+    return log_in
+
+
+def ask(page: Page, message: str) -> Locator:
+    """Type a message and send it; returns its turn."""
+    before = page.locator(".turn").count()
+    page.get_by_label("Message").fill(message)
+    page.get_by_label("Message").press("Enter")
+    return page.locator(".turn").nth(before)
+
+
+def test_the_log_in(gateway: Gateway, page: Page, complaints: list[str]) -> None:
+    page.goto(gateway.url)
+    page.get_by_label("Token").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("That is not the token.")
+    page.get_by_label("Token").fill("gateway-secret")
+    page.keyboard.press("Enter")
+    expect(page.locator("#state")).to_have_text("connected")
+    (cookie,) = page.context.cookies()
+    assert cookie["httpOnly"]
+    assert "gateway-secret" not in cookie["value"]
+    page.reload()
+    expect(page.locator("#state")).to_have_text("connected")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_label("Token")).to_be_visible()
+
+
+def test_a_log_in_that_ran_out_leads_to_the_log_in_page(
+    gateway: Gateway, enter: Callable[[Gateway], Page]
+) -> None:
+    page = enter(gateway)
+    page.context.clear_cookies()
+    page.get_by_role("button", name="New chat").click()
+    expect(page.get_by_label("Token")).to_be_visible()
+
+
+def test_a_typed_message_is_answered_in_pieces(
+    proxy: Running, start_gateway: Callable[..., Gateway], enter: Callable[[Gateway], Page]
+) -> None:
+    page = enter(start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow"))
+    turn = ask(page, "one two three four five")
+    expect(turn.locator(".text")).to_contain_text("Simulated answer")
+    seen = turn.locator(".text").inner_text()
+    assert "five" not in seen, "the rest is still being written"
+    expect(turn.locator(".running")).to_be_visible()
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(turn.locator(".text")).to_have_text("Simulated answer to: one two three four five")
+    expect(turn.locator(".running")).to_have_count(0)
+    expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+
+
+def test_cost_tokens_and_tools_stand_below(
+    gateway: Gateway, proxy: Running, enter: Callable[[Gateway], Page]
+) -> None:
+    page = enter(gateway)
+    page.get_by_role("button", name="How is container demo-1 doing?").click()
+    figures = page.locator(".figures")
+    expect(figures).to_be_visible()
+    (line,) = gateway.lines()
+    assert figures.inner_text().startswith(
+        f"${line['costUsd']} · {line['tokensIn']} tokens in, {line['tokensOut']} out · "
+    )
+    tools = ["container_status", "query_metrics", "search_logs", "costs"]
+    expect(page.locator(".tools span")).to_have_text(tools)
+    assert line["traceId"] in str(page.locator(".facts").get_attribute("title"))
+    assert {call.trace_id for call in proxy.calls()} == {line["traceId"]}
+
+
+MARKDOWN = """see
+## A heading
+- one `code` and **strong**
+- two with *stress*
+  1. nested
+  2. more
+
+| name | share |
+| --- | ---: |
+| ann | 12 % |
+
+```python
+print("<b>")
+**not strong**
+```
+> quoted
+[a page](https://example.org/x?a=1&b=2) or https://example.org/y. [bad](javascript:alert(1))
+<script>document.title = "run"</script><img src=x onerror="document.title='run'">"""
+
+
+def test_markdown_is_shown_and_nothing_in_it_runs(
+    gateway: Gateway, enter: Callable[[Gateway], Page]
+) -> None:
+    page = enter(gateway)
+    text = ask(page, MARKDOWN).locator(".text")
+    expect(text.locator("h4")).to_have_text("A heading")
+    expect(text.locator("ul > li")).to_have_count(2)
+    expect(text.locator("ul > li code").first).to_have_text("code")
+    expect(text.locator("strong")).to_have_text("strong")
+    expect(text.locator("em")).to_have_text("stress")
+    expect(text.locator("li ol > li")).to_have_text(["nested", "more"])
+    expect(text.locator("td")).to_have_text(["ann", "12 %"])
+    expect(text.locator("pre")).to_have_text('print("<b>")\n**not strong**')
+    expect(text.locator("blockquote")).to_have_text("quoted")
+    links = [link.get_attribute("href") for link in text.locator("a").all()]
+    assert links == ["https://example.org/x?a=1&b=2", "https://example.org/y"]
+    expect(text).to_contain_text("[bad](javascript:alert(1))")
+    expect(text).to_contain_text('<script>document.title = "run"</script><img src=x')
+    assert text.locator("script, img").count() == 0
+    assert page.title() == "telemetry"
+
+
+def test_chats_are_kept_and_told_apart(gateway: Gateway, enter: Callable[[Gateway], Page]) -> None:
+    page = enter(gateway)
+    expect(ask(page, "Hello first").locator(".figures")).to_be_visible()
+    page.get_by_role("button", name="New chat").click()
+    expect(page.locator(".turn")).to_have_count(0)
+    expect(ask(page, "Hello second").locator(".figures")).to_be_visible()
+    expect(page.locator("#sessions .title")).to_have_text(["Hello second", "Hello first"])
+    page.locator("#sessions button", has_text="Hello first").click()
+    expect(page.locator(".text")).to_have_text("Simulated answer to: Hello first")
+    expect(page.locator("#sessions [aria-current]")).to_contain_text("Hello first")
+    page.reload()
+    expect(page.locator(".text")).to_have_text("Simulated answer to: Hello first")
+    other = page.context.new_page()
+    other.goto(gateway.url)
+    expect(other.locator(".text")).to_have_count(1)
+    ask(page, "Hello third")
+    expect(other.locator(".text").nth(1)).to_have_text("Simulated answer to: Hello third")
+
+
+def test_the_keyboard_is_enough(
+    proxy: Running, start_gateway: Callable[..., Gateway], enter: Callable[[Gateway], Page]
+) -> None:
+    gateway = start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow")
+    page = enter(gateway)
+    message = page.get_by_label("Message")
+    expect(message).to_be_focused()
+    page.keyboard.type("one two three")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("four five six")
+    page.keyboard.press("Enter")
+    expect(page.locator(".prompt")).to_have_text("one two three\nfour five six")
+    expect(page.locator(".text")).to_contain_text("Simulated")
+    page.keyboard.press("Escape")
+    expect(page.locator(".note")).to_have_text("Stopped.")
+    page.keyboard.press("ArrowUp")
+    expect(message).to_have_value("one two three\nfour five six")
+    (line,) = gateway.wait_lines()
+    assert line["status"] == "cancelled"
+
+
+def test_it_comes_back_by_itself_and_sends_what_was_asked_meanwhile(
+    proxy: Running, start_process: Callable[..., Process], enter: Callable[[Gateway], Page]
+) -> None:
+    first = start_process(proxy.url)
+    page = enter(first.gateway)
+    expect(ask(page, "Hello before").locator(".figures")).to_be_visible()
+    first.stop()
+    expect(page.locator("#state")).to_have_text("reconnecting")
+    turn = ask(page, "Hello meanwhile")
+    expect(turn.locator(".facts")).to_have_text("sent as soon as the gateway is back")
+    second = start_process(proxy.url, first.port)
+    expect(page.locator("#state")).to_have_text("connected")
+    expect(page.locator(".text")).to_have_text(
+        ["Simulated answer to: Hello before", "Simulated answer to: Hello meanwhile"]
+    )
+    prompts = [line["prompt"] for line in second.gateway.lines()]
+    assert prompts == ["Hello before", "Hello meanwhile"], "once each"
+
+
+def test_what_a_killed_gateway_was_answering_is_said_to_be_lost(
+    proxy: Running, start_process: Callable[..., Process], enter: Callable[[Gateway], Page]
+) -> None:
+    first = start_process(proxy.url, TELEMETRY_MODEL="simulated-slow")
+    page = enter(first.gateway)
+    turn = ask(page, "Hello out there")
+    expect(turn.locator(".text")).to_contain_text("Simulated")
+    first.stop(9)
+    second = start_process(proxy.url, first.port)
+    expect(page.locator(".error")).to_contain_text("restarted before this was answered")
+    page.get_by_role("button", name="Ask again").click()
+    expect(page.locator(".text").last).to_have_text("Simulated answer to: Hello out there")
+    assert len(second.gateway.lines()) == 1
+
+
+def test_an_error_is_said_in_words(
+    start_gateway: Callable[..., Gateway], enter: Callable[[Gateway], Page]
+) -> None:
+    page = enter(start_gateway())
+    turn = ask(page, "Hello")
+    expect(turn.locator(".error")).to_have_text(
+        "The proxy at http://127.0.0.1:1 can't be reached: is it running?"
+    )
+    expect(turn.get_by_role("button", name="Ask again")).to_be_visible()
+
+
+def test_alerts_are_noticed_at_once_and_again_when_resolved(
+    gateway: Gateway, enter: Callable[[Gateway], Page]
+) -> None:
+    page = enter(gateway)
+    assert notify(gateway, GRAFANA).status_code == 200
+    notice = page.locator(".alert")
+    expect(notice).to_have_count(1)
+    expect(notice.locator(".severity")).to_have_text("warning")
+    expect(notice.locator(".summary")).to_have_text("ann spends $14.20 a day")
+    notify(gateway, ALERTMANAGER)
+    expect(page.locator(".alert .summary")).to_have_text(
+        ["Container demo-1 is down", "ann spends $14.20 a day"], use_inner_text=True
+    )
+    down = page.locator(".alert[data-name=ContainerDown]")
+    expect(down.locator(".severity")).to_have_text("critical")
+    links = {a.inner_text(): a.get_attribute("href") for a in down.locator("a").all()}
+    assert links == {
+        "Dashboard": "http://127.0.0.1:3200/d/container?var-handle=demo-1",
+        "Runbook": "http://127.0.0.1:4000/runbooks#containerdown",
+        "Source": "http://127.0.0.1:9090/graph?g0.expr=platform_container_up",
+    }
+    assert page.title() == "(2) telemetry"
+    page.reload()
+    expect(notice).to_have_count(2)
+    notify(gateway, resolved(ALERTMANAGER))
+    expect(down).to_have_class(re.compile("resolved"))
+    expect(down.locator(".severity")).to_have_text("resolved")
+    wait_for(lambda: page.title() == "(1) telemetry")
+    down.get_by_role("button", name="Hide").click()
+    expect(notice).to_have_count(1)
+
+
+def test_what_alerts_say_is_text(gateway: Gateway, enter: Callable[[Gateway], Page]) -> None:
+    page = enter(gateway)
+    alert: dict[str, Any] = json.loads(json.dumps(ALERTMANAGER))
+    notes = alert["alerts"][0]["annotations"]
+    notes["summary"] = "<img src=x onerror=\"document.title='run'\">"
+    notes["runbook_url"] = "javascript:document.title='run'"
+    notify(gateway, alert)
+    expect(page.locator(".alert .summary")).to_have_text(notes["summary"])
+    assert page.locator(".alert img").count() == 0
+    expect(page.locator(".alert a")).to_have_count(2)
+
+
+def test_runbooks_are_served_where_notices_link(
+    gateway: Gateway, page: Page, complaints: list[str]
+) -> None:
+    page.goto(f"{gateway.url}/runbooks#containerdown")
+    heading = page.locator("#containerdown")
+    expect(heading).to_be_in_viewport()
+    assert heading.evaluate("e => getComputedStyle(e).borderTopColor") == "rgb(198, 40, 40)"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone(gateway: Gateway, browser: Browser, scheme: Any) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True
+    )
+    page = context.new_page()
+    page.goto(gateway.url)
+    page.get_by_label("Token").fill("gateway-secret")
+    page.get_by_role("button", name="Log in").tap()
+    notify(gateway, ALERTMANAGER)
+    long = "x" * 300
+    expect(ask(page, f"Hello {long}\n```\n{long}\n```\n| a | b |\n|-|-|\n| {long} | c |").locator(
+        ".figures"
+    )).to_be_visible()  # fmt: skip
+    expect(page.locator(".alert")).to_be_visible()
+    width = page.evaluate("() => document.documentElement.scrollWidth")
+    assert width == 390, "nothing makes the page wider than the screen"
+    expect(page.get_by_role("button", name="Send")).to_be_in_viewport()
+    expect(page.get_by_role("button", name="New chat")).not_to_be_in_viewport()
+    page.get_by_role("button", name="Chats").tap()
+    expect(page.get_by_role("button", name="New chat")).to_be_in_viewport()
+    page.get_by_role("button", name="New chat").tap()
+    expect(page.get_by_role("button", name="New chat")).not_to_be_in_viewport()
+    expect(page.locator(".turn")).to_have_count(0)
+    background = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background))) < 200) == (scheme == "dark")
+    context.close()
