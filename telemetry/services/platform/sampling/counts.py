@@ -8,16 +8,27 @@ what it adds to what is known, and the sum is kept where it outlives this proces
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from telemetry.services.platform.desired import Desired, Totals
+from telemetry.services.platform.sampling.timestamps import to_ns
+
+
+@dataclass
+class _OOM:
+    """Docker's event of an OOM kill: when, and whether it added to the total."""
+
+    time_ns: int
+    added: bool
 
 
 @dataclass
 class _Count:
     totals: Totals
-    events: int
-    """Docker's ``oom`` events in the present run."""
+    before: int
+    """OOM kills of the present run that a process before this one knew of."""
+    events: list[_OOM] = field(default_factory=list)
+    """Of the present run, and of one that is not known yet."""
 
 
 class Counts:
@@ -49,10 +60,14 @@ class Counts:
         with self._lock:
             count = self._count(handle)
             if count.totals.run != run:
-                count.events = 0
-                self._set(handle, replace(count.totals, run=run, run_oom_kills=0))
+                began_ns = to_ns(run)
+                count.before = 0
+                count.events = [event for event in count.events if event.time_ns >= began_ns]
+                added = sum(event.added for event in count.events)
+                self._set(handle, replace(count.totals, run=run, run_oom_kills=added))
+                self._killed(handle, len(count.events))
             before = count.totals.docker_restarts
-            # A start by hand sets the engine's count to 0.
+            # Lower where a start by hand was missed, or it is another container's count.
             more = docker_restarts - before if docker_restarts >= before else docker_restarts
             restarts = count.totals.restarts + more
             self._set(
@@ -61,12 +76,17 @@ class Counts:
             if oom_killed:
                 self._killed(handle, 1)
 
-    def oom_event(self, handle: str) -> None:
-        """The engine reported an OOM kill."""
+    def started_by_hand(self, handle: str) -> None:
+        """It had ended for good and was started: Docker counts its restarts from 0 again."""
+        with self._lock:
+            self._set(handle, replace(self._count(handle).totals, docker_restarts=0))
+
+    def oom_event(self, handle: str, time_ns: int) -> None:
+        """The engine reported an OOM kill, at this time by its clock."""
         with self._lock:
             count = self._count(handle)
-            count.events += 1
-            self._killed(handle, count.events)
+            added = self._killed(handle, count.before + len(count.events) + 1)
+            count.events.append(_OOM(time_ns, added))
 
     def sampled(self, handle: str, run: str, oom_kills: int) -> None:
         """The kernel has counted this many OOM kills in that run."""
@@ -79,12 +99,14 @@ class Counts:
         with self._lock:
             self._counts.pop(handle, None)
 
-    def _killed(self, handle: str, in_run: int) -> None:
+    def _killed(self, handle: str, in_run: int) -> bool:
+        """There were so many kills in the present run; whether that is news."""
         totals = self._counts[handle].totals
         more = in_run - totals.run_oom_kills
         if more > 0:
             kills = totals.oom_kills + more
             self._set(handle, replace(totals, oom_kills=kills, run_oom_kills=in_run))
+        return more > 0
 
     def _count(self, handle: str) -> _Count:
         found = self._counts.get(handle)

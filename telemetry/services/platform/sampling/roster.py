@@ -69,6 +69,7 @@ class Roster:
         self._counts = counts
         self._listeners = tuple(listeners)
         self._known: dict[str, _Known] = {}
+        self._stopped: dict[str, str] = {}  # id to handle of what is said to be stopped
 
     def happened(self, raw: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         """Events came in, as Docker gives them.
@@ -86,7 +87,12 @@ class Roster:
         try:
             for id in dict.fromkeys(e.id for e in events if e.action != "destroy"):
                 self._inspect(id)
+                # A daemon that shuts down reports that it stops its containers, but doesn't
+                # answer any more: nobody asked for that.
+                if (handle := self._stopped.pop(id, None)) is not None:
+                    self._desired.stopped(handle)
         finally:
+            self._stopped.clear()
             self._tell(events)
         return wait_s
 
@@ -99,8 +105,11 @@ class Roster:
         if (state := self._view.get(handle)) is not None:
             self._inspect(state.id)
 
-    def sync(self) -> list[str]:
+    def sync(self, remembers: bool) -> list[str]:
         """Look at all containers: some events may have been missed.
+
+        Args:
+            remembers: whether the engine can be asked why a container ended.
 
         Returns:
             The handles whose series have to be shown.
@@ -121,7 +130,8 @@ class Roster:
             before, state = found
             handles.add(state.handle)
             self._tell(self._between(before, state))
-            if not state.pid and self._desired.wanted(state.handle) and self._was_stopped(id):
+            down = not state.pid and self._desired.wanted(state.handle)
+            if down and remembers and self._was_stopped(id):
                 self._desired.stopped(state.handle)
         return sorted(handles)
 
@@ -140,7 +150,7 @@ class Roster:
         """What only the event itself tells; returns how long its meaning is open, in seconds."""
         known = self._known.setdefault(event.id, _Known(event.handle))
         if event.action == "oom":
-            self._counts.oom_event(event.handle)
+            self._counts.oom_event(event.handle, event.time_ns)
         elif event.action == "kill":
             known.asked_to_end = known.asked_to_end or event.detail not in _SIGKILL
         elif event.action == "die":
@@ -148,9 +158,10 @@ class Roster:
         elif event.action == "stop":
             shown = self._view.get(event.handle)
             if shown is None or shown.id == event.id:
-                self._desired.stopped(event.handle)
+                self._stopped[event.id] = event.handle
         elif event.action == "start":
             known.asked_to_end = False
+            self._stopped.pop(event.id, None)
             self._desired.started(event.handle, event.id)
         elif event.action == "destroy":
             self._gone(event.handle, event.id)
@@ -165,7 +176,9 @@ class Roster:
             self._counts.forget(handle)
             self._series.end(handle)
         for other in others:  # a second one with that handle, so far in the shadow of this one
-            self._inspect(other)
+            found = self._inspect(other)
+            if found is not None and found[1].pid:
+                self._desired.started(handle, other)
 
     def _was_stopped(self, id: str) -> bool:
         """Whether its last run was ended by a stop that somebody asked for, as far as the engine
@@ -243,6 +256,12 @@ class Roster:
                 transmit_bytes=before.transmit_bytes,
             )
         self._view.put(state)
+        if (
+            before is not None
+            and before.state == "exited"
+            and before.started_at != state.started_at
+        ):
+            self._counts.started_by_hand(state.handle)
         restarts = int(attrs.get("RestartCount", 0))
         oom_killed = state.oom_killed and not state.pid
         self._counts.inspected(state.handle, state.started_at, restarts, oom_killed)

@@ -22,6 +22,7 @@ FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
 REMEMBERED = 1024  # events; Docker itself replays 256 at most
 
+_Key = tuple[int, str, str]  # what tells events apart: time, container's id, action
 _log = logging.getLogger(__name__)
 
 
@@ -32,14 +33,15 @@ class EventStream:
         engine: whose events.
         on_event: called with each event as Docker gives it, once, in order.
         on_connected: called after each connect, when what the engine still knew of the events
-            missed has been handed over; only a full look at the containers tells the rest.
+            missed has been handed over; only a full look at the containers tells the rest. Its
+            argument is false where this is a new daemon, which has no memory of before.
     """
 
     def __init__(
         self,
         engine: Engine,
         on_event: Callable[[dict[str, Any]], None],
-        on_connected: Callable[[], None],
+        on_connected: Callable[[bool], None],
     ) -> None:
         self._engine = engine
         self._on_event = on_event
@@ -48,7 +50,8 @@ class EventStream:
         self._thread: threading.Thread | None = None
         self._open: Any = None
         self._last_ns = 0
-        self._recent: deque[tuple[int, str, str]] = deque(maxlen=REMEMBERED)
+        self._last: _Key | None = None
+        self._recent: deque[_Key] = deque(maxlen=REMEMBERED)
         self._lost = False
 
     def start(self) -> None:
@@ -98,11 +101,12 @@ class EventStream:
         with self._engine.asked() as client:
             # The engine's own clock: that of a remote one may differ from ours.
             now_ns = to_ns(client.info()["SystemTime"])
+            remembers = True
             if self._last_ns:
-                self._replay(client, now_ns)
+                remembers = self._replay(client, now_ns)
             else:
                 self._last_ns = now_ns
-            self._on_connected()
+            self._on_connected(remembers)
             self._open = self._events(client, since=to_seconds(self._last_ns))
             if self._lost:
                 self._lost = False
@@ -114,23 +118,30 @@ class EventStream:
                 self.interrupt()
                 self._open = None
 
-    def _replay(self, client: Any, now_ns: int) -> None:
-        """What happened between the last event and now, as far as the engine remembers."""
-        past = self._events(client, since=to_seconds(self._last_ns), until=to_seconds(now_ns))
-        try:
-            self._hand_over(past)
-        finally:
-            past.close()
+    def _replay(self, client: Any, now_ns: int) -> bool:
+        """What happened between the last event and now, as far as the engine remembers; whether
+        it is still the daemon that reported that last event."""
+        span = {"since": to_seconds(self._last_ns), "until": to_seconds(now_ns)}
+        events = list(self._events(client, **span))
+        same = self._last in [_key(event) for event in events]
+        # A daemon that starts after a crash stops what the old one left running: nobody asked
+        # for that. It answers nobody before it has done so.
+        self._hand_over(event for event in events if same or event["Action"] != "stop")
+        return same
 
     def _events(self, client: Any, **span: str) -> Any:
         return client.api.events(filters=FILTERS, decode=True, **span)
 
     def _hand_over(self, events: Iterable[dict[str, Any]]) -> None:
         for event in events:
-            at_ns = int(event["timeNano"])
-            key = (at_ns, event["Actor"]["ID"], event["Action"])
+            key = _key(event)
             if key in self._recent:
                 continue
             self._recent.append(key)
-            self._last_ns = max(self._last_ns, at_ns)
+            if key[0] >= self._last_ns:
+                self._last_ns, self._last = key[0], key
             self._on_event(event)
+
+
+def _key(event: dict[str, Any]) -> _Key:
+    return int(event["timeNano"]), event["Actor"]["ID"], event["Action"]

@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 class _Connected:
     """The stream is new: everything has to be looked at."""
 
+    remembers: bool
+
 
 @dataclass(frozen=True)
 class _Look:
@@ -55,7 +57,9 @@ class Watcher:
         self._roster = roster
         self._export = export
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._stream = EventStream(engine, self._queue.put, lambda: self._queue.put(_Connected()))
+        self._stream = EventStream(
+            engine, self._queue.put, lambda remembers: self._queue.put(_Connected(remembers))
+        )
         self._thread: threading.Thread | None = None
         self._due: dict[str, float] = {}  # handles to be shown, and when
         self._export_due: float | None = None
@@ -123,14 +127,13 @@ class Watcher:
                 self._roster.look(item.handle)
                 self._due[item.handle] = 0.0
             else:
-                self._due.update(dict.fromkeys(self._roster.sync(), 0.0))
+                self._due.update(dict.fromkeys(self._roster.sync(item.remembers), 0.0))
         self._happened(events)
 
     def _happened(self, events: list[Any]) -> None:
         if events:
-            now = time.monotonic()
             for handle, wait_s in self._roster.happened(events).items():
-                self._due[handle] = now + wait_s
+                self._due[handle] = time.monotonic() + wait_s
 
     def _show_due(self) -> None:
         now = time.monotonic()

@@ -1,0 +1,126 @@
+"""A monitor over a real engine, with what it exported and what it was told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from telemetry import testing
+from telemetry.services.platform.desired import ContainerEvent, Totals
+from telemetry.services.platform.engine import Engine
+from telemetry.services.platform.sampling import Monitor
+from telemetry.services.platform.view import Containers, ContainerState
+from tests.fixtures.docker import DockerEngine
+from tests.fixtures.stack import until
+
+
+class Memory:
+    """A desired state that forgets with the process."""
+
+    def __init__(self) -> None:
+        self.wants: set[str] = set()
+        self.kept: dict[str, Totals] = {}
+
+    def wanted(self, handle: str) -> bool:
+        return handle in self.wants
+
+    def started(self, handle: str, container_id: str) -> None:
+        self.wants.add(handle)
+
+    def stopped(self, handle: str) -> None:
+        self.wants.discard(handle)
+
+    def removed(self, handle: str, container_id: str) -> None:
+        self.wants.discard(handle)
+        self.kept.pop(handle, None)
+
+    def totals(self, handle: str) -> Totals:
+        return self.kept.get(handle, Totals())
+
+    def save_totals(self, handle: str, totals: Totals) -> None:
+        self.kept[handle] = totals
+
+
+class Monitored:
+    """A running monitor.
+
+    Args:
+        docker: the engine it watches.
+        recorded: its series.
+        desired: what is to be; a new one where none is given.
+    """
+
+    def __init__(
+        self, docker: DockerEngine, recorded: testing.Recorded, desired: Memory | None = None
+    ) -> None:
+        self.docker = docker
+        self.recorded = recorded
+        self.desired = desired or Memory()
+        self.view = Containers()
+        self.events: list[ContainerEvent] = []
+        self.ups: list[tuple[str, float | None]] = []
+        """Every change of ``platform_container_up`` that was ready to be exported."""
+        self.exports = 0
+        engine = Engine({"DOCKER_HOST": docker.base_url})
+        self.monitor = Monitor(
+            engine, self.desired, self.view, [self.events.append], interval_s=3600
+        )
+        self.monitor.watcher._export = self._export
+
+    def _export(self) -> None:
+        self.exports += 1
+        for handle in sorted({e.handle for e in self.events} | {s.handle for s in self.view.all()}):
+            up = self.up(handle)
+            last = [value for name, value in self.ups if name == handle][-1:]
+            if last != [up]:
+                self.ups.append((handle, up))
+
+    def run(self, handle: str, *command: str, **options: Any) -> Any:
+        """Start a container and wait until the monitor has it up."""
+        container = self.docker.run(handle, *command, **options)
+        self.wait_up(handle, 1)
+        return container
+
+    def up(self, handle: str) -> float | None:
+        """The series, None where it has ended."""
+        return self.recorded.value("platform_container_up", handle=handle)
+
+    def wait_up(self, handle: str, value: float | None) -> None:
+        """Wait until the series has this value."""
+        until(lambda: self.up(handle) == value, 30, f"{handle} up {value}, is {self.up(handle)}")
+
+    def value(self, name: str, handle: str) -> float | None:
+        """A container's series by the end of its name."""
+        return self.recorded.value(f"platform_container_{name}", handle=handle)
+
+    def state(self, handle: str) -> ContainerState:
+        """As the view has it."""
+        found = self.view.get(handle)
+        assert found is not None, f"{handle} is not in the view"
+        return found
+
+    def shown(self, handle: str) -> str:
+        """The id of the container the view has for a handle, "" for none."""
+        found = self.view.get(handle)
+        return found.id if found else ""
+
+    def actions(self, handle: str) -> list[str]:
+        """What happened to a container, in order."""
+        return [event.action for event in self.events if event.handle == handle]
+
+
+@contextmanager
+def monitored(
+    docker: DockerEngine, desired: Memory | None = None, *, connected: bool = True
+) -> Iterator[Monitored]:
+    """Start a monitor and wait until it follows the engine's events; stopped at the end."""
+    with testing.isolated() as recorded:
+        found = Monitored(docker, recorded, desired)
+        found.monitor.start()
+        try:
+            if connected:
+                until(lambda: found.monitor.watcher._stream._open)
+            yield found
+        finally:
+            found.monitor.stop()

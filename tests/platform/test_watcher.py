@@ -1,0 +1,244 @@
+"""The watcher on a real engine: kills, stops, OOM, health, removal, lost streams, restarts."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fixtures.docker import DockerEngine
+from tests.fixtures.stack import until
+from tests.platform.monitored import Memory, Monitored, monitored
+
+pytestmark = pytest.mark.docker
+
+GREEDY = "x=0123456789; while true; do x=$x$x; done"
+
+
+@pytest.fixture
+def watch(empty_docker: DockerEngine) -> Iterator[Monitored]:
+    with monitored(empty_docker) as found:
+        yield found
+
+
+def test_a_killed_container_is_down_and_one_started_again_is_up(watch: Monitored) -> None:
+    container = watch.run("ann")
+    container.kill()
+    watch.wait_up("ann", 0)
+    assert watch.state("ann").state == "exited"
+    assert watch.state("ann").exit_code == 137
+    assert watch.recorded.value("platform_containers_total", status="exited") == 1
+    assert watch.recorded.value("platform_containers_total", status="running") == 0
+    assert [e.exit_code for e in watch.events if e.action == "die"] == [137]
+    container.start()
+    watch.wait_up("ann", 1)
+    assert watch.value("restarts_total", "ann") == 0  # somebody asked for it
+    assert watch.actions("ann") == ["create", "start", "kill", "die", "start"]
+
+
+def test_an_exit_of_its_own_is_down(watch: Monitored) -> None:
+    watch.docker.run("ann", "false")
+    watch.wait_up("ann", 0)
+    assert watch.state("ann").exit_code == 1
+
+
+def test_a_wanted_stop_ends_the_series_and_never_shows_down(watch: Monitored) -> None:
+    container = watch.run("ann")
+    container.stop()
+    watch.wait_up("ann", None)
+    assert ("ann", 0) not in watch.ups
+    assert watch.value("memory_bytes", "ann") is None
+    container.start()
+    watch.wait_up("ann", 1)
+    container.restart()
+    until(lambda: watch.actions("ann").count("start") == 3)
+    watch.wait_up("ann", 1)
+    assert ("ann", 0) not in watch.ups
+    assert watch.value("restarts_total", "ann") == 0
+
+
+def test_a_removed_container_leaves_no_series_behind(watch: Monitored) -> None:
+    container = watch.run("ann")
+    assert watch.monitor.sampler.collect_once() == 1
+    container.remove(force=True)
+    until(lambda: watch.view.get("ann") is None)
+    left = [p for p in watch.recorded.points() if ("handle", "ann") in p.key[1]]
+    assert left == []
+    assert watch.recorded.value("platform_containers_total", status="running") == 0
+    # The same handle once more: nothing of the old one sticks to it.
+    watch.run("ann")
+    assert watch.value("restarts_total", "ann") == 0
+
+
+def test_out_of_memory_is_counted_once_and_not_again_after_a_start(watch: Monitored) -> None:
+    container = watch.docker.run("ann", "sh", "-c", GREEDY, mem_limit="24m")
+    watch.wait_up("ann", 0)
+    assert watch.state("ann").oom_killed
+    assert watch.value("oom_kills_total", "ann") == 1
+    assert "oom" in watch.actions("ann")
+    container.start()
+    until(lambda: watch.actions("ann").count("die") == 2)
+    until(lambda: watch.value("oom_kills_total", "ann") == 2)
+
+
+def test_a_child_killed_for_memory_is_counted_while_the_container_lives_on(
+    watch: Monitored,
+) -> None:
+    script = f"sh -c '{GREEDY}'; sh -c '{GREEDY}'; sleep 3600"
+    watch.docker.run("ann", "sh", "-c", script, mem_limit="24m")
+    until(lambda: watch.value("oom_kills_total", "ann") == 2)
+    watch.monitor.sampler.collect_once()  # the kernel's own count adds nothing
+    assert watch.value("oom_kills_total", "ann") == 2
+    assert watch.up("ann") == 1
+
+
+def test_restarts_by_policy_are_counted(watch: Monitored) -> None:
+    watch.docker.run(
+        "ann", "sh", "-c", "sleep 0.1; exit 3",
+        restart_policy={"Name": "on-failure", "MaximumRetryCount": 3},
+    )  # fmt: skip
+    until(lambda: watch.view.get("ann") and watch.state("ann").state == "exited")
+    assert watch.value("restarts_total", "ann") == 3
+    assert watch.up("ann") == 0
+    watch.docker.client.containers.get("ann").start()  # Docker's own count begins anew
+    until(lambda: watch.value("restarts_total", "ann") == 6)
+
+
+def test_health_is_followed(watch: Monitored) -> None:
+    check = {"test": ["CMD", "test", "!", "-e", "/tmp/ill"], "interval": 10**9, "retries": 1}
+    container = watch.run("ann", healthcheck=check)
+    assert watch.value("healthy", "ann") is None  # not known yet
+    until(lambda: watch.value("healthy", "ann") == 1)
+    container.exec_run("touch /tmp/ill")
+    until(lambda: watch.value("healthy", "ann") == 0)
+    assert watch.state("ann").health == "unhealthy"
+    assert [e.detail for e in watch.events if e.action == "health_status"] == [
+        "healthy",
+        "unhealthy",
+    ]
+    container.kill()
+    until(lambda: watch.value("healthy", "ann") is None)
+
+
+def test_containers_that_run_already_are_adopted(empty_docker: DockerEngine) -> None:
+    empty_docker.run("ann")
+    empty_docker.client.containers.run("busybox:stable", ["sleep", "3600"], detach=True)
+    with monitored(empty_docker) as watch:
+        watch.wait_up("ann", 1)
+        assert [state.handle for state in watch.view.all()] == ["ann"]
+        assert watch.recorded.value("platform_containers_total", status="running") == 1
+        assert watch.recorded.value("platform_containers_total", status="dead") == 0
+
+
+def test_counts_go_on_where_the_process_before_left_them(empty_docker: DockerEngine) -> None:
+    desired = Memory()
+    with monitored(empty_docker, desired) as before:
+        script = f"sh -c '{GREEDY}'; sleep 3600"
+        empty_docker.run("ann", "sh", "-c", script, mem_limit="24m")
+        until(lambda: before.value("oom_kills_total", "ann") == 1)
+    with monitored(empty_docker, desired) as after:
+        after.wait_up("ann", 1)
+        after.monitor.sampler.collect_once()
+        assert after.value("oom_kills_total", "ann") == 1
+
+
+def test_what_ended_while_nobody_watched_is_down_if_it_crashed_and_gone_if_it_was_stopped(
+    empty_docker: DockerEngine,
+) -> None:
+    desired = Memory()
+    with monitored(empty_docker, desired) as before:
+        killed, stopped = before.run("ann"), before.run("bob")
+    killed.kill()
+    stopped.stop()
+    with monitored(empty_docker, desired) as after:
+        after.wait_up("ann", 0)
+        until(lambda: after.view.get("bob") is not None)
+        assert after.up("bob") is None
+        assert desired.wants == {"ann"}
+
+
+def test_a_lost_stream_misses_nothing(watch: Monitored) -> None:
+    ann, bob, cid = (watch.run(handle) for handle in ("ann", "bob", "cid"))
+    stream = watch.monitor.watcher._stream
+    connect, held = stream._follow, []
+
+    def happens_meanwhile() -> None:
+        if not held:
+            held.append(True)
+            ann.kill()
+            bob.stop(timeout=0)
+            bob.start()
+            cid.remove(force=True)
+            watch.docker.run("dan", "sh", "-c", GREEDY, mem_limit="24m").wait()
+        connect()
+
+    stream._follow = happens_meanwhile  # type: ignore[method-assign]
+    watch.monitor.watcher.reconnect()
+    watch.wait_up("ann", 0)
+    watch.wait_up("cid", None)
+    watch.wait_up("dan", 0)
+    assert watch.up("bob") == 1
+    assert watch.actions("ann") == ["create", "start", "kill", "die"]
+    assert [a for a in watch.actions("bob") if a != "kill"] == [
+        "create", "start", "die", "stop", "start",
+    ]  # fmt: skip
+    assert watch.actions("cid")[-2:] == ["die", "destroy"]
+    assert watch.value("oom_kills_total", "dan") == 1
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restart_of_the_daemon_is_outlived(watch: Monitored, signum: signal.Signals) -> None:
+    watch.run("ann")
+    watch.run("bob", restart_policy={"Name": "always"})
+    watch.docker.restart(signum)
+    # What the daemon took down with it is wanted still: nobody asked for that.
+    watch.wait_up("ann", 0)
+    watch.wait_up("bob", 1)
+    until(lambda: watch.actions("bob").count("start") == 2)
+    watch.run("cid").kill()
+    watch.wait_up("cid", 0)
+
+
+def test_an_engine_that_comes_late_is_found(docker_engine: DockerEngine) -> None:
+    docker_engine.stop()
+    try:
+        with monitored(docker_engine, connected=False) as watch:
+            docker_engine.start()
+            watch.run("ann")
+    finally:
+        docker_engine.clear()
+
+
+def test_two_containers_of_one_handle_do_not_hide_each_other(watch: Monitored) -> None:
+    first = watch.docker.run("ann", name="one")
+    watch.wait_up("ann", 1)
+    second = watch.docker.run("ann", name="two")
+    until(lambda: watch.shown("ann") == second.id)
+    second.remove(force=True)
+    until(lambda: watch.shown("ann") == first.id)
+    watch.wait_up("ann", 1)
+
+
+def test_a_burst_is_exported_at_once_and_then_together(watch: Monitored) -> None:
+    exports = watch.exports
+    for number in range(10):
+        watch.docker.run(f"user-{number}")
+    watch.wait_up("user-9", 1)
+    until(lambda: watch.monitor.watcher._export_due is None)
+    assert 1 <= watch.exports - exports <= 30
+    containers = watch.docker.client.containers.list()
+    exports = watch.exports
+    for container in containers:
+        container.kill()
+    for number in range(10):
+        watch.wait_up(f"user-{number}", 0)
+    assert watch.exports - exports < 10
+
+
+def test_a_change_of_the_desired_state_shows_when_it_is_told(watch: Monitored) -> None:
+    watch.run("ann").kill()
+    watch.wait_up("ann", 0)
+    watch.desired.stopped("ann")
+    watch.monitor.look("ann")
+    watch.wait_up("ann", None)
