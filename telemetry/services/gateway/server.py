@@ -1,4 +1,4 @@
-"""``telemetry gateway``: serve the gateway on loopback until told to stop."""
+"""``telemetry gateway``: serve the gateway until told to stop."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
         prog="telemetry gateway", description="Serve the web shell, dispatcher and kernel."
     )
     parser.add_argument("--port", type=int, help="port [TELEMETRY_GATEWAY_PORT or 4000]")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
     args = parser.parse_args(argv)
     settings = Settings.from_env(os.environ)
     port = args.port or settings.port
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = uvicorn.Config(
         create_app(settings),
-        host="127.0.0.1",
+        host=args.host,
         port=port,
         access_log=False,
         server_header=False,
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         listener = config.bind_socket()
     except SystemExit:  # uvicorn's way; it has logged why
         raise TelemetryError(
-            f"the gateway can't listen on 127.0.0.1:{port}",
+            f"the gateway can't listen on {args.host}:{port}",
             remedy="stop what uses the port, or set TELEMETRY_GATEWAY_PORT to a free one",
             exit_code=69,  # EX_UNAVAILABLE
         ) from None

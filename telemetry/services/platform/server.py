@@ -1,4 +1,4 @@
-"""``telemetry platform``: serve the platform on loopback until told to stop."""
+"""``telemetry platform``: serve the platform until told to stop."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def main(argv: Sequence[str]) -> int:
         prog="telemetry platform", description="Serve one container for each user, watched."
     )
     parser.add_argument("--port", type=int, help="port [TELEMETRY_PLATFORM_PORT or 9000]")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
     args = parser.parse_args(argv)
     # Before the library adds its own handler, so that people see warnings on the console too.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
-            host="127.0.0.1",
+            host=args.host,
             port=args.port or settings.port,
             access_log=False,
             server_header=False,
