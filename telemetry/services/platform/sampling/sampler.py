@@ -135,7 +135,7 @@ class Sampler:
         return sampled
 
     def _skip(self, state: ContainerState) -> None:
-        _log.info(
+        _log.warning(
             "platform: container %s (%s) ended while it was sampled; skipped",
             state.handle,
             state.id[:12],

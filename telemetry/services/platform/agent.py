@@ -1,0 +1,64 @@
+"""``telemetry agent``: sample and watch the containers of a host that has no platform."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import threading
+from collections.abc import Sequence
+
+_log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the agent until it is told to stop; returns the exit code.
+
+    Every container with the Docker label ``handle`` is watched, whoever made it. One that has
+    been seen running is wanted until somebody stops or removes it.
+
+    Raises:
+        TelemetryError: a setting can't be used, or the state folder can't be written.
+    """
+    import telemetry
+    from telemetry import config
+    from telemetry.services.platform.engine import Engine
+    from telemetry.services.platform.sampling import Monitor
+    from telemetry.services.platform.store import Store
+    from telemetry.services.platform.view import Containers
+
+    parser = argparse.ArgumentParser(
+        prog="telemetry agent",
+        description="Sample and watch this host's containers: those with the label handle.",
+    )
+    parser.add_argument(
+        "--interval",
+        type=int,
+        help="seconds between samples [TELEMETRY_PLATFORM_SAMPLE_INTERVAL or 15]",
+    )
+    args = parser.parse_args(argv)
+    # Before the library adds its own handler, so that people see warnings on the console too.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    environ = dict(os.environ)
+    if args.interval is not None:
+        environ["TELEMETRY_PLATFORM_SAMPLE_INTERVAL"] = str(args.interval)
+    interval_s = config.integer(environ, "TELEMETRY_PLATFORM_SAMPLE_INTERVAL", 15, 1, 3600)
+    engine, store = Engine(environ), Store(config.home(environ) / "agent.db")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    pipeline = telemetry.start(service_name="agent")
+    monitor = Monitor(engine, store, Containers(), interval_s=interval_s)
+    monitor.start()
+    print(
+        f"watching the containers of {engine.address}, sampled every {interval_s} s, sent to "
+        f"{pipeline.settings.otlp_endpoint}; stop with Ctrl-C",
+        flush=True,
+    )
+    stopping.wait()
+    monitor.stop()
+    telemetry.shutdown()
+    engine.close()
+    store.close()
+    return 0
