@@ -1,0 +1,171 @@
+"""The compose files: the pins of engines.toml, loopback only, secrets where they belong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from telemetry import config, credentials
+from telemetry.stack import engines
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "compose"
+ENGINES, SERVICES, EVALUATED = (
+    yaml.safe_load((COMPOSE / f"compose{name}.yaml").read_text())
+    for name in ("", ".services", ".prometheus")
+)
+OURS = {"gateway", "platform", "proxy"}
+
+
+def _all() -> dict[str, dict[str, Any]]:
+    return {name: ENGINES["services"].get(name) or SERVICES["services"][name] for name in (
+        *ENGINES["services"], *OURS)}  # fmt: skip
+
+
+def test_images_are_the_pinned_engines() -> None:
+    table = engines.table()
+    assert {name: row["image"] for name, row in ENGINES["services"].items()} == {
+        name: engine.image.format(version=engine.version) for name, engine in table.items()
+    }
+
+
+def test_our_image_is_this_version() -> None:
+    (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    images = {SERVICES["services"][name]["image"] for name in OURS}
+    assert images == {f"container-telemetry:{version}"}
+
+
+def test_every_port_is_published_on_loopback_only_and_is_the_documented_one() -> None:
+    published = [port for row in _all().values() for port in row.get("ports", [])]
+    assert len(published) == 8
+    for port in published:
+        host, outside, inside = port.split(":")
+        assert host == "127.0.0.1"
+        assert outside == inside
+        assert int(outside) in config.PORTS.values()
+
+
+def test_only_the_platform_sees_docker_s_socket() -> None:
+    with_socket = {
+        name
+        for name, row in _all().items()
+        if any("docker.sock" in str(volume) for volume in row["volumes"])
+    }
+    assert with_socket == {"platform"}
+    (mount,) = (v for v in SERVICES["services"]["platform"]["volumes"] if "docker.sock" in v)
+    assert mount.endswith(":ro")
+
+
+def test_nothing_runs_with_more_than_it_needs() -> None:
+    for name, row in _all().items():
+        assert not row.get("privileged"), name
+        assert "no-new-privileges:true" in row["security_opt"], name
+    for name in OURS:
+        assert SERVICES["services"][name]["cap_drop"] == ["ALL"]
+        assert SERVICES["services"][name]["read_only"]
+
+
+def test_a_provider_s_key_reaches_the_proxy_only() -> None:
+    holders = {
+        name
+        for name, row in _all().items()
+        if any(key.endswith("_API_KEY") for key in row.get("environment", {}))
+    }
+    assert holders == {"proxy"}
+
+
+def test_secrets_have_no_default_and_all_are_made() -> None:
+    text = "".join((COMPOSE / f"compose{n}.yaml").read_text() for n in ("", ".services"))
+    used = dict(re.findall(r"\$\{(TELEMETRY_\w+(?:TOKEN|PASSWORD))(:.)", text))
+    assert set(used.values()) == {":?"}, "left out it must not start"
+    made = re.search(r"for name in ([A-Z_ ]+)\n", text)
+    assert made is not None
+    names = {f"TELEMETRY_{name}" for name in made[1].split()}
+    assert names == set(credentials.GENERATED)
+    assert set(used) | {"TELEMETRY_WEBHOOK_TOKEN"} == names
+    assert "secrets.env" in (ROOT / ".gitignore").read_text().split()
+
+
+def test_every_mounted_file_is_there() -> None:
+    for document in (ENGINES, SERVICES, EVALUATED):
+        for row in document["services"].values():
+            for volume in row.get("volumes", []):
+                source = volume.split(":")[0] if isinstance(volume, str) else ""
+                if source.startswith("."):
+                    assert (COMPOSE / source).exists(), source
+
+
+def test_never_two_evaluators() -> None:
+    """Grafana alone by default; laid over, Prometheus and Loki alone."""
+
+    def targets(document: dict[str, Any], name: str) -> dict[str, str]:
+        rows = document["services"][name].get("volumes", [])
+        return {
+            **{v.split(":")[1]: v.split(":")[0] for v in rows if isinstance(v, str)},
+            **{v["target"]: v["type"] for v in rows if isinstance(v, dict)},
+        }
+
+    rules = {"prometheus": "/etc/prometheus/rules", "loki": "/etc/loki/rules"}
+    provisioned = "/etc/grafana/provisioning/alerting"
+    assert targets(ENGINES, "grafana")[provisioned] == "../grafana/provisioning/alerting"
+    assert "/etc/prometheus/rules" not in targets(ENGINES, "prometheus")
+    assert targets(ENGINES, "loki")["/etc/loki/rules"] == "tmpfs"
+    for name, target in rules.items():
+        assert targets(EVALUATED, name)[target].startswith("./")
+    assert targets(EVALUATED, "grafana")[provisioned] == "tmpfs"
+
+
+def test_prometheus_is_told_of_every_service() -> None:
+    rows = json.loads((COMPOSE / "prometheus" / "targets" / "services.json").read_text())
+    assert {row["labels"]["job"]: row["targets"] for row in rows} == {
+        name: [f"{name}:{config.PORTS[name]}"] for name in OURS
+    }
+
+
+@pytest.mark.parametrize(
+    "overlays", [(), (".services",), (".prometheus",), (".services", ".prometheus")]
+)
+def test_docker_compose_takes_them(overlays: tuple[str, ...]) -> None:
+    compose = _compose()
+    if compose is None:
+        pytest.skip("docker compose is not installed")
+    files = [f"--file={COMPOSE}/compose{name}.yaml" for name in ("", *overlays)]
+    environ = {**os.environ, **dict.fromkeys(credentials.GENERATED, "x")}
+    done = subprocess.run(
+        [*compose, *files, "config", "--format", "json"],
+        env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    merged = json.loads(done.stdout)["services"]
+    for row in merged.values():
+        for port in row.get("ports", []):
+            assert port["host_ip"] == "127.0.0.1"
+    targets = {v["target"]: v["type"] for v in merged["grafana"]["volumes"]}
+    evaluates = "tmpfs" if ".prometheus" in overlays else "bind"
+    assert targets["/etc/grafana/provisioning/alerting"] == evaluates
+
+    without = {key: value for key, value in environ.items() if key not in credentials.GENERATED}
+    refused = subprocess.run(
+        [*compose, *files, "config"], env=without, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode != 0
+    assert "see the top of compose.yaml" in refused.stderr
+
+
+def _compose() -> list[str] | None:
+    if standalone := shutil.which("docker-compose"):
+        return [standalone]
+    docker = shutil.which("docker")
+    if docker is None:
+        return None
+    plugin = [docker, "compose"]
+    found = subprocess.run([*plugin, "version"], capture_output=True, check=False)
+    return plugin if found.returncode == 0 else None
