@@ -14,7 +14,7 @@ from telemetry.stack.layout import Layout
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "running.md").read_text()
-NAME = re.compile(r"\b(?:TELEMETRY|GRAFANA)_[A-Z_]*[A-Z]\b")
+NAME = re.compile(r"\b(?:TELEMETRY_[A-Z_]*[A-Z]|GRAFANA_(?:HOME|BIN))\b")
 READERS = (
     *(ROOT / "telemetry" / "stack").glob("*.py"),
     *(ROOT / "telemetry" / "demo").glob("*.py"),
