@@ -1,0 +1,182 @@
+"""A container's use read from laid-out files of both versions, and from the engine's answer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from telemetry.services.platform.sampling.files import Files
+from telemetry.services.platform.sampling.reading import Reading, Unreadable, Vanished
+from telemetry.services.platform.sampling.stats import reading
+from tests.platform.trees import STATS, Tree, container_id
+
+MACHINE_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(params=[1, 2], ids=["v1", "v2"])
+def version(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(params=["cgroupfs", "systemd"])
+def tree(version: Literal[1, 2], request: pytest.FixtureRequest, tmp_path: Path) -> Tree:
+    return Tree(tmp_path, version, request.param)
+
+
+def files(tree: Tree) -> Files:
+    return Files(tree.cgroup, tree.proc, clock=lambda: 5)
+
+
+EXPECTED = Reading("files", 5, 1_000_000_000, 12_980_224, 67_108_864, 1266, 726, 0)
+
+
+def test_a_container_is_read_as_docker_stats_counts(tree: Tree) -> None:
+    assert files(tree).read(tree.add(1)) == EXPECTED
+
+
+def test_no_limit_is_the_machines_memory(tree: Tree) -> None:
+    assert files(tree).read(tree.add(1, limit=None)).memory_limit_bytes == MACHINE_BYTES
+
+
+def test_more_inactive_than_used_takes_nothing_away(tree: Tree) -> None:
+    assert files(tree).read(tree.add(1, used=100, inactive=100)).memory_bytes == 100
+
+
+def test_oom_kills_are_read(tree: Tree) -> None:
+    assert files(tree).read(tree.add(1, oom_kills=3)).oom_kills == 3
+
+
+def test_groups_that_the_container_made_itself_are_left_out(tree: Tree) -> None:
+    """systemd in a container moves the first process into a group below."""
+    state = tree.add(1)
+    cgroup = tree.proc / str(state.pid) / "cgroup"
+    below = cgroup.read_text().replace(state.id, f"{state.id}/init.scope", 100)
+    if tree.driver == "systemd":
+        below = cgroup.read_text().replace(".scope", ".scope/init.scope")
+    cgroup.write_text(below)
+    assert files(tree).read(state) == EXPECTED
+
+
+def test_a_container_is_found_by_its_id_where_its_process_cannot_be_seen(tree: Tree) -> None:
+    state = replace(tree.add(1), pid=4_000_000)
+    found = files(tree).read(state)
+    assert (found.cpu_ns, found.memory_bytes) == (EXPECTED.cpu_ns, EXPECTED.memory_bytes)
+    assert found.receive_bytes is None
+
+
+def test_a_process_id_that_is_anothers_by_now_is_not_believed(tree: Tree) -> None:
+    other = tree.add(2, cpu_ns=77)
+    state = replace(tree.add(1), pid=other.pid)
+    tree.remove(state)
+    with pytest.raises(Unreadable):
+        files(tree).read(state)
+
+
+def test_a_container_that_ends_between_two_readings_has_vanished(tree: Tree) -> None:
+    reader, state = files(tree), tree.add(1)
+    reader.read(state)
+    tree.remove(state)
+    with pytest.raises(Vanished):
+        reader.read(state)
+    tree.add(1)  # started again
+    assert reader.read(state) == EXPECTED
+
+
+def test_an_empty_file_of_a_group_that_is_being_removed_is_no_value(tree: Tree) -> None:
+    reader, state = files(tree), tree.add(1)
+    reader.read(state)
+    for file in tree.cgroup.rglob("memory.*"):
+        file.write_text("")
+    with pytest.raises(Vanished):
+        reader.read(state)
+
+
+def test_a_container_of_another_machine_is_unreadable(tree: Tree) -> None:
+    tree.add(1)
+    with pytest.raises(Unreadable):
+        files(tree).read(replace(tree.add(1), id=container_id(9), pid=1))
+
+
+def test_a_container_in_the_machines_own_network_has_no_network_of_its_own(tree: Tree) -> None:
+    state = tree.add(1)
+    for pid in (state.pid, 1):
+        (tree.proc / str(pid) / "ns").mkdir(parents=True)
+        (tree.proc / str(pid) / "ns/net").symlink_to("net:[4026531840]")
+    assert files(tree).read(state).receive_bytes is None
+
+
+def test_a_loopback_alone_is_no_network(tree: Tree) -> None:
+    state = tree.add(1)
+    net = tree.proc / str(state.pid) / "net/dev"
+    net.write_text("".join(net.read_text().splitlines(keepends=True)[:3]))
+    assert files(tree).read(state).receive_bytes is None
+
+
+def test_interfaces_are_added_up_however_many_there_are(tree: Tree) -> None:
+    state = tree.add(1)
+    net = tree.proc / str(state.pid) / "net/dev"
+    heading, lo, eth = (lambda lines: (lines[:2], lines[2], lines[3]))(
+        net.read_text().splitlines(keepends=True)
+    )
+    many = [eth.replace("eth0", f"eth{number}") for number in range(1000)]
+    net.write_text("".join([*heading, lo, *many]))
+    found = files(tree).read(state)
+    assert (found.receive_bytes, found.transmit_bytes) == (1_266_000, 726_000)
+
+
+def test_mounts_that_join_cpu_and_cpuacct_are_read(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    state = tree.add(1)
+    (tree.cgroup / "cpuacct").rename(tree.cgroup / "cpu,cpuacct")
+    cgroup = tree.proc / str(state.pid) / "cgroup"
+    cgroup.write_text(cgroup.read_text().replace("cpuacct", "cpu,cpuacct"))
+    assert files(tree).read(state) == EXPECTED
+
+
+def test_without_a_memory_controller_the_engine_has_to_be_asked(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, 2)
+    state = tree.add(1)
+    for file in tree.cgroup.rglob("memory.*"):
+        file.unlink()
+    with pytest.raises(Unreadable):
+        files(tree).read(state)
+
+
+def test_the_engines_answer_gives_the_same() -> None:
+    assert reading(STATS) == Reading(
+        "engine", 1_795_620_850_123_456_000, 2_500_000_000, 12_980_224, 67_108_864, 1266, 726
+    )
+
+
+def test_the_engines_answer_on_version_2_and_without_a_network() -> None:
+    memory = {"usage": 1000, "limit": 5000, "stats": {"inactive_file": 400}}
+    found = reading({**STATS, "memory_stats": memory, "networks": None})
+    assert found is not None
+    assert (found.memory_bytes, found.receive_bytes) == (600, None)
+
+
+def test_the_engines_answer_for_a_container_that_ended_is_none() -> None:
+    # As Engine 20.10 answers.
+    empty: dict[str, Any] = {"cpu_usage": {"total_usage": 0}}
+    assert reading({"read": "0001-01-01T00:00:00Z", "memory_stats": {}, "cpu_stats": empty}) is None
+
+
+@pytest.mark.parametrize(
+    ("cpu_ns", "taken_ns", "percent"),
+    [(1_500, 2_000, 50.0), (3_000, 2_000, 200.0), (1_000, 2_000, 0.0), (1_500, 1_000, None)],
+)
+def test_cpu_use_is_of_one_core(cpu_ns: int, taken_ns: int, percent: float | None) -> None:
+    before = replace(EXPECTED, cpu_ns=1_000, taken_ns=1_000)
+    after = replace(EXPECTED, cpu_ns=cpu_ns, taken_ns=taken_ns)
+    assert after.cpu_percent(before) == percent
+
+
+def test_cpu_use_is_unknown_without_a_comparable_reading_before() -> None:
+    later = replace(EXPECTED, taken_ns=9)
+    assert later.cpu_percent(None) is None
+    assert later.cpu_percent(replace(EXPECTED, source="engine")) is None
+    assert later.cpu_percent(replace(EXPECTED, cpu_ns=EXPECTED.cpu_ns + 1)) is None

@@ -1,0 +1,282 @@
+"""What a pass of the sampler leaves in view, series and counts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from telemetry import testing
+from telemetry.services.platform.desired import Totals
+from telemetry.services.platform.engine import Engine
+from telemetry.services.platform.sampling.counts import Counts
+from telemetry.services.platform.sampling.files import Files
+from telemetry.services.platform.sampling.sampler import Sampler
+from telemetry.services.platform.sampling.series import STATUSES, Series
+from telemetry.services.platform.view import Containers, ContainerState
+from tests.fixtures.stack import until
+from tests.platform.monitored import Memory
+from tests.platform.trees import Tree
+
+SECOND = 10**9
+YEARS_AGO_NS = SECOND
+
+
+class Sampled:
+    """A sampler over laid-out files, with a clock that stands still.
+
+    Args:
+        tree: the files.
+        recorded: what is exported.
+    """
+
+    def __init__(self, tree: Tree, recorded: testing.Recorded) -> None:
+        self.tree = tree
+        self.recorded = recorded
+        self.now_ns = 0
+        self.view = Containers()
+        self.series = Series()
+        self.counts = Counts(Memory())
+        # Nothing answers there: whatever can't be read from files is not sampled.
+        self.engine = Engine({"DOCKER_HOST": f"unix://{tree.root}/absent.sock"})
+        files = Files(tree.cgroup, tree.proc, clock=lambda: self.now_ns)
+        self.sampler = Sampler(self.engine, self.view, self.series, self.counts, 3600, files)
+
+    def show(self, state: ContainerState) -> ContainerState:
+        """The watcher has seen it."""
+        self.view.put(state)
+        self.counts.inspected(state.handle, state.started_at, 0, False)
+        self.series.show(state, True, self.counts.totals(state.handle), YEARS_AGO_NS)
+        return state
+
+    def value(self, name: str, handle: str = "user-1") -> float | None:
+        return self.recorded.value(f"platform_container_{name}", handle=handle)
+
+    def seen(self, handle: str = "user-1") -> ContainerState:
+        found = self.view.get(handle)
+        assert found is not None
+        return found
+
+
+@pytest.fixture(params=[1, 2], ids=["v1", "v2"])
+def sampled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sampled]:
+    with testing.isolated() as recorded:
+        yield Sampled(Tree(tmp_path, request.param), recorded)
+
+
+def test_a_pass_fills_view_and_series(sampled: Sampled) -> None:
+    state = sampled.show(sampled.tree.add(1))
+    assert sampled.sampler.collect_once() == 1
+    assert sampled.value("cpu_percent") is None  # not from one reading
+    sampled.tree.set(state, cpu_ns=1 * SECOND + 3 * SECOND // 4, receive=2000, transmit=900)
+    sampled.now_ns += SECOND // 2
+    sampled.sampler.collect_once()
+    assert sampled.seen() == replace(
+        state, cpu_percent=150.0, memory_bytes=12_980_224, memory_limit_bytes=67_108_864,
+        receive_bytes=2000, transmit_bytes=900,
+    )  # fmt: skip
+    shown = ("cpu_percent", "memory_bytes", "memory_limit_bytes", "network_receive_bytes_total",
+             "network_transmit_bytes_total", "restarts_total", "oom_kills_total")  # fmt: skip
+    assert [sampled.value(name) for name in shown] == [
+        150.0, 12_980_224, 67_108_864, 2000, 900, 0, 0,
+    ]  # fmt: skip
+
+
+def test_network_counts_since_the_containers_start(sampled: Sampled) -> None:
+    """Not since the first sample: a platform that starts must not see a burst of traffic."""
+    sampled.show(sampled.tree.add(1))
+    sampled.sampler.collect_once()
+    points = [p for p in sampled.recorded.points() if "network" in p.metric.name]
+    assert {p.start_time_ns for p in points} == {1_770_091_506_789_012_000}
+
+
+def test_a_container_that_vanishes_mid_sample_is_skipped_and_logged(
+    sampled: Sampled, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone, stays = sampled.show(sampled.tree.add(1)), sampled.show(sampled.tree.add(2))
+    sampled.sampler.collect_once()
+    sampled.tree.remove(gone)
+    sampled.tree.set(stays, used=5_000_000)
+    with caplog.at_level(logging.INFO):
+        assert sampled.sampler.collect_once() == 1
+    assert "container user-1 (000000000000) ended while it was sampled; skipped" in caplog.text
+    assert sampled.value("memory_bytes", "user-2") == 904_000
+
+
+def test_a_reading_that_comes_after_the_end_brings_no_series_back(sampled: Sampled) -> None:
+    state = sampled.show(sampled.tree.add(1))
+    removed = sampled.show(sampled.tree.add(2))
+    read = sampled.sampler._files.read
+
+    def ended_meanwhile(seen: ContainerState) -> object:
+        reading = read(seen)
+        sampled.show(replace(state, state="exited", pid=0))
+        sampled.view.drop("user-2", removed.id)
+        sampled.series.end("user-2")
+        return reading
+
+    sampled.sampler._files.read = ended_meanwhile  # type: ignore[method-assign,assignment]
+    sampled.sampler.collect_once()
+    assert sampled.value("memory_bytes") is None
+    assert sampled.value("up") == 0
+    assert sampled.seen().memory_bytes is None
+    assert [p for p in sampled.recorded.points() if ("handle", "user-2") in p.key[1]] == []
+
+
+def test_cpu_is_not_counted_across_a_restart(sampled: Sampled) -> None:
+    state = sampled.show(sampled.tree.add(1))
+    sampled.sampler.collect_once()
+    again = sampled.show(replace(state, started_at="2026-02-03T05:00:00Z"))
+    sampled.tree.set(again, cpu_ns=9 * SECOND)
+    sampled.now_ns += SECOND
+    sampled.sampler.collect_once()
+    assert sampled.value("cpu_percent") is None
+    sampled.tree.set(again, cpu_ns=10 * SECOND)
+    sampled.now_ns += 2 * SECOND
+    sampled.sampler.collect_once()
+    assert sampled.value("cpu_percent") == 50
+
+
+def test_oom_kills_of_the_kernel_are_counted_without_events(sampled: Sampled) -> None:
+    state = sampled.show(sampled.tree.add(1, oom_kills=2))
+    sampled.sampler.collect_once()
+    assert sampled.value("oom_kills_total") == 2
+    again = sampled.show(replace(state, started_at="2026-02-03T05:00:00Z"))
+    sampled.tree.set(again, oom_kills=1)
+    sampled.sampler.collect_once()
+    assert sampled.value("oom_kills_total") == 3
+
+
+def test_a_lost_engine_is_said_once_and_does_not_stop_the_others(
+    sampled: Sampled, caplog: pytest.LogCaptureFixture
+) -> None:
+    sampled.show(sampled.tree.add(1))
+    elsewhere = sampled.show(sampled.tree.add(2))
+    sampled.tree.remove(elsewhere)
+    (sampled.tree.proc / str(elsewhere.pid) / "cgroup").unlink()
+    assert sampled.sampler.collect_once() == 1
+    assert sampled.sampler.collect_once() == 1
+    said = [r.message for r in caplog.records if "1 containers not sampled" in r.message]
+    assert len(said) == 1
+    assert "no Docker engine answers" in said[0]
+
+
+def test_a_pass_that_fails_is_not_the_last(
+    sampled: Sampled, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = sampled.tree.add(1)
+    failed = threading.Event()
+    read = sampled.sampler._files.read
+
+    def fails_once(seen: ContainerState) -> object:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("never thought of")
+        return read(seen)
+
+    sampled.sampler._files.read = fails_once  # type: ignore[method-assign,assignment]
+    sampled.sampler._interval_s = 0.01
+    sampled.sampler.start()
+    try:
+        sampled.show(state)
+        until(lambda: sampled.value("memory_bytes"))
+    finally:
+        sampled.sampler.stop()
+    assert "a pass of the sampler failed" in caplog.text
+
+
+def test_known_statuses_are_shown_with_zeros(sampled: Sampled) -> None:
+    state = sampled.tree.add(1)
+    others = [replace(state, handle=f"u{i}", state="exited") for i in range(2)]
+    sampled.series.statuses([state, *others])
+    shown = {s: sampled.recorded.value("platform_containers_total", status=s) for s in STATUSES}
+    assert shown == {**dict.fromkeys(STATUSES, 0), "running": 1, "exited": 2}
+
+
+def test_paused_runs_and_restarting_does_not(sampled: Sampled) -> None:
+    state = sampled.show(replace(sampled.tree.add(1), state="paused"))
+    assert sampled.value("up") == 1
+    sampled.show(replace(state, state="restarting", pid=0))
+    assert sampled.value("up") == 0
+
+
+# --- counts ---------------------------------------------------------------------------------------
+
+RUN, NEXT = "2026-02-03T04:05:06Z", "2026-02-03T05:00:00Z"
+RUN_NS, NEXT_NS = 1_770_091_506 * SECOND, 1_770_094_800 * SECOND
+
+
+@pytest.fixture
+def desired() -> Memory:
+    return Memory()
+
+
+def test_a_kill_told_by_event_kernel_and_inspect_is_one(desired: Memory) -> None:
+    counts = Counts(desired)
+    counts.inspected("ann", RUN, 0, False)
+    counts.sampled("ann", RUN, 1)
+    counts.oom_event("ann", RUN_NS + 5)
+    counts.inspected("ann", RUN, 0, True)
+    assert counts.totals("ann").oom_kills == 1
+
+
+def test_a_kill_whose_run_is_not_known_yet_is_one(desired: Memory) -> None:
+    counts = Counts(desired)
+    counts.inspected("ann", RUN, 0, False)
+    for kills in (2, 3):  # the run before had more kills than events
+        counts.sampled("ann", RUN, kills)
+    counts.oom_event("ann", NEXT_NS + 5)
+    counts.inspected("ann", NEXT, 0, True)
+    counts.sampled("ann", NEXT, 1)
+    assert counts.totals("ann").oom_kills == 4
+
+
+def test_events_of_the_last_run_are_not_of_the_next(desired: Memory) -> None:
+    counts = Counts(desired)
+    counts.inspected("ann", RUN, 0, False)
+    counts.oom_event("ann", RUN_NS + 5)
+    counts.inspected("ann", NEXT, 0, True)
+    assert counts.totals("ann").oom_kills == 2
+
+
+def test_a_sample_of_an_older_run_counts_nothing(desired: Memory) -> None:
+    counts = Counts(desired)
+    counts.inspected("ann", NEXT, 0, False)
+    counts.sampled("ann", RUN, 7)
+    assert counts.totals("ann").oom_kills == 0
+
+
+def test_counts_survive_the_process(desired: Memory) -> None:
+    counts = Counts(desired)
+    counts.inspected("ann", RUN, 3, False)
+    counts.oom_event("ann", RUN_NS + 5)
+    counts.oom_event("ann", RUN_NS + 6)
+    after = Counts(desired)
+    after.inspected("ann", RUN, 4, False)
+    after.sampled("ann", RUN, 2)
+    assert after.totals("ann") == Totals(4, 2, 4, RUN, 2)
+    after.oom_event("ann", RUN_NS + 7)
+    assert after.totals("ann").oom_kills == 3
+
+
+def test_restarts_go_on_where_docker_counts_anew(desired: Memory) -> None:
+    counts = Counts(desired)
+    for docker_restarts in (0, 1, 3):
+        counts.inspected("ann", RUN, docker_restarts, False)
+    counts.started_by_hand("ann")
+    for docker_restarts in (2, 4):
+        counts.inspected("ann", RUN, docker_restarts, False)
+    counts.inspected("ann", RUN, 1, False)  # a start by hand that went unseen
+    assert counts.totals("ann").restarts == 8
+
+
+def test_a_forgotten_handle_begins_at_nothing(desired: Memory) -> None:
+    counts = Counts(desired)
+    counts.inspected("ann", RUN, 2, True)
+    desired.removed("ann", "")
+    counts.forget("ann")
+    assert counts.totals("ann") == Totals()
