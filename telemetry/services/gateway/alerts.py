@@ -27,6 +27,9 @@ class Alerts:
         self._firing: dict[str, Alert] = {}
         self._listeners: set[Callable[[Alert], None]] = set()
         self._received = metrics.counter(catalog.GATEWAY_NOTIFICATIONS)
+        for severity in SEVERITIES:
+            for status in ("firing", "resolved"):
+                self._received.touch({"status": status, "severity": severity})
         self._gauge = metrics.gauge(catalog.GATEWAY_ALERTS_FIRING)
         try:
             for alert in json.loads(path.read_text()):

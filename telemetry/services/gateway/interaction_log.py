@@ -67,6 +67,7 @@ class InteractionLog:
         self._retention = timedelta(days=retention_days)
         self._thread = ThreadPoolExecutor(1, "interaction-log")
         self._failures = metrics.counter(catalog.GATEWAY_INTERACTION_LOG_FAILURES)
+        self._failures.touch({"reason": "disk"})  # from 0, so that the first one shows
         self._pruned = ""
 
     async def write(self, entry: Entry) -> None:
