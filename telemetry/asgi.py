@@ -10,6 +10,7 @@ Conventions: https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -22,7 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from telemetry import catalog, frameworks, routes
 from telemetry.exposition import MetricsEndpoint
 from telemetry.metrics.points import Attributes, canonical
-from telemetry.metrics.registry import Instrument, Series
+from telemetry.metrics.registry import Cells, Instrument
 from telemetry.websocket import WebSocketMetrics
 
 if TYPE_CHECKING:
@@ -41,94 +42,64 @@ CLIENT_GONE = "client_disconnected"
 CANCELLED = "cancelled"
 INCOMPLETE = "incomplete_response"
 
+_log = logging.getLogger(__name__)
 _CACHE_LIMIT = 10_000  # series are limited per instrument; this bounds the keys that overflow
 _DURATION = catalog.HTTP_SERVER_REQUEST_DURATION.buckets
+_QUICK = _DURATION[0]  # most requests end in the first bucket, which needs no search
 # Whole numbers compare twice as fast as with the catalog's floats.
 _SIZE = tuple(int(bound) for bound in catalog.HTTP_SERVER_REQUEST_BODY_SIZE.buckets)
-_NOWHERE = "\0"  # no path has it
+_NOTE = routes.NOTE
 _propagator = TraceContextTextMapPropagator()
 
 
 class _Method:
     """What is kept for one method and scheme."""
 
-    __slots__ = ("active", "outcomes")
+    __slots__ = ("active", "known", "metrics_paths", "outcomes")
 
-    def __init__(self, active: Series) -> None:
+    def __init__(self, active: Cells, metrics_paths: tuple[str, ...]) -> None:
         self.active = active
-        self.outcomes: dict[tuple[int, int, str, str], _Outcome] = {}
-        """By route's id, status, error and what the routers noted."""
+        self.metrics_paths = metrics_paths
+        self.outcomes: dict[str, dict[int | tuple[int, str], dict[int, _Outcome]]] = {}
+        """By what the routers noted, by status (and error), by the route's id: three look-ups
+        by small keys are quicker than one by a tuple of them."""
+        self.known = 0
 
 
 class _Outcome:
-    """The series that one kind of outcome is counted in. Holds its route: it is found by the
-    route's id, which must not be another's meanwhile."""
+    """Where one kind of outcome is counted. Holds its route: it is found by the route's id,
+    which must not be another's meanwhile."""
 
     __slots__ = ("attributes", "duration", "request_size", "response_size", "route")
 
     def __init__(
-        self, attributes: Attributes, route: Any, duration: Series, response_size: Series
+        self, attributes: Attributes, route: Any, duration: Cells, response_size: Cells
     ) -> None:
         self.attributes = attributes
         self.route = route
         self.duration = duration
         self.response_size = response_size
-        self.request_size: Series | None = None
+        self.request_size: Cells | None = None
 
 
-class _Exchange:
-    """What is seen of one request and its answer as they pass. Of its own, not of the
-    middleware: several requests are open at once."""
+class _Incoming:
+    """What is seen of one request as it comes in. Of its own, not of the middleware: several
+    requests are open at once."""
 
-    __slots__ = ("ended", "gone", "received", "sent", "server_receive", "server_send", "status")
+    __slots__ = ("gone_at", "received", "server_receive")
 
     server_receive: Receive
-    server_send: Send
-    status: int
-    sent: int
     received: int
-    ended: float
-    gone: bool
-
-    # Not async: it returns the server's own coroutine, which costs no further frame.
-    def send(self, message: Message) -> Awaitable[None]:
-        kind = message["type"]
-        if kind == "http.response.body":
-            self.sent += len(message.get("body", b""))
-            if not message.get("more_body") and not self.ended:
-                # The clock stops here, not after background tasks.
-                self.ended = perf_counter()
-        elif kind == "http.response.start":
-            self.status = message["status"]
-        elif kind == "http.response.pathsend":
-            self.sent = _file_size(message["path"])
-            self.ended = perf_counter()
-        return self.server_send(message)
+    gone_at: float
+    """When the app was told that the client is gone, 0 while it is there."""
 
     async def receive(self) -> Message:
         message = await self.server_receive()
         if message["type"] == "http.request":
             self.received += len(message.get("body", b""))
-        elif not self.ended:
-            self.gone = True
+        elif not self.gone_at:
+            self.gone_at = perf_counter()
         return message
-
-    def unfinished(self) -> str:
-        """What to call it that the app returned and the client hasn't got a whole answer."""
-        if self.gone:
-            return CLIENT_GONE
-        self.status = self.status or 500  # what the server answers in the app's stead
-        return INCOMPLETE
-
-    def failed(self, error: BaseException) -> str:
-        """What to call it that the app raised."""
-        if self.ended and self.status < 500:
-            # A background task that fails after a good answer doesn't make it a bad one.
-            return CLIENT_GONE if self.gone else ""
-        if not self.ended and (self.gone or _says_gone(error)):
-            return CLIENT_GONE
-        self.status = self.status or 500
-        return type(error).__qualname__
 
 
 class TelemetryMiddleware:
@@ -143,7 +114,7 @@ class TelemetryMiddleware:
     def __init__(self, app: ASGIApp, pipeline: Pipeline, metrics_path: str) -> None:
         self.app = app
         self.pipeline = pipeline
-        self._metrics_path = metrics_path or _NOWHERE
+        self._metrics_path = metrics_path
         self._endpoint = MetricsEndpoint(pipeline)
         registry = pipeline.registry
         self._duration = registry.instrument(catalog.HTTP_SERVER_REQUEST_DURATION)
@@ -151,7 +122,7 @@ class TelemetryMiddleware:
         self._request_size = registry.instrument(catalog.HTTP_SERVER_REQUEST_BODY_SIZE)
         self._active_requests = registry.instrument(catalog.HTTP_SERVER_ACTIVE_REQUESTS)
         self._websocket = WebSocketMetrics(app, registry)
-        self._methods: dict[tuple[str, str | None], _Method] = {}
+        self._methods: dict[str, dict[str, _Method]] = {}
         registry.resets.append(self._methods.clear)
         frameworks.watch()
 
@@ -162,92 +133,109 @@ class TelemetryMiddleware:
         return getattr(self.app, name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or routes.NOTE in scope:
+        if scope["type"] != "http" or _NOTE in scope:
             await self._other(scope, receive, send)
             return
-        if scope["path"].endswith(self._metrics_path) and self._is_metrics(scope):
-            await self._metrics(scope, receive, send)
-            return
         started = perf_counter()
-        scope[routes.NOTE] = ""
-        method = self._methods.get((scope["method"], scope.get("scheme"))) or self._new_method(
-            scope
-        )
+        try:
+            method = self._methods[scope["scheme"]][scope["method"]]
+        except KeyError:
+            method = self._new_method(scope)
+        if scope["path"] in method.metrics_paths:
+            await self._endpoint(scope, receive, send)
+            return
+        scope[_NOTE] = ""
         active = method.active
-        active.cells[0] += 1
+        active[0] += 1.0
         token = None
         for name, _ in scope["headers"]:
             if name == b"traceparent":
                 token = _attach(scope)
                 break
-        exchange = _Exchange()
-        exchange.server_receive = receive
-        exchange.server_send = send
-        exchange.status = exchange.sent = exchange.received = 0
-        exchange.ended = 0.0
-        exchange.gone = False
+        incoming = _Incoming()
+        incoming.server_receive = receive
+        incoming.received = 0
+        incoming.gone_at = 0.0
+        status = sent = 0
+        ended = 0.0
+
+        # Not async: it returns the server's own coroutine, which costs no further frame.
+        def observed_send(message: Message) -> Awaitable[None]:
+            nonlocal status, sent, ended
+            kind = message["type"]
+            if kind == "http.response.body":
+                try:
+                    sent += len(message["body"])
+                except KeyError:
+                    pass  # an empty one
+                if not message.get("more_body") and not ended:
+                    # The clock stops here, not after background tasks.
+                    ended = perf_counter()
+            elif kind == "http.response.start":
+                status = message["status"]
+            elif kind == "http.response.pathsend":
+                sent = _file_size(message["path"])
+                ended = perf_counter()
+            return send(message)
+
         error = ""
         try:
-            await self.app(scope, exchange.receive, exchange.send)
-            if exchange.gone or not exchange.ended:
-                error = exchange.unfinished()
-        except asyncio.CancelledError:
-            if not exchange.ended:
-                error = CLIENT_GONE if exchange.gone else CANCELLED
-            raise
+            await self.app(scope, incoming.receive, observed_send)
+            if not ended or incoming.gone_at:
+                status, error = _left(status, ended, incoming.gone_at)
         except BaseException as exc:
-            error = exchange.failed(exc)
+            status, error = _raised(exc, status, ended, incoming.gone_at)
             raise
         finally:
-            active.cells[0] -= 1
+            active[0] -= 1.0
             if token is not None:
                 context.detach(token)
-            outcome = method.outcomes.get(
-                (id(scope.get("route")), exchange.status, error, scope[routes.NOTE])
-            ) or self._new_outcome(method, scope, exchange.status, error)
-            elapsed = (exchange.ended or perf_counter()) - started
-            cells = outcome.duration.cells
-            cells[bisect_left(_DURATION, elapsed) + 1] += 1
+            how = (status, error) if error else status
+            try:
+                outcome = method.outcomes[scope[_NOTE]][how][id(scope.get("route"))]
+            except KeyError:
+                try:
+                    outcome = self._new_outcome(method, scope, status, error)
+                except Exception:
+                    # Whatever a route of the app's own making does when asked for its path.
+                    outcome = _uncounted(self.pipeline)
+            elapsed = (ended or perf_counter()) - started
+            cells = outcome.duration
+            cells[1 if elapsed <= _QUICK else bisect_left(_DURATION, elapsed) + 1] += 1.0
             cells[0] += elapsed
-            size = exchange.sent
-            cells = outcome.response_size.cells
-            cells[bisect_left(_SIZE, size) + 1] += 1
-            cells[0] += size
-            if exchange.received:
-                self._record_request_size(outcome, exchange.received)
+            cells = outcome.response_size
+            cells[bisect_left(_SIZE, sent) + 1] += 1.0
+            cells[0] += sent
+            if incoming.received:
+                self._record_request_size(outcome, incoming.received)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind not in ("http", "websocket", "lifespan"):
             await self.app(scope, receive, send)
-        elif routes.NOTE in scope:
+        elif _NOTE in scope:
             # Instrumented twice, by code and by `telemetry run`, say: the outer one counts.
-            if kind == "http" and self._is_metrics(scope):
-                await self._metrics(scope, receive, send)
+            if kind == "http" and scope["path"] in self._metrics_paths(scope):
+                await self._endpoint(scope, receive, send)
             else:
                 await self.app(scope, receive, send)
         elif kind == "websocket":
             self.pipeline.start()
-            scope[routes.NOTE] = ""
+            scope[_NOTE] = ""
             token = _attach(scope)
             try:
                 await self._websocket(scope, receive, send)
             finally:
                 context.detach(token)
         else:
-            scope[routes.NOTE] = ""
+            scope[_NOTE] = ""
             await self._lifespan(scope, receive, send)
 
-    def _is_metrics(self, scope: Scope) -> bool:
-        path: str = scope["path"]
-        # A server's root path is part of the path (ASGI 3.0), of old ones it isn't.
-        return path == self._metrics_path or (
-            path == scope.get("root_path", "") + self._metrics_path
-        )
-
-    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.pipeline.start()
-        await self._endpoint(scope, receive, send)
+    def _metrics_paths(self, scope: Scope) -> tuple[str, ...]:
+        if not self._metrics_path:
+            return ()
+        # A server's root path is part of the path (ASGI 3.0); of old servers it isn't.
+        return self._metrics_path, scope.get("root_path", "") + self._metrics_path
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.pipeline.start()
@@ -263,21 +251,22 @@ class TelemetryMiddleware:
 
     def _new_method(self, scope: Scope) -> _Method:
         self.pipeline.start()
-        if len(self._methods) >= _CACHE_LIMIT:
-            self._methods.clear()
-        attributes = {
-            "http.request.method": _known(scope),
-            "url.scheme": scope.get("scheme", "http"),
-        }
-        method = _Method(self._active_requests.at(attributes))
-        self._methods[scope["method"], scope.get("scheme")] = method
+        scheme, name = scope.get("scheme", "http"), scope["method"]
+        methods = self._methods.setdefault(scheme, {})
+        if name in methods:  # a server that gives no scheme
+            return methods[name]
+        if len(methods) >= _CACHE_LIMIT:
+            methods.clear()
+        attributes = {"http.request.method": _known(name), "url.scheme": scheme}
+        active = self._active_requests.at(attributes).cells
+        method = methods[name] = _Method(active, self._metrics_paths(scope))
         return method
 
     def _new_outcome(self, method: _Method, scope: Scope, status: int, error: str) -> _Outcome:
-        route, note = scope.get("route"), scope[routes.NOTE]
+        route, note = scope.get("route"), scope[_NOTE]
         attributes = canonical(
             {
-                "http.request.method": _known(scope),
+                "http.request.method": _known(scope["method"]),
                 "http.route": routes.template(route, note),
                 "http.response.status_code": status or "",
                 # Conventions: a 5xx that no exception explains has its code as error type.
@@ -288,29 +277,61 @@ class TelemetryMiddleware:
         outcome = _Outcome(
             attributes,
             route,
-            _series(self._duration, attributes),
-            _series(self._response_size, attributes),
+            _cells(self._duration, attributes),
+            _cells(self._response_size, attributes),
         )
-        if len(method.outcomes) >= _CACHE_LIMIT:
+        if method.known >= _CACHE_LIMIT:
             method.outcomes.clear()
-        method.outcomes[id(route), status, error, note] = outcome
+            method.known = 0
+        method.known += 1
+        how = (status, error) if error else status
+        method.outcomes.setdefault(note, {}).setdefault(how, {})[id(route)] = outcome
         return outcome
 
     def _record_request_size(self, outcome: _Outcome, size: int) -> None:
-        series = outcome.request_size
-        if series is None:
-            series = outcome.request_size = _series(self._request_size, outcome.attributes)
-        cells = series.cells
-        cells[bisect_left(_SIZE, size) + 1] += 1
+        cells = outcome.request_size
+        if cells is None:
+            cells = outcome.request_size = _cells(self._request_size, outcome.attributes)
+        cells[bisect_left(_SIZE, size) + 1] += 1.0
         cells[0] += size
 
 
-def _known(scope: Scope) -> str:
-    return scope["method"] if scope["method"] in METHODS else "_OTHER"
+def _known(method: str) -> str:
+    return method if method in METHODS else "_OTHER"
 
 
-def _series(instrument: Instrument, attributes: Attributes) -> Series:
-    return instrument.at(dict(attributes))
+def _cells(instrument: Instrument, attributes: Attributes) -> Cells:
+    return instrument.at(dict(attributes)).cells
+
+
+def _uncounted(pipeline: Pipeline) -> _Outcome:
+    _log.exception("telemetry: a request could not be counted")
+    pipeline.registry.dropped("metrics", "not_counted")
+    return _Outcome((), None, [0.0] * (len(_DURATION) + 2), [0.0] * (len(_SIZE) + 2))
+
+
+def _left(status: int, ended: float, gone_at: float) -> tuple[int, str]:
+    """Status and error where the app returned without having given the client all of its
+    answer, or the client went away meanwhile."""
+    if gone_at and not 0 < ended <= gone_at:
+        return status, CLIENT_GONE
+    if ended:
+        return status, ""  # it went away once it had everything
+    return status or 500, INCOMPLETE  # 500: what the server answers in the app's stead
+
+
+def _raised(error: BaseException, status: int, ended: float, gone_at: float) -> tuple[int, str]:
+    """Status and error where the app raised ``error``."""
+    if gone_at and not 0 < ended <= gone_at:
+        return status, CLIENT_GONE
+    if ended and status < 500:
+        # What fails in the background after a good answer doesn't make it a bad one.
+        return status, ""
+    if isinstance(error, asyncio.CancelledError):
+        return status, "" if ended else CANCELLED
+    if not ended and _says_gone(error):
+        return status, CLIENT_GONE
+    return status or 500, type(error).__qualname__
 
 
 def _says_gone(error: BaseException) -> bool:

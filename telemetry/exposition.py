@@ -75,7 +75,8 @@ def _header(metric: Metric, openmetrics: bool) -> str:
     name, kind = metric.prometheus, metric.kind.replace("updowncounter", "gauge")
     if openmetrics and kind == "counter":
         name = name.removesuffix("_total")
-    lines = [f"# HELP {name} {_escape_help(metric.description)}", f"# TYPE {name} {kind}"]
+    text = _escape(metric.description) if openmetrics else _escape_help(metric.description)
+    lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
     suffix = unit_suffix(metric.unit)
     if openmetrics and suffix and name.endswith(f"_{suffix}"):
         lines.append(f"# UNIT {name} {suffix}")
@@ -87,7 +88,7 @@ def _template(point: Point) -> str:
     labels = [f'{label_name(k)}="{_escape(v)}"' for k, v in point.key[1]]
     plain = "{" + ",".join(labels) + "}" if labels else ""
     plain = plain.replace("%", "%%")
-    if not point.metric.buckets:
+    if point.metric.kind != "histogram":
         return f"{name}{plain} %s\n"
     lines = []
     for bound in (*point.metric.buckets, None):
@@ -130,13 +131,15 @@ class MetricsEndpoint:
 
     def render(self, accept: str, encoding: str) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         """Body and headers for the request headers ``accept`` and ``accept-encoding``."""
-        openmetrics = "application/openmetrics-text" in accept
+        openmetrics = _quality(accept, "application/openmetrics-text") > _quality(
+            accept, "text/plain"
+        )
         body = self._pipeline.renderer.render(
             self._pipeline.shown_points(), openmetrics=openmetrics
         )
         content_type = OPENMETRICS if openmetrics else TEXT
         headers = [(b"content-type", content_type.encode()), (b"vary", b"accept, accept-encoding")]
-        if "gzip" in encoding:
+        if _quality(encoding, "gzip") > 0:
             # Level 1: a scrape every few seconds over loopback, half the CPU of the default.
             body = gzip.compress(body, compresslevel=1, mtime=0)
             headers.append((b"content-encoding", b"gzip"))
@@ -146,6 +149,21 @@ class MetricsEndpoint:
 def _negotiate(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
     found = {name: value.decode("latin-1") for name, value in headers}
     return found.get(b"accept", ""), found.get(b"accept-encoding", "")
+
+
+def _quality(header: str, wanted: str) -> float:
+    """How much a client wants one thing of an Accept header, 0 where it isn't named.
+    Source: RFC 9110, section 12.4.2"""
+    best = 0.0
+    for part in header.split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        if name.lower() == wanted:
+            quality = next((p[2:] for p in parameters if p.lower().startswith("q=")), "1")
+            try:
+                best = max(best, float(quality))
+            except ValueError:
+                pass
+    return best
 
 
 async def _answer(send: Any, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:

@@ -57,6 +57,8 @@ def exporters(settings: Settings) -> list[MetricExporter]:
 def _otlp(settings: Settings) -> MetricExporter:
     otlp = settings.otlp("METRICS")
     endpoint = None if otlp.given else otlp.address
+    own = ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
+    timeout = None if any(map(settings.environ.get, own)) else settings.export_timeout_s
     if otlp.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (
             OTLPMetricExporter as GRPCExporter,
@@ -66,7 +68,7 @@ def _otlp(settings: Settings) -> MetricExporter:
             def _export(self, data: Any) -> Any:
                 return super()._export(flag_ended(data))
 
-        return GRPC(endpoint=endpoint, insecure=True if endpoint else None)
+        return GRPC(endpoint=endpoint, insecure=True if endpoint else None, timeout=timeout)
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import (
         OTLPMetricExporter as HTTPExporter,
     )
@@ -75,7 +77,7 @@ def _otlp(settings: Settings) -> MetricExporter:
         def _export_batch(self, export_request: Any) -> Any:
             return super()._export_batch(flag_ended(export_request))
 
-    return HTTP(endpoint=f"{endpoint}/v1/metrics" if endpoint else None)
+    return HTTP(endpoint=f"{endpoint}/v1/metrics" if endpoint else None, timeout=timeout)
 
 
 def flag_ended(request: Any) -> Any:

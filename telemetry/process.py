@@ -20,6 +20,7 @@ from telemetry.metrics.registry import Registry
 LAG_PERIOD_S = 0.5  # twice a second is enough to catch what people notice; a judgement
 _PROC = Path("/proc/self")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_IMPORTED = time.monotonic()
 
 
 def watch(registry: Registry) -> None:
@@ -30,7 +31,6 @@ def watch(registry: Registry) -> None:
 class _Sampler:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._started = time.monotonic()
 
     def __call__(self) -> None:
         worker = {"worker": str(os.getpid())}
@@ -41,8 +41,8 @@ class _Sampler:
         files = _open_files()
         if files is not None:
             self._set(catalog.PROCESS_UNIX_FILE_DESCRIPTOR_COUNT, files, worker)
-        self._set(catalog.PROCESS_THREAD_COUNT, threading.active_count(), worker)
-        self._set(catalog.PROCESS_UPTIME, time.monotonic() - self._started, worker)
+        self._set(catalog.PROCESS_THREAD_COUNT, _threads(), worker)
+        self._set(catalog.PROCESS_UPTIME, _uptime_s(), worker)
         for generation, stats in enumerate(gc.get_stats()):
             which = worker | {"cpython.gc.generation": str(generation)}
             self._set(catalog.CPYTHON_GC_COLLECTIONS, stats["collections"], which)
@@ -64,6 +64,23 @@ def _open_files() -> int | None:
         return len(os.listdir(_PROC / "fd")) - 1  # less the one the listing itself opens
     except OSError:
         return None
+
+
+def _threads() -> int:
+    try:
+        return len(os.listdir(_PROC / "task"))  # those of C libraries too
+    except OSError:
+        return threading.active_count()
+
+
+def _uptime_s() -> float:
+    try:
+        # Field 22 is when the process started, in ticks since boot; the second field, the
+        # command in brackets, may itself have spaces and brackets.
+        ticks = int((_PROC / "stat").read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):
+        return time.monotonic() - _IMPORTED
 
 
 class LoopLag:

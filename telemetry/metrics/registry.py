@@ -139,8 +139,8 @@ class Registry:
         self.derivations: dict[str, Callable[[list[Point]], list[Point]]] = {}
         """Views computed from points when collected, by name."""
         self.resets: list[Callable[[], None]] = []
-        """Called when series that somebody remembers are no longer the ones that count: in a
-        fork's child, and around `telemetry.testing.isolated`."""
+        """Called when cells that somebody remembers are no longer the ones that count: in a
+        fork's child, in a run folder, around `telemetry.testing.isolated`."""
         self.isolated = False
         """Whether a test looks (`telemetry.testing`): nothing is started or exported then."""
         self._ended: list[Point] = []
@@ -206,6 +206,7 @@ class Registry:
                     if keep:
                         for index, value in enumerate(old):
                             series.cells[index] = value
+        self.reset()
 
     def reset(self) -> None:
         """Have forgotten what is remembered of series outside."""
@@ -220,7 +221,6 @@ class Registry:
         self.end_where(lambda s: s.metric.kind == "gauge" or "worker" in dict(s.attributes))
         self._ended = []
         self.move(self.storage, keep=False)
-        self.reset()
 
     def _series(self, instrument: Instrument, key: Attributes) -> Series:
         with self.lock:
