@@ -245,8 +245,7 @@ def test_no_disk_for_the_ledger(proxy: Running, steer: Any) -> None:
         "POST", f"{proxy.url}/v1/messages", json=slow, timeout=30,
         headers={"x-api-key": key, **steer(chunks=40, gap=0.05)},
     ) as answer:  # fmt: skip
-        pages = writer._store.rows("PRAGMA page_count")[0][0]
-        writer._store.rows(f"PRAGMA max_page_count={pages}")
+        hold_at(writer, writer._store.rows("PRAGMA page_count")[0][0])
         fill(writer)
         # The last page may still have room for a few calls.
         refused = wait_for(
@@ -256,11 +255,18 @@ def test_no_disk_for_the_ledger(proxy: Running, steer: Any) -> None:
         assert "ledger can't be used" in message_of(refused)
         assert httpx.get(f"{proxy.url}/health").status_code == 503
         assert "message_stop" in "".join(answer.iter_text())
-    writer._store.rows("PRAGMA max_page_count=1073741823")
+    hold_at(writer, 1_073_741_823)
     wait_for(lambda: httpx.get(f"{proxy.url}/health").status_code == 200)
     (row,) = [row for row in proxy.calls() if row.stream]
     assert (row.status, row.output) == ("ok", 40), "what was spent while the disk was full"
     still_works(proxy)
+
+
+def hold_at(writer: Writer, pages: int) -> None:
+    """Let the ledger grow no further, by any of the connections that write it."""
+    for store in (writer._store, writer._quick_store):
+        assert store is not None
+        store.rows(f"PRAGMA max_page_count={pages}")
 
 
 def fill(writer: Writer) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 
 from telemetry.services.proxy.money import usd
 from telemetry.services.proxy.prices import PriceBook
@@ -148,3 +150,23 @@ def test_an_unpriced_model_is_served_counted_and_flagged(proxy: Running) -> None
     assert row.output > 0
     key = ("proxy_unpriced_calls_total", (("model", "simulated-claude"),))
     assert wait_for(lambda: testing.collect().get(key)) == 1
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_ledger_that_another_process_holds_delays_only_calls(
+    proxy: Running, ledger_url: str
+) -> None:
+    key = proxy.key()
+    assert proxy.post("/v1/messages", key, BODY).status_code == 200
+    holder = sqlite3.connect(ledger_url.removeprefix("sqlite:///"), isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(proxy.post, "/v1/messages", key, BODY)
+        for _ in range(20):
+            assert httpx.get(f"{proxy.url}/health", timeout=2).status_code == 200
+        assert not waiting.done()
+        holder.execute("COMMIT")
+        assert waiting.result(30).status_code == 200
+    holder.close()
+    assert len(proxy.calls()) == 2
+    assert proxy.user().reserved == 0

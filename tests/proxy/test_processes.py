@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -125,6 +126,10 @@ def test_workers_share_one_truth(start: Callable[..., Process], ledger_url: str,
         lines = [line for line in shown.splitlines() if line.startswith("proxy_api_calls_total{")]
         assert len(lines) == 1
         assert float(lines[0].split()[-1]) == 20, "every worker shows the ledger's count, once"
+        (timed,) = re.findall(
+            r"^gen_ai_client_operation_duration_seconds_count.* (\S+)$", shown, re.M
+        )
+        assert float(timed) == 20, "and the sum of what both have timed"
     assert process.stop() == 0
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import socket
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from telemetry.errors import TelemetryError
 from telemetry.services.proxy.settings import Settings
@@ -76,10 +80,30 @@ def _serve(hosts: Sequence[str], port: int, workers: int) -> int:
     signal.signal(signal.SIGTERM, lambda *_: None)
     server = uvicorn.Server(config)
     if workers > 1:
-        Multiprocess(config, sockets=sockets).run()
+        with _run_folder():
+            Multiprocess(config, sockets=sockets).run()
         return 0
     server.run(sockets=sockets)
     return 0 if server.started else 1
+
+
+@contextmanager
+def _run_folder() -> Iterator[None]:
+    """A folder for what each worker counts for itself: any of them shows the sum, and what a
+    killed one had counted is not lost.
+    """
+    if os.environ.get("TELEMETRY_RUN_DIR"):
+        yield  # somebody has one for us already, and will see to it
+        return
+    from telemetry import leftovers
+
+    folder = Path(tempfile.mkdtemp(prefix="telemetry-proxy-"))
+    os.environ["TELEMETRY_RUN_DIR"] = str(folder)
+    try:
+        yield
+        leftovers.adopt(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -56,18 +56,22 @@ class Store(Protocol):
 class SqliteStore:
     """SQLite in WAL mode.
 
+    Args:
+        path: the file.
+        busy_ms: how long to wait for another's lock.
+
     ``synchronous=NORMAL``: what is committed survives a killed process, not a power cut in
     the same second; a synced commit costs milliseconds instead of microseconds.
     """
 
     for_update = ""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, busy_ms: int = BUSY_MS) -> None:
         try:
             self._connection = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, cached_statements=64
             )
-            self._connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+            self._connection.execute(f"PRAGMA busy_timeout={busy_ms}")
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
         except sqlite3.Error as error:
@@ -216,6 +220,18 @@ def open_store(url: URL) -> Store:
     if url.get_backend_name() == "sqlite":
         return SqliteStore(str(url.database))
     return PostgresStore(url)
+
+
+def open_quick_store(url: URL) -> Store | None:
+    """A connection that fails at once where another holds the lock, for a writer that can't
+    wait; None for a database across a network.
+
+    Raises:
+        StoreError: the database can't be reached.
+    """
+    if url.get_backend_name() == "sqlite":
+        return SqliteStore(str(url.database), busy_ms=0)
+    return None
 
 
 def open_engine(url: URL) -> Engine:
