@@ -13,6 +13,7 @@ from telemetry.dashboards.overview import ANY_IS_RED, HEALTH, MEMORY_STEPS, STAT
 from telemetry.dashboards.panels import About, lines, log_lines, stat_panel, timeline
 from telemetry.dashboards.targets import Ask
 
+_SAMPLED = "15s"  # how often the platform looks
 _MANY = " With more than 20 selected, the 20 that were highest in the time range."
 
 
@@ -79,8 +80,8 @@ def _now() -> Band:
     return Band(
         4,
         [
-            (3, stat_panel(state, Ask(queries.CONTAINER_STATE), spark=False)),
-            (3, stat_panel(health, Ask(queries.CONTAINER_HEALTH), spark=False)),
+            (3, stat_panel(state, Ask(queries.CONTAINER_STATE, instant=True))),
+            (3, stat_panel(health, Ask(queries.CONTAINER_HEALTH, instant=True))),
             (3, stat_panel(cpu, Ask(queries.CONTAINER_CPU_NOW), background=False)),
             (3, stat_panel(memory, Ask(queries.CONTAINER_MEMORY_HIGHEST))),
             (3, stat_panel(restarts, Ask(queries.CONTAINER_RESTARTS_COUNT, instant=True))),
@@ -106,13 +107,13 @@ def _resources() -> Band:
     return Band(
         8,
         [
-            (12, lines(cpu, Ask(queries.CONTAINER_CPU, "{{handle}}"))),
+            (12, lines(cpu, Ask(queries.CONTAINER_CPU, "{{handle}}", step=_SAMPLED))),
             (
                 12,
                 lines(
                     memory,
-                    Ask(queries.CONTAINER_MEMORY, "{{handle}}"),
-                    Ask(queries.CONTAINER_LIMIT, "{{handle}} limit"),
+                    Ask(queries.CONTAINER_MEMORY, "{{handle}}", step=_SAMPLED),
+                    Ask(queries.CONTAINER_LIMIT, "{{handle}} limit", step=_SAMPLED),
                     overrides=[
                         override_like(
                             "/ limit$/",
@@ -154,8 +155,15 @@ def _network() -> Band:
                     overrides=[override_like("/ sent$/", custom__transform="negative-Y")],
                 ),
             ),
-            (6, lines(restarts, Ask(queries.CONTAINER_RESTARTS, "{{handle}}"), limits=True)),
-            (6, lines(oom, Ask(queries.CONTAINER_OOM, "{{handle}}"))),
+            (
+                6,
+                lines(
+                    restarts,
+                    Ask(queries.CONTAINER_RESTARTS, "{{handle}}", step=_SAMPLED),
+                    limits=True,
+                ),
+            ),
+            (6, lines(oom, Ask(queries.CONTAINER_OOM, "{{handle}}", step=_SAMPLED))),
         ],
     )
 

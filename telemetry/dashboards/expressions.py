@@ -89,10 +89,16 @@ def _of(model: dict[str, Any], chosen: Mapping[str, str], range_s: int) -> Itera
     values = {**{each["name"]: each.get("allValue", "") for each in variables}, **chosen}
 
     def query(
-        name: str, source: DataSource, expr: str, least: str = "", instant: bool = False
+        name: str,
+        source: DataSource,
+        expr: str,
+        least: str = "",
+        *,
+        instant: bool = False,
+        points: int = POINTS,
     ) -> Query:
         least_s = seconds(least) if least else LEAST_STEP_S
-        step_s = max(least_s, range_s // POINTS)
+        step_s = max(least_s, range_s // points)
         # https://grafana.com/docs/grafana/latest/datasources/prometheus/template-variables/
         times = {
             "__range": f"{range_s}s",
@@ -107,7 +113,14 @@ def _of(model: dict[str, Any], chosen: Mapping[str, str], range_s: int) -> Itera
             source = target["datasource"]["type"]
             instant = target.get("queryType") == "instant" or target.get("instant", False)
             least = target.get("interval", "")
-            yield query(names[uid, panel["id"]], source, target["expr"], least, instant)
+            yield query(
+                names[uid, panel["id"]],
+                source,
+                target["expr"],
+                least,
+                instant=instant,
+                points=panel.get("maxDataPoints", POINTS),
+            )
     for variable in variables:
         if variable["type"] == "query" and variable["datasource"]["type"] == "prometheus":
             found = _LABEL_VALUES.match(variable["query"]["query"])

@@ -71,10 +71,10 @@ def _is_anything_wrong() -> Band:
         "Web shells connected to the gateway now.", steps=CALM, decimals=0,
     )  # fmt: skip
     panels = [
-        stat_panel(critical, Ask(queries.alerts_firing("critical"))),
-        stat_panel(warnings, Ask(queries.alerts_firing("warning"))),
-        opens(stat_panel(services, Ask(queries.SERVICES_DOWN)), "Services", SERVICES),
-        stat_panel(containers, Ask(queries.CONTAINERS_DOWN)),
+        stat_panel(critical, Ask(queries.alerts_firing("critical"), instant=True)),
+        stat_panel(warnings, Ask(queries.alerts_firing("warning"), instant=True)),
+        opens(stat_panel(services, Ask(queries.SERVICES_DOWN, instant=True)), "Services", SERVICES),
+        stat_panel(containers, Ask(queries.CONTAINERS_DOWN, instant=True)),
         opens(stat_panel(errors, Ask(queries.ERROR_SHARE)), "Services", SERVICES),
         opens(stat_panel(loss, Ask(engines.LOSS_COUNT)), "Pipeline health", PIPELINE),
         opens(stat_panel(cost, Ask(queries.COST_TODAY), background=False), "Cost & usage", COST),
@@ -130,7 +130,9 @@ def _state() -> Band:
             (
                 4,
                 opens(
-                    stat_panel(budget, Ask(queries.QUOTA_HIGHEST_ALL), background=False),
+                    stat_panel(
+                        budget, Ask(queries.QUOTA_HIGHEST_ALL, instant=True), background=False
+                    ),
                     "Cost & usage",
                     COST,
                 ),

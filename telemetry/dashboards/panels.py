@@ -29,6 +29,10 @@ from telemetry.dashboards.identifiers import PANELS
 from telemetry.dashboards.look import GREEN, Steps, Texts, mappings, thresholds
 from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF, Ask, letter, target
 
+# Behind a number 150 pixels wide more are not to be seen, and a thousand containers would be
+# looked through for each.
+SPARK_POINTS = 60
+
 
 @dataclass(frozen=True)
 class About:
@@ -59,19 +63,26 @@ class About:
 
 
 def stat_panel(
-    about: About, *asks: Ask, spark: bool = True, background: bool = True, names: bool = False
+    about: About, *asks: Ask, background: bool = True, names: bool = False
 ) -> model.Panel:
-    """One big number (or one per query, with ``names``), coloured by its thresholds."""
+    """One big number (or one per query, with ``names``), coloured by its thresholds.
+
+    Its course is drawn behind it where it isn't asked for instantly.
+    """
+    course = not all(ask.instant for ask in asks)
     builder = (
         stat.Panel()
-        .graph_mode(looks.BigValueGraphMode.AREA if spark else looks.BigValueGraphMode.NONE)
+        .graph_mode(looks.BigValueGraphMode.AREA if course else looks.BigValueGraphMode.NONE)
         .color_mode(
             looks.BigValueColorMode.BACKGROUND if background else looks.BigValueColorMode.VALUE
         )
         .text_mode(looks.BigValueTextMode.VALUE_AND_NAME if names else looks.BigValueTextMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
-    return finished(builder.build(), about, asks, colour="thresholds")
+    panel = finished(builder.build(), about, asks, colour="thresholds")
+    if course:
+        panel.max_data_points = SPARK_POINTS
+    return panel
 
 
 def lines(

@@ -64,7 +64,7 @@ def _now() -> Band:
         4,
         [
             (4, stat_panel(loss, Ask(engines.LOSS_COUNT))),
-            (4, stat_panel(down, Ask(engines.TARGETS_DOWN))),
+            (4, stat_panel(down, Ask(engines.TARGETS_DOWN, instant=True))),
             (4, stat_panel(queue, Ask(engines.QUEUE_FILL_NOW))),
             (4, stat_panel(age, Ask(engines.AGE_NOW))),
             (4, stat_panel(disk, Ask(engines.DISK_NOW))),

@@ -317,31 +317,40 @@ CALL_SIZE_P95 = quantile(
 # --- annotations --------------------------------------------------------------------------------
 
 
+# Marks are drawn at the steps at which a query's value is above 0, of a thousand containers
+# too: here the greatest report will do, where the numbers in panels are the newest reporter's.
+
+
 def starts(matchers: str) -> str:
-    """1 at the steps in which a container started, by handle."""
-    up = f"({latest(_UP, 'handle', matchers)} == 1)"
+    """1 at the steps within which a container started, by handle."""
+    up = f"max by (handle) ({_UP}{where(matchers)}"
     return (
-        f"{up} and on (handle) "
-        f"(min by (handle) (min_over_time({_UP}{where(matchers)}[{STEP}])) == 0) "
-        f"or {up} unless on (handle) ({_UP} offset {STEP}) "
+        f"{up}) == 1 unless on (handle) {up} offset {STEP}) == 1 "
         # Only where the platform itself reported then: one that starts starts no container.
         f"and on () count({_STATES} offset {STEP}) "
-        f"or {_risen(_RESTARTS, STEP, matchers)} > 0"
+        f"or {_stepped(_RESTARTS, matchers)}"
     )
 
 
 def kills(matchers: str) -> str:
-    """1 at the steps in which a wanted container stopped running, by handle."""
-    # Marks are drawn where the value is above 0, hence `bool`.
+    """1 at the steps within which a wanted container stopped running, by handle."""
+    selector = _UP + where(matchers)
     return (
-        f"({latest(_UP, 'handle', matchers)} == bool 0) > 0 and on (handle) "
-        f"(max by (handle) (max_over_time({_UP}{where(matchers)}[{STEP}])) == 1)"
+        f"(max by (handle) ({selector}) == bool 0) > 0 and on (handle) "
+        # Also one that had started within the same step.
+        f"(max by (handle) (max_over_time({selector}[{STEP}])) == 1 "
+        f"or max by (handle) ({selector} offset {STEP}) == 1)"
     )
 
 
 def oom_kills(matchers: str) -> str:
-    """How many processes the kernel killed for memory in a step, by handle."""
-    return f"{_risen(_OOM_KILLS, STEP, matchers)} > 0"
+    """How many processes the kernel killed for memory within a step, by handle."""
+    return _stepped(_OOM_KILLS, matchers)
+
+
+def _stepped(metric: str, matchers: str) -> str:
+    selector = metric + where(matchers)
+    return f"max by (handle) ({selector}) - min by (handle) (min_over_time({selector}[{STEP}])) > 0"
 
 
 FIRING = 'max by (alertname, severity, handle, job, user_id) (ALERTS{alertstate="firing"})'

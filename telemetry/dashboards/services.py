@@ -71,7 +71,7 @@ def _now() -> Band:
     return Band(
         4,
         [
-            (4, stat_panel(down, Ask(queries.SERVICES_DOWN_SELECTED))),
+            (4, stat_panel(down, Ask(queries.SERVICES_DOWN_SELECTED, instant=True))),
             (4, stat_panel(failing, Ask(queries.ERROR_SHARE_SELECTED))),
             (4, stat_panel(rate, Ask(queries.REQUESTS_SELECTED), background=False)),
             (4, stat_panel(p95, Ask(queries.P95_SELECTED), background=False)),

@@ -139,6 +139,8 @@ def filled(stack: Stack) -> Iterator[Stack]:
             "system_cpu_time_seconds_total",
             "loki_distributor_bytes_received_total",
             "prometheus_tsdb_head_samples_appended_total",
+            "otelcol_exporter_sent_log_records",
+            "otelcol_receiver_accepted_log_records",
         ):
             stack.wait_query(f"rate({twice}[120s])", timeout_s=60)
         yield stack

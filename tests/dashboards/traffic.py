@@ -217,6 +217,7 @@ def _wait(day: Day) -> None:
         'sum(gateway_alerts_firing{severity="critical"}) >= 3',
         "rate(system_cpu_time_seconds_total[120s])",
         "rate(loki_discarded_samples_total[120s])",
+        "rate(otelcol_exporter_sent_log_records[120s])",
         "gateway_interaction_log_failures_total > 0",
     ):
         whole.wait_query(query, timeout_s=60)
