@@ -199,6 +199,25 @@ def test_a_client_that_goes_cancels_and_what_was_spent_is_on_record(
     assert recorded.value("gateway_kernel_dispatch_total", source="api", status="cancelled") == 1
 
 
+def test_a_client_that_goes_while_it_waits_is_not_answered(
+    proxy: Running, start_gateway: Callable[..., Gateway], recorded: testing.Recorded
+) -> None:
+    gateway = start_gateway(
+        proxy.url, TELEMETRY_MODEL="simulated-slow", TELEMETRY_GATEWAY_CONCURRENCY="1"
+    )
+    running = threading.Thread(target=lambda: gateway.ask("first"))
+    running.start()
+    wait_for(lambda: proxy_is_called(proxy))
+    body = {"message": "second"}
+    with httpx.stream("POST", f"{gateway.url}/api/chat", json=body, headers=TOKEN, timeout=30):
+        wait_for(lambda: recorded.value("gateway_dispatch_queue_depth") == 1)
+    wait_for(lambda: recorded.value("gateway_dispatch_queue_depth") == 0)
+    running.join(30)
+    lines = {line["prompt"]: line["status"] for line in gateway.wait_lines(2)}
+    assert lines == {"first": "ok", "second": "cancelled"}
+    assert len(proxy.calls()) == 1, "the model was not asked"
+
+
 def test_the_proxy_is_down(start_gateway: Callable[..., Gateway]) -> None:
     gateway = start_gateway(f"http://127.0.0.1:{free_port()}")
     done = gateway.ask("Hello")[-1]

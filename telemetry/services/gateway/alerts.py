@@ -103,7 +103,7 @@ def _alert(raw: Any) -> Alert:
         "status": raw["status"],
         "summary": str(notes.get("summary") or name),
         "description": str(notes.get("description") or ""),
-        "value": str(notes.get("value") or raw.get("valueString") or ""),
+        "value": str(notes.get("value") or _values(raw.get("values"))),
         "labels": labels,
         "startsAt": str(raw.get("startsAt") or ""),
         "endsAt": str(raw.get("endsAt") or "") if raw["status"] == "resolved" else "",
@@ -115,6 +115,16 @@ def _alert(raw: Any) -> Alert:
             "source": _link(raw.get("generatorURL")),
         },
     }
+
+
+def _values(values: Any) -> str:
+    """Grafana's ``values``, for rules that are not ours and give none for people."""
+    if not isinstance(values, dict):
+        return ""
+    numbers = {key: f"{value:g}" for key, value in values.items() if isinstance(value, int | float)}
+    if len(numbers) == 1:
+        return next(iter(numbers.values()))
+    return ", ".join(f"{key}={number}" for key, number in numbers.items())
 
 
 def _link(value: Any) -> str:

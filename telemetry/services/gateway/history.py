@@ -21,8 +21,8 @@ SESSIONS_KEPT = 200
 TURNS_KEPT = 100
 MODEL_TURNS = 10  # what a model is reminded of; a judgement
 TITLE_CHARS = 80
-KEYS = ("id", "prompt", "answer", "at")
 
+_KEYS = ("id", "prompt", "answer", "at")
 _log = logging.getLogger(__name__)
 Turn = dict[str, Any]
 """``id``, ``prompt``, ``answer``, ``at`` (UTC), and the facts of its end once they are known."""
@@ -38,6 +38,7 @@ class History:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._sessions: OrderedDict[str, list[Turn]] = OrderedDict()
+        self._lock = asyncio.Lock()
         self._load()
 
     def turns(self, session: str) -> list[Turn]:
@@ -76,14 +77,15 @@ class History:
 
     async def save(self, session: str) -> None:
         """Keep a session's turns, and no more sessions than are meant to be. Never raises."""
-        text = json.dumps(self._sessions.get(session, ()), ensure_ascii=False)
-        gone = []
-        while len(self._sessions) > SESSIONS_KEPT:
-            gone.append(self._sessions.popitem(last=False)[0])
-        try:
-            await asyncio.to_thread(self._write, session, text, gone)
-        except OSError as error:
-            _log.error("a session's history could not be kept: %s", error)
+        async with self._lock:  # what is older must not be written last
+            text = json.dumps(self._sessions.get(session, ()), ensure_ascii=False)
+            gone = []
+            while len(self._sessions) > SESSIONS_KEPT:
+                gone.append(self._sessions.popitem(last=False)[0])
+            try:
+                await asyncio.to_thread(self._write, session, text, gone)
+            except OSError as error:
+                _log.error("a session's history could not be kept: %s", error)
 
     def _write(self, session: str, text: str, gone: list[str]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -102,9 +104,7 @@ class History:
         for path in files[-SESSIONS_KEPT:]:
             try:
                 turns = json.loads(path.read_text())
-                if all(
-                    isinstance(t[key], str) for t in turns for key in ("prompt", "answer", "at")
-                ):
+                if turns and all(isinstance(turn[key], str) for turn in turns for key in _KEYS):
                     self._sessions[path.stem] = turns
             except (OSError, ValueError, KeyError, TypeError) as error:
                 _log.warning("%s can't be read, so its session is forgotten: %s", path, error)
