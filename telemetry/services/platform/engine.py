@@ -11,6 +11,8 @@ from typing import Any
 from telemetry.errors import TelemetryError
 
 TIMEOUT_S = 60.0
+# Kept open at most: the sampler asks so much at once where it can't read the kernel's files.
+CONNECTIONS = 32
 
 
 class EngineAbsent(TelemetryError):
@@ -47,7 +49,9 @@ class Engine:
             if self._client is None:
                 try:
                     # Asks the engine for its version: newer ones refuse old versions of the API.
-                    self._client = docker.from_env(environment=self._environ, timeout=TIMEOUT_S)
+                    self._client = docker.from_env(
+                        environment=self._environ, timeout=TIMEOUT_S, max_pool_size=CONNECTIONS
+                    )
                 except docker.errors.DockerException as error:
                     raise self.absent(error) from error
             return self._client

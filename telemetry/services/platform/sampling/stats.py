@@ -10,13 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from telemetry.services.platform.engine import Engine
+from telemetry.services.platform.engine import CONNECTIONS, Engine
 from telemetry.services.platform.sampling.cgroup import working_set
 from telemetry.services.platform.sampling.reading import Reading
 from telemetry.services.platform.sampling.timestamps import to_ns
 from telemetry.services.platform.view import ContainerState
-
-AT_ONCE = 32
 
 
 def read_all(
@@ -31,7 +29,7 @@ def read_all(
     Raises:
         EngineAbsent: no engine answers.
     """
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="telemetry-stats") as pool:
+    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="telemetry-stats") as pool:
         yield from pool.map(lambda state: (state, _read(engine, state)), states)
 
 

@@ -1,0 +1,286 @@
+"""What a sampling pass over 1,000 containers costs, and what the engine's own calls cost.
+
+    nox -s bench -- sampler         (or: python -m bench.sampler [--quick] [--containers N])
+
+As root, real ones as far as the machine carries them: 20 started by a private Docker engine,
+the rest a control group, a process and a network each, made as Docker makes them. What can't be
+had is laid out as files of the same text. CPU is the process's own, user and system, series
+included; what the kernel works to answer is in it. Figures are medians over the passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from telemetry import metrics
+from telemetry.services.platform.desired import Totals
+from telemetry.services.platform.engine import Engine
+from telemetry.services.platform.sampling import stats
+from telemetry.services.platform.sampling.counts import Counts
+from telemetry.services.platform.sampling.files import Files
+from telemetry.services.platform.sampling.sampler import Sampler
+from telemetry.services.platform.sampling.series import Series
+from telemetry.services.platform.view import Containers, ContainerState, from_inspect
+
+TARGET_MS = 250
+DOCKER = 20
+MOUNT = Path("/sys/fs/cgroup")
+NAME = "telemetry-bench"
+STARTED = "2026-02-03T04:05:06Z"
+
+
+class NotKept:
+    """A desired state that keeps nothing."""
+
+    def wanted(self, handle: str) -> bool:
+        return True
+
+    def started(self, handle: str, container_id: str) -> None: ...
+
+    def stopped(self, handle: str) -> None: ...
+
+    def removed(self, handle: str, container_id: str) -> None: ...
+
+    def totals(self, handle: str) -> Totals:
+        return Totals()
+
+    def save_totals(self, handle: str, totals: Totals) -> None: ...
+
+
+class Kind:
+    """Containers that are read from the same place.
+
+    Args:
+        name: for people.
+        files: where they are read.
+        states: the containers.
+        engine: asked for none of them.
+    """
+
+    def __init__(
+        self, name: str, files: Files, states: list[ContainerState], engine: Engine
+    ) -> None:
+        self.name = name
+        self.states = states
+        view, series, counts = Containers(), Series(), Counts(NotKept())
+        for state in states:
+            view.put(state)
+            counts.inspected(state.handle, state.started_at, 0, False)
+            series.show(state, True, Totals(), 1)
+        self.sampler = Sampler(engine, view, series, counts, 15, files)
+
+    def once(self) -> None:
+        sampled = self.sampler.collect_once()
+        assert sampled == len(self.states), f"{self.name}: {sampled} of {len(self.states)}"
+
+
+# --- what is sampled ------------------------------------------------------------------------------
+
+
+@contextmanager
+def by_docker(count: int) -> Iterator[tuple[Any, list[ContainerState]]]:
+    """A private engine with running containers on a network."""
+    from tests.fixtures.docker import DockerEngine
+
+    docker = DockerEngine(Path(tempfile.mkdtemp(prefix="dk")))
+    docker.start()
+    try:
+        docker._import_image()
+        docker.client.networks.create("bench")
+        for number in range(count):
+            docker.run(f"docker-{number}", network_mode="bench", mem_limit="64m")
+        listed = docker.client.containers.list()
+        yield docker, [from_inspect(container.attrs) for container in listed]
+    finally:
+        docker._end()
+
+
+@contextmanager
+def by_hand(count: int) -> Iterator[list[ContainerState]]:
+    """Control groups with a process in each, which has a network of its own; as many as go."""
+    parents = _parents()
+    children: list[subprocess.Popen[bytes]] = []
+    states: list[ContainerState] = []
+    folders: list[Path] = []
+    try:
+        for parent in parents:
+            parent.mkdir()
+        if (MOUNT / "cgroup.controllers").exists():
+            for folder in (MOUNT, *parents):
+                (folder / "cgroup.subtree_control").write_text("+cpu +memory")
+        for number in range(count):
+            try:
+                child = subprocess.Popen(["unshare", "-n", "sleep", "3600"])
+                children.append(child)
+                id = f"{number:064x}"
+                for parent in parents:
+                    (parent / id).mkdir()
+                    folders.append(parent / id)
+                    (parent / id / "cgroup.procs").write_text(str(child.pid))
+            except OSError as error:
+                print(f"the machine carries {number} by hand: {error}")
+                break
+            states.append(
+                ContainerState(
+                    f"hand-{number}", id, state="running", pid=child.pid, started_at=STARTED
+                )
+            )
+        _settled(children)
+        yield states
+    finally:
+        for child in children:
+            child.kill()
+        for child in children:
+            child.wait()
+        for folder in (*folders, *parents):
+            _remove(folder)
+
+
+def _parents() -> list[Path]:
+    if (MOUNT / "cgroup.controllers").exists():
+        return [MOUNT / NAME]
+    return [MOUNT / "memory" / NAME, MOUNT / "cpuacct" / NAME]
+
+
+def _settled(children: list[subprocess.Popen[bytes]]) -> None:
+    """Wait until every process has become what it is to be."""
+    own = os.readlink("/proc/self/ns/net")
+    for child in children:
+        while os.readlink(f"/proc/{child.pid}/ns/net") == own:
+            time.sleep(0.01)
+
+
+def _remove(folder: Path) -> None:
+    for _ in range(200):  # a group is busy until the kernel has buried its last process
+        try:
+            folder.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.01)
+    print(f"left behind: {folder}")
+
+
+def laid_out(folder: Path, first: int, count: int) -> list[ContainerState]:
+    """Files of the same text as a container's."""
+    from tests.platform.trees import Tree
+
+    tree = Tree(folder)
+    return [tree.add(number) for number in range(first, first + count)]
+
+
+# --- measuring ------------------------------------------------------------------------------------
+
+
+def spent(work: Callable[[], object], passes: int) -> tuple[list[float], list[float]]:
+    """CPU and wall ms of each pass, after two that warm up."""
+    cpu, wall = [], []
+    for number in range(passes + 2):
+        began, used = time.perf_counter(), time.process_time()
+        work()
+        if number >= 2:
+            cpu.append((time.process_time() - used) * 1000)
+            wall.append((time.perf_counter() - began) * 1000)
+    return cpu, wall
+
+
+def daemons_cpu_s(home: Path) -> float:
+    """CPU seconds of a private engine's dockerd and containerd so far."""
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            command = (stat.parent / "cmdline").read_bytes()
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if str(home).encode() in command and b"shim" not in command:
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def row(name: str, number: int, cpu: list[float], wall: list[float], more: str = "") -> None:
+    ms, wall_ms = statistics.median(cpu), statistics.median(wall)
+    print(
+        f"{name:44}{number:>6}{ms:>10.1f}{max(cpu):>10.1f}{ms / number * 1000:>10.0f}"
+        f"{wall_ms:>10.1f}{more}"
+    )
+
+
+def compare(docker: Any, states: list[ContainerState], passes: int) -> None:
+    """The same containers by their files and by the engine's call."""
+    engine = Engine({"DOCKER_HOST": docker.base_url})
+    files = Kind("", Files(), states, engine)
+    row("the 20 of Docker: their files", len(states), *spent(files.once, passes))
+
+    def ask() -> None:
+        answers = list(stats.read_all(engine, states))
+        assert all(reading is not None for _, reading in answers)
+
+    rounds = max(1, passes // 4)
+    before = daemons_cpu_s(docker.home)
+    cpu, wall = spent(ask, rounds)
+    daemon_ms = (daemons_cpu_s(docker.home) - before) * 1000 / (rounds + 2)
+    row("the same: the engine's stats calls at once", len(states), cpu, wall,
+        f"   and {daemon_ms:.0f} ms CPU in dockerd")  # fmt: skip
+
+    def ask_in_turn() -> None:
+        for state in states[:3]:
+            assert stats._read(engine, state) is not None
+
+    row("3 of them: one call after the other", 3, *spent(ask_in_turn, 1))
+    engine.close()
+
+
+def run(args: argparse.Namespace) -> None:
+    passes = 4 if args.quick else 20
+    metrics.current().limit = max(2000, args.containers)
+    nowhere = Engine({"DOCKER_HOST": "unix:///nonexistent/docker.sock"})
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
+        docker, real, made = None, [], []
+        if os.geteuid() == 0:
+            docker, real = stack.enter_context(by_docker(min(DOCKER, args.containers)))
+            made = stack.enter_context(by_hand(args.containers - len(real)))
+        else:
+            print("not root: every container is laid out as files, and no engine is asked")
+        missing = args.containers - len(real) - len(made)
+        kinds = [
+            Kind(f"real: {len(real)} of Docker, {len(made)} by hand", Files(), real + made, nowhere)
+        ]
+        if missing:
+            tree = laid_out(folder, 0, missing)
+            files = Files(folder / "cgroup", folder / "proc")
+            kinds.append(Kind("laid out as files", files, tree, nowhere))
+        kinds = [kind for kind in kinds if kind.states]
+        print(f"{'':44}{'of':>6}{'CPU ms':>10}{'most':>10}{'µs each':>10}{'wall ms':>10}")
+        cpu, wall = spent(lambda: [kind.once() for kind in kinds], passes)
+        row("one pass", args.containers, cpu, wall)
+        for kind in kinds:
+            row(f"  {kind.name}", len(kind.states), *spent(kind.once, passes))
+        if docker is not None:
+            compare(docker, real, passes)
+        ms = statistics.median(cpu) / args.containers * 1000
+        verdict = "met" if ms <= TARGET_MS else "missed"
+        print(f"1,000 containers: {ms:.0f} ms CPU a pass; at most {TARGET_MS}: {verdict}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.sampler", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few passes")
+    parser.add_argument("--containers", type=int, default=1000, help="how many [1000]")
+    run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
