@@ -121,6 +121,7 @@ class PriceBook:
 
     def __init__(self, overrides: Path | None, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        get_snapshot()  # read here, so that no call waits for it
         self._version = f"genai-prices {importlib.metadata.version('genai-prices')}"
         self._overrides: list[tuple[str, Rates]] = []
         self._cache: dict[tuple[str, str, tuple[tuple[str, str], ...]], tuple[float, Rates | None]]

@@ -35,6 +35,7 @@ _TYPES = {
     529: "overloaded_error",
 }
 
+_NOTABLE = re.compile(rb'"usage"|"error"')
 # In a line of its own, or as JSON: an answer that speaks of it has its quotes and ends of
 # lines escaped.
 _END = re.compile(rb'^event: ?message_stop|"type"\s*:\s*"message_stop"', re.MULTILINE)
@@ -46,8 +47,8 @@ class AnthropicStream(EventStream):
     _final = False
 
     def _scan(self, whole: bytes) -> None:
-        if b'"usage"' in whole or b'"error"' in whole:
-            for event in events(whole):
+        if _NOTABLE.search(whole):
+            for event in events(whole, _NOTABLE):
                 self._take(event)
         if b"message_stop" in whole and _END.search(whole):
             self.complete = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -134,10 +135,15 @@ class EventStream(ABC):
         self._kept_size = 0
 
 
-def events(whole: bytes) -> Iterator[dict[str, Any]]:
-    """The JSON objects of server-sent events; what isn't one is passed over."""
+def events(whole: bytes, notable: re.Pattern[bytes] | None = None) -> Iterator[dict[str, Any]]:
+    """The JSON objects of server-sent events; what isn't one is passed over.
+
+    Args:
+        whole: whole events.
+        notable: what is found in those of interest; None for all.
+    """
     for line in whole.split(b"\n"):
-        if line.startswith(b"data:"):
+        if line.startswith(b"data:") and (notable is None or notable.search(line)):
             try:
                 value = json.loads(line[5:])
             except ValueError:

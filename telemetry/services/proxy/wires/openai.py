@@ -38,7 +38,8 @@ _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null(?=\s*[,}])')
 _OPEN_BRACE = re.compile(rb"\s*\{")
 # In a line of its own: an answer that speaks of it has its ends of lines escaped.
 _DONE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
-_NOTABLE = re.compile(rb'"usage"\s*:\s*\{|"error"|response\.(?:completed|incomplete|failed)')
+_NOTABLE = re.compile(rb'"usage"\s*:\s*\{|"error"')
+_NOTABLE_RESPONSE = re.compile(_NOTABLE.pattern + rb"|response\.(?:completed|incomplete|failed)")
 _ENDS = frozenset(("response.completed", "response.incomplete"))
 
 
@@ -61,8 +62,8 @@ class ChatStream(_Stream):
         self._hide = hide
 
     def _scan(self, whole: bytes) -> None:
-        if _USAGE.search(whole) or b'"error"' in whole:
-            for event in events(whole):
+        if _NOTABLE.search(whole):
+            for event in events(whole, _NOTABLE):
                 usage = reported(event.get("usage"))
                 if usage is not None:
                     self.usage = usage
@@ -110,9 +111,9 @@ class ResponsesStream(_Stream):
     """The responses API reports usage in its last event."""
 
     def _scan(self, whole: bytes) -> None:
-        if not _NOTABLE.search(whole):
+        if not _NOTABLE_RESPONSE.search(whole):
             return
-        for event in events(whole):
+        for event in events(whole, _NOTABLE_RESPONSE):
             kind = event.get("type")
             answer = obj(event.get("response"))
             usage = reported(answer.get("usage"))
