@@ -99,7 +99,12 @@ def alerts_firing(severity: str) -> str:
 # --- containers ---------------------------------------------------------------------------------
 
 CONTAINERS_DOWN = or_zero(f"count({latest(_UP)} == 0)")
-CONTAINERS_BY_STATE = f"sum by (status) {fresh(_STATES)}"
+# Docker has seven states: those that none was in stay away, but for the one to be in.
+CONTAINERS_BY_STATE = (
+    f"sum by (status) {fresh(_STATES)} and on (status) "
+    f"(max by (status) (max_over_time({_STATES}[{RANGE}] @ end())) > 0 "
+    f'or max by (status) ({_STATES}{{status="running"}}))'
+)
 PROVISION_SUCCESS = share(
     gained(f"{_PROVISIONS}_count", matchers='outcome="ok"'), gained(f"{_PROVISIONS}_count")
 )
@@ -353,4 +358,9 @@ def _stepped(metric: str, matchers: str) -> str:
     return f"max by (handle) ({selector}) - min by (handle) (min_over_time({selector}[{STEP}])) > 0"
 
 
-FIRING = 'max by (alertname, severity, handle, job, user_id) (ALERTS{alertstate="firing"})'
+FIRING = (
+    'max by (alertname, severity, handle, job, user_id) (ALERTS{alertstate="firing"}) or '
+    # Where Grafana evaluates there are none: then what the gateway was told.
+    f'(label_replace(max by (severity) ({c.GATEWAY_ALERTS_FIRING.prometheus}) > 0, "alertname", '
+    '"Alerts firing", "", "") unless on () count(ALERTS{alertstate="firing"}))'
+)

@@ -56,12 +56,17 @@ def key_table(
         table.Panel()
         .show_header(True)
         .sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
+        # Rows are merged where all else is the same, and times may not quite be.
+        .with_transformation(
+            model.DataTransformerConfig(
+                id_val="filterFieldsByName", options={"exclude": {"names": ["Time"]}}
+            )
+        )
         .with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(
             model.DataTransformerConfig(
                 id_val="organize",
                 options={
-                    "excludeByName": {"Time": True},
                     "indexByName": {name: place for place, name in enumerate(order)},
                     "renameByName": {
                         **keys,

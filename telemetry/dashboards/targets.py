@@ -20,7 +20,7 @@ PROMETHEUS_REF = model.DataSourceRef(type_val="prometheus", uid=PROMETHEUS)
 LOKI_REF = model.DataSourceRef(type_val="loki", uid=LOKI)
 
 # What exports once a minute, OpenTelemetry's default, has two values in every rate: Grafana makes
-# $__rate_interval four of these. (Before 10 it takes four of the data source's interval instead.)
+# $__rate_interval four of these. (Grafana 9 takes four of the data source's interval instead.)
 RATE_STEP = "30s"
 
 
