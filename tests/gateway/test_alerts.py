@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from telemetry import testing
+from telemetry.services.gateway.alerts import Alerts
 from tests.gateway.conftest import HOOK, TOKEN, Gateway
 
 # As Alertmanager 0.31 sends it, shortened.
@@ -148,6 +150,20 @@ def test_a_restart_forgets_no_alert(
     assert len(start_gateway().get("/api/alerts").json()["alerts"]) == 1
     (gateway.home / "alerts.json").write_text("{torn")
     assert start_gateway().get("/api/alerts").json() == {"alerts": []}
+
+
+def test_what_nobody_repeats_for_a_day_is_forgotten(
+    tmp_path: Path, recorded: testing.Recorded
+) -> None:
+    now = 1_000_000.0
+    alerts = Alerts(tmp_path / "alerts.json", clock=lambda: now)
+    alerts.receive(ALERTMANAGER)
+    now += 24 * 3600
+    assert len(alerts.firing()) == 1
+    alerts.receive(GRAFANA)
+    now += 2 * 3600
+    assert [alert["name"] for alert in alerts.firing()] == ["HighCostRate"]
+    assert recorded.value("gateway_alerts_firing", severity="critical") == 0
 
 
 def test_without_the_token_nothing_is_taken(gateway: Gateway) -> None:

@@ -53,7 +53,7 @@ def test_an_answer_comes_in_pieces_and_costs_what_the_ledger_says(
 
 
 def test_the_callers_trace_goes_on(gateway: Gateway, proxy: Running) -> None:
-    traceparent = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
+    traceparent = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-00"
     response = gateway.post("/api/chat", {"message": "Hello"}, traceparent=traceparent)
     assert response.headers["x-trace-id"] == "ab" * 16
     own = gateway.ask("Hello")[-1]["traceId"]

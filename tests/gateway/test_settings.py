@@ -60,11 +60,14 @@ def test_the_handle_comes_from_the_environment(
     proxy: Running, start_gateway: Callable[..., Gateway]
 ) -> None:
     gateway = start_gateway(proxy.url, OTEL_RESOURCE_ATTRIBUTES="a=b,handle=demo-7")
-    gateway.ask("Hello")
-    assert gateway.lines()[0]["handle"] == "demo-7"
+    nobodys = start_gateway(proxy.url)
+    assert gateway.ask("Hello")[-1]["tokensIn"] > nobodys.ask("Hello")[-1]["tokensIn"], (
+        "the model is told which container is `mine`"
+    )
+    assert [line["handle"] for line in gateway.lines()] == ["demo-7", ""]
     assert proxy.calls()[0].user_id == "demo-7", "a container's user is its handle"
     start_gateway(proxy.url, TELEMETRY_HANDLE="demo-8").ask("Hello")
-    assert gateway.lines()[1]["handle"] == "demo-8"
+    assert gateway.lines()[2]["handle"] == "demo-8"
 
 
 def test_a_kernel_is_plugged_in_by_entry_point(

@@ -45,6 +45,10 @@ class Agent:
             self._knowledge = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError("TELEMETRY_KNOWLEDGE", str(path), "a readable text file") from error
+        if settings.handle:
+            self._knowledge += (
+                f"\nYou run in container {settings.handle}: `my container` is this one.\n"
+            )
 
     async def run(self, request: Request) -> AsyncGenerator[Event, None]:
         messages: list[dict[str, Any]] = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from telemetry import catalog, metrics
 _log = logging.getLogger(__name__)
 Alert = dict[str, Any]
 SEVERITIES = ("critical", "warning")
+# What fires is repeated: every 4 h by our own channels, once a day at the least by most. What was
+# not is nobody's any more, such as an evaluator's that is gone for good.
+FORGOTTEN_S = 25 * 3600
 
 
 class Alerts:
@@ -20,11 +24,13 @@ class Alerts:
 
     Args:
         path: the file.
+        clock: the present time, seconds since the epoch.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._path, self._clock = path, clock
         self._firing: dict[str, Alert] = {}
+        self._heard: dict[str, float] = {}
         self._listeners: set[Callable[[Alert], None]] = set()
         self._received = metrics.counter(catalog.GATEWAY_NOTIFICATIONS)
         for severity in SEVERITIES:
@@ -34,6 +40,7 @@ class Alerts:
         try:
             for alert in json.loads(path.read_text()):
                 self._firing[alert["fingerprint"]] = alert
+                self._heard[alert["fingerprint"]] = clock()
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError):
@@ -42,6 +49,7 @@ class Alerts:
 
     def firing(self) -> list[Alert]:
         """What fires now, criticals first, then the newest."""
+        self._forget()
         newest = sorted(self._firing.values(), key=lambda a: str(a["startsAt"]), reverse=True)
         return sorted(newest, key=lambda alert: alert["severity"] != "critical")
 
@@ -64,6 +72,7 @@ class Alerts:
                 self._firing.pop(alert["fingerprint"], None)
             else:
                 self._firing[alert["fingerprint"]] = alert
+                self._heard[alert["fingerprint"]] = self._clock()
             labels = {"status": alert["status"], "severity": alert["severity"]}
             self._received.add(1, labels)
             for listener in tuple(self._listeners):
@@ -71,6 +80,12 @@ class Alerts:
         self._count()
         self._save()
         return found
+
+    def _forget(self) -> None:
+        since = self._clock() - FORGOTTEN_S
+        for fingerprint in [f for f in self._firing if self._heard[f] < since]:
+            del self._firing[fingerprint]
+        self._count()
 
     def _count(self) -> None:
         for severity in SEVERITIES:

@@ -19,11 +19,13 @@ Source = Literal["web", "api"]
 Event = dict[str, Any]
 
 
-def new_span() -> SpanContext:
-    """A span of the current trace, of a new one where there is none."""
+def current_span() -> SpanContext:
+    """The caller's span, one of a trace of its own where there is none."""
     current = trace.get_current_span().get_span_context()
-    trace_id = current.trace_id if current.is_valid else secrets.randbits(128) or 1
-    return SpanContext(trace_id, secrets.randbits(64) or 1, False, TraceFlags(1))
+    if current.is_valid:
+        return current
+    sampled = TraceFlags(TraceFlags.SAMPLED)
+    return SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, False, sampled)
 
 
 @dataclass(eq=False)
@@ -47,7 +49,7 @@ class Dispatch:
     session: str
     number: str = field(default_factory=lambda: secrets.token_hex(8))
     remembered: bool = True
-    span: SpanContext = field(default_factory=new_span)
+    span: SpanContext = field(default_factory=current_span)
     began: float = field(default_factory=time.perf_counter)
     task: asyncio.Task[tuple[Status, str]] | None = None
     tools: list[str] = field(default_factory=list)
@@ -62,7 +64,7 @@ class Dispatch:
 
     @property
     def traceparent(self) -> str:
-        return f"00-{self.trace_id}-{self.span.span_id:016x}-01"
+        return f"00-{self.trace_id}-{self.span.span_id:016x}-{self.span.trace_flags:02x}"
 
     def tell(self, event: Event) -> None:
         """Something happened to it; ``done`` is the last."""

@@ -32,8 +32,8 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="telemetry gateway", description="Serve the web shell, dispatcher and kernel."
     )
-    parser.add_argument("--port", type=int, help="port [TELEMETRY_GATEWAY_PORT or 4000]")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
+    parser.add_argument("--port", type=int, help="port [TELEMETRY_GATEWAY_PORT or 4000]")
     args = parser.parse_args(argv)
     settings = Settings.from_env(os.environ)
     port = args.port or settings.port

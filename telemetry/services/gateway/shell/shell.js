@@ -134,7 +134,10 @@ function open(id) {
   const old = socket;
   clear();
   unsent.clear();
-  connect();
+  // A connection that slept with its machine looks open and is not.
+addEventListener("online", () => socket.close());
+
+connect();
   old.close();
   $("menu").setAttribute("aria-expanded", false);
   document.querySelectorAll("#sessions [aria-current]").forEach((b) => b.removeAttribute("aria-current"));
@@ -199,5 +202,8 @@ $("menu").addEventListener("click", () => {
 });
 $("shade").addEventListener("click", () => $("menu").click());
 $("empty").querySelectorAll("button").forEach((b) => b.addEventListener("click", () => ask(b.textContent)));
+
+// A connection that slept with its machine looks open and is not.
+addEventListener("online", () => socket.close());
 
 connect();
