@@ -134,10 +134,7 @@ function open(id) {
   const old = socket;
   clear();
   unsent.clear();
-  // A connection that slept with its machine looks open and is not.
-addEventListener("online", () => socket.close());
-
-connect();
+  connect();
   old.close();
   $("menu").setAttribute("aria-expanded", false);
   document.querySelectorAll("#sessions [aria-current]").forEach((b) => b.removeAttribute("aria-current"));
