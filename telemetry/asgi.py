@@ -314,7 +314,7 @@ def _left(status: int, ended: float, gone_at: float) -> tuple[int, str]:
     """Status and error where the app returned without having given the client all of its
     answer, or the client went away meanwhile."""
     if gone_at and not 0 < ended <= gone_at:
-        return status, CLIENT_GONE
+        return _heard(status), CLIENT_GONE
     if ended:
         return status, ""  # it went away once it had everything
     return status or 500, INCOMPLETE  # 500: what the server answers in the app's stead
@@ -323,15 +323,21 @@ def _left(status: int, ended: float, gone_at: float) -> tuple[int, str]:
 def _raised(error: BaseException, status: int, ended: float, gone_at: float) -> tuple[int, str]:
     """Status and error where the app raised ``error``."""
     if gone_at and not 0 < ended <= gone_at:
-        return status, CLIENT_GONE
+        return _heard(status), CLIENT_GONE
     if ended and status < 500:
         # What fails in the background after a good answer doesn't make it a bad one.
         return status, ""
     if isinstance(error, asyncio.CancelledError):
         return status, "" if ended else CANCELLED
     if not ended and _says_gone(error):
-        return status, CLIENT_GONE
+        return _heard(status), CLIENT_GONE
     return status or 500, type(error).__qualname__
+
+
+def _heard(status: int) -> int:
+    """The status that a client heard before it went: not the 500 that a framework makes of its
+    going, which nobody hears and which is no fault of the app's."""
+    return status if status < 500 else 0
 
 
 def _says_gone(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +127,7 @@ class MetricsEndpoint:
             return
         accept, encoding = _negotiate(scope["headers"])
         body, headers = await asyncio.to_thread(self.render, accept, encoding)
-        await _answer(send, 200, body if scope["method"] == "GET" else b"", headers)
+        await _answer(send, 200, body, headers, head=scope["method"] == "HEAD")
 
     def render(self, accept: str, encoding: str) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         """Body and headers for the request headers ``accept`` and ``accept-encoding``."""
@@ -166,16 +166,14 @@ def _quality(header: str, wanted: str) -> float:
     return best
 
 
-async def _answer(send: Any, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+async def _answer(
+    send: Any,
+    status: int,
+    body: bytes,
+    headers: list[tuple[bytes, bytes]],
+    *,
+    head: bool = False,
+) -> None:
     headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def parse(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    """Samples of an exposition: name, labels, value. For tests; prometheus_client reads it."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            yield sample.name, sample.labels, sample.value
+    await send({"type": "http.response.body", "body": b"" if head else body})
