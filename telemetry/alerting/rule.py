@@ -14,7 +14,7 @@ NoDataState = Literal["OK", "NoData", "Alerting"]
 ErrorState = Literal["OK", "Error", "Alerting"]
 
 # Stands for the number the rule compares, in a rule's texts: Prometheus and Loki call it
-# `.Value`, Grafana `.Values.<refId>.Value`.
+# `.Value`, Grafana keeps one for each of its queries.
 VALUE = "@value@"
 
 

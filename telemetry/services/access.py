@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import time
+from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.requests import HTTPConnection, Request
@@ -24,11 +26,20 @@ class Access:
         origins: further origins that may call, beside the service's own.
         cookie: name of the log-in's cookie, since browsers send a host's cookies to all its
             ports; "" where there is no log-in.
+        same_site: ``lax`` where a link in a message is to lead to a page one is logged in to;
+            ``strict`` where no other site may have a say in anything.
     """
 
-    def __init__(self, token: str, origins: tuple[str, ...] = (), cookie: str = "") -> None:
+    def __init__(
+        self,
+        token: str,
+        origins: tuple[str, ...] = (),
+        cookie: str = "",
+        same_site: Literal["lax", "strict"] = "lax",
+    ) -> None:
         self._token = token
         self._cookie = cookie
+        self._same_site = same_site
         self._origins = origins
 
     def is_token(self, given: str) -> bool:
@@ -36,10 +47,13 @@ class Access:
         return hmac.compare_digest(given.encode(), self._token.encode())
 
     def allowed(self, request: HTTPConnection) -> bool:
-        """Whether the request carries the token or a log-in's cookie."""
+        """Whether the request carries the token, as a bearer's or as a password, or a log-in's
+        cookie."""
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self.is_token(given.strip())
+        if scheme.lower() == "basic":
+            return self.is_token(_password(given))
         expiry, _, signature = request.cookies.get(self._cookie, "").partition(".")
         if not hmac.compare_digest(signature.encode(), self._sign(expiry).encode()):
             return False
@@ -75,7 +89,7 @@ class Access:
             f"{expiry}.{self._sign(expiry)}",
             max_age=VALID_S,
             httponly=True,
-            samesite="lax",  # a link in a message leads here logged in; writes check the origin
+            samesite=self._same_site,
             secure=request.url.scheme == "https",
         )
         return response
@@ -83,8 +97,16 @@ class Access:
     def log_out(self, page: str) -> Response:
         """To ``page`` without the cookie."""
         response = RedirectResponse(page, 303)
-        response.delete_cookie(self._cookie, httponly=True, samesite="lax")
+        response.delete_cookie(self._cookie, httponly=True, samesite=self._same_site)
         return response
 
     def _sign(self, expiry: str) -> str:
         return hmac.new(self._token.encode(), expiry.encode(), hashlib.sha256).hexdigest()
+
+
+def _password(credentials: str) -> str:
+    """The password of a Basic authorization, "" where there is none."""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""

@@ -127,7 +127,7 @@ def test_nothing_of_a_rule_or_template_looks_like_an_environment_variable() -> N
 
 def test_rule_texts_ask_for_the_reduced_value() -> None:
     text = provisioning(RULES, Links.from_env({}), Channels.from_env(ENVIRON), ())["rules.yaml"]
-    assert ".Values.B.Value" in text
+    assert '(index .Values "B").Value' in text
     assert not re.search(r"(?<!B)\.Value\b(?!s)", text), "`.Value` is a text in Grafana"
 
 
@@ -148,8 +148,8 @@ def test_contact_points_have_the_documented_fields_of_each_type() -> None:
     assert receivers["webhook"]["settings"] == {
         "url": "http://127.0.0.1:4000/api/alert",
         "httpMethod": "POST",
-        "authorization_scheme": "Bearer",
-        "authorization_credentials": "to$$ken",
+        "username": "grafana",
+        "password": "to$$ken",
     }
     assert receivers["email"]["settings"] == {
         "addresses": "ops@example.org;night@example.org",
@@ -172,7 +172,7 @@ def test_contact_points_have_the_documented_fields_of_each_type() -> None:
 
 def test_a_dollar_in_a_secret_survives_grafanas_interpolation() -> None:
     [point] = _files(ENVIRON)["contact-points.yaml"]["contactPoints"]
-    written = point["receivers"][0]["settings"]["authorization_credentials"]
+    written = point["receivers"][0]["settings"]["password"]
     assert _interpolate(written) == "to$ken"
     assert _interpolate(escape("a$HOME$$b${PATH}")) == "a$HOME$$b${PATH}"
 

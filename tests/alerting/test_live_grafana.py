@@ -112,6 +112,9 @@ def test_a_container_that_is_down_reaches_the_receivers(grafana: Grafana) -> Non
     inbox = grafana.inbox
     wait_for(lambda: ("firing", "demo-1") in grafana.stack.notices("ContainerDown"), 60)
     [alert] = [a for a in inbox.webhook.alerts() if a["labels"]["alertname"] == "ContainerDown"]
+    expected = base64.b64encode(f"grafana:{inbox.environ['TELEMETRY_WEBHOOK_TOKEN']}".encode())
+    sent = inbox.webhook.requests[0].headers["Authorization"]
+    assert sent == f"Basic {expected.decode()}"
     assert alert["annotations"]["summary"] == "Container demo-1 is down"
     assert alert["annotations"]["value"] == "down"
     assert alert["annotations"]["dashboard_url"].endswith("&var-handle=demo-1")

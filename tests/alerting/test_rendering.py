@@ -74,8 +74,8 @@ def test_no_secret_is_committed() -> None:
     ]
     secret = "/run/secrets/telemetry_webhook_token"
     assert sorted(credentials) == [
-        ["authorization_credentials", f"$__file{{{secret}}}"],
         ["credentials_file", secret],
+        ["password", f"$__file{{{secret}}}"],
     ]
 
 
