@@ -71,6 +71,10 @@ def build(
     )
     dashboard.schema_version = SCHEMA_VERSION
     dashboard.panels = _placed(bands)
+    for variable in variables:
+        # The SDK gives each the id of a variable that is yet to be named, and Grafana 9.4 finds
+        # them by their ids.
+        variable.id_val = variable.name
     dashboard.templating = model.DashboardDashboardTemplating(list(variables))
     selects = any(variable.name == "handle" for variable in variables)
     dashboard.annotations = model.AnnotationContainer(marks(selects, events=events))
