@@ -74,6 +74,7 @@ class Served:
         try:
             return self.get(path)
         except urllib.error.HTTPError as error:
+            error.close()
             return f"{error.code}"
         except OSError:
             return ""
