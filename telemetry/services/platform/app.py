@@ -67,7 +67,7 @@ class Platform:
         self.lifecycle = Lifecycle(
             settings, self.engine, self.store, self.view, self.keys, self._reach, self.monitor.look
         )
-        access = Access(settings.admin_token, cookie=COOKIE)
+        access = Access(settings.admin_token, cookie=COOKIE, same_site="strict")
         self.api = Api(settings, access, self.lifecycle, self.store, self.view)
         self.admin = Admin(settings, access, self.engine, self.keys, self.api)
 

@@ -39,6 +39,7 @@ function condition(container) {
   const {phase, state, wanted, health} = container;
   if (phase === "making") return ["being made", "warn"];
   if (phase === "removing") return ["being removed", "warn"];
+  if (state === "unknown") return ["unknown", "warn"];
   if (state === "running" && health === "unhealthy") return ["unhealthy", "bad"];
   if (state === "running") return ["running", "good"];
   if (wanted) return [container.oom_killed ? "out of memory" : `down: ${state}`, "bad"];
@@ -95,7 +96,8 @@ function row(container) {
         act(handle, "removing", "DELETE", base);
     }, "danger"),
   );
-  for (const each of actions.children) each.disabled = busy.has(handle) || container.phase !== "made";
+  const idle = container.phase === "made" && container.state !== "unknown" && !busy.has(handle);
+  for (const each of actions.children) each.disabled = !idle;
   node.append(actions);
   if (wrong.has(handle)) node.append(el("p", "wrong", wrong.get(handle)));
   return node;

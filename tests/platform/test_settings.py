@@ -1,0 +1,210 @@
+"""Settings, their documentation, and the process that is started with them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from telemetry import files
+from telemetry.errors import ConfigError
+from telemetry.services.platform.api import BODY_LIMIT, TAIL
+from telemetry.services.platform.settings import Settings
+from telemetry.services.platform.spec import HealthCheck, Spec
+from tests.fixtures.docker import IMAGE, DockerEngine
+from tests.fixtures.simulated import free_port
+from tests.fixtures.stack import until
+from tests.platform.conftest import ADMIN, IDLE, TOKEN, Running
+
+
+class Watched(dict[str, str]):
+    """An environment that knows what it was asked for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+def table(heading: str, first: str) -> dict[str, str]:
+    """A table of docs/platform.md: the first column and the last."""
+    page = files.path("docs/platform.md").read_text()
+    section = page[page.index(heading) :]
+    rows = section[section.index(f"| {first} |") :].split("\n\n")[0]
+    return dict(re.findall(r"^\| `([^`]+)` \|(?:.*\|)? (.*) \|$", rows, re.M))
+
+
+def test_every_setting_is_documented_and_the_reverse(tmp_path: Path) -> None:
+    environ = Watched(TELEMETRY_HOME=str(tmp_path))
+    Settings.from_env(environ)
+    # Made for all services at once, not used here.
+    unused = {"TELEMETRY_GATEWAY_TOKEN", "TELEMETRY_WEBHOOK_TOKEN", "TELEMETRY_GRAFANA_PASSWORD"}
+    others_ports = {f"TELEMETRY_{name}_PORT" for name in ("PROXY", "GATEWAY", "GRAFANA")}
+    asked = environ.asked - unused - others_ports - {"TELEMETRY_OTLP_HTTP_PORT"}
+    asked |= {"OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_HEADERS", "DOCKER_HOST"}
+    asked = {name for name in asked if name.startswith(("TELEMETRY_", "OTEL_", "DOCKER_"))}
+    assert set(table("## Settings", "variable")) == asked
+
+
+def test_documented_defaults_are_the_codes(tmp_path: Path) -> None:
+    settings = Settings.from_env({"TELEMETRY_HOME": str(tmp_path)})
+    said = {name: text.strip("`") for name, text in table("## Settings", "variable").items()}
+    assert said["TELEMETRY_PLATFORM_PORT"] == str(settings.port)
+    assert said["TELEMETRY_OTLP_HTTP_URL"] == settings.otlp_url
+    assert said["TELEMETRY_PROXY_URL"] == settings.proxy_url
+    assert said["TELEMETRY_PLATFORM_KEYS"] == str(settings.keys).lower()
+    assert said["TELEMETRY_GATEWAY_URL"] == settings.gateway_url
+    assert said["TELEMETRY_GRAFANA_URL"] == settings.grafana_url
+    assert said["TELEMETRY_PLATFORM_NETWORK"] == settings.network
+    assert said["TELEMETRY_PLATFORM_RELAY_PORT"] == str(settings.relay_port)
+    assert said["TELEMETRY_PLATFORM_SAMPLE_INTERVAL"] == str(settings.sample_interval_s)
+
+
+def test_every_field_and_route_is_documented_and_the_reverse(absent: Running) -> None:
+    assert set(table("## The API", "field")) == set(Spec.__dataclass_fields__)
+    page = files.path("docs/platform.md").read_text()
+    for name, field in HealthCheck.__dataclass_fields__.items():
+        assert (f"`{name}`" if name == "command" else f"`{name}` ({field.default})") in page
+    routes = {
+        f"{method} {route.path}"
+        for route in absent.platform.routes()
+        for method in getattr(route, "methods", None) or ()
+        if method != "HEAD" and not route.path.startswith("/admin/log") and route.path != "/admin"
+    }
+    assert set(table("## The API", "call")) == routes
+    assert f"lines ({TAIL})" in page
+    assert BODY_LIMIT == 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"TELEMETRY_PLATFORM_VOLUMES": "data"}, "TELEMETRY_PLATFORM_VOLUMES='data'"),
+        ({"TELEMETRY_PLATFORM_VOLUMES": "/"}, "TELEMETRY_PLATFORM_VOLUMES='/'"),
+        ({"TELEMETRY_PLATFORM_KEYS": "maybe"}, "true or false"),
+        ({"TELEMETRY_PLATFORM_RELAY_PORT": "70000"}, "a whole number from 1 to 65535"),
+        ({"TELEMETRY_PLATFORM_SAMPLE_INTERVAL": "0"}, "a whole number from 1 to 3600"),
+        ({"TELEMETRY_PROXY_URL": "localhost:8080"}, "TELEMETRY_PROXY_URL"),
+    ],
+)
+def test_what_cant_be_used_is_said(tmp_path: Path, environ: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Settings.from_env({"TELEMETRY_HOME": str(tmp_path), **environ})
+
+
+def test_containers_telemetry_goes_where_http_is_spoken(tmp_path: Path) -> None:
+    def goes(**environ: str) -> str:
+        return Settings.from_env({"TELEMETRY_HOME": str(tmp_path), **environ}).otlp_url
+
+    address = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/"}
+    assert goes(**address) == "http://collector:4318"
+    grpc = goes(**address, OTEL_EXPORTER_OTLP_PROTOCOL="grpc", TELEMETRY_OTLP_HTTP_PORT="4444")
+    assert grpc == "http://127.0.0.1:4444"
+
+
+def test_no_secret_is_in_what_is_printed_of_settings(tmp_path: Path) -> None:
+    settings = Settings.from_env({"TELEMETRY_HOME": str(tmp_path)})
+    for secret in (settings.admin_token, settings.otlp_token):
+        assert secret not in repr(settings)
+
+
+# --- the process ------------------------------------------------------------------------------
+
+Run = Callable[..., "Process"]
+
+
+class Process:
+    """``telemetry platform`` as a process of its own."""
+
+    def __init__(self, home: Path, **environ: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TELEM"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "telemetry", "platform", "--port", str(self.port)],
+            env={
+                **inherited,
+                "TELEMETRY_HOME": str(home),
+                "TELEMETRY_ADMIN_TOKEN": TOKEN,
+                "TELEMETRY_PLATFORM_KEYS": "false",
+                "TELEMETRY_PLATFORM_RELAY_PORT": str(free_port()),
+                "DOCKER_HOST": f"unix://{home}/nobody.sock",
+                "OTEL_METRICS_EXPORTER": "none",
+                "OTEL_LOGS_EXPORTER": "none",
+                **environ,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.process.communicate()[0]
+        try:
+            return bool(httpx.get(f"{self.url}/health").content)
+        except httpx.TransportError:
+            return False
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+        self.printed = self.process.communicate(timeout=60)[0]
+        return self.process.returncode
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Run]:
+    started: list[Process] = []
+
+    def start(**environ: str) -> Process:
+        started.append(Process(tmp_path / "home", **environ))
+        until(started[-1].answers)
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop(signal.SIGKILL)
+
+
+def test_it_starts_without_docker_and_stops_when_asked(process: Run) -> None:
+    running = process()
+    assert httpx.get(f"{running.url}/health").status_code == 503
+    metrics = httpx.get(f"{running.url}/metrics").text
+    assert 'platform_containers_total{status="running"} 0' in metrics
+    assert running.stop() == 0
+    assert running.printed.count("no Docker engine answers") <= 2, "said once, not at every look"
+
+
+def test_a_second_one_on_the_same_state_is_refused(process: Run, tmp_path: Path) -> None:
+    process()
+    second = Process(tmp_path / "home")
+    assert second.stop(signal.SIGCONT) == 75
+    assert "a platform runs already" in second.printed
+    assert "TELEMETRY_HOME" in second.printed
+
+
+@pytest.mark.docker
+def test_a_killed_platform_goes_on_where_it_was(process: Run, empty_docker: DockerEngine) -> None:
+    first = process(DOCKER_HOST=empty_docker.base_url)
+    body = {"handle": "ann", "image": IMAGE, "command": IDLE}
+    made = httpx.post(f"{first.url}/api/containers", json=body, headers=ADMIN, timeout=60)
+    assert made.status_code == 201
+    first.stop(signal.SIGKILL)
+    second = process(DOCKER_HOST=empty_docker.base_url)
+    until(
+        lambda: 'platform_container_up{handle="ann"} 1' in httpx.get(f"{second.url}/metrics").text
+    )
+    found = httpx.get(f"{second.url}/api/containers/ann", headers=ADMIN).json()
+    assert (found["id"], found["wanted"], found["provisioned"]) == (made.json()["id"], True, True)
+    assert second.stop() == 0
