@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def test_both_forms_are_taken_shown_and_resolved(
             "labels": ALERTMANAGER["alerts"][0]["labels"],
             "startsAt": "2026-05-17T12:00:00.123Z",
             "endsAt": "",
+            "notifiedAt": down["notifiedAt"],
             "links": {
                 "runbook": "http://127.0.0.1:4000/runbooks#containerdown",
                 "dashboard": "http://127.0.0.1:3200/d/container?var-handle=demo-1",
@@ -148,20 +150,21 @@ def test_a_restart_forgets_no_alert(
 ) -> None:
     notify(gateway, ALERTMANAGER)
     assert len(start_gateway().get("/api/alerts").json()["alerts"]) == 1
-    (gateway.home / "alerts.json").write_text("{torn")
-    assert start_gateway().get("/api/alerts").json() == {"alerts": []}
+    for broken in ("{torn", "5", "[5]", '[{"fingerprint": "x"}]', "{}"):
+        (gateway.home / "alerts.json").write_text(broken)
+        assert start_gateway().get("/api/alerts").json() == {"alerts": []}
 
 
 def test_what_nobody_repeats_for_a_day_is_forgotten(
     tmp_path: Path, recorded: testing.Recorded
 ) -> None:
-    now = 1_000_000.0
+    now = datetime(2026, 5, 17, 12, tzinfo=UTC)
     alerts = Alerts(tmp_path / "alerts.json", clock=lambda: now)
     alerts.receive(ALERTMANAGER)
-    now += 24 * 3600
+    now += timedelta(hours=24)
     assert len(alerts.firing()) == 1
     alerts.receive(GRAFANA)
-    now += 2 * 3600
+    now += timedelta(hours=2)
     assert [alert["name"] for alert in alerts.firing()] == ["HighCostRate"]
     assert recorded.value("gateway_alerts_firing", severity="critical") == 0
 

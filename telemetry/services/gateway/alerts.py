@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from telemetry import catalog, metrics
 _log = logging.getLogger(__name__)
 Alert = dict[str, Any]
 SEVERITIES = ("critical", "warning")
+_KEYS = {"fingerprint", "severity", "startsAt", "notifiedAt"}
 # What fires is repeated: every 4 h by our own channels, once a day at the least by most. What was
 # not is nobody's any more, such as an evaluator's that is gone for good.
-FORGOTTEN_S = 25 * 3600
+FORGOTTEN = timedelta(hours=25)
 
 
 class Alerts:
@@ -24,13 +25,14 @@ class Alerts:
 
     Args:
         path: the file.
-        clock: the present time, seconds since the epoch.
+        clock: the present time, in UTC.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._path, self._clock = path, clock
         self._firing: dict[str, Alert] = {}
-        self._heard: dict[str, float] = {}
         self._listeners: set[Callable[[Alert], None]] = set()
         self._received = metrics.counter(catalog.GATEWAY_NOTIFICATIONS)
         for severity in SEVERITIES:
@@ -38,18 +40,20 @@ class Alerts:
                 self._received.touch({"status": status, "severity": severity})
         self._gauge = metrics.gauge(catalog.GATEWAY_ALERTS_FIRING)
         try:
-            for alert in json.loads(path.read_text()):
-                self._firing[alert["fingerprint"]] = alert
-                self._heard[alert["fingerprint"]] = clock()
+            kept = json.loads(path.read_text())
+            if all(alert.keys() >= _KEYS for alert in kept):
+                self._firing = {alert["fingerprint"]: alert for alert in kept}
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, AttributeError, TypeError):
             _log.warning("%s can't be read; beginning without alerts", path)
         self._count()
 
     def firing(self) -> list[Alert]:
         """What fires now, criticals first, then the newest."""
-        self._forget()
+        since = (self._clock() - FORGOTTEN).isoformat(timespec="seconds")
+        self._firing = {f: a for f, a in self._firing.items() if a["notifiedAt"] >= since}
+        self._count()
         newest = sorted(self._firing.values(), key=lambda a: str(a["startsAt"]), reverse=True)
         return sorted(newest, key=lambda alert: alert["severity"] != "critical")
 
@@ -66,13 +70,13 @@ class Alerts:
         """
         if not isinstance(body, dict) or not isinstance(body.get("alerts"), list):
             raise ValueError('an object with a list "alerts" is wanted')
-        found = [_alert(raw) for raw in body["alerts"]]
+        now = self._clock().isoformat(timespec="seconds")
+        found = [_alert(raw, now) for raw in body["alerts"]]
         for alert in found:
             if alert["status"] == "resolved":
                 self._firing.pop(alert["fingerprint"], None)
             else:
                 self._firing[alert["fingerprint"]] = alert
-                self._heard[alert["fingerprint"]] = self._clock()
             labels = {"status": alert["status"], "severity": alert["severity"]}
             self._received.add(1, labels)
             for listener in tuple(self._listeners):
@@ -80,12 +84,6 @@ class Alerts:
         self._count()
         self._save()
         return found
-
-    def _forget(self) -> None:
-        since = self._clock() - FORGOTTEN_S
-        for fingerprint in [f for f in self._firing if self._heard[f] < since]:
-            del self._firing[fingerprint]
-        self._count()
 
     def _count(self) -> None:
         for severity in SEVERITIES:
@@ -101,7 +99,7 @@ class Alerts:
             _log.error("alerts could not be kept: %s", error)
 
 
-def _alert(raw: Any) -> Alert:
+def _alert(raw: Any, now: str) -> Alert:
     if not isinstance(raw, dict) or raw.get("status") not in ("firing", "resolved"):
         raise ValueError('an alert wants a status "firing" or "resolved"')
     labels, notes = raw.get("labels"), raw.get("annotations") or {}
@@ -122,6 +120,7 @@ def _alert(raw: Any) -> Alert:
         "labels": labels,
         "startsAt": str(raw.get("startsAt") or ""),
         "endsAt": str(raw.get("endsAt") or "") if raw["status"] == "resolved" else "",
+        "notifiedAt": now,
         "links": {
             "runbook": _link(notes.get("runbook_url")),
             "dashboard": _link(

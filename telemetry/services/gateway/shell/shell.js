@@ -14,6 +14,7 @@ let socket, ready = false, wait = 500, before = new Map();
 // --- the connection ----------------------------------------------------------------------------
 
 function connect() {
+  ready = false; // until the gateway has said all it knows of the session
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const mine = (socket = new WebSocket(`${scheme}://${location.host}/ws?session=${session}`));
   mine.onmessage = (event) => mine === socket && take(JSON.parse(event.data));
