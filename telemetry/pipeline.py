@@ -253,9 +253,11 @@ class Pipeline:
             self._thread.join(FINISH_TIMEOUT_S)
         if self.logs is not None:
             self.logs.shutdown()
-        if self._folder is not None:
+        if isinstance(self.registry.storage, FileStorage):
             # What was counted stays in its file; what comes after begins anew.
+            storage = self.registry.storage
             self.registry.move(MemoryStorage(), keep=False)
+            storage.close()
             self._folder = None
         self.exporters, self._thread, self.logs = [], None, None
 

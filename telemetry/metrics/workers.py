@@ -100,7 +100,9 @@ class FileStorage:
 
     def _next_chunk(self) -> memoryview[float]:
         size = CHUNK_DOUBLES * 8
-        os.ftruncate(self._values, (self._chunks + 1) * size)
+        # Written, not just made longer: a full disk is an error here, where it can be dealt
+        # with, and not a SIGBUS when a request is counted.
+        os.pwrite(self._values, bytes(size), self._chunks * size)
         mapped = mmap.mmap(self._values, size, offset=self._chunks * size)
         self._chunks += 1
         self._used = 0

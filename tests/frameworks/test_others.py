@@ -141,9 +141,9 @@ async def test_datasette_is_one_group_by_status(recorded: Recorded) -> None:
     app = telemetry.instrument(Datasette(memory=True).app())
     assert (await call(app, "/")).status == 200
     assert (await call(app, "/_memory")).status == 200
-    for number in range(20):
+    for number in range(2):  # it prints a long trace for each
         await call(app, f"/none-{number}/table")
-    assert requests() == {("", "200", ""): 2, ("", "404", ""): 20}
+    assert requests() == {("", "200", ""): 2, ("", "404", ""): 2}
     shown = (await call(app, "/metrics")).body.decode()
     assert "none-" not in shown
-    assert recorded.value(DURATION) == 22
+    assert recorded.value(DURATION) == 4

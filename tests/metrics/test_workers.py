@@ -1,0 +1,251 @@
+"""Several workers' files: one answer from any, nothing forgotten, nothing counted twice."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry.catalog import Metric
+from telemetry.metrics import workers
+from telemetry.metrics.points import HistogramValue, Point
+from telemetry.metrics.registry import Registry
+from telemetry.metrics.workers import FileStorage, RunFolder
+
+ORDERS = Metric("shop.orders", "counter", "{order}", "Orders.", ("country",))
+OPEN = Metric("shop.open", "updowncounter", "{order}", "Orders open.")
+CPU = Metric("shop.cpu", "counter", "s", "CPU.", ("worker",))
+TIME = Metric("shop.time", "histogram", "s", "Time.", (), (1.0, 2.0))
+
+_WORKER = textwrap.dedent(
+    """
+    import sys, pathlib
+    from telemetry.metrics.registry import Registry
+    from telemetry.metrics.workers import FileStorage
+    from tests.metrics.test_workers import fill
+    folder, name, amount = sys.argv[1:4]
+    registry = Registry(FileStorage(pathlib.Path(folder), name, {"service.name": "shop"}, ["shop"]))
+    fill(registry, float(amount))
+    print("ready", flush=True)
+    sys.stdin.read()
+    """
+)
+
+
+def fill(registry: Registry, amount: float) -> None:
+    registry.instrument(ORDERS).at({"country": "de"}).cells[0] += amount
+    registry.instrument(OPEN).at({}).cells[0] = amount
+    registry.instrument(CPU).at({"worker": "7"}).cells[0] = amount
+    cells = registry.instrument(TIME).at({}).cells
+    cells[0], cells[2] = amount, 1
+
+
+class Worker:
+    """A process that has counted something and waits."""
+
+    def __init__(self, folder: Path, name: str, amount: float) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _WORKER, str(folder), name, str(amount)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[FileStorage]:
+    """This process's own files."""
+    made = FileStorage(tmp_path, "me", {}, [])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Any:
+    made: list[Worker] = []
+
+    def make(name: str, amount: float) -> Worker:
+        made.append(Worker(tmp_path, name, amount))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.kill()
+
+
+def shown(points: list[Point]) -> dict[str, Any]:
+    return {point.metric.name: point.value for point in points}
+
+
+def test_the_living_show_all_the_killed_their_totals(tmp_path: Path, worker: Any) -> None:
+    first = worker("first", 3)
+    folder = RunFolder(tmp_path)
+    assert shown(folder.others()) == {
+        "shop.orders": 3,
+        "shop.open": 3,
+        "shop.cpu": 3,
+        "shop.time": HistogramValue(3, [0, 1, 0]),
+    }
+    first.kill()
+    assert shown(folder.others()) == {
+        "shop.orders": 3,
+        "shop.time": HistogramValue(3, [0, 1, 0]),
+    }
+
+
+def test_a_killed_worker_s_last_values_are_taken_by_one_survivor(
+    tmp_path: Path, worker: Any
+) -> None:
+    first, _ = worker("first", 3), worker("second", 5)
+    folder, other = RunFolder(tmp_path), RunFolder(tmp_path)
+    assert list(folder.orphans()) == [], "both live"
+    first.kill()
+    orphans = folder.orphans()
+    file, points = next(orphans)
+    assert (file.instance, file.resource, file.namespaces) == (
+        "first",
+        {"service.name": "shop"},
+        ["shop"],
+    )
+    assert shown(points)["shop.orders"] == 3
+    # Locks are a process's: what a survivor sees meanwhile, another process has to say.
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(_orphans, (tmp_path,)) == []
+    folder.done("first")
+    orphans.close()
+    assert list(other.orphans()) == []
+    assert sum(p.value for p in other.others() if p.metric.name == "shop.orders") == 8  # type: ignore[misc]
+
+
+def _orphans(folder: Path) -> list[str]:
+    return [file.instance for file, _ in RunFolder(folder).orphans()]
+
+
+def test_an_orphan_that_could_not_be_exported_is_one_again(tmp_path: Path, worker: Any) -> None:
+    worker("first", 3).kill()
+    folder = RunFolder(tmp_path)
+    for _ in range(2):
+        assert [file.instance for file, _ in folder.orphans()] == ["first"]
+
+
+def test_recycled_workers_add_up_to_one_file_and_no_counter_falls(tmp_path: Path) -> None:
+    """Written by a process that is gone: this one holds no lock on them."""
+    run = "import sys; from tests.metrics.test_workers import leave; leave(sys.argv[1], 40)"
+    subprocess.run(
+        [sys.executable, "-c", run, str(tmp_path)], check=True, cwd=Path(__file__).parents[2]
+    )
+    folder = RunFolder(tmp_path)
+    for file, _ in folder.orphans():
+        folder.done(file.instance)
+    before = _total(folder)
+    folder.retire()
+    assert len(list(tmp_path.glob("*.series"))) == 0
+    assert _total(folder) == before == sum(range(40))
+    subprocess.run(
+        [sys.executable, "-c", run, str(tmp_path)], check=True, cwd=Path(__file__).parents[2]
+    )
+    for file, _ in folder.orphans():
+        folder.done(file.instance)
+    folder.retire()
+    assert _total(folder) == 2 * sum(range(40))
+
+
+def leave(folder: str, workers_: int) -> None:
+    for number in range(workers_):
+        fill(Registry(FileStorage(Path(folder), f"w{number}", {}, [])), number)
+
+
+def _total(folder: RunFolder) -> float:
+    return sum(p.value for p in folder.others() if p.metric.name == "shop.orders")  # type: ignore[misc]
+
+
+def test_few_that_are_gone_stay_as_they_are(tmp_path: Path, worker: Any) -> None:
+    worker("first", 3).kill()
+    folder = RunFolder(tmp_path)
+    folder.done("first")
+    folder.retire()
+    assert (tmp_path / "first.series").exists()
+    assert not (tmp_path / "retired.json").exists()
+
+
+def test_a_line_torn_by_its_writer_s_death_hides_nothing_before_it(
+    tmp_path: Path, worker: Any
+) -> None:
+    worker("first", 3).kill()
+    with open(tmp_path / "first.series", "a") as file:
+        file.write('{"m":0,"a":{"country":"fr"},"o":9')
+    assert shown(RunFolder(tmp_path).others())["shop.orders"] == 3
+
+
+def test_a_file_is_read_on_from_where_it_was(tmp_path: Path, storage: FileStorage) -> None:
+    registry = Registry(storage)
+    other = RunFolder(tmp_path, own="somebody else")
+    orders = registry.instrument(ORDERS)
+    for number, country in enumerate(("de", "fr", "it"), 1):
+        orders.at({"country": country}).cells[0] = number
+        found = {p.key[1][0][1]: p.value for p in other.others() if p.metric.name == ORDERS.name}
+        assert found == dict(zip(("de", "fr", "it"), range(1, number + 1), strict=False))
+    orders.end({"country": "fr"})
+    assert len(other.others()) == 2
+
+
+def test_more_series_than_a_chunk_holds(
+    tmp_path: Path, storage: FileStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "CHUNK_DOUBLES", 512)  # a page
+    registry = Registry(storage, limit=5000)
+    time = registry.instrument(TIME)
+    for number in range(1000):
+        time.at({"n": str(number)}).cells[0] = number
+    found = RunFolder(tmp_path).others()
+    sums = {p.key[1][0][1]: p.value.sum for p in found if isinstance(p.value, HistogramValue)}
+    assert sums == {str(number): number for number in range(1000)}
+
+
+def test_a_disk_that_is_full_is_an_error_not_a_signal(tmp_path: Path, storage: FileStorage) -> None:
+    """A mapped page that the disk has no room for would kill the process (SIGBUS)."""
+    storage.allocate(ORDERS, (), 1, 0)
+    size = (tmp_path / "me.values").stat()
+    assert size.st_blocks * 512 >= size.st_size, "allocated, not promised"
+
+
+def test_many_threads_find_new_series_in_one_file(tmp_path: Path, storage: FileStorage) -> None:
+    registry = Registry(storage)
+    orders = registry.instrument(ORDERS)
+
+    def work(number: int) -> None:
+        for other in range(100):
+            orders.at({"country": str(other)}).cells[0] += 1
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = [json.loads(line) for line in (tmp_path / "me.series").read_text().splitlines()]
+    assert len([line for line in lines if "m" in line]) == 100
+    assert sum(p.value for p in RunFolder(tmp_path).others()) == 800  # type: ignore[misc]
+
+
+def test_files_are_their_owner_s_alone(tmp_path: Path, storage: FileStorage) -> None:
+    storage.allocate(ORDERS, (), 1, 0)
+    assert {
+        oct(os.stat(tmp_path / f"me.{kind}").st_mode & 0o077) for kind in ("values", "lock")
+    } == {"0o0"}
