@@ -66,7 +66,8 @@ class Outage:
     def tell(self, worked: bool) -> None:
         """Take note of an export; log where it changes what is known."""
         if worked and self._lasts:
-            _log.info("telemetry: %s are exported to %s again", self._signal, self._where)
+            # A warning too: who was told of the one is to be told of the other.
+            _log.warning("telemetry: %s are exported to %s again", self._signal, self._where)
         elif not worked and not self._lasts:
             _log.warning(
                 "telemetry: %s can't be exported to %s (%s). The app runs on; what is dropped is "

@@ -351,6 +351,7 @@ def test_an_outage_is_said_once_and_not_exported(
     assert pipeline.flush(10)
     assert otlp.bodies() == ["taken"], "no export makes another"
     assert otlp.requests == requests + 1
+    assert out.getvalue().splitlines()[-1] == f"telemetry: logs are exported to {otlp.url} again"
 
 
 def test_an_absent_collector_is_named_with_the_reason(

@@ -139,6 +139,8 @@ def program(command: Sequence[str]) -> str:
         for i, argument in enumerate(command[1:], 1):
             if argument == "-m" and i + 1 < len(command):
                 return command[i + 1].partition(".")[0]
+            if argument == "-c":
+                break
             if not argument.startswith("-"):
                 return Path(argument).name.removesuffix(".py")
     return name

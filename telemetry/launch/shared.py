@@ -92,7 +92,7 @@ def begin_own() -> None:
     settings = config.Settings.from_env()
     if settings.disabled or settings.run_dir is not None:
         return
-    _own, _owner = Shared(sys.orig_argv[1:] or [sys.executable], os.environ, settings), os.getpid()
+    _own, _owner = Shared(sys.orig_argv, os.environ, settings), os.getpid()
     os.environ.update(_own.variables)
     atexit.register(end_own)
 

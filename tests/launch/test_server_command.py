@@ -24,6 +24,8 @@ from telemetry.launch import server_command
         ("datasette serve my.db -p 8001", "datasette"),
         ("python -m datasette my.db", "datasette"),
         ("python3 -u server.py", "server"),
+        ("python3 /usr/bin/uvicorn shop:app", "shop"),
+        ("python3 -c 'print(1)'", "python3"),
         ("./serve --log-config a:1", "serve"),
     ],
 )

@@ -1,0 +1,49 @@
+"""docs/run.md and what there is: every setting of the library stands in both, exit codes too."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "run.md").read_text()
+NAME = re.compile(r"\b(?:TELEMETRY|OTEL)_[A-Z_]*[A-Z]\b")
+LIBRARY = (
+    *(ROOT / "telemetry").glob("*.py"),
+    *(ROOT / "telemetry" / "launch").rglob("*.py"),
+    *(ROOT / "telemetry" / "metrics").glob("*.py"),
+)
+# The stack's, documented in running.md; a constant of the catalog; read by others.
+OTHERS = {"TELEMETRY_HOME", "TELEMETRY_DROPPED", "TELEMETRY_PROMETHEUS_PORT",
+          "TELEMETRY_PROMETHEUS_URL", "OTEL_PYTHON_DISTRO", "OTEL_PYTHON_CONFIGURATOR"}  # fmt: skip
+# Composed from a prefix in telemetry.config, or read by the SDK's exporters alone.
+COMPOSED = {f"OTEL_EXPORTER_OTLP_{name}" for name in
+            ("ENDPOINT", "PROTOCOL", "TIMEOUT", "COMPRESSION", "HEADERS")}  # fmt: skip
+
+
+def _read() -> set[str]:
+    from telemetry import credentials
+
+    found = {name for path in LIBRARY for name in NAME.findall(path.read_text())}
+    single = re.compile("OTEL_EXPORTER_OTLP_(METRICS|LOGS|TRACES)_")
+    found = {name for name in found if not single.match(name)}
+    return (found | COMPOSED) - OTHERS - set(credentials.GENERATED)
+
+
+def test_every_setting_that_is_read_is_documented() -> None:
+    assert _read() - set(NAME.findall(TEXT)) == set()
+
+
+def test_every_documented_setting_is_read() -> None:
+    assert set(NAME.findall(TEXT)) - _read() - OTHERS == set()
+
+
+def test_every_exit_code_of_a_run_is_documented() -> None:
+    launch = "".join(path.read_text() for path in (ROOT / "telemetry/launch").glob("*.py"))
+    raised = set(re.findall(r"exit_code=(\d+)", launch)) | set(
+        re.findall(r"^        (\d+),  # EX_", launch, re.MULTILINE)
+    )
+    table = TEXT[TEXT.index("| exit code |") :]
+    assert {
+        code for code in raised if not re.search(rf"^\|.*\b{code}\b", table, re.MULTILINE)
+    } == set()
