@@ -46,7 +46,8 @@ def up(
         extra: more processes to run with it, for as long as it runs.
 
     Returns:
-        The exit code: 0 where all is well, 1 where it runs already and something in it doesn't.
+        The exit code: 0 where all is well, 1 where it runs already and something in it doesn't,
+            or isn't part of it.
 
     Raises:
         TelemetryError: something is missing, taken or did not get ready; nothing is left
@@ -58,7 +59,7 @@ def up(
     place.make()
     with control.only_one(place):
         if control.is_running(place):
-            return _running_already(place, console)
+            return _running_already(place, console, with_services)
         for name in control.reap(place):
             console.print(f"{name} was left by a supervisor that was killed; ended it.")
         env = environment(environ)
@@ -98,17 +99,24 @@ def _check_settings(place: Layout, env: Mapping[str, str]) -> None:
     ready.check_ports((p for p in expected if p.name != "alertmanager"), env)
 
 
-def _running_already(place: Layout, console: Console) -> int:
+def _running_already(place: Layout, console: Console, with_services: bool) -> int:
     rows = control.ask(place)["processes"]
     well = all(show.is_well(row) for row in rows)
-    console.print(
-        "[green]All is running already.[/green]"
-        if well
-        else "[yellow]It runs already, but not all is well.[/yellow] "
-        "`telemetry logs NAME` says why; `telemetry restart NAME` starts one anew."
-    )
+    missing = with_services and not any(row["service"] for row in rows)
+    if missing:
+        console.print(
+            "[yellow]The engines run already, without the services.[/yellow] `telemetry down` and "
+            "`telemetry up` start them all."
+        )
+    elif well:
+        console.print("[green]All is running already.[/green]")
+    else:
+        console.print(
+            "[yellow]It runs already, but not all is well.[/yellow] "
+            "`telemetry logs NAME` says why; `telemetry restart NAME` starts one anew."
+        )
     console.print(show.addresses(rows))
-    return 0 if well else 1
+    return 0 if well and not missing else 1
 
 
 def _start(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from telemetry import files
 from telemetry.stack import engines, ready
+from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import Stack, free_ports, until
 
 pytestmark = pytest.mark.stack
@@ -376,3 +378,27 @@ def test_host_metrics_arrive(stack: Stack) -> None:
         "system_filesystem_utilization_ratio",
     ):
         stack.wait_query(f'{name}{{job="host"}}')
+
+
+# --- traces --------------------------------------------------------------------------------------
+
+
+def test_spans_pass_through_to_a_trace_backend(new_stack: Stack, otlp: Receiver) -> None:
+    new_stack.run("up", "--no-services", TELEMETRY_TRACES_ENDPOINT=otlp.url)
+    span = {
+        "traceId": "0af7651916cd43dd8448eb211c80319c",
+        "spanId": "b7ad6b7169203331",
+        "name": "a span of a test",
+        "startTimeUnixNano": str(time.time_ns()),
+        "endTimeUnixNano": str(time.time_ns()),
+    }
+    spans = {"resource": {}, "scopeSpans": [{"spans": [span]}]}
+    ready.post_json(f"{new_stack.otlp_http}/v1/traces", {"resourceSpans": [spans]})
+    until(lambda: otlp.requests)
+
+
+def test_without_a_trace_backend_senders_are_told(stack: Stack) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        ready.post_json(f"{stack.otlp_http}/v1/traces", {"resourceSpans": []})
+    with caught.value as answer:
+        assert answer.code == 404

@@ -3,97 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
-import io
 import json
-import tarfile
-import threading
-import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from telemetry.stack import engines, fetch, grafana
-from telemetry.stack.engines import Engine, EngineError, say_nothing
+from telemetry.stack.engines import EngineError, say_nothing
+from tests.fixtures.releases import Releases, tarred, zipped
 
 TABLE = engines.table()
-
-
-@dataclass
-class Releases:
-    """A release server.
-
-    Args:
-        url: its address, for TELEMETRY_RELEASES.
-        files: what it has, by path.
-        torn: paths of which only the first half is sent.
-        asked: paths that were asked for.
-    """
-
-    url: str
-    files: dict[str, bytes] = field(default_factory=dict)
-    torn: set[str] = field(default_factory=set)
-    asked: list[str] = field(default_factory=list)
-
-    def publish(self, engine: Engine, data: bytes, checksum: str = "") -> None:
-        """A release with its checksum file; ``checksum`` for one that is not its own."""
-        path = engine.fill(engine.release).removeprefix("https://github.com")
-        folder, _, name = path.rpartition("/")
-        digest = checksum or hashlib.sha256(data).hexdigest()
-        self.files[path] = data
-        other = "0" * 64 + "  another-file.tar.gz\n"
-        self.files[f"{folder}/{engine.checksums[0]}"] = f"{other}{digest}  {name}\n".encode()
-
-    def archive(self, engine: Engine) -> str:
-        return engine.fill(engine.release).removeprefix("https://github.com")
-
-
-@pytest.fixture
-def releases() -> Iterator[Releases]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found.asked.append(self.path)
-            data = found.files.get(self.path)
-            if data is None:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data[: len(data) // 2] if self.path in found.torn else data)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Releases(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield found
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def tarred(members: dict[str, bytes]) -> bytes:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w:gz") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(content), 0o755
-            tar.addfile(info, io.BytesIO(content))
-    return data.getvalue()
-
-
-def zipped(members: dict[str, bytes]) -> bytes:
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return data.getvalue()
 
 
 def env(releases: Releases, tmp_path: Path) -> dict[str, str]:

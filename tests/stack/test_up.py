@@ -14,6 +14,7 @@ import pytest
 from telemetry.stack import control, engines, ready
 from telemetry.stack.layout import Layout
 from tests.alerting.receivers import mail_server
+from tests.fixtures.releases import Releases, tarred, zipped
 from tests.fixtures.stack import Stack, until
 
 pytestmark = pytest.mark.stack
@@ -51,6 +52,10 @@ def test_from_up_to_down(new_stack: Stack) -> None:
 
     again = stack.run("up", "--no-services").stdout
     assert again.startswith("All is running already.")
+
+    more = stack.run("up", check=False)
+    assert more.returncode == 1
+    assert more.stdout.startswith("The engines run already, without the services.")
 
     before = stack.pid("loki")
     assert stack.run("restart", "loki").stdout == "loki is ready again.\n"
@@ -161,6 +166,35 @@ def test_an_engine_that_does_not_start_stops_up_and_leaves_nothing(
     )
     assert not control.is_running(Layout(new_stack.home))
     assert control.reap(Layout(new_stack.home)) == []
+
+
+def test_up_from_releases(new_stack: Stack, releases: Releases, tmp_path: Path) -> None:
+    """An empty machine: each engine is fetched from its release, checked, unpacked and run."""
+    for name in ENGINES:
+        engine = engines.table()[name]
+        engines.ensure(engine, os.environ)
+        kept = [engines.cached(engine, os.environ, program) for program in engine.programs]
+        assert all(kept), "their tools are beside them"
+        members = dict(zip(map(engine.fill, engine.members), kept, strict=True))
+        pack = zipped if engine.release.endswith(".zip") else tarred
+        releases.publish(
+            engine, pack({m: path.read_bytes() for m, path in members.items() if path})
+        )
+    cache = tmp_path / "engines"
+    up = new_stack.run(
+        "up",
+        "--no-services",
+        "--engines=release",
+        TELEMETRY_RELEASES=releases.url,
+        TELEMETRY_ENGINES=str(cache),
+    ).stdout
+    for name in ENGINES:
+        version = engines.table()[name].version
+        assert f"{name}: fetching {releases.url}" in up
+        assert re.search(rf"^{name} +ready +\S+ +{version} ", up, re.MULTILINE)
+    assert sorted(path.name for path in cache.iterdir()) == sorted(
+        f"{name}-{engines.table()[name].version}" for name in ENGINES
+    ), "nothing but whole engines"
 
 
 def test_two_at_once(new_stack: Stack) -> None:
