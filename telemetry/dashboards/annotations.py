@@ -18,7 +18,10 @@ class _Marks(model.AnnotationQuery):
     """
 
     def __init__(self, name: str, colour: str, expr: str, title: str, text: str) -> None:
-        super().__init__(name=name, datasource=PROMETHEUS_REF, icon_color=colour, expr=expr)
+        # Hidden is the switch: five of them would fill a line of the screen.
+        super().__init__(
+            name=name, datasource=PROMETHEUS_REF, icon_color=colour, expr=expr, hide=True
+        )
         self._title, self._text = title, text
 
     def to_json(self) -> dict[str, object]:
@@ -67,6 +70,7 @@ def _built_in() -> model.AnnotationQuery:
         name="Alerts & notes",
         datasource=model.DataSourceRef(type_val="grafana", uid="-- Grafana --"),
         icon_color="rgba(0, 211, 255, 1)",
+        hide=True,
         type_val="dashboard",
         target=model.AnnotationTarget(limit=100, match_any=False, tags=[], type_val="dashboard"),
     )

@@ -53,7 +53,7 @@ def _now() -> Band:
         least=0, decimals=1,
     )  # fmt: skip
     memory = About(
-        "container.memory_share", "Memory of limit",
+        "container.memory_share", "Memory used",
         "Working set against the limit; the highest of the selected. Above 90 % for 5 minutes "
         "alerts, at 100 % the kernel kills.",
         "percentunit", MEMORY_STEPS, least=0, most=1, decimals=0,
@@ -228,7 +228,7 @@ def _work() -> Band:
                     ),
                 ),
             ),
-            (8, lines(cost, Ask(queries.CONTAINER_COST, "{{user_id}}"))),
+            (8, lines(cost, Ask(queries.CONTAINER_COST, "{{user_id}}", step="1m"))),
         ],
     )
 

@@ -54,12 +54,12 @@ def _totals() -> Band:
         steps=CALM,
     )  # fmt: skip
     dispatch = About(
-        "cost.per_dispatch", "Cost per dispatch",
+        "cost.per_dispatch", "Per dispatch",
         "The gateway's own model calls divided by the messages its kernel worked on, in the "
         "time range.", _USD, CALM,
     )  # fmt: skip
     quota = About(
-        "cost.quota_highest", "Highest quota used",
+        "cost.quota_highest", "Top quota used",
         "The share of today's budget that the user nearest to it has spent. Above 90 % alerts.",
         "percentunit", MEMORY_STEPS, least=0, decimals=0,
     )  # fmt: skip
@@ -129,7 +129,7 @@ def _users() -> Band:
         "cost.users", "Users",
         "Cost, calls and tokens are of the time range; cost today and the budget of the "
         "present UTC day. A user opens their container, where they have one.",
-        empty="nobody yet",
+        empty="–",
     )  # fmt: skip
     table = queries.USERS
     columns = [

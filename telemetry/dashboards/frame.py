@@ -36,12 +36,13 @@ class Band:
 
     Args:
         height: in grid units of 38 px.
-        panels: each with its width in columns; the widths add up to 24.
+        panels: each with its width in columns, or several one above the other; the widths add
+            up to 24.
         title: of a row heading above them; empty for none.
     """
 
     height: int
-    panels: Sequence[tuple[int, model.Panel]]
+    panels: Sequence[tuple[int, model.Panel | Sequence[model.Panel]]]
     title: str = ""
 
 
@@ -95,9 +96,12 @@ def _placed(bands: Sequence[Band]) -> list[model.Panel | model.RowPanel]:
             placed.append(row)
             top += 1
         left = 0
-        for width, panel in band.panels:
-            panel.grid_pos = model.GridPos(h=band.height, w=width, x=left, y=top)
-            placed.append(panel)
+        for width, column in band.panels:
+            stack = [column] if isinstance(column, model.Panel) else column
+            height = band.height // len(stack)
+            for place, panel in enumerate(stack):
+                panel.grid_pos = model.GridPos(h=height, w=width, x=left, y=top + place * height)
+                placed.append(panel)
             left += width
         top += band.height
     return placed

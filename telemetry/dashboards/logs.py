@@ -117,8 +117,8 @@ def _summary() -> Band:
                             "Only this service and container",
                             address(
                                 LOGS,
-                                service="${__field.labels.service_name:percentencode}",
-                                handle="${__field.labels.handle:percentencode}",
+                                service="${__data.fields.service_name:percentencode}",
+                                handle="${__data.fields.handle:percentencode}",
                             ),
                         )
                     ],

@@ -17,6 +17,15 @@ ANY_IS_RED = ((0, GREEN), (1, RED))
 STATE = ((0, "down", RED), (1, "running", GREEN))
 HEALTH = ((0, "unhealthy", ORANGE), (1, "healthy", GREEN))
 MEMORY_STEPS = ((0, GREEN), (0.8, ORANGE), (0.9, RED))
+_STATE_COLOURS = {
+    "running": GREEN,
+    "created": BLUE,
+    "paused": "purple",
+    "exited": GREY,
+    "restarting": ORANGE,
+    "removing": "light-blue",
+    "dead": RED,
+}
 FAILURE_STEPS = ((0, GREEN), (0.01, ORANGE), (0.05, RED))
 
 
@@ -61,15 +70,6 @@ def _is_anything_wrong() -> Band:
         "Anything but 0 means that what you see is not everything.",
         steps=((0, GREEN), (1, ORANGE)), decimals=0,
     )  # fmt: skip
-    cost = About(
-        "overview.cost", "Cost today",
-        "What all users' model calls have cost since midnight UTC, from the proxy's ledger.",
-        "currencyUSD", CALM,
-    )  # fmt: skip
-    websockets = About(
-        "overview.websockets", "WebSockets",
-        "Web shells connected to the gateway now.", steps=CALM, decimals=0,
-    )  # fmt: skip
     panels = [
         stat_panel(critical, Ask(queries.alerts_firing("critical"), instant=True)),
         stat_panel(warnings, Ask(queries.alerts_firing("warning"), instant=True)),
@@ -77,10 +77,8 @@ def _is_anything_wrong() -> Band:
         stat_panel(containers, Ask(queries.CONTAINERS_DOWN, instant=True)),
         opens(stat_panel(errors, Ask(queries.ERROR_SHARE)), "Services", SERVICES),
         opens(stat_panel(loss, Ask(engines.LOSS_COUNT)), "Pipeline health", PIPELINE),
-        opens(stat_panel(cost, Ask(queries.COST_TODAY), background=False), "Cost & usage", COST),
-        stat_panel(websockets, Ask(queries.WEBSOCKETS), background=False),
     ]
-    return Band(4, [(3, panel) for panel in panels])
+    return Band(4, [(4, panel) for panel in panels])
 
 
 def _state() -> Band:
@@ -103,40 +101,37 @@ def _state() -> Band:
         "The user nearest to the day's budget. At 100 % the proxy refuses further calls.",
         "percentunit", MEMORY_STEPS, least=0, decimals=0,
     )  # fmt: skip
+    cost = About(
+        "overview.cost", "Cost today",
+        "What all users' model calls have cost since midnight UTC, from the proxy's ledger.",
+        "currencyUSD", CALM,
+    )  # fmt: skip
+    websockets = About(
+        "overview.websockets", "WebSockets",
+        "Web shells connected to the gateway now.", steps=CALM, decimals=0,
+    )  # fmt: skip
+    provisioned = stat_panel(
+        provision, Ask(queries.PROVISION_SUCCESS, instant=True), background=False
+    )
+    used = stat_panel(budget, Ask(queries.QUOTA_HIGHEST_ALL, instant=True), background=False)
+    spent = stat_panel(cost, Ask(queries.COST_TODAY), background=False)
+    shells = stat_panel(websockets, Ask(queries.WEBSOCKETS), background=False)
+    by_state = lines(
+        states,
+        Ask(queries.CONTAINERS_BY_STATE, "{{status}}"),
+        stacked=True,
+        overrides=[
+            override(status, color={"mode": "fixed", "fixedColor": colour})
+            for status, colour in _STATE_COLOURS.items()
+        ],
+    )
     return Band(
-        7,
+        8,
         [
             (8, alert_list(alerts)),
-            (
-                8,
-                lines(
-                    states,
-                    Ask(queries.CONTAINERS_BY_STATE, "{{status}}"),
-                    stacked=True,
-                    overrides=[
-                        override("running", color={"mode": "fixed", "fixedColor": GREEN}),
-                        override("exited", color={"mode": "fixed", "fixedColor": GREY}),
-                        override("restarting", color={"mode": "fixed", "fixedColor": ORANGE}),
-                        override("dead", color={"mode": "fixed", "fixedColor": RED}),
-                    ],
-                ),
-            ),
-            (
-                4,
-                stat_panel(
-                    provision, Ask(queries.PROVISION_SUCCESS, instant=True), background=False
-                ),
-            ),
-            (
-                4,
-                opens(
-                    stat_panel(
-                        budget, Ask(queries.QUOTA_HIGHEST_ALL, instant=True), background=False
-                    ),
-                    "Cost & usage",
-                    COST,
-                ),
-            ),
+            (8, by_state),
+            (4, [opens(spent, "Cost & usage", COST), opens(used, "Cost & usage", COST)]),
+            (4, [provisioned, shells]),
         ],
     )
 
@@ -245,7 +240,7 @@ def _details() -> Band:
                     overrides=[override_like("/p95$/", unit="s", custom__axisPlacement="right")],
                 ),
             ),
-            (8, lines(spending, Ask(queries.COST_PER_HOUR, "an hour"))),
+            (8, lines(spending, Ask(queries.COST_PER_HOUR, "an hour", step="1m"))),
         ],
     )
 

@@ -157,8 +157,9 @@ def _prometheus() -> Band:
     )  # fmt: skip
     rules = About(
         "pipeline.rules", "Alert rules",
-        "Evaluations that failed a second, and the slowest rule group's duration (right axis).",
-        "ops", least=0,
+        "Evaluations that failed a second, and the slowest rule group's duration (right axis). "
+        "Empty where Grafana evaluates the rules.",
+        "ops", least=0, empty="Grafana evaluates",
     )  # fmt: skip
     storage = About(
         "pipeline.storage", "Storage", "Bytes on disk: blocks, head, write-ahead log.", "bytes",

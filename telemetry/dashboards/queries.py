@@ -122,7 +122,13 @@ CONTAINER_RESTARTS_COUNT = or_zero(f"sum({_risen(_RESTARTS, RANGE, HANDLE)})")
 CONTAINER_OOM_COUNT = or_zero(f"sum({_risen(_OOM_KILLS, RANGE, HANDLE)})")
 CONTAINER_CPU = _biggest(_CPU, latest(_CPU, "handle", HANDLE))
 CONTAINER_MEMORY = _biggest(_MEMORY, latest(_MEMORY, "handle", HANDLE))
-CONTAINER_LIMIT = _biggest(_MEMORY, f"{latest(_LIMIT, 'handle', HANDLE)} > 0")
+# Docker says the machine's memory where there is no limit: such a line would flatten all others.
+_MACHINE = "max(sum by (instance) (system_memory_usage_bytes))"
+CONTAINER_LIMIT = _biggest(
+    _MEMORY,
+    f"{latest(_LIMIT, 'handle', HANDLE)} > 0 "
+    f"unless {latest(_LIMIT, 'handle', HANDLE)} >= on () group_left () (0.9 * {_MACHINE})",
+)
 CONTAINER_RECEIVE = _biggest(_RECEIVE, rate(_RECEIVE, "handle", HANDLE))
 CONTAINER_TRANSMIT = _biggest(_RECEIVE, rate(_TRANSMIT, "handle", HANDLE))
 CONTAINER_RESTARTS = _biggest(_RESTARTS, _risen(_RESTARTS, "10m", HANDLE))

@@ -58,7 +58,8 @@ def _now() -> Band:
         least=0, decimals=1,
     )  # fmt: skip
     p95 = About(
-        "services.p95", "95 % answered within", "Until the last byte of the body.", "s", CALM,
+        "services.p95", "95 % within",
+        "95 % of requests were answered within this time, until the last byte of the body.", "s", CALM,
     )  # fmt: skip
     active = About(
         "services.active_total", "In progress", "Requests being answered now.",

@@ -81,6 +81,7 @@ def key_table(
         "align": "auto",
         "displayMode": "auto",
         "filterable": True,
+        "minWidth": 80,  # eleven columns fit at 1280 pixels
     }
     panel.field_config.overrides = [
         *(override(keys[label], links=_links(pairs)) for label, pairs in links.items()),
@@ -95,6 +96,8 @@ def _links(pairs: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
 
 def _column_override(column: Column) -> model.DashboardFieldConfigSourceOverrides:
     properties: dict[str, object] = {"unit": column.unit}
+    if column.unit.startswith("percent"):
+        properties["decimals"] = 1
     if column.mappings:
         properties["mappings"] = list(mappings(column.mappings))
     if column.steps:

@@ -123,6 +123,12 @@ def test_a_panel_says_what_it_shows(model: dict[str, Any], panel: dict[str, Any]
 
 
 @pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
+def test_a_title_fits_at_1280(model: dict[str, Any], panel: dict[str, Any]) -> None:
+    """Seen in Grafana 9.4: "Telemetry lost" fits into three columns, "Containers down" doesn't."""
+    assert len(panel["title"]) <= 14 * panel["gridPos"]["w"] // 3
+
+
+@pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
 def test_a_number_is_zero_where_zero_is_meant(model: dict[str, Any], panel: dict[str, Any]) -> None:
     if panel["type"] != "stat":
         return
@@ -152,6 +158,8 @@ def test_links_lead_to_dashboards_and_variables_there_are() -> None:
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_all_is_one_pattern_however_many_values_there_are(model: dict[str, Any]) -> None:
     for variable in model["templating"]["list"]:
+        # Grafana 9.4 finds a variable by its id.
+        assert variable["id"] == variable["name"]
         if variable["type"] == "textbox":
             continue
         assert variable["multi"]
@@ -177,10 +185,8 @@ def test_the_overview_answers_in_its_first_row() -> None:
     first = [panel for panel in _panels(model) if panel["gridPos"]["y"] == 0]
     assert [names[panel["id"]] for panel in first] == [
         "overview.critical", "overview.warnings", "overview.services_down",
-        "overview.containers_down", "overview.errors", "overview.loss", "overview.cost",
-        "overview.websockets",
+        "overview.containers_down", "overview.errors", "overview.loss",
     ]  # fmt: skip
-    assert all(len(panel["title"]) <= 16 for panel in first)
     alerts = next(panel for panel in _panels(model) if names[panel["id"]] == "overview.alerts")
     assert alerts["gridPos"]["y"] + alerts["gridPos"]["h"] <= 17
 
