@@ -9,6 +9,9 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
+from telemetry.errors import TelemetryError
+from telemetry.services.platform.engine import Engine
+
 IMAGE = "busybox:stable"
 
 
@@ -24,20 +27,20 @@ class Containers:
         self._base = f"{platform}/api/containers"
         self._headers = {"authorization": f"Bearer {environ['TELEMETRY_ADMIN_TOKEN']}"}
         self._image = environ.get("TELEMETRY_DEMO_IMAGE", IMAGE)
+        self._engine = Engine(environ)
 
     def unavailable(self) -> str:
         """Why there can be no containers here, "" where there can."""
-        try:
-            import docker
+        import docker
 
-            client = docker.from_env(timeout=5)
-            client.ping()
-            try:
-                client.images.get(self._image)
-            except docker.errors.ImageNotFound:
-                client.images.pull(self._image)
-        except Exception as error:
-            return str(error).splitlines()[0][:160]
+        try:
+            with self._engine.asked() as client:
+                try:
+                    client.images.get(self._image)
+                except docker.errors.ImageNotFound:
+                    client.images.pull(self._image)
+        except (TelemetryError, docker.errors.APIError) as error:
+            return str(error).splitlines()[0]
         return ""
 
     def live_and_die(self) -> str:
@@ -66,12 +69,10 @@ class Containers:
         return self._kill("demo-2")
 
     def _kill(self, handle: str) -> str:
-        import docker
-
-        client = docker.from_env()
-        for container in client.containers.list(filters={"label": f"handle={handle}"}):
-            container.kill()
-            return ""
+        with self._engine.asked() as client:
+            for container in client.containers.list(filters={"label": f"handle={handle}"}):
+                container.kill()
+                return ""
         return f"{handle} is not running"
 
     def _call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:

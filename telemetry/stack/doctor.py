@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import subprocess
@@ -23,7 +22,6 @@ from telemetry.stack.retention import Retention
 State = Literal["well", "note", "wrong"]
 _MARKS = {"well": "[green]✓[/green]", "note": "[yellow]![/yellow]", "wrong": "[red]✗[/red]"}
 ROUND_TRIP_S = 15.0
-DOCKER_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True)
@@ -163,28 +161,18 @@ def _go_version(environ: Mapping[str, str]) -> str:
 
 
 def _docker(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
-    import docker
+    from telemetry.services.platform.engine import Engine, EngineAbsent
 
     try:
-        client = docker.from_env(timeout=DOCKER_TIMEOUT_S, environment=dict(environ))
-        version = client.version()
-        client.close()
-    except Exception as error:  # the SDK passes on whatever its transport raises
-        socket = Path("/var/run/docker.sock")
-        remedy = "install Docker, or set DOCKER_HOST; only containers of the platform need it"
-        if socket.exists() and not os.access(socket, os.W_OK):
-            remedy = f"you may not write {socket}: `sudo usermod -aG docker $USER`, log in again"
-        yield Finding("docker", "note", f"no engine answers ({_reason(error)})", remedy)
+        with Engine(environ).asked() as client:
+            version = client.version()["Version"]
+    except EngineAbsent as error:
+        remedy = f"{error.remedy}; only containers of the platform need it"
+        if isinstance(error.__cause__, PermissionError):
+            remedy = "`sudo usermod -aG docker $USER`, and log in again"
+        yield Finding("docker", "note", error.message, remedy)
     else:
-        yield Finding("docker", "well", f"Engine {version['Version']}")
-
-
-def _reason(error: BaseException) -> str:
-    """The cause that the SDK has wrapped several times."""
-    while error.args and isinstance(error.args[-1], BaseException):
-        error = error.args[-1]
-    cause = error.__cause__ or error.__context__
-    return _reason(cause) if cause else str(error)
+        yield Finding("docker", "well", f"Engine {version}")
 
 
 def _ports(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
