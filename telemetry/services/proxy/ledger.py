@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -76,6 +77,7 @@ class Ledger:
         self._clock = clock
         self.engine = open_ledger(self._url)
         self._writer = Writer(self._url, clock)
+        self._stopped = False
 
     def start(self) -> None:
         """Start the writer; blocks until the ledger is open.
@@ -95,7 +97,16 @@ class Ledger:
     def stop(self) -> None:
         """Write what is left and close."""
         self._writer.stop()
+        self._stopped = True
         self.engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to read with; after `stop` too, as the last export comes after it."""
+        with self.engine.connect() as connection:
+            yield connection
+        if self._stopped:
+            self.engine.dispose()
 
     @property
     def problem(self) -> str:

@@ -37,7 +37,7 @@ class LedgerSource:
 
     def collect(self) -> Iterator[Point]:
         """Every series; each counter starts when the ledger first had it."""
-        with self._ledger.engine.connect() as connection:
+        with self._ledger.reading() as connection:
             totals = connection.execute(select(series)).all()
             people = connection.execute(select(users)).all()
         sums: dict[tuple[catalog.Metric, tuple[tuple[str, str], ...]], tuple[float, int]] = {}
