@@ -1,0 +1,50 @@
+"""`telemetry demo`: what it sent is what it finds, and what happened to its containers is known."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.fixtures.docker import DockerEngine
+from tests.fixtures.stack import Stack, until
+
+pytestmark = [pytest.mark.stack, pytest.mark.docker]
+
+
+def test_the_demo_from_nothing_to_numbers(new_stack: Stack, empty_docker: DockerEngine) -> None:
+    stack = new_stack
+    given = {
+        "DOCKER_HOST": empty_docker.base_url,
+        "TELEMETRY_DOCKER_CONTAINERS": str(empty_docker.home / "data" / "containers"),
+        "TELEMETRY_PLATFORM_NETWORK": f"demo{stack.ports['platform']}",
+    }
+    done = stack.run("demo", "--seconds", "8", **given)
+    told = " ".join(done.stdout.split())
+    assert "3 containers: one lives, one is killed, one wants too much" in told
+
+    sent, found = re.search(r"requests to Datasette (\d+) (\d+) Prometheus", told).groups()  # type: ignore[union-attr]
+    assert sent == found != "0"
+    sent, found = re.search(r"access log lines (\d+) (\d+) Loki", told).groups()  # type: ignore[union-attr]
+    assert sent == found != "0"
+    costs = dict(re.findall(r"(alice|bob|carol) \d+ \d+ \$(\S+)", told))
+    for user, cost in costs.items():
+        assert re.search(rf"{user} \d+ \d+ \${cost} \${cost} ", told), "ledger and Prometheus agree"
+    assert float(costs["alice"]) > 0
+    assert re.search(r"carol \d+ [1-9]\d* ", told), "carol's budget is spent, and she is refused"
+
+    # The stack goes on running, and knows of the containers.
+    stack.wait_query(
+        'sum by (handle) (platform_container_up{handle=~"demo-.*"})',
+        lambda rows: (
+            {r["metric"]["handle"]: r["value"][1] for r in rows}
+            == {"demo-1": "1", "demo-2": "0", "demo-3": "0"}
+        ),
+    )
+    stack.wait_query('platform_container_oom_kills_total{handle="demo-3"} > 0')
+    stack.wait_logs('{service_name="container", handle="demo-1"} |= "working"')
+    until(lambda: "ContainerDown" in stack.run("alerts", "list", check=False).stdout)
+
+    again = stack.run("demo", check=False)
+    assert again.returncode == 75
+    assert "a stack runs already" in again.stderr
