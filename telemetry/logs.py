@@ -131,6 +131,10 @@ class LogPipeline:
             in_time = self._wake.wait_for(lambda: self._done >= target, timeout_s)
             return in_time and self._worked
 
+    def abandon(self) -> None:
+        """Take no more records, in a fork's child: what waits is the parent's to send."""
+        _release(self)
+
     def shutdown(self) -> None:
         """Take no more records, send what is left and stop."""
         _release(self)

@@ -105,6 +105,20 @@ def _finish() -> None:
     shared.end_own()
 
 
+def uvicorn_manager(module: Any) -> None:
+    """Export what uvicorn says of its workers."""
+    from telemetry.launch import manager
+
+    module.Multiprocess.run = manager.logged(module.Multiprocess.run)
+
+
+def gunicorn_manager(module: Any) -> None:
+    """Export what gunicorn says of its workers."""
+    from telemetry.launch import manager
+
+    module.Arbiter.run = manager.logged(module.Arbiter.run)
+
+
 def hypercorn(module: Any) -> None:
     """Instrument what hypercorn wraps."""
     wrap_app = module.wrap_app

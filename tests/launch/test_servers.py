@@ -131,6 +131,31 @@ def _until_another_answers(server: Served, killed: str) -> int:
     return answered
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("uvicorn, workers", "Child process [{pid}] died"),
+        ("gunicorn, preload", "Worker (pid:{pid}) was sent SIGKILL! Perhaps out of memory?"),
+    ],
+)
+def test_what_the_server_says_of_a_killed_worker_is_exported_once(
+    name: str, line: str, otlp: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(APP)
+    port = free_port()
+    with served(_command(name, port), tmp_path, _env(otlp), port) as server:
+        pid = server.get("/items/1")
+        os.kill(int(pid), signal.SIGKILL)
+        wanted = line.format(pid=pid)
+        until(lambda: wanted in otlp.bodies(), what=f"{wanted!r} in {otlp.bodies()}")
+        until(lambda: server.try_get("/items/2"))
+        server.end()
+    assert otlp.bodies().count(wanted) == 1
+    (record,) = (log for log in otlp.logs if log.body == wanted)
+    assert record.resource["service.name"] == "shop"
+    assert otlp.bodies().count("sequence 2") == 1, "workers' lines are theirs alone"
+
+
 def test_reload_keeps_what_was_counted(otlp: Receiver, tmp_path: Path) -> None:
     shop = tmp_path / "shop.py"
     shop.write_text(APP)

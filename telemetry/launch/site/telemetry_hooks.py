@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 HOOKS = {
     "uvicorn.config": "uvicorn_config",
     "uvicorn.server": "uvicorn_server",
+    "uvicorn.supervisors.multiprocess": "uvicorn_manager",
+    "gunicorn.arbiter": "gunicorn_manager",
     "hypercorn.utils": "hypercorn",
     "granian.asgi": "granian",
     "daphne.server": "daphne",
