@@ -321,6 +321,25 @@ def test_each_line_once_over_a_restart_of_the_collector(
     assert sorted(e["line"] for e in found) == sorted(f"line {i}" for i in range(150))
 
 
+def test_a_rotated_file_loses_nothing(tailing: tuple[Stack, Containers]) -> None:
+    """Docker renames a full file and begins a new one: whether the full one was read before, or
+    not even seen."""
+    stack, containers = tailing
+    log = containers.folder / "c10" / "c10-json.log"
+    older, oldest = log.with_suffix(".log.1"), log.with_suffix(".log.2")
+    for turn in range(4):
+        containers.write("c10", *(f"turn {turn} line {i}\n" for i in range(30)), handle="jane")
+        if turn % 2 == 0:
+            stack.wait_logs(f'{{service_name="container", handle="jane"}} |= "turn {turn} line 28"')
+            containers.write("c10", f"turn {turn} last\n", handle="jane")
+        if older.exists():
+            stack.wait_logs(f'{{handle="jane"}} |= "turn {turn - 1} line 28"')
+            older.rename(oldest)
+        log.rename(older)
+    found = lines(stack, '{service_name="container", handle="jane"}', 122)
+    assert len({entry["line"] for entry in found}) == 122, "each once"
+
+
 # --- what is scraped -----------------------------------------------------------------------------
 
 

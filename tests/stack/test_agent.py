@@ -1,0 +1,93 @@
+"""A collector on a further host, sending to the first host's with the token."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry import credentials, files
+from telemetry.stack import engines, ready
+from tests.fixtures.stack import Stack, free_ports, until
+
+pytestmark = pytest.mark.stack
+
+# All of 127/8 is this machine's on Linux: an address that is not the one everybody uses.
+ADDRESS = "127.0.0.2"
+
+
+def _log(body: str) -> dict[str, Any]:
+    record = {"timeUnixNano": str(time.time_ns()), "body": {"stringValue": body}}
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "far"}}]}
+    return {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]}
+
+
+def _post(url: str, body: Any, token: str) -> int:
+    headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+@contextmanager
+def agent(home: Path, upstream: str, token: str) -> Iterator[dict[str, int]]:
+    """A collector as it runs on another host; gives its ports."""
+    ports = free_ports(("otlp_grpc", "otlp_http", "collector_metrics", "collector_health"))
+    program = engines.ensure(engines.table()["collector"], os.environ)
+    configs = [f"--config={files.path(f'collector/{name}.yaml')}" for name in ("config", "agent")]
+    environ = {
+        **{f"TELEMETRY_{name.upper()}_PORT": str(port) for name, port in ports.items()},
+        "PATH": os.environ["PATH"],
+        "HOSTNAME": "far-host",
+        "TELEMETRY_HOME": str(home),
+        "TELEMETRY_COLLECTOR_DATA": str(home),
+        "TELEMETRY_OTLP_TOKEN": token,
+        "TELEMETRY_UPSTREAM": upstream,
+        "TELEMETRY_DOCKER_CONTAINERS": str(home / "none"),
+    }
+    with open(home / "output", "w") as output:
+        process = subprocess.Popen([program, *configs], env=environ, stdout=output, stderr=output)
+    try:
+        until(lambda: ready.answers(f"http://127.0.0.1:{ports['collector_health']}/"))
+        yield ports
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_further_host_s_collector_delivers_with_the_token(
+    new_stack: Stack, tmp_path: Path
+) -> None:
+    stack = new_stack
+    with socket.socket() as probe:
+        probe.bind((ADDRESS, 0))
+        port = probe.getsockname()[1]
+    stack.run("up", "--no-services", TELEMETRY_OTLP_BRIDGE_ADDRESS=f"{ADDRESS}:{port}")
+    upstream = f"http://{ADDRESS}:{port}"
+    token = credentials.ensure(stack.home, {})["TELEMETRY_OTLP_TOKEN"]
+    assert _post(f"{upstream}/v1/logs", _log("with a guessed token"), "guessed") == 401
+    assert _post(f"{upstream}/v1/logs", _log("straight"), token) == 200
+
+    (tmp_path / "far").mkdir()
+    with agent(tmp_path / "far", upstream, token) as ports:
+        ready.post_json(f"http://127.0.0.1:{ports['otlp_http']}/v1/logs", _log("through an agent"))
+        stack.wait_logs('{service_name="far"} |= "through an agent"', lambda found: len(found) == 1)
+        stack.wait_query('system_memory_utilization_ratio{instance="far-host"}')
+    assert [entry["line"] for entry in stack.logs('{service_name="far"}')] == [
+        "straight",
+        "through an agent",
+    ]
