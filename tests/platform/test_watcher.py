@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from telemetry.services.platform.desired import ContainerEvent
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.stack import until
 from tests.platform.monitored import Memory, Monitored, monitored
@@ -185,6 +186,21 @@ def test_a_lost_stream_misses_nothing(watch: Monitored) -> None:
     ]  # fmt: skip
     assert watch.actions("cid")[-2:] == ["die", "destroy"]
     assert watch.value("oom_kills_total", "dan") == 1
+
+
+def test_a_stop_in_whose_middle_the_stream_is_lost_is_still_a_stop(watch: Monitored) -> None:
+    container = watch.run("ann")
+    tell = watch.monitor.watcher._roster._tell
+
+    def cut(events: list[ContainerEvent]) -> None:
+        if any(event.action == "die" for event in events):
+            watch.monitor.watcher.reconnect()
+        tell(events)
+
+    watch.monitor.watcher._roster._tell = cut  # type: ignore[method-assign,assignment]
+    container.stop()
+    watch.wait_up("ann", None)
+    assert ("ann", 0) not in watch.ups
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])

@@ -71,8 +71,14 @@ class Roster:
         self._known: dict[str, _Known] = {}
         self._stopped: dict[str, str] = {}  # id to handle of what is said to be stopped
 
-    def happened(self, raw: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """Events came in, as Docker gives them.
+    def happened(
+        self, raw: Iterable[Mapping[str, Any]], connected: Callable[[], bool]
+    ) -> dict[str, float]:
+        """Events came in.
+
+        Args:
+            raw: as Docker gives them.
+            connected: whether the connection that brought them is still there.
 
         Returns:
             The handles whose series have to be shown, and in how many seconds.
@@ -81,20 +87,19 @@ class Roster:
             EngineAbsent: the engine is gone again.
         """
         events = [_event(each) for each in raw]
-        wait_s = {}
         for event in events:
-            wait_s[event.handle] = self._note(event)
+            self._note(event)
         try:
             for id in dict.fromkeys(e.id for e in events if e.action != "destroy"):
                 self._inspect(id)
-                # A daemon that shuts down reports that it stops its containers, but doesn't
-                # answer any more: nobody asked for that.
-                if (handle := self._stopped.pop(id, None)) is not None:
+                # A daemon that shuts down reports that it stops its containers, too, but answers
+                # no more and is gone at once: nobody asked for that. `sync` sees to the rest.
+                if (handle := self._stopped.pop(id, None)) is not None and connected():
                     self._desired.stopped(handle)
         finally:
             self._stopped.clear()
             self._tell(events)
-        return wait_s
+        return {event.handle: self._wait_s(event.handle) for event in events}
 
     def look(self, handle: str) -> None:
         """Look at a handle's container anew.
@@ -105,14 +110,14 @@ class Roster:
         if (state := self._view.get(handle)) is not None:
             self._inspect(state.id)
 
-    def sync(self, remembers: bool) -> list[str]:
+    def sync(self, remembers: bool) -> dict[str, float]:
         """Look at all containers: some events may have been missed.
 
         Args:
             remembers: whether the engine can be asked why a container ended.
 
         Returns:
-            The handles whose series have to be shown.
+            The handles whose series have to be shown, and in how many seconds.
 
         Raises:
             EngineAbsent: the engine is gone again.
@@ -133,7 +138,7 @@ class Roster:
             down = not state.pid and self._desired.wanted(state.handle)
             if down and remembers and self._was_stopped(id):
                 self._desired.stopped(state.handle)
-        return sorted(handles)
+        return {handle: self._wait_s(handle) for handle in handles}
 
     def show(self, handle: str) -> None:
         """Have the series say what is known of a handle."""
@@ -144,17 +149,23 @@ class Roster:
             self._series.show(state, wanted, totals, known.created_ns)
         self._series.statuses(self._view.all())
 
+    def _wait_s(self, handle: str) -> float:
+        """How long it is open what a handle's state means, in seconds."""
+        state = self._view.get(handle)
+        known = self._known.get(state.id) if state is not None else None
+        if state is None or known is None or state.pid or not known.asked_to_end:
+            return 0.0
+        return STOP_WAIT_S if self._desired.wanted(handle) else 0.0
+
     # --- events ----------------------------------------------------------------------------------
 
-    def _note(self, event: ContainerEvent) -> float:
-        """What only the event itself tells; returns how long its meaning is open, in seconds."""
+    def _note(self, event: ContainerEvent) -> None:
+        """What only the event itself tells."""
         known = self._known.setdefault(event.id, _Known(event.handle))
         if event.action == "oom":
             self._counts.oom_event(event.handle, event.time_ns)
         elif event.action == "kill":
             known.asked_to_end = known.asked_to_end or event.detail not in _SIGKILL
-        elif event.action == "die":
-            return STOP_WAIT_S if known.asked_to_end else 0.0
         elif event.action == "stop":
             shown = self._view.get(event.handle)
             if shown is None or shown.id == event.id:
@@ -165,7 +176,6 @@ class Roster:
             self._desired.started(event.handle, event.id)
         elif event.action == "destroy":
             self._gone(event.handle, event.id)
-        return 0.0
 
     def _gone(self, handle: str, id: str) -> None:
         self._known.pop(id, None)

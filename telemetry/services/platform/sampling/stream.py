@@ -53,6 +53,8 @@ class EventStream:
         self._last: _Key | None = None
         self._recent: deque[_Key] = deque(maxlen=REMEMBERED)
         self._lost = False
+        self.number = 0
+        """Of the present connection; changes when it ends."""
 
     def start(self) -> None:
         """Begin to read."""
@@ -89,6 +91,7 @@ class EventStream:
                 # Docker's SDK lets through what its libraries raise when a connection breaks;
                 # whatever it is, a thread that ends here would leave us blind.
                 why = f"{type(error).__name__}: {error}"
+            self.number += 1
             if self._stopping.is_set():
                 return
             if not self._lost:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import telemetry
@@ -19,6 +20,14 @@ from telemetry.services.platform.sampling.stream import EventStream
 EXPORT_APART_S = 0.25
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Happened:
+    """An event, and the number of the connection that brought it."""
+
+    event: dict[str, Any]
+    connection: int
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,10 @@ class _Look:
 @dataclass(frozen=True)
 class _Stop:
     """Everything has to end."""
+
+
+def _kind(item: Any) -> tuple[type, int]:
+    return type(item), item.connection if isinstance(item, _Happened) else 0
 
 
 def _export() -> None:
@@ -58,7 +71,9 @@ class Watcher:
         self._export = export
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._stream = EventStream(
-            engine, self._queue.put, lambda remembers: self._queue.put(_Connected(remembers))
+            engine,
+            lambda event: self._queue.put(_Happened(event, self._stream.number)),
+            lambda remembers: self._queue.put(_Connected(remembers)),
         )
         self._thread: threading.Thread | None = None
         self._due: dict[str, float] = {}  # handles to be shown, and when
@@ -92,13 +107,8 @@ class Watcher:
             items = self._wait()
             if _Stop() in items:
                 return
-            try:
-                self._take(items)
-            except EngineAbsent as error:
-                # The stream breaks with it; once it is back everything is looked at.
-                _log.info("platform: %s", error.message)
-            except Exception:
-                _log.exception("platform: %d items of the event stream were lost", len(items))
+            for kind, group in groupby(items, _kind):
+                self._take(kind, list(group))
             self._show_due()
 
     def _wait(self) -> list[Any]:
@@ -115,25 +125,29 @@ class Watcher:
         except queue.Empty:
             return items
 
-    def _take(self, items: list[Any]) -> None:
-        events: list[Any] = []
-        for item in items:
-            if isinstance(item, dict):
-                events.append(item)
-                continue
-            self._happened(events)
-            events = []
-            if isinstance(item, _Look):
-                self._roster.look(item.handle)
-                self._due[item.handle] = 0.0
+    def _take(self, kind: tuple[type, int], items: list[Any]) -> None:
+        """Items of one kind, in the order they came."""
+        try:
+            if kind[0] is _Happened:
+                events = [item.event for item in items]
+                shown = self._roster.happened(events, lambda: self._stream.number == kind[1])
+            elif kind[0] is _Look:
+                shown = {item.handle: 0.0 for item in items}
+                for handle in shown:
+                    self._roster.look(handle)
             else:
-                self._due.update(dict.fromkeys(self._roster.sync(item.remembers), 0.0))
-        self._happened(events)
-
-    def _happened(self, events: list[Any]) -> None:
-        if events:
-            for handle, wait_s in self._roster.happened(events).items():
-                self._due[handle] = time.monotonic() + wait_s
+                remembers = all(item.remembers for item in items)
+                shown = self._roster.sync(remembers)
+        except EngineAbsent as error:
+            # Once the stream is there again everything is looked at. It may have outlived an
+            # engine that was only slow to answer.
+            _log.info("platform: %s", error.message)
+            self._stream.interrupt()
+        except Exception:
+            _log.exception("platform: %d items of the event stream were lost", len(items))
+        else:
+            now = time.monotonic()
+            self._due.update({handle: now + wait_s for handle, wait_s in shown.items()})
 
     def _show_due(self) -> None:
         now = time.monotonic()
