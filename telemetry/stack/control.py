@@ -110,7 +110,12 @@ def start(layout: Layout, processes: list[Process], environ: Mapping[str, str]) 
             stderr=output,
             start_new_session=True,
         )
-    ready.wait(lambda: layout.socket.exists() or child.poll() is not None, START_TIMEOUT_S)
+    try:
+        ready.wait(lambda: layout.socket.exists() or child.poll() is not None, START_TIMEOUT_S)
+    except BaseException:
+        child.terminate()
+        child.wait()
+        raise
     if not layout.socket.exists():
         child.kill()
         code = child.wait()

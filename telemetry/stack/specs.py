@@ -204,6 +204,9 @@ def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: in
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
             "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
             "GF_LOG_LEVEL": "warn",
+            "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
+                files.path("grafana/dashboards/telemetry-overview.json")
+            ),
             "TELEMETRY_PROMETHEUS_URL": config.url("prometheus", environ),
             "TELEMETRY_LOKI_URL": config.url("loki", environ),
             "TELEMETRY_DASHBOARDS": str(files.path("grafana/dashboards")),

@@ -127,8 +127,8 @@ def _start(
     Returns:
         When the first signal stood in both stores, by the monotonic clock.
     """
-    control.start(place, processes, env)
     try:
+        control.start(place, processes, env)
         _wait_ready(place, [p for p in processes if not p.is_service], console)
         with console.status("seeing one signal through"):
             if not ready.see_signal(env, READY_TIMEOUT_S):

@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -195,6 +197,20 @@ def test_up_from_releases(new_stack: Stack, releases: Releases, tmp_path: Path) 
     assert sorted(path.name for path in cache.iterdir()) == sorted(
         f"{name}-{engines.table()[name].version}" for name in ENGINES
     ), "nothing but whole engines"
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing(new_stack: Stack) -> None:
+    layout = Layout(new_stack.home)
+    command = [sys.executable, "-m", "telemetry", "up", "--no-services"]
+    with subprocess.Popen(
+        command, env=new_stack.env(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as up:
+        until(lambda: control.is_running(layout))
+        up.send_signal(signal.SIGINT)
+        _, printed = up.communicate(timeout=60)
+    assert (up.returncode, printed) == (130, "")
+    until(lambda: not control.is_running(layout))
+    assert control.reap(layout) == []
 
 
 def test_two_at_once(new_stack: Stack) -> None:
