@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,6 +149,10 @@ def _wait(command: list[str], env: dict[str, str]) -> int:
 
 
 def _start(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+    # Beside the interpreter, where its environment is not activated.
+    own = Path(sys.executable).parent / command[0]
+    if os.sep not in command[0] and not shutil.which(command[0]) and own.is_file():
+        command = [str(own), *command[1:]]
     try:
         return subprocess.Popen(command, env=env)
     except FileNotFoundError as error:

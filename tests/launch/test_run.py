@@ -35,7 +35,12 @@ def run(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str
         [*TELEMETRY, "run", *args],
         cwd=folder,
         env=environment(
-            TMPDIR=str(folder), OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none", **env
+            **{
+                "TMPDIR": str(folder),
+                "OTEL_METRICS_EXPORTER": "none",
+                "OTEL_LOGS_EXPORTER": "none",
+                **env,
+            }
         ),
         capture_output=True,
         text=True,
@@ -183,6 +188,12 @@ def test_a_command_that_is_none(folder: Path, args: tuple[str, ...], error: str,
     assert done.returncode == code
     assert done.stderr.splitlines()[0] == f"error: {error}"
     assert done.stderr.splitlines()[1].startswith("  -> ")
+
+
+def test_a_server_of_an_environment_that_is_not_activated_is_found(folder: Path) -> None:
+    done = run(folder, "--", "uvicorn", "--version", PATH="/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    assert "uvicorn" in done.stdout
 
 
 # --- what it passes on -------------------------------------------------------------------------
