@@ -128,6 +128,14 @@ def test_revocations_are_owed_until_they_are_done(tmp_path: Path) -> None:
         assert again.revocations() == []
 
 
+def test_it_belongs_to_the_first_engine_it_sees(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        assert store.belongs_to("one")
+    with opened(tmp_path) as again:
+        assert not again.belongs_to("two")
+        assert again.belongs_to("one")
+
+
 def test_a_full_disk_is_said_to_callers_and_does_not_stop_the_watcher(store: Store) -> None:
     """A limit on the database's pages is a full disk to SQLite."""
     made(store)

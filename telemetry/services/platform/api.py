@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from telemetry.services.access import Access
 from telemetry.services.platform import spec
-from telemetry.services.platform.engine import EngineAbsent
+from telemetry.services.platform.engine import EngineAbsent, cut
 from telemetry.services.platform.lifecycle import Lifecycle, unknown
 from telemetry.services.platform.problems import Problem
 from telemetry.services.platform.settings import Settings
@@ -168,8 +168,9 @@ class Api:
                     return
                 yield chunk
         finally:
-            if hasattr(stream, "close"):
-                stream.close()  # also wakes the thread that reads it
+            cut(stream)  # also wakes the thread that reads it
+            # Read to the end, or its connection stays open until somebody collects it.
+            reader.submit(list, stream)
             reader.shutdown(wait=False)
 
     async def _thread(self, function: Callable[..., T], *args: Any) -> T:

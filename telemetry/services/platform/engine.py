@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from telemetry.errors import TelemetryError
@@ -115,3 +115,14 @@ class Engine:
             client, self._client = self._client, None
         if client is not None:
             client.close()
+
+
+def cut(stream: Any) -> None:
+    """End a stream of Docker's; whoever reads it finds its end.
+
+    Args:
+        stream: a ``docker.types.CancellableStream``, ended already or not.
+    """
+    # Of one that has ended, the SDK looks for the socket where there is none any more.
+    with suppress(AttributeError, OSError):
+        stream.close()

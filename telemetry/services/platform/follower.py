@@ -27,7 +27,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from telemetry.errors import TelemetryError
 from telemetry.services.platform.desired import HANDLE_LABEL, LOGS_LABEL, ContainerEvent
-from telemetry.services.platform.engine import Engine
+from telemetry.services.platform.engine import Engine, cut
 from telemetry.services.platform.sampling.timestamps import to_ns
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.store import Store
@@ -108,7 +108,7 @@ class Follower:
         with self._lock:
             streams = list(self._streams.values())
         for stream in filter(None, streams):
-            stream.close()
+            cut(stream)
         with suppress(queue.Full):
             self._lines.put_nowait(None)  # wakes the sender
         self._sender.join(5.0)
@@ -163,7 +163,7 @@ class Follower:
         with self._lock:
             self._streams[container.id] = stream
         if self._stopping.is_set():  # it may have looked for the stream just before
-            stream.close()
+            cut(stream)
         for at, text in lines(stream, tty=container.attrs["Config"]["Tty"]):
             # Docker takes whole seconds: the lines of this one that have been sent come again.
             if at > until:

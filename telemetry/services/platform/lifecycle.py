@@ -74,19 +74,20 @@ class Lifecycle:
             Problem: it can't be as asked; nothing of it is left.
             EngineAbsent: there is no Docker.
         """
-        with self._timed(self._provision), self._alone(spec.handle):
+        with self._alone(spec.handle):
             if self._view.get(spec.handle) or self._store.get(spec.handle):
                 raise taken(spec.handle)
-            with self._engine.asked() as client:
-                client.ping()  # without Docker there is nothing to begin, and nothing to undo
-            self._store.begin(spec.handle, spec.to_json())
-            try:
-                return self._make(spec)
-            except BaseException:
-                # What can't be undone now stays written down, and is undone later.
-                with suppress(TelemetryError):
-                    self._end(spec.handle)
-                raise
+            with self._timed(self._provision):
+                with self._engine.asked() as client:
+                    client.ping()  # without Docker nothing begins, and nothing is to be undone
+                self._store.begin(spec.handle, spec.to_json())
+                try:
+                    return self._make(spec)
+                except BaseException:
+                    # What can't be undone now stays written down, and is undone later.
+                    with suppress(TelemetryError):
+                        self._end(spec.handle)
+                    raise
 
     def start(self, handle: str) -> ContainerState:
         """Start a container that doesn't run."""
@@ -115,22 +116,21 @@ class Lifecycle:
             Problem: there is none.
             EngineAbsent: there is no Docker; it is removed once there is one again.
         """
-        with self._timed(self._destroy), self._alone(handle):
+        with self._alone(handle):
             record, state = self._store.get(handle), self._view.get(handle)
             if record is None and state is None:
                 raise unknown(handle)
-            if record is None:
-                record = self._store.begin(handle, {})
-            self._store.change(
-                handle,
-                phase="removing",
-                wanted=False,
-                container_id=record.container_id or (state.id if state else ""),
-            )
-            self._end(handle)
+            with self._timed(self._destroy):
+                if record is None:
+                    record = self._store.begin(handle, {})
+                container_id = record.container_id or (state.id if state else "")
+                self._store.change(
+                    handle, phase="removing", wanted=False, container_id=container_id
+                )
+                self._end(handle)
 
     def logs(self, handle: str, tail: int, follow: bool) -> Any:
-        """What a container printed: an iterator of bytes, to be closed if it has a ``close``."""
+        """What a container printed: an iterator of bytes, to be cut where it is followed."""
         with self._container(handle) as container:
             found = container.logs(stream=follow, follow=follow, tail=tail)
             return found if follow else iter([found])
@@ -143,9 +143,17 @@ class Lifecycle:
 
         Raises:
             EngineAbsent: there is no Docker.
+            Problem: it is another engine than the records are of.
         """
         records = self._store.all()  # before the list: what is recorded later may not be in it
         with self._engine.asked() as client:
+            if not self._store.belongs_to(client.info()["ID"]):
+                raise Problem(
+                    503,
+                    f"the Docker engine at {self._engine.address} is not the one that the "
+                    f"containers in {self._store.path} are in: nothing is cleared up",
+                    "set DOCKER_HOST to that one, or TELEMETRY_HOME to another folder",
+                )
             there = {c.id for c in client.containers.list(all=True, ignore_removed=True)}
         for record in records:
             lock = self._lock_of(record.handle)

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 Phase = Literal["making", "made", "removing"]
 
 _SCHEMA = """
-create table if not exists platform (id text not null);
+create table if not exists platform (id text not null, engine_id text not null);
 create table if not exists containers (
     handle text primary key,
     container_id text not null,
@@ -125,7 +125,7 @@ class Store:
             self._db.row_factory = sqlite3.Row
             self._db.execute("pragma journal_mode = wal")
             self._db.executescript(_SCHEMA)
-            self.platform_id = self._identity()
+            self.platform_id, self.engine_id = self._identity()
             self._records = {row["handle"]: _record(row) for row in self._all()}
         except (OSError, sqlite3.Error) as error:
             if self._only_one >= 0:
@@ -186,6 +186,18 @@ class Store:
         with self._lock:
             if self._records.pop(handle, None) is not None:
                 self._write("delete from containers where handle = ?", (handle,))
+
+    def belongs_to(self, engine_id: str) -> bool:
+        """Whether the records are of containers in this engine; the first one asked about is it.
+
+        Raises:
+            Problem: that can't be kept.
+        """
+        with self._lock:
+            if not self.engine_id:
+                self._write("update platform set engine_id = ?", (engine_id,))
+                self.engine_id = engine_id
+            return self.engine_id == engine_id
 
     def owe_revocation(self, record: Record) -> None:
         """The key of a record that goes must be revoked, however long the proxy is away.
@@ -309,13 +321,13 @@ class Store:
                 "make room on its disk; see that the platform's user may write there",
             ) from error
 
-    def _identity(self) -> str:
-        row = self._db.execute("select id from platform").fetchone()
+    def _identity(self) -> tuple[str, str]:
+        row = self._db.execute("select id, engine_id from platform").fetchone()
         if row is None:
             made = secrets.token_hex(6)
-            self._db.execute("insert into platform values (?)", (made,))
-            return made
-        return str(row["id"])
+            self._db.execute("insert into platform values (?, '')", (made,))
+            return made, ""
+        return str(row["id"]), str(row["engine_id"])
 
     def _all(self) -> list[sqlite3.Row]:
         return self._db.execute("select * from containers").fetchall()

@@ -1,0 +1,240 @@
+"""The admin page: the log-in, what it shows, what its buttons do in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from telemetry.services.gateway.app import create_app
+from telemetry.services.gateway.settings import Settings as GatewaySettings
+from telemetry.services.platform.admin import PAGES
+from tests.fixtures.docker import IMAGE, DockerEngine
+from tests.fixtures.simulated import served
+from tests.fixtures.stack import until
+from tests.platform.conftest import ADMIN, TOKEN, Running, Start
+
+ALERT = {
+    "status": "firing",
+    "labels": {"alertname": "ContainerDown", "severity": "critical", "handle": "ann"},
+    "annotations": {"summary": "Container ann is down", "runbook_url": "http://127.0.0.1/runbook"},
+    "startsAt": "2026-01-01T00:00:00Z",
+    "fingerprint": "f1",
+}
+
+
+@pytest.fixture
+def gateway_url(recorded: Any, tmp_path: Any) -> Iterator[str]:
+    """A gateway that was told of one alert."""
+    environ = {
+        "TELEMETRY_HOME": str(tmp_path / "gateway"),
+        "TELEMETRY_ADMIN_TOKEN": TOKEN,
+        "TELEMETRY_WEBHOOK_TOKEN": "hook",
+    }
+    with served(create_app(GatewaySettings.from_env(environ))) as url:
+        hook = {"authorization": "Bearer hook"}
+        httpx.post(f"{url}/api/alert", json={"alerts": [ALERT]}, headers=hook).raise_for_status()
+        yield url
+
+
+def log_in(running: Running, token: str, **headers: str) -> httpx.Response:
+    return httpx.post(f"{running.url}/admin/login", data={"token": token}, headers=headers)
+
+
+def test_without_a_log_in_there_is_only_the_form(absent: Running) -> None:
+    for cookies in ({}, {"telemetry_platform": "9999999999.forged"}, {"telemetry_platform": "1."}):
+        response = httpx.get(f"{absent.url}/admin", cookies=cookies)
+        assert 'action="/admin/login"' in response.text
+        assert "Provision" not in response.text
+        assert httpx.get(f"{absent.url}/admin/dashboard", cookies=cookies).status_code == 401
+
+
+def test_the_log_in_gives_a_cookie_that_scripts_and_other_sites_can_not_use(
+    absent: Running,
+) -> None:
+    response = log_in(absent, TOKEN)
+    assert (response.status_code, response.headers["location"]) == (303, "/admin")
+    cookie = response.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert TOKEN not in cookie
+    cookies = dict(response.cookies)
+    assert "Provision" in httpx.get(f"{absent.url}/admin", cookies=cookies).text
+    assert httpx.get(f"{absent.url}/api/containers", cookies=cookies).status_code == 200
+    out = httpx.post(f"{absent.url}/admin/logout", cookies=cookies)
+    assert 'telemetry_platform=""' in out.headers["set-cookie"]
+
+
+def test_a_wrong_token_and_another_site_are_sent_away(absent: Running) -> None:
+    wrong = log_in(absent, "guessed")
+    assert (wrong.status_code, wrong.headers["location"]) == (303, "/admin?wrong")
+    assert "set-cookie" not in wrong.headers
+    assert log_in(absent, TOKEN, origin="http://evil.example").status_code == 403
+    assert log_in(absent, "x" * 5000).status_code == 413
+
+
+def test_pages_allow_nothing_from_elsewhere(absent: Running) -> None:
+    """By their policy, and by what stands in them."""
+    headers = httpx.get(f"{absent.url}/admin").headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    for page in PAGES.iterdir():
+        assert not re.search(r"https?://|innerHTML|\bstyle=|\son\w+=", page.read_text()), page
+
+
+def test_the_dashboard_says_what_it_could_not_learn(absent: Running) -> None:
+    body = absent.ask("GET", "/admin/dashboard").json()
+    assert body["grafanaUrl"] == "http://127.0.0.1:3200"
+    assert (body["containers"], body["alerts"], body["costTodayUsd"]) == ([], [], 0)
+    assert "no Docker engine" in body["problems"]["docker"]
+    assert "doesn't answer" in body["problems"]["alerts"]
+    assert body["problems"]["costs"] == ""
+
+
+def test_the_dashboard_knows_costs_and_alerts(run_platform: Start, gateway_url: str) -> None:
+    with run_platform(TELEMETRY_GATEWAY_URL=gateway_url) as running:
+        store, keys = running.platform.store, running.platform.keys
+        for handle in ("ann", "bob"):
+            store.begin(handle, {"image": IMAGE})
+        call = {"model": "claude-sonnet-4-6", "max_tokens": 50}
+        httpx.post(
+            f"{running.proxy_url}/v1/messages",
+            json={**call, "messages": [{"role": "user", "content": "Hello"}]},
+            headers={"x-api-key": keys.create("ann").secret},
+        ).raise_for_status()
+        body = until(lambda: (b := dashboard(running))["costTodayUsd"] and b)
+    ann, bob = body["containers"]
+    assert ann["cost_today_usd"] == body["costTodayUsd"] > 0
+    assert bob["cost_today_usd"] == 0
+    (alert,) = body["alerts"]
+    assert (alert["name"], alert["severity"]) == ("ContainerDown", "critical")
+
+
+def dashboard(running: Running) -> dict[str, Any]:
+    found: dict[str, Any] = running.ask("GET", "/admin/dashboard").json()
+    return found
+
+
+# --- in a browser -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def complaints(page: Page) -> Iterator[list[str]]:
+    """A breach of the content security policy fails the test."""
+    found: list[str] = []
+    page.on("console", lambda message: found.append(message.text))
+    yield found
+    assert not [text for text in found if "Content Security Policy" in text], found
+
+
+def row(page: Page, handle: str) -> Locator:
+    return page.locator(f"[data-handle='{handle}']")
+
+
+def enter(page: Page, running: Running) -> None:
+    page.goto(f"{running.url}/admin")
+    page.get_by_label("Admin token").fill(TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("button", name="Provision")).to_be_visible()
+
+
+@pytest.mark.docker
+@pytest.mark.browser
+def test_a_container_from_its_provisioning_to_its_end(
+    run_platform: Start,
+    empty_docker: DockerEngine,
+    gateway_url: str,
+    page: Page,
+    complaints: list[str],
+) -> None:
+    with run_platform(
+        DOCKER_HOST=empty_docker.base_url, TELEMETRY_GATEWAY_URL=gateway_url
+    ) as running:
+        page.goto(f"{running.url}/admin")
+        page.get_by_label("Admin token").fill("guessed")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_have_text("That token is not right.")
+        enter(page, running)
+        expect(page.get_by_text("No containers yet.")).to_be_visible()
+        expect(page.locator("#alerts")).to_contain_text("Container ann is down")
+        expect(page.get_by_role("link", name="Open Grafana")).to_have_attribute(
+            "href", "http://127.0.0.1:3200"
+        )
+
+        page.get_by_role("button", name="Provision").click()
+        form = page.locator("#new")
+        form.get_by_label("Handle").fill("ann")
+        form.get_by_label("Image").fill("nothing-of-the-kind:1")
+        form.get_by_role("button", name="Provision").click()
+        expect(form.get_by_role("alert")).to_contain_text("is not on this machine")
+        form.get_by_label("Image").fill(IMAGE)
+        form.get_by_label("Command").fill("trap exit TERM; echo hello; while :; do :; done")
+        form.get_by_label("Memory, MiB").fill("32")
+        form.get_by_label("Cores").fill("0.5")
+        form.get_by_role("button", name="Provision").click()
+        ann = row(page, "ann")
+        expect(ann).to_contain_text("running")
+        busy = ann.get_by_role("img", name=re.compile(r"CPU: [1-9]\d*\."))
+        expect(busy).to_be_visible(timeout=30_000)
+        expect(ann).to_contain_text("of 32.0 MiB")
+        expect(ann).to_contain_text("$0.00 today")
+
+        ann.get_by_role("button", name="Logs").click()
+        expect(page.locator("#lines")).to_have_text("hello\n")
+        page.get_by_role("button", name="Close").click()
+        ann.get_by_role("button", name="Stop").click()
+        expect(ann).to_contain_text("stopped", timeout=20_000)
+        expect(page.locator("#down")).to_have_text("0")
+        ann.get_by_role("button", name="Start").click()
+        expect(ann).to_contain_text("running", timeout=20_000)
+        empty_docker.client.containers.get("telemetry-ann").kill()
+        expect(ann).to_contain_text("down: exited", timeout=20_000)
+        expect(page.locator("#down")).to_have_text("1")
+
+        ann.get_by_role("button", name="Remove").click()
+        page.locator("#sure").get_by_role("button", name="Cancel").click()
+        expect(ann).to_be_visible()
+        ann.get_by_role("button", name="Remove").click()
+        page.locator("#sure").get_by_role("button", name="Remove").click()
+        expect(ann).not_to_be_visible(timeout=20_000)
+        assert empty_docker.client.containers.list(all=True) == []
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_label("Admin token")).to_be_visible()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_by_day_and_by_night(
+    absent: Running, browser: Browser, scheme: Any
+) -> None:
+    """Nothing is wider than the screen, fingers find the buttons, text stands out."""
+    store = absent.platform.store
+    for handle in ("ann", "a-handle-that-is-as-long-as-a-handle-may-be-which-is-63-letters"):
+        store.begin(handle, {"image": "registry.example/of/some/length/image:2026-01-01"})
+        store.change(handle, phase="made", wanted=True)
+    context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
+    page = context.new_page()
+    enter(page, absent)
+    expect(row(page, "ann")).to_contain_text("unknown")
+    expect(page.locator("#problems")).to_contain_text("no Docker engine answers")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    box = row(page, "ann").get_by_role("button", name="Remove").bounding_box()
+    assert box is not None
+    assert box["height"] >= 32
+    dark = page.evaluate(
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every(c => c < 64)"
+    )
+    assert dark is (scheme == "dark")
+    context.close()
+
+
+def test_the_token_works_for_scripts_too(absent: Running) -> None:
+    page = httpx.get(f"{absent.url}/admin", headers=ADMIN)
+    assert "Provision" in page.text
