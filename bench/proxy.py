@@ -6,9 +6,9 @@
 One worker each, one upstream that answers at once from canned bytes of the simulated model's
 wire format, loopback. Our proxy runs as in production: instrumented, ledger in SQLite, day and
 month budgets, requests and tokens per minute. LiteLLM runs without a database and without
-keys, so it keeps no ledger and no quotas and checks nobody. All variants take turns, round by round; figures are medians over rounds.
-The load generator and the upstream share this process, so with two cores the variants have
-one to themselves.
+keys, so it keeps no ledger and no quotas and checks nobody. All variants take turns, round by
+round; figures are medians over rounds. The load generator and the upstream share this process,
+so with two cores the variants have one to themselves.
 """
 
 from __future__ import annotations
