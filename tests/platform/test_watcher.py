@@ -31,7 +31,7 @@ def test_a_killed_container_is_down_and_one_started_again_is_up(watch: Monitored
     assert watch.state("ann").exit_code == 137
     assert watch.recorded.value("platform_containers_total", status="exited") == 1
     assert watch.recorded.value("platform_containers_total", status="running") == 0
-    assert [e.exit_code for e in watch.events if e.action == "die"] == [137]
+    until(lambda: [e.exit_code for e in watch.events if e.action == "die"] == [137])
     container.start()
     watch.wait_up("ann", 1)
     assert watch.value("restarts_total", "ann") == 0  # somebody asked for it
@@ -180,6 +180,8 @@ def test_a_lost_stream_misses_nothing(watch: Monitored) -> None:
     watch.wait_up("cid", None)
     watch.wait_up("dan", 0)
     assert watch.up("bob") == 1
+    until(lambda: watch.value("oom_kills_total", "dan") == 1)  # the last that was missed
+    until(lambda: "die" in watch.actions("dan"))
     assert watch.actions("ann") == ["create", "start", "kill", "die"]
     assert [a for a in watch.actions("bob") if a != "kill"] == [
         "create", "start", "die", "stop", "start",

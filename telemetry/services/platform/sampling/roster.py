@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +17,11 @@ from telemetry.services.platform.sampling.timestamps import to_ns, to_seconds
 from telemetry.services.platform.view import Containers, ContainerState, from_inspect
 
 Listener = Callable[[ContainerEvent], None]
+_Found = tuple[ContainerState | None, ContainerState]
 
 # `docker stop` says `kill`, `die`, and only then `stop`: a few ms later, on a busy machine more.
 STOP_WAIT_S = 1.0
+AT_ONCE = 8  # containers inspected; a judgement
 _SIGKILL = ("9", "KILL", "SIGKILL")
 
 _log = logging.getLogger(__name__)
@@ -90,8 +93,8 @@ class Roster:
         for event in events:
             self._note(event)
         try:
-            for id in dict.fromkeys(e.id for e in events if e.action != "destroy"):
-                self._inspect(id)
+            ids = list(dict.fromkeys(e.id for e in events if e.action != "destroy"))
+            for id, _ in self._inspect(ids):
                 # A daemon that shuts down reports that it stops its containers, too, but answers
                 # no more and is gone at once: nobody asked for that. `sync` sees to the rest.
                 if (handle := self._stopped.pop(id, None)) is not None and connected():
@@ -108,7 +111,7 @@ class Roster:
             EngineAbsent: the engine is gone.
         """
         if (state := self._view.get(handle)) is not None:
-            self._inspect(state.id)
+            self._inspect([state.id])
 
     def sync(self, remembers: bool) -> dict[str, float]:
         """Look at all containers: some events may have been missed.
@@ -125,11 +128,12 @@ class Roster:
         with self._engine.asked() as client:
             listed = client.api.containers(all=True, filters={"label": [HANDLE_LABEL]})
         present = {each["Id"] for each in listed}
-        for id in [id for id in self._known if id not in present]:
-            self._tell([self._missed(self._known[id].handle, id, "destroy")])
         handles = set()
-        for id in present:
-            found = self._inspect(id)
+        for id, known in list(self._known.items()):
+            if id not in present:
+                handles.add(known.handle)
+                self._tell([self._missed(known.handle, id, "destroy")])
+        for id, found in self._inspect(sorted(present)):
             if found is None:
                 continue
             before, state = found
@@ -185,8 +189,8 @@ class Roster:
         if not others:
             self._counts.forget(handle)
             self._series.end(handle)
-        for other in others:  # a second one with that handle, so far in the shadow of this one
-            found = self._inspect(other)
+        # A second one with that handle, so far in the shadow of this one.
+        for other, found in self._inspect(others):
             if found is not None and found[1].pid:
                 self._desired.started(handle, other)
 
@@ -231,19 +235,38 @@ class Roster:
 
     # --- inspect ---------------------------------------------------------------------------------
 
-    def _inspect(self, id: str) -> tuple[ContainerState | None, ContainerState] | None:
-        """Take over what the engine says; the shown state before and now, None where the
-        container is gone, or another one has its handle."""
+    def _inspect(self, ids: Sequence[str]) -> list[tuple[str, _Found | None]]:
+        """Take over what the engine says of some containers; side by side, since one that is
+        being started or removed keeps who asks waiting.
+
+        Returns:
+            Each id, with the shown state before and now; None where the container is gone, or
+            another one has its handle.
+        """
+        if len(ids) < 2:
+            described = [self._describe(id) for id in ids]
+        else:
+            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="telemetry-inspect") as pool:
+                described = list(pool.map(self._describe, ids))
+        return [
+            (id, None if attrs is None else self._take(id, attrs))
+            for id, attrs in zip(ids, described, strict=True)
+        ]
+
+    def _describe(self, id: str) -> Mapping[str, Any] | None:
         import docker
 
         try:
             with self._engine.asked() as client:
-                attrs = client.api.inspect_container(id)
+                attrs: Mapping[str, Any] = client.api.inspect_container(id)
+                return attrs
         except docker.errors.NotFound:
             return None  # its `destroy` follows
         except docker.errors.APIError as error:
             _log.warning("platform: container %s can't be inspected: %s", id[:12], error)
             return None
+
+    def _take(self, id: str, attrs: Mapping[str, Any]) -> _Found | None:
         state = from_inspect(attrs)
         known = self._known.setdefault(id, _Known(state.handle))
         known.created_ns = to_ns(attrs["Created"])
