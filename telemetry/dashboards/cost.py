@@ -59,7 +59,7 @@ def _totals() -> Band:
         "time range.", _USD, CALM,
     )  # fmt: skip
     quota = About(
-        "cost.quota_highest", "Top quota used",
+        "cost.quota_highest", "Top quota",
         "The share of today's budget that the user nearest to it has spent. Above 90 % alerts.",
         "percentunit", MEMORY_STEPS, least=0, decimals=0,
     )  # fmt: skip

@@ -60,14 +60,17 @@ RULE_DURATION = "max by (job) (prometheus_rule_group_last_duration_seconds)"
 NOTIFIED = rate("alertmanager_notifications_total", "integration") + " * 60"
 NOTIFY_FAILED = rate("alertmanager_notifications_failed_total", "integration") + " * 60"
 SCRAPE_DURATION = "max by (job) (scrape_duration_seconds)"
-STORAGE_BLOCKS = "sum by (job) (prometheus_tsdb_storage_blocks_bytes)"
-STORAGE_WAL = "sum by (job) (prometheus_tsdb_wal_storage_size_bytes)"
-STORAGE_HEAD = "sum by (job) (prometheus_tsdb_head_chunks_storage_size_bytes)"
+STORAGE_BLOCKS = 'sum(prometheus_tsdb_storage_blocks_bytes{job="prometheus"})'
+STORAGE_WAL = 'sum(prometheus_tsdb_wal_storage_size_bytes{job="prometheus"})'
+STORAGE_HEAD = 'sum(prometheus_tsdb_head_chunks_storage_size_bytes{job="prometheus"})'
 
 LOKI_BYTES = rate("loki_distributor_bytes_received_total")
 LOKI_LINES = rate("loki_distributor_lines_received_total")
 LOKI_DISCARDED = rate("loki_discarded_samples_total", "reason")
-LOKI_P95 = quantile(0.95, "loki_request_duration_seconds", "route")
+# Of its requests from outside: its parts call each other by others.
+LOKI_P95 = quantile(
+    0.95, "loki_request_duration_seconds", "route", 'route=~"(loki_)?api_.*|otlp_.*"'
+)
 ENGINE_MEMORY = "sum by (job) (process_resident_memory_bytes)"
 
 DISK = DISK_SHARE

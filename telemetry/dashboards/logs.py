@@ -74,7 +74,7 @@ def _summary() -> Band:
     noisiest = About(
         "logs.noisiest", "Who logs most",
         "Lines found in the time range, by service and container; choose one to search it.",
-        steps=CALM, least=0, decimals=0, empty="nothing found",
+        steps=CALM, least=0, decimals=0,
     )  # fmt: skip
     return Band(
         7,

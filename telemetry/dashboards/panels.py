@@ -123,6 +123,8 @@ def lines(
             .sort(looks.SortOrder.DESCENDING)
         )
     )
+    if about.decimals == 0:
+        builder.axis_soft_max(1)  # a count that is always 0 else stands below a 100
     if bars:
         builder.bar_alignment(looks.BarAlignment.AFTER)
     if limits:

@@ -364,9 +364,13 @@ def _stepped(metric: str, matchers: str) -> str:
     return f"max by (handle) ({selector}) - min by (handle) (min_over_time({selector}[{STEP}])) > 0"
 
 
+_ALERTS = 'max by (alertname, severity, handle, job, user_id) (ALERTS{alertstate="firing"}'
+_NOTIFIED = f"max by (severity) ({c.GATEWAY_ALERTS_FIRING.prometheus}"
 FIRING = (
-    'max by (alertname, severity, handle, job, user_id) (ALERTS{alertstate="firing"}) or '
+    # Where they begin: a mark that lasted as long as its alert would colour all of a bad day.
+    f"{_ALERTS}) unless {_ALERTS} offset {STEP}) or "
     # Where Grafana evaluates there are none: then what the gateway was told.
-    f'(label_replace(max by (severity) ({c.GATEWAY_ALERTS_FIRING.prometheus}) > 0, "alertname", '
-    '"Alerts firing", "", "") unless on () count(ALERTS{alertstate="firing"}))'
+    f'(label_replace({_NOTIFIED}) > {_NOTIFIED} offset {STEP}), "alertname", "Alerts firing", '
+    f'"", "") unless on () count(ALERTS{{alertstate="firing"}}))'
 )
+"""Above 0 at the steps within which an alert began to fire."""

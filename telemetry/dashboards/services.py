@@ -8,7 +8,7 @@ from telemetry.dashboards import queries
 from telemetry.dashboards.frame import Band, address, handle, link, service
 from telemetry.dashboards.frame import build as frame
 from telemetry.dashboards.identifiers import LOGS, OVERVIEW, SERVICES
-from telemetry.dashboards.look import CALM, GREEN, ORANGE, RED
+from telemetry.dashboards.look import CALM, GREEN, ORANGE, RED, override
 from telemetry.dashboards.overview import ANY_IS_RED, FAILURE_STEPS
 from telemetry.dashboards.panels import About, heat, lines, stat_panel, timeline
 from telemetry.dashboards.tables import Column, key_table
@@ -59,7 +59,7 @@ def _now() -> Band:
     )  # fmt: skip
     p95 = About(
         "services.p95", "95 % within",
-        "95 % of requests were answered within this time, until the last byte of the body.", "s", CALM,
+        "95 % of requests were answered within this time, the last byte included.", "s", CALM,
     )  # fmt: skip
     active = About(
         "services.active_total", "In progress", "Requests being answered now.",
@@ -131,12 +131,12 @@ def _routes() -> Band:
         "Rate, failures and durations over the whole time range, by route.",
         empty="no requests",
     )  # fmt: skip
-    table = queries.ROUTES
+    asked = queries.ROUTES
     columns = [
-        Column("Requests/s", table["Requests/s"], "reqps"),
-        Column("5xx", table["5xx"], "percentunit", FAILURE_STEPS),
-        Column("p50", table["p50"], "s"),
-        Column("p95", table["p95"], "s"),
+        Column("Requests/s", asked["Requests/s"], "reqps"),
+        Column("5xx", asked["5xx"], "percentunit", FAILURE_STEPS),
+        Column("p50", asked["p50"], "s"),
+        Column("p95", asked["p95"], "s"),
     ]
     keys = {"job": "Service", "http_request_method": "Method", "http_route": "Route"}
     chosen = "${__value.text:percentencode}"
@@ -146,12 +146,10 @@ def _routes() -> Band:
             ("Its logs", address(LOGS, service=chosen)),
         )
     }
+    table = key_table(routes, keys, columns, links, "Requests/s")
+    table.field_config.overrides.append(override("Route", custom__width=240))
     return Band(
-        9,
-        [
-            (8, timeline(up, Ask(queries.SERVICES_UP, "{{job}} {{instance}}"))),
-            (16, key_table(routes, keys, columns, links, "Requests/s")),
-        ],
+        9, [(8, timeline(up, Ask(queries.SERVICES_UP, "{{job}} {{instance}}"))), (16, table)]
     )
 
 
