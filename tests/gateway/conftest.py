@@ -91,19 +91,18 @@ class Gateway:
 
 
 class Process:
-    """``telemetry gateway`` as a process of its own."""
+    """``telemetry gateway``, or ``proxy``, as a process of its own."""
 
-    def __init__(self, home: Path, proxy_url: str, port: int = 0, **environ: str) -> None:
+    def __init__(self, service: str, home: Path, port: int, **environ: str) -> None:
         self.port = port or free_port()
         self.gateway = Gateway(f"http://127.0.0.1:{self.port}", home)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TELEM"))}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "telemetry", "gateway", "--port", str(self.port)],
+            [sys.executable, "-m", "telemetry", service, "--port", str(self.port)],
             env={
                 **inherited,
                 **SECRETS,
                 "TELEMETRY_HOME": str(home),
-                "TELEMETRY_PROXY_URL": proxy_url,
                 "OTEL_METRICS_EXPORTER": "none",
                 "OTEL_LOGS_EXPORTER": "none",
                 "PYTHONPATH": str(Path(__file__).parents[2]),
@@ -116,7 +115,7 @@ class Process:
 
     def healthy(self) -> bool:
         if self.process.poll() is not None:
-            raise AssertionError(f"the gateway ended: {self.process.communicate()[0]}")
+            raise AssertionError(f"it ended: {self.process.communicate()[0]}")
         try:
             return self.gateway.get("/health").status_code == 200
         except httpx.TransportError:
@@ -208,14 +207,25 @@ def gateway(proxy: Running, start_gateway: Callable[..., Gateway]) -> Gateway:
 
 
 @pytest.fixture
-def start_process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+def processes(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Starts services as processes; waits for their health."""
     begun: list[Process] = []
 
-    def start(proxy_url: str, port: int = 0, **environ: str) -> Process:
-        begun.append(Process(tmp_path / "home", proxy_url, port, **environ))
+    def start(service: str, port: int = 0, **environ: str) -> Process:
+        begun.append(Process(service, tmp_path / "home", port, **environ))
         wait_for(begun[-1].healthy, 60)
         return begun[-1]
 
     yield start
     for process in begun:
         process.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def start_process(processes: Callable[..., Process]) -> Callable[..., Process]:
+    """Starts gateways as processes."""
+
+    def start(proxy_url: str, port: int = 0, **environ: str) -> Process:
+        return processes("gateway", port, TELEMETRY_PROXY_URL=proxy_url, **environ)
+
+    return start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Callable
 from decimal import Decimal
@@ -14,7 +15,7 @@ import pytest
 from telemetry import testing
 from telemetry.services.proxy.money import PICO
 from tests.fixtures.simulated import free_port
-from tests.gateway.conftest import MODEL, TOKEN, Gateway, events, text_of, wait_for
+from tests.gateway.conftest import MODEL, TOKEN, Gateway, Process, events, text_of, wait_for
 from tests.proxy.conftest import ADMIN, Running
 
 
@@ -226,6 +227,32 @@ def test_the_proxy_is_down(start_gateway: Callable[..., Gateway]) -> None:
     (line,) = gateway.lines()
     assert (line["status"], line["result"], line["costUsd"]) == ("error", done["error"], 0)
     assert gateway.get("/health").json() == {"status": "ok"}
+
+
+def test_a_proxy_killed_in_the_middle_is_said_at_once_and_its_account_is_waited_for(
+    processes: Callable[..., Process],
+    start_gateway: Callable[..., Gateway],
+    simulated_upstream: str,
+) -> None:
+    upstream = {"TELEMETRY_ANTHROPIC_URL": simulated_upstream}
+    proxy = processes("proxy", **upstream)
+    url = f"http://127.0.0.1:{proxy.port}"
+    gateway = start_gateway(url, TELEMETRY_MODEL="simulated-slow")
+    body = {"message": "one two three four five six seven"}
+    with httpx.stream(
+        "POST", f"{gateway.url}/api/chat", json=body, headers=TOKEN, timeout=60
+    ) as response:
+        received = events(response)
+        assert next(received)["type"] == "delta"
+        proxy.stop(signal.SIGKILL)
+        end = next(event for event in received if event["type"] == "end")
+        assert end["status"] == "error"
+        assert "broke off" in end["error"]
+        assert gateway.lines() == [], "the line has the cost, which only the ledger knows"
+        processes("proxy", proxy.port, **upstream)
+        assert next(received)["type"] == "done"
+    (line,) = gateway.lines()
+    assert line["status"] == "error"
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_a_killed_gateway_leaves_whole_lines_and_starts_again(
 
 def test_a_taken_port_is_named(proxy: Running, start_process: Callable[..., Process]) -> None:
     first = start_process(proxy.url)
-    again = Process(first.gateway.home, proxy.url, first.port)
+    again = Process("gateway", first.gateway.home, first.port)
     output = again.process.communicate(timeout=60)[0]
     assert again.process.returncode == 69
     assert f"can't listen on 127.0.0.1:{first.port}" in output

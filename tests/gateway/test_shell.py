@@ -15,7 +15,6 @@ from tests.gateway.test_alerts import ALERTMANAGER, GRAFANA, notify, resolved
 from tests.proxy.conftest import Running
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=20_000)
 
 
 @pytest.fixture

@@ -62,7 +62,9 @@ class Agent:
             uses = [block for block in turn.content if block["type"] == "tool_use"]
             if not uses:
                 return
-            messages.append({"role": "assistant", "content": turn.content})
+            # The API takes no empty text back, though it may begin a block and say nothing.
+            said = [block for block in turn.content if block.get("text") != ""]
+            messages.append({"role": "assistant", "content": said})
             for use in uses:
                 yield ToolUse(use["name"])
             results = await asyncio.gather(

@@ -47,7 +47,7 @@ class History:
 
     def reminder(self, session: str) -> list[tuple[str, str]]:
         """The session's last turns as (role, text) pairs, those without an answer left out."""
-        answered = [turn for turn in self._sessions.get(session, ()) if turn["answer"]]
+        answered = [turn for turn in self._sessions.get(session, ()) if turn["answer"].strip()]
         return [
             pair
             for turn in answered[-MODEL_TURNS:]
