@@ -173,7 +173,7 @@ def services(layout: Layout, environ: Mapping[str, str]) -> list[Process]:
                 ports=(port,),
                 env={"TELEMETRY_HOME": str(layout.home), "OTEL_SERVICE_NAME": name},
                 tier=0,
-                # Model calls and answers under way may finish: proxy 30 s, gateway 5 + 20 s.
+                # Model calls and answers under way may finish: proxy 30 s, gateway 15 + 15 s.
                 grace_s=40.0,
                 url=f"http://127.0.0.1:{port}" + ("/admin" if name == "platform" else ""),
             )

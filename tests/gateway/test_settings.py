@@ -112,17 +112,18 @@ def test_a_stop_finishes_running_answers_and_a_restart_keeps_the_history(
     first = start_process(proxy.url, TELEMETRY_MODEL="simulated-slow")
     gateway = first.gateway
     answers: list[Any] = []
-    thread = threading.Thread(target=lambda: answers.append(gateway.ask("Hello out there", "s1")))
+    message = "some seconds' worth of words " * 6
+    thread = threading.Thread(target=lambda: answers.append(gateway.ask(message, "s1")))
     thread.start()
     wait_for(lambda: "gateway_dispatch" in gateway.get("/metrics").text and _called(proxy))
     assert first.stop() == 0
     thread.join(30)
     assert answers[0][-1]["status"] == "ok"
-    assert text_of(answers[0]) == "Simulated answer to: Hello out there"
+    assert text_of(answers[0]) == f"Simulated answer to: {message}"
     second = start_process(proxy.url, first.port)
     with second.gateway.shell("s1") as shell:
         greeting = [shell.recv(10) for _ in range(3)]
-    assert "Simulated answer to: Hello out there" in str(greeting[2])
+    assert f"Simulated answer to: {message}" in str(greeting[2])
     assert second.gateway.lines()[0]["status"] == "ok"
     assert second.stop() == 0
 

@@ -26,7 +26,7 @@ from telemetry.services.gateway.settings import Settings
 from telemetry.services.gateway.web import problem
 
 # For running answers when the gateway stops.
-GRACE_S = 20.0
+GRACE_S = 15.0
 Handler = Callable[[Request], Awaitable[Response]]
 
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from telemetry.errors import TelemetryError
 
-# For connections to end by themselves; running answers then have app.GRACE_S more.
-GRACE_S = 5
+# For answers that API calls wait for; those of the shell, whose connections are closed at once,
+# and what is left then have app.GRACE_S more.
+GRACE_S = 15
 MESSAGE_BYTES = 1 << 20
 
 
