@@ -8,7 +8,12 @@ from typing import Any
 
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricReader, MetricsData
+from opentelemetry.sdk.metrics.export import (
+    InMemoryMetricReader,
+    MetricReader,
+    MetricsData,
+    ResourceMetrics,
+)
 from opentelemetry.sdk.metrics.view import DropAggregation, View
 from opentelemetry.sdk.resources import Resource
 
@@ -59,3 +64,11 @@ class Meters:
             return None
         with self.collecting:
             return self._reader.get_metrics_data()
+
+    def under(self, resource: Resource) -> list[ResourceMetrics]:
+        """The same, as this resource's."""
+        data = self.collect()
+        return [
+            ResourceMetrics(resource, found.scope_metrics, found.schema_url)
+            for found in (data.resource_metrics if data is not None else ())
+        ]

@@ -134,6 +134,29 @@ def to_sdk(
     return MetricsData(resources)
 
 
+def combined(resources: Iterable[ResourceMetrics]) -> MetricsData:
+    """One entry for each resource and scope: of two equal ones the SDK's encoder keeps the
+    last only."""
+    found: dict[Resource, dict[InstrumentationScope, list[SDKMetric]]] = {}
+    for entry in resources:
+        scopes = found.setdefault(entry.resource, {})
+        for scope in entry.scope_metrics:
+            scopes.setdefault(scope.scope, []).extend(scope.metrics)
+    return MetricsData(
+        [
+            ResourceMetrics(
+                resource,
+                [
+                    ScopeMetrics(scope, metrics, scope.schema_url or "")
+                    for scope, metrics in scopes.items()
+                ],
+                "",
+            )
+            for resource, scopes in found.items()
+        ]
+    )
+
+
 def _metric(metric: Metric, points: Sequence[Any]) -> SDKMetric:
     data: Any
     if metric.kind == "histogram":
@@ -204,4 +227,4 @@ def _text(attributes: Mapping[str, Any] | None) -> dict[str, str]:
     return {key: str(value) for key, value in (attributes or {}).items()}
 
 
-__all__ = ["Batch", "exporters", "flag_ended", "from_sdk", "to_sdk"]
+__all__ = ["Batch", "combined", "exporters", "flag_ended", "from_sdk", "to_sdk"]

@@ -126,10 +126,14 @@ class Pipeline:
             self._thread.start()
 
     def _own_resource(self) -> Resource:
-        given = dict(self._extra)
-        if self._service_name:
-            given.setdefault("service.name", self._service_name)
-        resource = Resource.create(given)
+        # A fork's child takes the parent's: to find out anew the SDK takes a thread pool, whose
+        # lock is still held while the process forks.
+        resource = self.resource
+        if not self._is_child or not resource.attributes:
+            given = dict(self._extra)
+            if self._service_name:
+                given.setdefault("service.name", self._service_name)
+            resource = Resource.create(given)
         # One id per process, whatever the environment says: workers must not write over
         # each other's series.
         instance = resource.attributes.get("service.instance.id") or str(uuid.uuid4())
@@ -293,7 +297,7 @@ class Pipeline:
         points = self.registry.points()
         ended = self.registry.take_ended()
         own = [*points, *self.registry.derived(points), *ended]
-        done = self.send([(self.resource, own), *self._led()], self._sdk_resources())
+        done = self.send([(self.resource, own), *self._led()], self._meters.under(self.resource))
         if done:
             instance = str(self.resource.attributes["service.instance.id"])
             self._exported -= {(instance, point.key) for point in ended}
@@ -314,15 +318,6 @@ class Pipeline:
                 self.registry.dropped("metrics", "source_failed")
         return found
 
-    def _sdk_resources(self) -> Sequence[Any]:
-        """What the app recorded with the OpenTelemetry API, under this process's resource."""
-        data = self._meters.collect()
-        if data is None:
-            return ()
-        return [
-            type(r)(self.resource, r.scope_metrics, r.schema_url) for r in data.resource_metrics
-        ]
-
     def send(
         self, batches: Sequence[tuple[Resource, Sequence[Point]]], sdk: Sequence[Any] = ()
     ) -> bool:
@@ -336,8 +331,8 @@ class Pipeline:
                 fresh.add((instance, key))
             return not seen
 
-        data = otlp.to_sdk(batches, now, is_new)
-        data = type(data)([*data.resource_metrics, *sdk])
+        ours = otlp.to_sdk(batches, now, is_new)
+        data = otlp.combined([*ours.resource_metrics, *sdk])
         if not data.resource_metrics:
             return True
         timeout = self.settings.export_timeout_s * 1000

@@ -45,6 +45,9 @@ class Storage(Protocol):
     def end(self, cells: Cells) -> None:
         """The series with these cells has ended."""
 
+    def close(self) -> None:
+        """Let go of it, without touching what is written."""
+
 
 class MemoryStorage:
     """Cells in this process's own memory."""
@@ -55,6 +58,9 @@ class MemoryStorage:
         return [0.0] * size
 
     def end(self, cells: Cells) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
 
@@ -216,6 +222,7 @@ class Registry:
     def after_fork(self) -> None:
         """In a fork's child: nothing of the parent's, neither counts nor locks."""
         self.lock = threading.RLock()  # a thread that isn't here may have held the old one
+        self.storage.close()
         self.storage = MemoryStorage()
         # What describes the parent, and present values, which are not 0 but unknown here.
         self.end_where(lambda s: s.metric.kind == "gauge" or "worker" in dict(s.attributes))

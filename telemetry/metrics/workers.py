@@ -93,7 +93,8 @@ class FileStorage:
             self._write({"end": offset})
 
     def close(self) -> None:
-        """Let go of the files without touching them (the mappings stay for late writers)."""
+        """Let go of the files without touching them: the mappings stay for late writers, and a
+        fork's child gives up nothing of its parent's (a lock is a process's own)."""
         self._series.close()
         os.close(self._values)
         os.close(self._lock)

@@ -1,0 +1,132 @@
+"""WebSocket connections: open, messages, how they ended."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount, WebSocketRoute
+from starlette.websockets import WebSocket
+
+import telemetry
+from telemetry.testing import Recorded
+
+DURATION = "websocket_server_connection_duration_seconds"
+MESSAGES = "websocket_server_messages_total"
+OPEN = "websocket_server_active_connections"
+
+
+class Client:
+    """The other side: what it says, in turn; then it waits."""
+
+    def __init__(self, *says: dict[str, Any]) -> None:
+        self.says = [{"type": "websocket.connect"}, *says]
+        self.heard: list[str] = []
+
+    async def receive(self) -> dict[str, Any]:
+        if self.says:
+            return self.says.pop(0)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.heard.append(message["type"])
+
+    async def connect(self, app: Any, path: str) -> None:
+        scope = {
+            "type": "websocket", "scheme": "ws", "path": path, "raw_path": path.encode(),
+            "query_string": b"", "root_path": "", "headers": [], "subprotocols": [],
+        }  # fmt: skip
+        await app(scope, self.receive, self.send)
+
+
+def shop(endpoint: Any) -> Any:
+    return telemetry.instrument(
+        Starlette(routes=[Mount("/{shop}", routes=[WebSocketRoute("/ws/{id}", endpoint)])])
+    )
+
+
+ROUTE = "/{shop}/ws/{id}"
+
+
+async def test_messages_and_connections_are_counted_by_route(recorded: Recorded) -> None:
+    seen = []
+
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept()
+        seen.append(recorded.value(OPEN, url_scheme="ws"))
+        for _ in range(2):
+            await websocket.send_text(await websocket.receive_text())
+        await websocket.send_text("bye")
+        await websocket.close(1001)
+
+    says = [{"type": "websocket.receive", "text": text} for text in "ab"]
+    await Client(*says).connect(shop(echo), "/acme/ws/7")
+    assert seen == [1]
+    assert recorded.value(OPEN) == 0
+    assert recorded.value(MESSAGES, http_route=ROUTE, network_io_direction="receive") == 2
+    assert recorded.value(MESSAGES, http_route=ROUTE, network_io_direction="transmit") == 3
+    assert recorded.value(DURATION, http_route=ROUTE, websocket_close_code="1001") == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"), [(1000, "1000"), (1006, "1006"), (4321, "_OTHER"), (1005, "1005")]
+)
+async def test_a_client_that_closes(recorded: Recorded, code: int, shown: str) -> None:
+    async def listen(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async for _ in websocket.iter_text():
+            pass
+
+    leaves = {"type": "websocket.disconnect", "code": code}
+    await Client(leaves).connect(shop(listen), "/acme/ws/7")
+    assert recorded.value(DURATION, websocket_close_code=shown, error_type="") == 1
+
+
+async def test_an_app_that_fails(recorded: Recorded) -> None:
+    async def broken(websocket: WebSocket) -> None:
+        await websocket.accept()
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await Client().connect(shop(broken), "/acme/ws/7")
+    assert recorded.value(DURATION, http_route=ROUTE, error_type="LookupError") == 1
+    assert recorded.value(OPEN) == 0
+
+
+async def test_one_that_is_refused_was_never_open(recorded: Recorded) -> None:
+    async def refusing(websocket: WebSocket) -> None:
+        await websocket.close(1008)
+
+    await Client().connect(shop(refusing), "/acme/ws/7")
+    assert recorded.value(OPEN) == 0
+    assert recorded.value(DURATION, http_route=ROUTE, websocket_close_code="1008") == 1
+
+
+async def test_unmatched_ones_are_one_group(recorded: Recorded) -> None:
+    async def never(websocket: WebSocket) -> None:
+        raise AssertionError
+
+    for number in range(10):
+        await Client().connect(shop(never), f"/{number}")
+    assert recorded.value(DURATION, http_route="") == 10
+
+
+async def test_a_cancelled_one_is_told_apart(recorded: Recorded) -> None:
+    waiting = asyncio.Event()
+
+    async def wait(websocket: WebSocket) -> None:
+        await websocket.accept()
+        waiting.set()
+        await websocket.receive_text()
+
+    task = asyncio.create_task(Client().connect(shop(wait), "/acme/ws/7"))
+    await waiting.wait()
+    assert recorded.value(OPEN) == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert recorded.value(OPEN) == 0
+    assert recorded.value(DURATION, error_type="cancelled") == 1
