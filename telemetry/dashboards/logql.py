@@ -13,11 +13,10 @@ _ERRORS = 'level=~"error|fatal"'
 _SEARCH = "|~ `(?i)${search:raw}` | trace_id=~`${trace_id:raw}.*`"
 
 ALL_ERRORS = f'{{service_name=~".+", {_ERRORS}}}'
-CONTAINER_LINES = '{service_name=~".+", handle=~"$handle"}'
-CONTAINER_ERROR_COUNT = (
-    f'sum(count_over_time({{service_name=~".+", handle=~"$handle", {_ERRORS}}} [$__range])) '
-    "or vector(0)"
-)
+# "All" is all containers, not also what runs in none.
+_INSIDE = 'service_name=~".+", handle=~"$handle", handle!=""'
+CONTAINER_LINES = f"{{{_INSIDE}}}"
+CONTAINER_ERROR_COUNT = f"sum(count_over_time({{{_INSIDE}, {_ERRORS}}} [$__range])) or vector(0)"
 LINES = f'{{{_SELECTED}, level=~"$level"}} {_SEARCH}'
 LINE_COUNT = f"sum(count_over_time({LINES} [$__range])) or vector(0)"
 ERROR_COUNT = f"sum(count_over_time({{{_SELECTED}, {_ERRORS}}} {_SEARCH} [$__range])) or vector(0)"

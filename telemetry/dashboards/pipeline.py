@@ -101,7 +101,7 @@ def _loss() -> Band:
                     Ask(engines.INTERACTION_FAILURES, "interaction log {{reason}}"),
                 ),
             ),
-            (8, timeline(up, Ask(engines.TARGETS, "{{job}} {{instance}}"))),
+            (8, timeline(up, Ask(engines.TARGETS, "{{instance}} {{job}}"))),
         ],
     )
 

@@ -139,19 +139,26 @@ CONTAINER_UP = _biggest(_CPU, latest(_UP, "handle", HANDLE)) + (
 CONTAINER_HEALTHY = _biggest(_CPU, latest(_HEALTHY, "handle", HANDLE)) + (
     f" or {latest(_HEALTHY, 'handle', HANDLE)} == 0"
 )
+# "All" is all containers, not also what runs in none.
+_INSIDE = f'{HANDLE}, handle!=""'
 CONTAINER_REQUESTS = top(
     LINES,
-    f"({rate(_REQUESTS, 'job, handle', HANDLE)})",
-    f"sum by (job, handle) (increase({_REQUESTS}{where(HANDLE)}[{RANGE}] @ end()))",
+    f"({rate(_REQUESTS, 'job, handle', _INSIDE)})",
+    f"sum by (job, handle) (increase({_REQUESTS}{where(_INSIDE)}[{RANGE}] @ end()))",
     "job, handle",
 )
-CONTAINER_FAILED = or_zero(rate(_REQUESTS, "", f"{HANDLE}, {_FAILED}"))
+CONTAINER_FAILED = or_zero(rate(_REQUESTS, "", f"{_INSIDE}, {_FAILED}"))
 # A provisioned container's proxy user is its handle.
 _USER_IS_HANDLE = 'user_id=~"$handle"'
-CONTAINER_COST_TODAY = or_zero(f"sum({today(_COST_TODAY, 'user_id', _USER_IS_HANDLE)})")
+_OWN = (
+    f"and on (user_id) label_replace("
+    f"group by (handle) (last_over_time({_RESTARTS}{where(HANDLE)}[{RANGE}] @ end())), "
+    '"user_id", "$1", "handle", "(.*)")'
+)
+CONTAINER_COST_TODAY = or_zero(f"sum({today(_COST_TODAY, 'user_id', _USER_IS_HANDLE)} {_OWN})")
 CONTAINER_COST = top(
     LINES,
-    f"({gained(_COST, 'user_id', _USER_IS_HANDLE, '1h')})",
+    f"({gained(_COST, 'user_id', _USER_IS_HANDLE, '1h')} {_OWN})",
     f"sum by (user_id) (max_over_time({_COST}{where(_USER_IS_HANDLE)}[{RANGE}] @ end()))",
     "user_id",
 )

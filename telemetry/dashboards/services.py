@@ -147,9 +147,10 @@ def _routes() -> Band:
         )
     }
     table = key_table(routes, keys, columns, links, "Requests/s")
-    table.field_config.overrides.append(override("Route", custom__width=240))
+    table.field_config.overrides.append(override("Route", custom__width=200))
+    table.field_config.overrides.append(override("Requests/s", custom__width=130))
     return Band(
-        9, [(8, timeline(up, Ask(queries.SERVICES_UP, "{{job}} {{instance}}"))), (16, table)]
+        9, [(8, timeline(up, Ask(queries.SERVICES_UP, "{{instance}} {{job}}"))), (16, table)]
     )
 
 
