@@ -115,19 +115,24 @@ def test_a_killed_worker_is_not_lost_and_no_counter_falls(
         for _ in range(20):
             assert server.counted() == 60
         until(lambda: exported(otlp) == 60, what="a survivor exports them")
-        sent = 60 + _until_another_answers(server, pids[-1])
+        sent = 60 + _until_its_successor_answers(server, set(pids))
         assert server.counted() == sent
         server.end()
     assert exported(otlp) == sent
 
 
-def _until_another_answers(server: Served, killed: str) -> int:
-    """Requests until three have been answered; those that were not are not counted by anyone."""
+def _until_its_successor_answers(server: Served, known: set[str]) -> int:
+    """Requests answered until a process that is new does; those that nobody answered are not
+    counted by anyone."""
     answered = 0
-    while answered < 3:
+
+    def successor_answers() -> bool:
+        nonlocal answered
         pid = server.try_get("/items/again")
-        assert pid != killed
         answered += bool(pid)
+        return bool(pid) and pid not in known
+
+    until(successor_answers)
     return answered
 
 
