@@ -1,0 +1,110 @@
+"""A live Grafana loads the dashboards, and puts their queries to the stores itself."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from telemetry import credentials
+from telemetry.dashboards import PANELS
+from telemetry.dashboards.expressions import dashboards, substitute
+from tests.dashboards import test_engines as sent
+from tests.dashboards.filler import counting
+from tests.fixtures.stack import Stack, free_ports, until
+
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.grafana,
+    pytest.mark.skipif(
+        not (os.environ.get("GRAFANA_HOME") or os.environ.get("GRAFANA_BIN")),
+        reason="no Grafana: set GRAFANA_HOME or GRAFANA_BIN",
+    ),
+]
+
+MODELS = {model["uid"]: model for model in dashboards()}
+# Grafana itself fills these in.
+TIMES = {name: f"${name}" for name in ("__interval", "__range", "__rate_interval")}
+# Prometheus evaluates no rules here, and only what is refused is counted.
+QUIET = {*sent.QUIET, "pipeline.rules"}
+
+
+@pytest.fixture(scope="module")
+def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a provisioned Grafana, over stores that three processes have filled."""
+    stack = Stack(tmp_path_factory.mktemp("grafana") / "home", free_ports())
+    try:
+        stack.run("up", "--no-services", TELEMETRY_GRAFANA="on")
+        password = credentials.ensure(stack.home, {})["TELEMETRY_GRAFANA_PASSWORD"]
+        with ExitStack() as running:
+            for service, told, handle in (
+                (sent.PROXY, sent.PROXY_TOLD, ""), (sent.PLATFORM, sent.PLATFORM_TOLD, ""),
+                (sent.SERVICE, sent.GATEWAY_TOLD, ""), ("inside", sent.INSIDE_TOLD, sent.WELL),
+            ):  # fmt: skip
+                running.enter_context(counting(stack, service, told, handle))
+            for twice in sent.TWICE:
+                stack.wait_query(f"rate({twice}[120s])", timeout_s=60)
+            client = httpx.Client(
+                base_url=stack.url("grafana"), auth=("admin", password), timeout=60
+            )
+            yield running.enter_context(client)
+    finally:
+        stack.run("down", check=False)
+
+
+def test_all_dashboards_are_provisioned_as_they_are(grafana: httpx.Client) -> None:
+    found = until(lambda: grafana.get("/api/search?type=dash-db&tag=telemetry").json(), 30)
+    assert {each["uid"] for each in found} == set(MODELS)
+    for uid, model in MODELS.items():
+        answer = grafana.get(f"/api/dashboards/uid/{uid}").json()
+        assert answer["meta"]["provisioned"]
+        assert len(answer["dashboard"]["panels"]) == len(model["panels"])
+        assert answer["dashboard"]["title"] == model["title"]
+
+
+@pytest.mark.parametrize("uid", MODELS)
+def test_grafana_has_an_answer_for_every_panel(grafana: httpx.Client, uid: str) -> None:
+    names = {place: name for name, place in PANELS.items()}
+    variables = MODELS[uid]["templating"]["list"]
+    chosen = {v["name"]: v.get("allValue", "") for v in variables} | TIMES
+    for panel in MODELS[uid]["panels"]:
+        targets = panel.get("targets", ())
+        if not targets or names[uid, panel["id"]] in QUIET:
+            continue
+        answers = _ask(grafana, targets, chosen, panel.get("maxDataPoints", 600))
+        for ref, answer in answers.items():
+            assert not answer.get("error"), (names[uid, panel["id"]], ref, answer["error"])
+        assert any(map(_has_data, answers.values())), names[uid, panel["id"]]
+
+
+def _ask(
+    grafana: httpx.Client, targets: Any, chosen: dict[str, str], points: int
+) -> dict[str, dict[str, Any]]:
+    """What Grafana answers a panel in the browser that shows the last 15 minutes."""
+    now_ms = int(time.time() * 1000)
+    queries = [
+        {
+            **target,
+            "expr": substitute(target["expr"], chosen),
+            "intervalMs": 5000,
+            "maxDataPoints": points,
+            "utcOffsetSec": 0,
+        }
+        for target in targets
+    ]
+    # To the next half minute, for Grafana ends at whole steps.
+    span = {"from": str(now_ms - 900_000), "to": str(now_ms + 30_000)}
+    answer = grafana.post("/api/ds/query", json={"queries": queries, **span})
+    results: dict[str, dict[str, Any]] = answer.json()["results"]
+    return results
+
+
+def _has_data(answer: dict[str, Any]) -> bool:
+    return any(
+        any(column for column in frame["data"]["values"]) for frame in answer.get("frames", ())
+    )
