@@ -123,7 +123,7 @@ def test_every_line_once_over_restarts_of_everything(
         ]
 
     with run_platform(**environ) as running:
-        running.provision("ann", command=["sh", "-c", f"echo line 0 of the file; {script}"])
+        running.make("ann", command=["sh", "-c", f"echo line 0 of the file; {script}"])
         until(lambda: len(numbers()) > 10)
         otlp.status = 503
         seen = len(numbers())

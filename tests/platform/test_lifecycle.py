@@ -82,7 +82,7 @@ def test_what_runs_inside_reaches_the_collector_and_the_proxy(
     platform: Running, docker_engine: DockerEngine, otlp: Receiver
 ) -> None:
     """With the token it was given, and not without."""
-    platform.provision("ann")
+    platform.make("ann")
     before = otlp.requests
     # Its standard input stays open until it is answered: a client that is done is one that left.
     script = r"""
@@ -111,7 +111,7 @@ def test_a_wanted_stop_and_a_kill_differ(
 ) -> None:
     up = "platform_container_up"
     for handle in ("ann", "bob", "eve"):
-        platform.provision(handle)
+        platform.make(handle)
     until(lambda: recorded.value(up) == 3)
     assert platform.ask("POST", "/api/containers/ann/stop").json()["wanted"] is False
     docker_engine.client.containers.get("telemetry-bob").kill()
@@ -133,7 +133,7 @@ def test_a_wanted_stop_and_a_kill_differ(
 
 
 def test_a_restart_keeps_the_container(platform: Running, recorded: testing.Recorded) -> None:
-    before = platform.provision("ann").json()
+    before = platform.make("ann")
     answer = platform.ask("POST", "/api/containers/ann/restart")
     assert answer.status_code == 200, answer.text
     after = answer.json()
@@ -147,7 +147,7 @@ def test_removing_leaves_nothing(
     platform: Running, docker_engine: DockerEngine, recorded: testing.Recorded
 ) -> None:
     """Neither container nor key nor series; the handle is free again."""
-    platform.provision("ann")
+    platform.make("ann")
     until(lambda: recorded.value("platform_container_up", handle="ann") == 1)
     assert platform.ask("DELETE", "/api/containers/ann").json()["removed"] is True
     assert docker_engine.client.containers.list(all=True) == []
@@ -201,7 +201,7 @@ def test_a_handle_is_taken_by_any_container_that_has_it(
 ) -> None:
     docker_engine.run("bob")
     until(lambda: platform.platform.view.get("bob"))
-    platform.provision("ann")
+    platform.make("ann")
     for handle in ("ann", "bob"):
         assert error(platform.provision(handle)) == (
             409,
@@ -240,7 +240,7 @@ def test_volumes_and_health_checks_reach_docker(
 
 def test_logs_by_tail_and_as_they_come(platform: Running) -> None:
     script = "trap exit TERM; echo one >&2; while true; do echo line $((i+=1)); sleep 0.2; done"
-    platform.provision("ann", command=["sh", "-c", script])
+    platform.make("ann", command=["sh", "-c", script])
     path = "/api/containers/ann/logs"
     until(lambda: "line 2" in platform.ask("GET", path).text)
     # Both streams; which of their lines comes first is Docker's to say.
@@ -261,7 +261,7 @@ def test_what_a_crash_of_the_platform_left_is_cleared_up(
     the middle of a removal."""
     with run_platform(DOCKER_HOST=empty_docker.base_url) as running:
         store, platform_id = running.platform.store, running.platform.store.platform_id
-        running.provision("gone")
+        running.make("gone")
         store.change("gone", phase="removing")
         store.begin("ann", {"image": IMAGE})
         running.platform.keys.create("ann")
@@ -284,7 +284,7 @@ def test_a_restart_of_the_platform_forgets_nothing(
     with run_platform(DOCKER_HOST=empty_docker.base_url) as running:
         port["TELEMETRY_PLATFORM_RELAY_PORT"] = str(running.platform.settings.relay_port)
         for handle in ("runs", "stopped", "dies", "removed"):
-            running.provision(handle)
+            running.make(handle)
         running.ask("POST", "/api/containers/stopped/stop")
     empty_docker.client.containers.get("telemetry-dies").kill()
     empty_docker.client.containers.get("telemetry-removed").remove(force=True)
@@ -318,7 +318,7 @@ def test_before_another_engine_nothing_is_taken_for_removed(
 ) -> None:
     """As where DOCKER_HOST was mistaken: keys stay good, records stay."""
     with run_platform(DOCKER_HOST=empty_docker.base_url) as running:
-        running.provision("ann")
+        running.make("ann")
         until(lambda: running.platform.store.engine_id)
         store = running.platform.store
         store.engine_id = "another"
@@ -334,7 +334,7 @@ def test_a_lost_and_found_engine(
 ) -> None:
     """The service stays up and says what is wrong; then it goes on as if nothing had been."""
     with run_platform(DOCKER_HOST=empty_docker.base_url) as running:
-        running.provision("ann")
+        running.make("ann")
         empty_docker.stop()
         try:
             health = httpx.get(f"{running.url}/health")
@@ -354,7 +354,7 @@ def test_a_lost_and_found_engine(
 
 
 def test_nothing_secret_is_logged(platform: Running, caplog: pytest.LogCaptureFixture) -> None:
-    platform.provision("ann", env={"PASSWORD": "open sesame"})
+    platform.make("ann", env={"PASSWORD": "open sesame"})
     platform.ask("DELETE", "/api/containers/ann")
     assert "open sesame" not in caplog.text
     assert "tk-" not in json.dumps(caplog.text)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -142,7 +142,11 @@ class Api:
         async def doing(request: Request) -> Response:
             handle = spec.check_handle(request.path_params["handle"])
             state = await self._thread(operation, handle)
-            return JSONResponse(describe(handle, state, self._store.get(handle)))
+            record = self._store.get(handle)
+            if record is not None:
+                # What was asked for, whatever the watcher has made of older events meanwhile.
+                record = replace(record, wanted=what != "stop")
+            return JSONResponse(describe(handle, state, record))
 
         return doing
 

@@ -94,10 +94,12 @@ class Roster:
             self._note(event)
         try:
             ids = list(dict.fromkeys(e.id for e in events if e.action != "destroy"))
-            for id, _ in self._inspect(ids):
+            for id, found in self._inspect(ids):
                 # A daemon that shuts down reports that it stops its containers, too, but answers
                 # no more and is gone at once: nobody asked for that. `sync` sees to the rest.
-                if (handle := self._stopped.pop(id, None)) is not None and connected():
+                # And one that runs by now was started again since: that is what is wanted.
+                handle, runs = self._stopped.pop(id, None), found is not None and found[1].pid
+                if handle is not None and not runs and connected():
                     self._desired.stopped(handle)
         finally:
             self._stopped.clear()
