@@ -4,7 +4,7 @@ nox                     lint, typing, tests, stack, build: everything CI runs
 nox -s tests -- -k x    the quick tests, with pytest's arguments
 nox -s stack            the tests on real engines, Docker, PostgreSQL and a browser
 nox -s render           dashboards and alert rules from their code into grafana/, compose/
-nox -s bench -- asgi    a measurement against peers: asgi, proxy, sampler (--quick)
+nox -s bench -- asgi    a measurement: asgi, proxy, sampler, kill (--quick)
 """
 
 from __future__ import annotations
@@ -85,18 +85,19 @@ def build(session: nox.Session) -> None:
     def run(*command: str) -> None:
         session.run(python, *command, env=env, external=True)
 
-    # The base install must be enough to instrument an app, and light.
+    # The base install must be enough to instrument an app, and light. -P: beside the script
+    # stand tests whose names are the standard library's, too.
     run("-m", "pip", "install", "-q", str(wheel))
-    run(str(script), "base")
+    run("-P", str(script), "base")
     run("-m", "pip", "install", "-q", f"{wheel}[stack]")
-    run(str(script), "stack")
+    run("-P", str(script), "stack")
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """A measurement against peers: `nox -s bench -- asgi|proxy|sampler [--quick]`."""
+    """A measurement against peers: `nox -s bench -- asgi|proxy|sampler|kill [--quick]`."""
     if not session.posargs:
-        session.error("say which: asgi, proxy or sampler")
+        session.error("say which: asgi, proxy, sampler or kill")
     _install(session, "dev", "bench")
     name, *rest = session.posargs
     session.run("python", "-m", f"bench.{name}", *rest)

@@ -14,6 +14,8 @@ from telemetry import config, files
 from telemetry.errors import ConfigError, TelemetryError
 
 Alerting = Literal["grafana", "prometheus"]
+# Stands in a process' output where a run of it begins.
+STARTED = "=== started"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rich.text import Text
 from telemetry import config
 from telemetry.stack import control, ready
 from telemetry.stack.engines import Say
-from telemetry.stack.layout import Layout
+from telemetry.stack.layout import STARTED, Layout
 
 _LAST_LINES = 40
 _TROUBLE = re.compile(r"level=(error|fatal)|\b(error|failed|fatal|cannot|invalid)\b", re.IGNORECASE)
@@ -132,15 +132,21 @@ def duration(seconds: float) -> str:
 
 
 def complaint(place: Layout, name: str) -> str:
-    """What a process printed of its trouble: the first of its last lines that speaks of an error,
-    since stack traces and consequences follow it; else the last."""
+    """What a process printed of its trouble in its last run that printed anything: our own word of
+    an error, or the first of its last lines that speaks of one, since stack traces and
+    consequences follow it; else the last."""
     try:
-        lines = (place.output / f"{name}.log").read_text(errors="replace").strip().splitlines()
+        text = (place.output / f"{name}.log").read_text(errors="replace")
     except OSError:
-        lines = []
+        text = ""
+    # Each part begins with the rest of the line that says when it was started.
+    runs = [part.partition("\n")[2].strip() for part in f"\n{text}".split(f"\n{STARTED}")]
+    lines = next((run.splitlines() for run in reversed(runs) if run), [])
     if not lines:
         return "it printed nothing"
-    found = next((line for line in lines[-_LAST_LINES:] if _TROUBLE.search(line)), lines[-1])
+    last = lines[-_LAST_LINES:]
+    own = (line.removeprefix("error: ") for line in last if line.startswith("error: "))
+    found = next(own, None) or next(filter(_TROUBLE.search, last), last[-1])
     return found.strip()[:400]
 
 

@@ -20,12 +20,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 from telemetry.errors import TelemetryError
-from telemetry.stack.layout import Layout, write_targets
+from telemetry.stack.layout import STARTED, Layout, write_targets
 from telemetry.stack.retention import CHECK_S, Retention, limit_loki
 from telemetry.stack.specs import SERVICES, Process
 
@@ -167,6 +168,7 @@ class Supervisor:
     async def _once(self, entry: Running, output: logging.Handler) -> None:
         process = entry.process
         entry.started = time.time()
+        _write(output, f"{STARTED} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n")
         async with _kept(output) as pipe:
             try:
                 entry.child = await asyncio.create_subprocess_exec(
@@ -265,6 +267,10 @@ class _Raw(RotatingFileHandler):
     terminator = ""
 
 
+def _write(output: logging.Handler, text: str) -> None:
+    output.emit(logging.makeLogRecord({"msg": text}))
+
+
 @contextlib.asynccontextmanager
 async def _kept(output: logging.Handler) -> AsyncIterator[int]:
     """The writing end of a pipe, to be given away, whose contents go to ``output``.
@@ -279,7 +285,7 @@ async def _kept(output: logging.Handler) -> AsyncIterator[int]:
 
     async def keep() -> None:
         while chunk := await reader.read(1 << 16):
-            output.emit(logging.makeLogRecord({"msg": chunk.decode(errors="replace")}))
+            _write(output, chunk.decode(errors="replace"))
 
     keeping = asyncio.create_task(keep())
     try:

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from telemetry.errors import TelemetryError
-from telemetry.stack import control
-from telemetry.stack.layout import Layout
+from telemetry.stack import control, show
+from telemetry.stack.layout import STARTED, Layout
 from telemetry.stack.specs import Process
 from telemetry.stack.supervisor import OUTPUT_BYTES, inherited
 from tests.fixtures.stack import until
@@ -38,8 +38,10 @@ def pid(layout: Layout, name: str) -> int | None:
 
 
 def output(layout: Layout, name: str) -> str:
+    """What it printed, without the lines that say when it was started."""
     path = layout.output / f"{name}.log"
-    return path.read_text() if path.exists() else ""
+    text = path.read_text() if path.exists() else ""
+    return re.sub(rf"^{STARTED} \S+Z\n", "", text, flags=re.MULTILINE)
 
 
 def supervisor(layout: Layout) -> int:
@@ -120,7 +122,9 @@ def test_output_is_kept_and_rotated(start: Start) -> None:
     kept = [path.stat().st_size for path in sorted(layout.output.glob("loki.log*"))]
     assert len(kept) == 2
     assert max(kept) <= OUTPUT_BYTES
-    assert sum(kept) == lines * 100 + len("the end\n"), "nothing is lost between two files"
+    assert sum(kept) == lines * 100 + len(f"{STARTED} 2026-01-01T00:00:00Z\nthe end\n"), (
+        "nothing is lost between two files"
+    )
 
 
 def test_last_words_are_kept(start: Start) -> None:
@@ -245,3 +249,32 @@ def test_only_services_get_the_providers_keys() -> None:
         "TELEMETRY_HOME",
         "GF_LOG_LEVEL",
     }
+
+
+def test_what_is_said_of_a_process_is_of_its_last_run(start: Start, tmp_path: Path) -> None:
+    """An older run's trouble is not this one's."""
+    note = tmp_path / "ran"
+    script = (
+        f"if [ -e {note} ]; then echo quiet; else touch {note}; echo 'error: no disk'; fi; exit 1"
+    )
+    layout = start(shell("loki", script))
+    until(lambda: "no disk" in output(layout, "loki"))
+    until(lambda: output(layout, "loki").count("quiet") == 1)
+    assert show.complaint(layout, "loki") == "quiet"
+    assert show.complaint(layout, "tempo") == "it printed nothing"
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("a warning: an error may follow\nerror: port taken\n  -> free it\n", "port taken"),
+        ("starting\nlevel=error no schema\ngoroutine 1\nexit\n", "level=error no schema"),
+        ("one\ntwo\n", "two"),
+        (f"{STARTED} 1Z\nerror: old\n{STARTED} 2Z\nnew\n{STARTED} 3Z\n", "new"),
+    ],
+)
+def test_the_line_that_says_what_is_wrong(tmp_path: Path, printed: str, said: str) -> None:
+    layout = Layout(tmp_path)
+    layout.make()
+    (layout.output / "loki.log").write_text(printed)
+    assert show.complaint(layout, "loki") == said
