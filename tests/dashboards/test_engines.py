@@ -38,8 +38,9 @@ _CALL = {
 }
 
 
-def _user(user: str, calls: int, usd: float, budget: float) -> Told:
-    whose = {"user_id": user, "model": "shown-model"}
+def user(name: str, calls: int, usd: float, budget: float) -> Told:
+    """What the proxy would report of a user."""
+    whose = {"user_id": name, "model": "shown-model"}
     return [
         (c.PROXY_API_CALLS.name, {**whose, "status": "ok"}, calls),
         (c.PROXY_API_COST.name, whose, usd),
@@ -47,15 +48,15 @@ def _user(user: str, calls: int, usd: float, budget: float) -> Told:
         (c.PROXY_API_TOKENS.name, {**whose, "kind": "cache_read"}, 10 * calls),
         (c.PROXY_API_TOKENS.name, {**whose, "kind": "output"}, 20 * calls),
         (c.PROXY_API_TOKENS.name, {**whose, "kind": "reasoning"}, 5 * calls),
-        (c.PROXY_QUOTA_REJECTIONS.name, {"user_id": user}, calls - 1),
-        (c.PROXY_USER_COST_TODAY.name, {"user_id": user}, usd),
-        (c.PROXY_USER_BUDGET.name, {"user_id": user}, budget),
+        (c.PROXY_QUOTA_REJECTIONS.name, {"user_id": name}, calls - 1),
+        (c.PROXY_USER_COST_TODAY.name, {"user_id": name}, usd),
+        (c.PROXY_USER_BUDGET.name, {"user_id": name}, budget),
     ]
 
 
 PROXY_TOLD: Told = [
-    *_user(DOWN, 7, 0.123456789, 1.0),
-    *_user(WELL, 3, 1.5, 2.0),
+    *user(DOWN, 7, 0.123456789, 1.0),
+    *user(WELL, 3, 1.5, 2.0),
     (c.PROXY_UNPRICED_CALLS.name, {"model": "shown-unpriced"}, 2),
     (c.PROXY_UPSTREAM_ERRORS.name, {"provider": "anthropic", "kind": "http_500"}, 1),
     (c.GEN_AI_CLIENT_TOKEN_USAGE.name, {**_CALL, "gen_ai.token.type": "input"}, [100, 110]),
@@ -65,7 +66,8 @@ PROXY_TOLD: Told = [
 ]
 
 
-def _container(handle: str, up: int, memory_mib: int, restarts: int) -> Told:
+def container(handle: str, up: int, memory_mib: int, restarts: int) -> Told:
+    """What the platform would report of a container of 200 MiB."""
     where = {"handle": handle}
     return [
         (c.PLATFORM_CONTAINER_UP.name, where, up),
@@ -81,8 +83,8 @@ def _container(handle: str, up: int, memory_mib: int, restarts: int) -> Told:
 
 
 PLATFORM_TOLD: Told = [
-    *_container(DOWN, 0, 190, 4),
-    *_container(WELL, 1, 50, 0),
+    *container(DOWN, 0, 190, 4),
+    *container(WELL, 1, 50, 0),
     (c.PLATFORM_CONTAINERS_TOTAL.name, {"status": "running"}, 1),
     (c.PLATFORM_PROVISION_DURATION.name, {"outcome": "ok"}, [2, 3, 4]),
     (c.PLATFORM_PROVISION_DURATION.name, {"outcome": "error"}, [1]),
