@@ -4,7 +4,9 @@
 
 Every variant serves the same app in a process of its own; all take turns, round by round, so
 that a machine whose speed drifts slows them alike. Figures are medians of process CPU time
-over the rounds; the ratio to a peer is taken round by round. Spans are off everywhere.
+over the rounds; the ratio to a peer is taken round by round. Spans are off everywhere; in ours
+all else is on, `/metrics` and the namespaced view included. Then over sockets, and `/metrics`
+with 10,000 histogram series sets: see `sockets` and `rendering`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from bench import rendering, sockets
 
 VARIANTS = (
     "bare",
@@ -234,6 +238,45 @@ def measure(rounds: int, n: int) -> dict[str, dict[str, list[float]]]:
     return results
 
 
+def report(results: dict[str, dict[str, list[float]]], rounds: int) -> None:
+    """Print what each variant adds, and the ratio to OpenTelemetry's own."""
+    print(f"added CPU, us a request over bare Starlette; medians of {rounds} interleaved rounds\n")
+    print(f"{'':36}" + "".join(f"{case:>18}" for case in CASES))
+    for variant in VARIANTS:
+        row = f"{variant:36}"
+        for case in CASES:
+            if variant == "bare":
+                row += f"{'(' + format(statistics.median(results[case]['bare']), '.1f') + ')':>18}"
+            else:
+                row += f"{statistics.median(_added(results[case], variant)):>18.2f}"
+        print(row)
+    item = results["/items/{id}"]
+    ratio = statistics.median(
+        theirs / ours
+        for theirs, ours in zip(
+            _added(item, "opentelemetry_asgi"), _added(item, "telemetry"), strict=True
+        )
+        if ours > 0
+    )
+    ours = statistics.median(_added(item, "telemetry"))
+    stream = statistics.median(_added(results["20-chunk stream"], "telemetry"))
+    print()
+    _target("/items/{id}", ours, "us", 2.0)
+    _target("20-chunk stream", stream, "us", 6.0)
+    _target("opentelemetry-instrumentation-asgi adds, times ours", ratio, "x", 40, at_least=True)
+
+
+def _added(case: dict[str, list[float]], variant: str) -> list[float]:
+    return [figure - bare for figure, bare in zip(case[variant], case["bare"], strict=True)]
+
+
+def _target(what: str, figure: float, unit: str, target: float, *, at_least: bool = False) -> None:
+    met = figure >= target if at_least else figure <= target
+    bound = "at least" if at_least else "at most"
+    verdict = "met" if met else "MISSED"
+    print(f"{what:56}{figure:8.2f} {unit:3} (target: {bound} {target:g}) {verdict}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
@@ -243,26 +286,15 @@ def main() -> None:
         serve(args.serve)
         return
     rounds, n = (7, 1000) if args.quick else (31, 2000)
-    results = measure(rounds, n)
-    print(f"added CPU, us a request over bare Starlette; medians of {rounds} interleaved rounds\n")
-    print(f"{'':36}" + "".join(f"{case:>18}" for case in CASES))
-    for variant in VARIANTS:
-        row = f"{variant:36}"
-        for case in CASES:
-            figures = results[case][variant]
-            if variant == "bare":
-                row += f"{'(' + format(statistics.median(figures), '.1f') + ')':>18}"
-                continue
-            added = [f - b for f, b in zip(figures, results[case]["bare"], strict=True)]
-            row += f"{statistics.median(added):>18.2f}"
-        print(row)
-    item = results["/items/{id}"]
-    added_by = {
-        v: statistics.median(f - b for f, b in zip(item[v], item["bare"], strict=True))
-        for v in VARIANTS
-    }
-    ratio = added_by["opentelemetry_asgi"] / added_by["telemetry"]
-    print(f"\n/items/{{id}}: opentelemetry-instrumentation-asgi adds {ratio:.0f} times as much")
+    report(measure(rounds, n), rounds)
+    ratios = sockets.measure(("bare", "telemetry"), rounds=5 if args.quick else 15)
+    _target(
+        "requests/s over sockets, of bare", statistics.median(ratios["telemetry"]), "", 0.95,
+        at_least=True,
+    )  # fmt: skip
+    whole, held = rendering.measure(rounds=5 if args.quick else 20)
+    _target("rendering 10,000 histogram series sets, CPU", whole, "ms", 100)
+    _target("longest hold of the event loop meanwhile", held, "ms", 5)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md
 from __future__ import annotations
 
 import asyncio
-import gzip
 import time
+import zlib
 from collections.abc import Iterable
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -39,22 +39,24 @@ class Renderer:
 
     def render(self, points: Iterable[Point], *, openmetrics: bool = False) -> bytes:
         """The exposition of ``points``. Blocks; call it in a thread."""
+        return b"".join(self.chunks(points, openmetrics=openmetrics))
+
+    def chunks(self, points: Iterable[Point], *, openmetrics: bool = False) -> list[bytes]:
+        """The same in parts: put together, thousands of series are tens of megabytes."""
         families: dict[str, list[Point]] = {}
         for point in points:
             if point.value is not None:
                 families.setdefault(point.metric.prometheus, []).append(point)
-        parts: list[str] = []
-        done = 0
+        chunks: list[bytes] = []
         for family in families.values():
-            parts.append(_header(family[0].metric, openmetrics))
-            for point in family:
-                parts.append(self._sample(point))
-                done += 1
-                if done % _SLICE == 0:
-                    time.sleep(0)
+            chunks.append(_header(family[0].metric, openmetrics).encode())
+            for start in range(0, len(family), _SLICE):
+                text = "".join(map(self._sample, family[start : start + _SLICE]))
+                chunks.append(text.encode())
+                time.sleep(0)
         if openmetrics:
-            parts.append("# EOF\n")
-        return "".join(parts).encode()
+            chunks.append(b"# EOF\n")
+        return chunks
 
     def _sample(self, point: Point) -> str:
         key = point.key
@@ -123,26 +125,33 @@ class MetricsEndpoint:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            await _answer(send, 405, b"only GET and HEAD\n", [(b"allow", b"GET, HEAD")])
+            text = b"only GET and HEAD\n"
+            length = str(len(text)).encode()
+            headers = [(b"allow", b"GET, HEAD"), (b"content-length", length)]
+            await _answer(send, 405, [text], headers)
             return
         accept, encoding = _negotiate(scope["headers"])
         body, headers = await asyncio.to_thread(self.render, accept, encoding)
-        await _answer(send, 200, body, headers, head=scope["method"] == "HEAD")
+        await _answer(send, 200, body if scope["method"] == "GET" else [], headers)
 
-    def render(self, accept: str, encoding: str) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-        """Body and headers for the request headers ``accept`` and ``accept-encoding``."""
+    def render(self, accept: str, encoding: str) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+        """Body, in parts, and headers for the request headers ``accept`` and
+        ``accept-encoding``. Blocks."""
         openmetrics = _quality(accept, "application/openmetrics-text") > _quality(
             accept, "text/plain"
         )
-        body = self._pipeline.renderer.render(
+        body = self._pipeline.renderer.chunks(
             self._pipeline.shown_points(), openmetrics=openmetrics
         )
         content_type = OPENMETRICS if openmetrics else TEXT
         headers = [(b"content-type", content_type.encode()), (b"vary", b"accept, accept-encoding")]
         if _quality(encoding, "gzip") > 0:
             # Level 1: a scrape every few seconds over loopback, half the CPU of the default.
-            body = gzip.compress(body, compresslevel=1, mtime=0)
+            packer = zlib.compressobj(level=1, wbits=31)  # 31: as gzip
+            body = [*map(packer.compress, body), packer.flush()]
             headers.append((b"content-encoding", b"gzip"))
+        size = sum(map(len, body))
+        headers.append((b"content-length", str(size).encode()))
         return body, headers
 
 
@@ -167,13 +176,9 @@ def _quality(header: str, wanted: str) -> float:
 
 
 async def _answer(
-    send: Any,
-    status: int,
-    body: bytes,
-    headers: list[tuple[bytes, bytes]],
-    *,
-    head: bool = False,
+    send: Any, status: int, body: list[bytes], headers: list[tuple[bytes, bytes]]
 ) -> None:
-    headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else body})
+    for part in filter(None, body):
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

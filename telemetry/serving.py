@@ -42,10 +42,10 @@ def serve_metrics(pipeline: Pipeline, port: int, host: str = "127.0.0.1") -> Non
                 self.headers.get("accept", ""), self.headers.get("accept-encoding", "")
             )
             self.send_response(200)
-            for name, value in [*headers, (b"content-length", str(len(body)).encode())]:
+            for name, value in headers:
                 self.send_header(name.decode(), value.decode())
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.writelines(body)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass  # a scrape every few seconds is not news

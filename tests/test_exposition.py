@@ -144,7 +144,8 @@ async def test_it_is_rendered_off_the_event_loop(monkeypatch: pytest.MonkeyPatch
 
     threads = []
     monkeypatch.setattr(
-        Renderer, "render", lambda *a, **k: threads.append(threading.current_thread()) or b""
+        Renderer, "chunks", lambda *a, **k: threads.append(threading.current_thread()) or []
     )
     await call(telemetry.instrument(Starlette()), "/metrics")
+    assert len(threads) == 1
     assert threads != [threading.current_thread()]

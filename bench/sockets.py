@@ -1,0 +1,86 @@
+"""Requests a second over real sockets, one uvicorn a variant, of the bare app's in the same round.
+
+A server has one core to itself where there are two; the load comes from this process over
+keep-alive connections, by hand, so that it costs little beside the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+CONNECTIONS = 8
+SECONDS = 0.7
+REQUEST = b"GET /items/42 HTTP/1.1\r\nhost: x\r\nuser-agent: bench\r\naccept: */*\r\n\r\n"
+_SERVE = (
+    "import sys, uvicorn; from bench.asgi import build; "
+    "uvicorn.run(build(sys.argv[1]), port=int(sys.argv[2]), log_level='error', access_log=False)"
+)
+
+
+def measure(variants: Sequence[str], rounds: int) -> dict[str, list[float]]:
+    """Each round's requests a second of a variant, divided by those of the first."""
+    ports = {variant: _free_port() for variant in variants}
+    env = os.environ | {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    servers = [
+        subprocess.Popen([sys.executable, "-c", _SERVE, variant, str(port)], env=env)
+        for variant, port in ports.items()
+    ]
+    ratios: dict[str, list[float]] = {variant: [] for variant in variants}
+    try:
+        for port in ports.values():
+            _wait_for(port)
+        for round_ in range(rounds + 1):
+            # Turn about: who goes first finds the machine otherwise.
+            order = variants if round_ % 2 else tuple(reversed(variants))
+            rates = {variant: asyncio.run(_load(ports[variant])) for variant in order}
+            if round_:  # the first round warms up
+                for variant in variants:
+                    ratios[variant].append(rates[variant] / rates[variants[0]])
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+    return ratios
+
+
+async def _load(port: int) -> float:
+    end = time.perf_counter() + SECONDS
+    started = time.perf_counter()
+    counts = await asyncio.gather(*(_connection(port, end) for _ in range(CONNECTIONS)))
+    return sum(counts) / (time.perf_counter() - started)
+
+
+async def _connection(port: int, end: float) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    count = 0
+    while time.perf_counter() < end:
+        writer.write(REQUEST)
+        await reader.readuntil(b"hello")
+        count += 1
+    writer.close()
+    await writer.wait_closed()
+    return count
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
