@@ -65,8 +65,8 @@ def _otlp(settings: Settings) -> MetricExporter:
         )
 
         class GRPC(GRPCExporter):
-            def _export(self, data: Any) -> Any:
-                return super()._export(flag_ended(data))
+            def _translate_data(self, data: Any) -> Any:
+                return flag_ended(super()._translate_data(data))
 
         return GRPC(endpoint=endpoint, insecure=True if endpoint else None, timeout=timeout)
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import (

@@ -162,6 +162,20 @@ def test_first_values_count_in_increase(stack: Stack, tmp_path: Path) -> None:
         stack.wait_query(f"increase({series}[1h])", lambda r: r and float(r[0]["value"][1]) > 0.9)
 
 
+def test_over_grpc_as_well(stack: Stack, tmp_path: Path) -> None:
+    env = {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": stack.url("otlp_grpc"),
+    }
+    with shop(stack, tmp_path, "grpc", **env) as server:
+        for i in range(20):
+            server.get(f"/items/{i}")
+        server.end()
+        assert "telemetry" not in server.output(), "nothing to complain of"
+    wait_count(stack, "grpc", 20)
+    wait_sequence(stack, "grpc", 20)
+
+
 # --- outages -------------------------------------------------------------------------------------
 
 
