@@ -112,4 +112,5 @@ class Admin:
                 alerts: list[dict[str, Any]] = json.load(response)["alerts"]
                 return alerts, ""
         except (OSError, ValueError, KeyError) as error:
-            return [], f"the gateway at {self._settings.gateway_url} doesn't answer: {error}"
+            why = getattr(error, "reason", error)
+            return [], f"the gateway at {self._settings.gateway_url} doesn't answer: {why}"

@@ -105,7 +105,7 @@ class Keys:
         except (OSError, ValueError) as error:
             raise Problem(
                 503,
-                f"the proxy at {self._url} doesn't answer: {error}",
+                f"the proxy at {self._url} doesn't answer: {getattr(error, 'reason', error)}",
                 "start it (telemetry proxy), set TELEMETRY_PROXY_URL to where it is, or "
                 "TELEMETRY_PLATFORM_KEYS=false for containers without a key",
             ) from None
