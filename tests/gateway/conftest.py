@@ -128,6 +128,12 @@ class Process:
         return self.process.returncode
 
 
+def is_called(proxy: Running) -> bool:
+    """Whether the proxy has begun a call, ended or not."""
+    with proxy.proxy.ledger.engine.connect() as connection:
+        return bool(connection.exec_driver_sql("SELECT count(*) FROM calls").scalar())
+
+
 def text_of(received: list[Event]) -> str:
     """The answer that the deltas make."""
     return "".join(event["text"] for event in received if event["type"] == "delta")

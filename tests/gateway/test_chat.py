@@ -15,7 +15,16 @@ import pytest
 from telemetry import testing
 from telemetry.services.proxy.money import PICO
 from tests.fixtures.simulated import free_port
-from tests.gateway.conftest import MODEL, TOKEN, Gateway, Process, events, text_of, wait_for
+from tests.gateway.conftest import (
+    MODEL,
+    TOKEN,
+    Gateway,
+    Process,
+    events,
+    is_called,
+    text_of,
+    wait_for,
+)
 from tests.proxy.conftest import ADMIN, Running
 
 
@@ -163,7 +172,7 @@ def test_a_full_queue_answers_503_and_when_to_come_again(
     answers: list[list[Any]] = []
     threads = [threading.Thread(target=lambda: answers.append(gateway.ask("Hi"))) for _ in "12"]
     threads[0].start()
-    wait_for(lambda: proxy_is_called(proxy))
+    wait_for(lambda: is_called(proxy))
     threads[1].start()
     wait_for(lambda: recorded.value("gateway_dispatch_queue_depth") == 1)
     response = gateway.post("/api/chat", {"message": "Hi"})
@@ -178,11 +187,6 @@ def test_a_full_queue_answers_503_and_when_to_come_again(
     dispatches = "gateway_kernel_dispatch_total"
     assert recorded.value(dispatches, source="api", status="rejected") == 1
     assert recorded.value("gateway_dispatch_queue_depth") == 0
-
-
-def proxy_is_called(proxy: Running) -> bool:
-    with proxy.proxy.ledger.engine.connect() as connection:
-        return bool(connection.exec_driver_sql("SELECT count(*) FROM calls").scalar())
 
 
 def test_a_client_that_goes_cancels_and_what_was_spent_is_on_record(
@@ -208,7 +212,7 @@ def test_a_client_that_goes_while_it_waits_is_not_answered(
     )
     running = threading.Thread(target=lambda: gateway.ask("first"))
     running.start()
-    wait_for(lambda: proxy_is_called(proxy))
+    wait_for(lambda: is_called(proxy))
     body = {"message": "second"}
     with httpx.stream("POST", f"{gateway.url}/api/chat", json=body, headers=TOKEN, timeout=30):
         wait_for(lambda: recorded.value("gateway_dispatch_queue_depth") == 1)

@@ -15,7 +15,7 @@ import pytest
 from telemetry import files
 from telemetry.errors import ConfigError
 from telemetry.services.gateway.settings import Settings
-from tests.gateway.conftest import TOKEN, Gateway, Process, text_of, wait_for
+from tests.gateway.conftest import TOKEN, Gateway, Process, is_called, text_of, wait_for
 from tests.proxy.conftest import Running
 
 
@@ -115,7 +115,7 @@ def test_a_stop_finishes_running_answers_and_a_restart_keeps_the_history(
     message = "some seconds' worth of words " * 6
     thread = threading.Thread(target=lambda: answers.append(gateway.ask(message, "s1")))
     thread.start()
-    wait_for(lambda: "gateway_dispatch" in gateway.get("/metrics").text and _called(proxy))
+    wait_for(lambda: is_called(proxy))
     assert first.stop() == 0
     thread.join(30)
     assert answers[0][-1]["status"] == "ok"
@@ -126,11 +126,6 @@ def test_a_stop_finishes_running_answers_and_a_restart_keeps_the_history(
     assert f"Simulated answer to: {message}" in str(greeting[2])
     assert second.gateway.lines()[0]["status"] == "ok"
     assert second.stop() == 0
-
-
-def _called(proxy: Running) -> bool:
-    with proxy.proxy.ledger.engine.connect() as connection:
-        return bool(connection.exec_driver_sql("SELECT count(*) FROM calls").scalar())
 
 
 def test_a_killed_gateway_leaves_whole_lines_and_starts_again(

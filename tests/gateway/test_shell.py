@@ -295,6 +295,7 @@ def test_it_fits_a_phone(gateway: Gateway, browser: Browser, scheme: Any) -> Non
     page.goto(gateway.url)
     page.get_by_label("Token").fill("gateway-secret")
     page.get_by_role("button", name="Log in").tap()
+    expect(page.locator("#state")).to_have_text("connected")
     notify(gateway, ALERTMANAGER)
     long = "x" * 300
     expect(ask(page, f"Hello {long}\n```\n{long}\n```\n| a | b |\n|-|-|\n| {long} | c |").locator(

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from telemetry import testing
-from tests.gateway.conftest import Event, Gateway, text_of, wait_for
+from tests.gateway.conftest import Event, Gateway, is_called, text_of, wait_for
 from tests.proxy.conftest import Running
 
 
@@ -158,6 +158,26 @@ def test_stop_ends_what_runs_and_what_waits(
         assert ends == {"m1": "cancelled", "m2": "cancelled"}
     lines = gateway.wait_lines(2)
     assert [line["status"] for line in lines] == ["cancelled"] * 2
+
+
+def test_a_call_cancelled_before_its_first_byte_is_charged_and_known(
+    proxy: Running, start_gateway: Callable[..., Gateway]
+) -> None:
+    gateway = start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow")
+    with gateway.shell() as shell:
+        turns(shell)
+        tell(shell, type="message", id="m1", text="Hello out there")
+        wait_for(lambda: is_called(proxy))
+        tell(shell, type="cancel")
+        end = receive(shell, "end")[-1]
+        assert end["status"] == "cancelled", "at once, a second before the model begins"
+        assert not proxy.calls(), "it is open still"
+        done = receive(shell, "done")[-1]
+    (call,) = proxy.calls()
+    assert (done["tokensIn"], done["tokensOut"]) == (call.input, call.output)
+    (line,) = gateway.lines()
+    assert (line["status"], line["tokensIn"]) == ("cancelled", call.input)
+    assert call.input > 0
 
 
 def test_a_full_queue_is_said(proxy: Running, start_gateway: Callable[..., Gateway]) -> None:

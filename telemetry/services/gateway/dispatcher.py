@@ -231,8 +231,7 @@ class Dispatcher:
         """Learn the cost, write the line, tell the caller."""
         usage = Usage()
         try:
-            if dispatch.calls:
-                usage = await self._proxy.usage(dispatch.calls)
+            usage = await self._proxy.usage(dispatch.calls, dispatch.traceparent)
         except asyncio.CancelledError:
             _log.warning("stopping before the cost of dispatch %s was known", dispatch.trace_id)
         except Exception:

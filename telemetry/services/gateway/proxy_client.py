@@ -46,6 +46,8 @@ class ProxyClient:
         self._key = settings.proxy_key or settings.kept_proxy_key
         self._key_lock = asyncio.Lock()
         self._opened: aiohttp.ClientSession | None = None
+        self._late: dict[str, list[asyncio.Task[str]]] = {}
+        """By traceparent: ids to come, of calls cancelled before they answered."""
 
     @property
     def _session(self) -> aiohttp.ClientSession:
@@ -67,14 +69,15 @@ class ProxyClient:
         Raises:
             KernelError: the proxy can't be reached, or gives the gateway no key.
         """
+        sending = asyncio.create_task(self._send(path, body, traceparent))
         try:
-            key = await self._have_key()
-            response = await self._send(path, body, traceparent, key)
-            if response.status == 401 and not self._settings.proxy_key:
-                # The kept key was revoked, or the ledger is a new one.
-                response.close()
-                key = await self._have_key(instead_of=key)
-                response = await self._send(path, body, traceparent, key)
+            try:
+                response = await asyncio.shield(sending)
+            except asyncio.CancelledError:
+                # It is charged all the same; its id comes with the answer's first byte.
+                late = asyncio.create_task(_id_of(sending))
+                self._late.setdefault(traceparent, []).append(late)
+                raise
             try:
                 yield response
             finally:
@@ -89,15 +92,22 @@ class ProxyClient:
                 f"{error or type(error).__name__}"
             ) from error
 
-    async def usage(self, calls: Sequence[Call]) -> Usage:
+    async def usage(self, calls: Sequence[Call], traceparent: str) -> Usage:
         """What calls used and cost, as the ledger settled them; waits for it. A call that can't
-        be looked up is left out and said in the log."""
+        be looked up is left out and said in the log.
+
+        Args:
+            calls: those that are known.
+            traceparent: theirs; calls under it that were cancelled before they answered count too.
+        """
         usage = Usage()
         total = Decimal(0)
-        settled = await asyncio.gather(*(self._settled(call) for call in calls))
-        for call, found in zip(calls, settled, strict=True):
+        late = await asyncio.gather(*self._late.pop(traceparent, ()))
+        ids = [call.id for call in calls] + [call_id for call_id in late if call_id]
+        settled = await asyncio.gather(*(self._settled(call_id) for call_id in ids))
+        for call_id, found in zip(ids, settled, strict=True):
             if found is None:
-                _log.warning("call %s could not be looked up; its cost is missing here", call.id)
+                _log.warning("call %s could not be looked up; its cost is missing here", call_id)
                 continue
             tokens = found["tokens"]
             tokens_in = tokens["input"] + tokens["cache_read"] + tokens["cache_write"]
@@ -116,11 +126,23 @@ class ProxyClient:
 
     async def close(self) -> None:
         """Let go of connections."""
+        for late in [task for tasks in self._late.values() for task in tasks]:
+            late.cancel()
         if self._opened is not None:
             await self._opened.close()
 
-    async def _send(
-        self, path: str, body: Any, traceparent: str, key: str
+    async def _send(self, path: str, body: Any, traceparent: str) -> aiohttp.ClientResponse:
+        key = await self._have_key()
+        response = await self._send_with(key, path, body, traceparent)
+        if response.status == 401 and not self._settings.proxy_key:
+            # The kept key was revoked, or the ledger is a new one.
+            response.close()
+            key = await self._have_key(instead_of=key)
+            response = await self._send_with(key, path, body, traceparent)
+        return response
+
+    async def _send_with(
+        self, key: str, path: str, body: Any, traceparent: str
     ) -> aiohttp.ClientResponse:
         headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
         if traceparent:
@@ -155,9 +177,9 @@ class ProxyClient:
             _log.warning("the proxy's key is not kept for the next start: %s", error.message)
         return key
 
-    async def _settled(self, call: Call) -> dict[str, Any] | None:
+    async def _settled(self, call_id: str) -> dict[str, Any] | None:
         """The call from the ledger, None where it knows none or doesn't answer in time."""
-        url = f"{self._settings.proxy_url}/api/calls/{call.id}"
+        url = f"{self._settings.proxy_url}/api/calls/{call_id}"
         headers = {"x-api-key": self._key}
         try:
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
@@ -176,3 +198,14 @@ class ProxyClient:
                     await asyncio.sleep(RETRY_S)
         except TimeoutError:
             return None
+
+
+async def _id_of(sending: asyncio.Task[aiohttp.ClientResponse]) -> str:
+    """The id of a call that nobody waits for any more, "" where it has none."""
+    try:
+        async with asyncio.timeout(SETTLE_TIMEOUT_S):
+            response = await sending
+    except (TimeoutError, aiohttp.ClientError, OSError, KernelError):
+        return ""
+    response.close()
+    return response.headers.get("x-telemetry-call-id", "")
