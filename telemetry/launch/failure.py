@@ -18,7 +18,7 @@ _IMPORT_MACHINERY = ("<frozen importlib", f"importlib{os.sep}__init__.py")
 
 
 class Failed(SystemExit):
-    """Ends a process whose app could not be imported, which has been told."""
+    """Ends a process whose app could not be loaded, which has been told."""
 
 
 def told(folder: Path) -> tuple[str, str, int] | None:
@@ -41,17 +41,19 @@ def not_found(app: str, error: SystemExit) -> None:
     )
 
 
-def not_imported(app: str, error: Exception) -> Failed:
-    """Importing ``app`` raised: show where in the app, without the frames that lead there.
+def not_loaded(app: str, error: Exception) -> Failed:
+    """Loading ``app`` raised: show where in the app, without the frames that lead there.
     Gives what to raise in its stead."""
     tb = error.__traceback__
     while tb is not None and not _of_app(tb):
         tb = tb.tb_next
+    if tb is None and not isinstance(error, SyntaxError):
+        tb = error.__traceback__  # not the app's doing: a certificate that isn't there, …
     traceback.print_exception(type(error), error, tb)
     sys.stderr.flush()
     _tell(
-        f"{app} can't be imported: {type(error).__name__}: {error}",
-        "the traceback above is the app's own",
+        f"{app} can't be loaded: {type(error).__name__}: {error}",
+        "the traceback above says where",
         70,  # EX_SOFTWARE
     )
     return Failed(STARTUP_FAILURE)

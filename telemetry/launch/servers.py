@@ -73,7 +73,7 @@ def _failure_told(app: Any) -> Iterator[None]:
         failure.not_found(app, error)
         raise
     except Exception as error:
-        raise failure.not_imported(app, error) from None
+        raise failure.not_loaded(app, error) from None
     failure.none()
 
 

@@ -90,9 +90,8 @@ def test_an_import_error_is_the_app_s_own(folder: Path, options: tuple[str, ...]
     assert "site-packages" not in done.stderr, "no frame of the server's or ours"
     assert str(Path(__file__).parents[2] / "telemetry") not in done.stderr
     assert said(done) == [
-        "error: broken:app can't be imported: "
-        "ModuleNotFoundError: No module named 'no_such_module'",
-        "  -> the traceback above is the app's own",
+        "error: broken:app can't be loaded: ModuleNotFoundError: No module named 'no_such_module'",
+        "  -> the traceback above says where",
     ]
 
 
@@ -101,6 +100,23 @@ def test_a_syntax_error_is_shown_where_it_is(folder: Path) -> None:
     assert done.returncode == 70
     assert f'File "{folder}/garbled.py", line 1' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_factory_that_raises_is_the_app_s_own_too(folder: Path) -> None:
+    (folder / "made.py").write_text("def create():\n    raise LookupError('no database')\n")
+    options = ("--factory", "--workers", "2", "--port", str(free_port()))
+    done = run(folder, "made:create", *options)
+    assert done.returncode == 70
+    assert f'File "{folder}/made.py", line 2, in create' in done.stderr
+    assert said(done)[0] == "error: made:create can't be loaded: LookupError: no database"
+
+
+def test_what_is_not_the_app_s_doing_keeps_its_traceback(folder: Path) -> None:
+    options = ("--ssl-certfile", "none.pem", "--port", str(free_port()))
+    done = run(folder, "shop:app", *options)
+    assert done.returncode == 70
+    assert "create_ssl_context" in done.stderr
+    assert said(done)[0].startswith("error: shop:app can't be loaded: FileNotFoundError: ")
 
 
 def test_an_import_error_under_gunicorn_ends_it_with_gunicorn_s_code(folder: Path) -> None:
