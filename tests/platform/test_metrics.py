@@ -1,0 +1,77 @@
+"""`/metrics` of a platform at work: every series of the plan, by name, labels and buckets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.fixtures.docker import IMAGE, DockerEngine
+from tests.fixtures.stack import until
+from tests.platform.conftest import ADMIN, IDLE
+from tests.platform.test_settings import Process
+
+SERIES = {
+    "platform_containers_total": ("gauge", {"status"}),
+    "platform_container_up": ("gauge", {"handle"}),
+    "platform_container_healthy": ("gauge", {"handle"}),
+    "platform_container_cpu_percent": ("gauge", {"handle"}),
+    "platform_container_memory_bytes": ("gauge", {"handle"}),
+    "platform_container_memory_limit_bytes": ("gauge", {"handle"}),
+    "platform_container_network_receive_bytes_total": ("counter", {"handle"}),
+    "platform_container_network_transmit_bytes_total": ("counter", {"handle"}),
+    "platform_container_restarts_total": ("counter", {"handle"}),
+    "platform_container_oom_kills_total": ("counter", {"handle"}),
+    "platform_provision_duration_seconds": ("histogram", {"outcome"}),
+    "platform_destroy_duration_seconds": ("histogram", {"outcome"}),
+}
+
+
+@pytest.mark.docker
+def test_every_series_of_the_plan(empty_docker: DockerEngine, tmp_path: Path) -> None:
+    process = Process(
+        tmp_path / "home",
+        DOCKER_HOST=empty_docker.base_url,
+        TELEMETRY_PLATFORM_SAMPLE_INTERVAL="1",
+    )
+
+    def shown() -> dict[str, tuple[str, set[str]]]:
+        text = httpx.get(f"{process.url}/metrics").text
+        kinds = dict(re.findall(r"^# TYPE (platform_\w+) (\w+)$", text, re.M))
+        return {
+            name: (kind, set(re.findall(r"(\w+)=", _labels(name, text))) - {"le"})
+            for name, kind in kinds.items()
+        }
+
+    try:
+        until(process.answers)
+        for handle in ("ann", "bob"):
+            body = {
+                "handle": handle,
+                "image": IMAGE,
+                "command": IDLE,
+                "memory_limit_bytes": 32 << 20,
+                "health_check": {"command": ["true"], "interval_s": 0.5},
+            }
+            url = f"{process.url}/api/containers"
+            answer = httpx.post(url, json=body, headers=ADMIN, timeout=60)
+            assert answer.status_code == 201, answer.text
+        httpx.delete(f"{url}/bob", headers=ADMIN, timeout=60).raise_for_status()
+        until(lambda: set(shown()) >= set(SERIES))
+        assert shown() == SERIES
+        text = httpx.get(f"{process.url}/metrics").text
+        assert 'handle="ann"' in text
+        assert 'handle="bob"' not in text
+        assert 'platform_container_memory_limit_bytes{handle="ann"} 33554432' in text
+        for name in ("provision", "destroy"):
+            bounds = re.findall(rf'platform_{name}_duration_seconds_bucket.*le="([^"]+)"', text)
+            assert [float(bound) for bound in bounds] == [1, 5, 10, 30, 60, float("inf")]
+    finally:
+        process.stop()
+
+
+def _labels(name: str, text: str) -> str:
+    found = re.search(rf"^{name}(?:_bucket)?{{([^}}]*)}}", text, re.M)
+    return found[1] if found else ""
