@@ -1,0 +1,119 @@
+"""Settings from the environment, and what is said of those that can't be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import telemetry
+from telemetry import config
+from telemetry.config import Settings
+from telemetry.errors import ConfigError, TelemetryError
+
+
+def test_nothing_set_is_the_local_collector() -> None:
+    settings = Settings.from_env({})
+    assert settings.metrics_exporters == settings.logs_exporters == ("otlp",)
+    assert settings.traces_exporters == ()
+    assert settings.otlp_endpoint == "http://127.0.0.1:4318"
+    assert (settings.export_interval_s, settings.metrics_path, settings.run_dir) == (
+        5, "/metrics", None,
+    )  # fmt: skip
+    assert not settings.disabled
+
+
+def test_what_is_set_is_taken() -> None:
+    settings = Settings.from_env(
+        {
+            "OTEL_RESOURCE_ATTRIBUTES": "service.name=shop, handle=amy",
+            "OTEL_METRICS_EXPORTER": "otlp, prometheus",
+            "OTEL_LOGS_EXPORTER": "none",
+            "OTEL_METRIC_EXPORT_INTERVAL": "1500",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/",
+            "TELEMETRY_METRICS_PATH": "/internal/metrics",
+            "TELEMETRY_METRICS_PORT": "9100",
+            "TELEMETRY_RUN_DIR": "/run/shop",
+        }
+    )
+    assert settings.service_name == "shop"
+    assert settings.metrics_exporters == ("otlp", "prometheus")
+    assert settings.logs_exporters == ()
+    assert settings.export_interval_s == 1.5
+    assert settings.otlp_endpoint == "http://collector:4318"
+    assert (settings.metrics_path, settings.metrics_port) == ("/internal/metrics", 9100)
+    assert settings.run_dir == Path("/run/shop")
+    named = Settings.from_env(
+        {"OTEL_SERVICE_NAME": "first", "OTEL_RESOURCE_ATTRIBUTES": "service.name=second"}
+    )
+    assert named.service_name == "first"
+
+
+@pytest.mark.parametrize("value", ["off", "OFF", "none", " "])
+def test_metrics_can_be_off(value: str) -> None:
+    assert Settings.from_env({"TELEMETRY_METRICS_PATH": value}).metrics_path == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector"),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "ftp://collector"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_METRICS_EXPORTER", "statsd"),
+        ("OTEL_LOGS_EXPORTER", "prometheus"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "5s"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "-1"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "handle"),
+        ("OTEL_SDK_DISABLED", "maybe"),
+        ("TELEMETRY_METRICS_PATH", "metrics"),
+        ("TELEMETRY_METRICS_PORT", "70000"),
+        ("TELEMETRY_CARDINALITY_LIMIT", "none"),
+        ("TELEMETRY_LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_what_it_may_be(key: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_env({key: value})
+    error = caught.value
+    assert error.key == key
+    assert key in error.message
+    assert "\n" not in error.message
+    assert key in error.remedy
+    assert error.exit_code == 78
+
+
+def test_instrument_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "often")
+    with telemetry.testing.isolated(), pytest.raises(ConfigError, match="'often'"):
+        telemetry.instrument(None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("", True), ("1", True), ("Yes", True), ("off", False), ("FALSE", False)]
+)
+def test_flags(text: str, expected: bool) -> None:
+    assert config.flag({"X": text}, "X", True) is expected
+
+
+def test_addresses_and_ports_of_the_stack() -> None:
+    assert config.url("prometheus", {}) == "http://127.0.0.1:9090"
+    assert config.url("prometheus", {"TELEMETRY_PROMETHEUS_PORT": "1"}) == "http://127.0.0.1:1"
+    assert config.url("loki", {"TELEMETRY_LOKI_URL": "https://loki/"}) == "https://loki"
+    with pytest.raises(ConfigError):
+        config.port("loki", {"TELEMETRY_LOKI_PORT": "http"})
+
+
+def test_the_state_folder() -> None:
+    assert config.home({"TELEMETRY_HOME": "/x"}) == Path("/x")
+    assert config.home({"XDG_STATE_HOME": "/y"}) == Path("/y/telemetry")
+    assert config.home({"HOME": "/h"}) == Path("/h/.local/state/telemetry")
+
+
+def test_every_error_is_one_of_ours() -> None:
+    error = TelemetryError("the port is taken", remedy="stop who has it", exit_code=3)
+    assert (str(error), error.remedy, error.exit_code) == (
+        "the port is taken", "stop who has it", 3,
+    )  # fmt: skip
+    assert issubclass(ConfigError, TelemetryError)

@@ -1,0 +1,56 @@
+"""docs/library.md and the code: settings and metrics stand in both."""
+
+from __future__ import annotations
+
+import re
+
+from telemetry import catalog, files
+from telemetry.naming import label_name
+
+# The library's own modules: what an instrumented app imports.
+_MODULES = (
+    "asgi", "config", "distro", "exposition", "frameworks", "instrumentation", "leftovers", "logs",
+    "meters", "otlp", "pipeline", "process", "redaction", "serving", "traces",
+)  # fmt: skip
+_SERVICES = ("gateway.", "platform.", "proxy.", "gen_ai.")
+# Named in the code, and documented elsewhere: docs/running.md.
+_STACK = {"TELEMETRY_HOME", "TELEMETRY_PROMETHEUS_PORT", "TELEMETRY_PROMETHEUS_URL"}
+
+
+def _table(heading: str) -> list[list[str]]:
+    section = files.path("docs/library.md").read_text().split(f"\n## {heading}\n")[1]
+    rows = [line for line in section.split("\n## ")[0].splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def _read() -> set[str]:
+    """Every variable that a string or docstring of the library names in whole."""
+    found: set[str] = set()
+    for module in _MODULES:
+        text = files.path(f"telemetry/{module}.py").read_text()
+        found |= set(re.findall(r"\b(?:OTEL|TELEMETRY)_[A-Z_]*[A-Z]\b(?!_?\{)", text))
+    constants = {metric.name.upper().replace(".", "_") for metric in catalog.METRICS.values()}
+    return found - constants - _STACK
+
+
+def test_every_setting_is_in_the_table_and_the_reverse() -> None:
+    documented = {row[0].strip("`") for row in _table("Settings")}
+    # Put together from its parts in the code, for each signal.
+    built = {f"OTEL_EXPORTER_OTLP_{what}" for what in ("COMPRESSION",)}
+    of_one_signal = re.compile(r"OTEL_EXPORTER_OTLP_(METRICS|LOGS|TRACES)?_?(ENDPOINT|TIMEOUT)?$")
+    read = {name for name in _read() if not of_one_signal.match(name)}
+    common = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TIMEOUT"}
+    assert documented == read | built | common
+
+
+def test_every_metric_is_in_the_table_and_the_reverse() -> None:
+    expected = [
+        [
+            f"`{metric.prometheus}`",
+            "gauge" if metric.kind == "updowncounter" else metric.kind,
+            ", ".join(map(label_name, metric.attributes)),
+        ]
+        for metric in catalog.METRICS.values()
+        if not metric.name.startswith(_SERVICES)
+    ]
+    assert _table("Metrics of any app") == expected
