@@ -1,0 +1,48 @@
+"""The OTLP route's names, as a real Prometheus gives them: those that `/metrics` shows."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from telemetry.catalog import METRICS
+from telemetry.config import Settings
+from telemetry.metrics.registry import Registry
+from telemetry.naming import label_name
+from telemetry.pipeline import Pipeline
+from tests.fixtures.stack import Stack, until
+
+pytestmark = pytest.mark.stack
+
+
+def test_every_metric_has_its_name_and_labels_in_prometheus(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", stack.otlp_http)
+    environ = {**os.environ, "OTEL_LOGS_EXPORTER": "none"}
+    pipeline = Pipeline(Settings.from_env(environ), Registry(), service_name="names")
+    expected = {}
+    for metric in METRICS.values():
+        given = dict.fromkeys(metric.attributes, "x")
+        cells = pipeline.registry.instrument(metric).at(given).cells
+        cells[len(cells) - 1] = 1
+        suffix = "_bucket" if metric.kind == "histogram" else ""
+        labels = {label_name(key) for key in given} | ({"le"} if suffix else set())
+        expected[metric.prometheus + suffix] = labels
+    pipeline.start()
+    try:
+        assert pipeline.flush_metrics()
+
+        def arrived() -> bool:
+            found = {
+                s["metric"]["__name__"]: set(s["metric"]) for s in stack.query('{job="names"}')
+            }
+            return all(
+                labels <= found.get(name, set()) and found.get(name)
+                for name, labels in expected.items()
+            )
+
+        until(arrived, what="every metric in Prometheus by its name and labels")
+    finally:
+        pipeline.shutdown()
