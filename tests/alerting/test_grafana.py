@@ -204,7 +204,7 @@ def test_policies_route_criticals_at_once_and_alone_and_batch_warnings() -> None
         ["alertname", "=~", "DatasourceError|DatasourceNoData"]
     ]
     assert critical["object_matchers"] == [["severity", "=", "critical"]]
-    assert [critical[key] for key in timings] == [["..."], "0s", "5s", "4h"]
+    assert [critical[key] for key in timings] == [["..."], "0s", "1s", "4h"]
     assert warning["object_matchers"] == [["severity", "!=", "critical"]]
     assert [warning[key] for key in timings] == [
         ["alertname", "handle", "user_id", "job", "service_name"],
