@@ -1,0 +1,135 @@
+"""How long from `docker kill` to the notice a person sees, on the whole stack.
+
+    nox -s bench -- kill         (or: python -m bench.kill [--quick] [--kills N])
+
+A real container is provisioned by the platform and killed behind its back; the clock stops when
+the gateway has the notice on its WebSocket, and when Chromium has drawn it. Between two kills the
+container is started again and the notice is resolved. GRAFANA_BIN or GRAFANA_HOME measures the
+same where Grafana evaluates. Only the model is simulated, and it is not asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+from rich.console import Console
+from rich.table import Table
+from websockets.sync.client import ClientConnection, connect
+
+from tests.fixtures.browser import ARGUMENTS
+from tests.fixtures.docker import DockerEngine
+from tests.fixtures.whole import Whole, whole_stack
+
+HANDLE = "bench-kill"
+PATIENCE_S = 60.0
+TARGET_S = {"prometheus": 3.0, "grafana": 15.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.kill")
+    parser.add_argument("--kills", type=int, default=20, metavar="N", help="how many [20]")
+    parser.add_argument("--quick", action="store_true", help="3 kills: does it work at all?")
+    args = parser.parse_args()
+    grafana = {key: os.environ[key] for key in ("GRAFANA_BIN", "GRAFANA_HOME") if key in os.environ}
+    more = {**grafana, "TELEMETRY_GRAFANA": "on"} if grafana else {}
+    # As it is on users' machines; the tests sample more often.
+    more["TELEMETRY_PLATFORM_SAMPLE_INTERVAL"] = "15"
+    docker = DockerEngine(Path(tempfile.mkdtemp(prefix="dk")))
+    docker.start()
+    try:
+        docker._import_image()
+        with whole_stack(docker, "http://127.0.0.1:9", **more) as stack:
+            measured = measure(stack, 3 if args.quick else args.kills)
+    finally:
+        docker._end()
+    report("grafana" if grafana else "prometheus", *measured)
+
+
+def measure(stack: Whole, kills: int) -> tuple[list[float], list[float]]:
+    """Seconds from each kill to the notice at the gateway, and in the browser."""
+    at_gateway, on_screen = [], []
+    stack.provision(HANDLE)
+    stack.wait_query(f'platform_container_up{{handle="{HANDLE}"}} == 1')
+    secret = stack.token("TELEMETRY_GATEWAY_TOKEN")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        page = browser.new_page()
+        page.goto(stack.url("gateway"))
+        page.get_by_label("Token").fill(secret)
+        page.get_by_role("button", name="Log in").click()
+        url = stack.url("gateway").replace("http", "ws") + "/ws?session=bench"
+        with connect(url, additional_headers={"authorization": f"Bearer {secret}"}) as shell:
+            page.get_by_text("connected", exact=True).wait_for()
+            for _ in range(kills):
+                container = stack.container(HANDLE)
+                watch(page)
+                began = time.time()
+                container.kill()
+                at_gateway.append(told(shell, "firing") - began)
+                on_screen.append(drawn(page) - began)
+                started = stack.ask("platform", "POST", f"/api/containers/{HANDLE}/start")
+                assert started.is_success, started.text
+                told(shell, "resolved")
+                page.locator(".alert.resolved").get_by_role("button", name="Hide").click()
+        browser.close()
+    return at_gateway, on_screen
+
+
+def told(shell: ClientConnection, status: str) -> float:
+    """When the shell's WebSocket says that the container's alert is ``status``."""
+    while True:
+        message: dict[str, Any] = json.loads(shell.recv(PATIENCE_S))
+        alert = message.get("alert") or {}
+        if alert.get("status") == status and alert["labels"].get("handle") == HANDLE:
+            return time.time()
+
+
+def watch(page: Page) -> None:
+    """Have the page note when it shows the notice: asking it in a loop would slow it down."""
+    page.evaluate(
+        """name => {
+          window.drawn = new Promise(resolve => {
+            const look = () => {
+              if (!document.querySelector(name)) return;
+              observer.disconnect();
+              requestAnimationFrame(() => resolve(Date.now()));
+            };
+            const observer = new MutationObserver(look);
+            observer.observe(document.body, {childList: true, subtree: true});
+          });
+        }""",
+        ".alert[data-name=ContainerDown]:not(.resolved)",
+    )
+
+
+def drawn(page: Page) -> float:
+    """When the page showed it, as `watch` noted."""
+    shown: float = page.evaluate("window.drawn")
+    return shown / 1000
+
+
+def report(evaluator: str, at_gateway: list[float], on_screen: list[float]) -> None:
+    """Print the distribution beside the target."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(f"{len(at_gateway)} kills, {evaluator} evaluates")
+    for column in ("median s", "p95 s", "worst s", "target p95"):
+        table.add_column(column, justify="right")
+    for name, seconds in (("notice at the gateway", at_gateway), ("drawn in Chromium", on_screen)):
+        p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
+        numbers = (statistics.median(seconds), p95, max(seconds))
+        target = TARGET_S[evaluator]
+        met = "[green]met[/green]" if p95 <= target else "[red]missed[/red]"
+        table.add_row(name, *(f"{n:.2f}" for n in numbers), f"≤ {target:.0f} {met}")
+    Console(highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    main()
