@@ -165,6 +165,7 @@ def _shape() -> Band:
     )  # fmt: skip
     active = About(
         "services.active", "In progress", "Requests being answered, by service.", least=0,
+        decimals=0,
     )  # fmt: skip
     sizes = About(
         "services.body_sizes", "Body sizes",
@@ -193,7 +194,7 @@ def _shape() -> Band:
 def _websockets() -> Band:
     connections = About(
         "services.ws_connections", "Connections", "WebSocket connections open, by service.",
-        least=0,
+        least=0, decimals=0,
     )  # fmt: skip
     messages = About(
         "services.ws_messages", "Messages",
