@@ -222,11 +222,13 @@ class TelemetryMiddleware:
         elif kind == "websocket":
             self.pipeline.start()
             scope[_NOTE] = ""
-            token = _attach(scope)
+            traced = any(name == b"traceparent" for name, _ in scope["headers"])
+            token = _attach(scope) if traced else None
             try:
                 await self._websocket(scope, receive, send)
             finally:
-                context.detach(token)
+                if token is not None:
+                    context.detach(token)
         else:
             scope[_NOTE] = ""
             await self._lifespan(scope, receive, send)
