@@ -18,23 +18,22 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 from telemetry.errors import TelemetryError
-from telemetry.stack.layout import STARTED, Layout, write_targets
+from telemetry.stack.layout import Layout, write_targets
+from telemetry.stack.output import OUTPUT_BYTES, OUTPUT_FILES, Output
 from telemetry.stack.retention import CHECK_S, Retention, limit_loki
 from telemetry.stack.specs import SERVICES, Process
 
 BACKOFF_S = (0.2, 1.0, 3.0, 10.0, 30.0)
 STEADY_S = 60.0  # having run this long, the next death starts the back-off anew; a judgement
-OUTPUT_BYTES, OUTPUT_FILES = 10 << 20, 3
 DRAIN_S = 10.0
-LAST_WORDS_S = 1.0
+ENGINES_FIRST_S = 5.0
 LAST_LINES_S = 0.4  # two polls of the collector's file readers: what was written last is read
 # Whoever evaluates alerts or passes them on can't report its own death: the other channels are
 # told, at once and when it keeps dying.
@@ -103,15 +102,34 @@ class Supervisor:
         os.umask(0o077)
         server = await asyncio.start_unix_server(self._answer, self.layout.socket.name)
         for entry in self.running.values():
-            entry.task = asyncio.create_task(self._keep(entry))
-        retention = asyncio.create_task(self._limit_loki())
+            if not entry.process.is_service:
+                entry.task = asyncio.create_task(self._keep(entry))
+        others = (
+            asyncio.create_task(self._start_services()),
+            asyncio.create_task(self._limit_loki()),
+        )
         await self._stopping.wait()
-        retention.cancel()
+        for task in others:
+            task.cancel()
         await self._stop_all()
         self._stopped.set()
         server.close()
         self.layout.socket.unlink(missing_ok=True)
         self.layout.pids.unlink(missing_ok=True)
+
+    async def _start_services(self) -> None:
+        """Once the engines are ready: started together, all would be late on a small machine."""
+        from telemetry.stack import ready
+
+        engines = [e.process for e in self.running.values() if not e.process.is_service]
+        deadline = time.monotonic() + ENGINES_FIRST_S
+        while time.monotonic() < deadline:
+            if all(await asyncio.gather(*(asyncio.to_thread(ready.started, p) for p in engines))):
+                break
+            await asyncio.sleep(ready.POLL_S)
+        for entry in self.running.values():
+            if entry.task is None and entry.wanted:
+                entry.task = asyncio.create_task(self._keep(entry))
 
     def _announce(self) -> None:
         """Prometheus is told of the services that are meant to run, not of the others."""
@@ -138,7 +156,7 @@ class Supervisor:
     # --- processes -------------------------------------------------------------------------
 
     async def _keep(self, entry: Running) -> None:
-        output = _output(self.layout, entry.process.name)
+        output = Output(self.layout, entry.process.name)
         try:
             while True:
                 try:
@@ -165,11 +183,11 @@ class Supervisor:
             asyncio.get_running_loop().run_in_executor(None, _tell, name, f"{text}{pause:.0f} s.")
         await asyncio.sleep(pause)
 
-    async def _once(self, entry: Running, output: logging.Handler) -> None:
+    async def _once(self, entry: Running, output: Output) -> None:
         process = entry.process
         entry.started = time.time()
-        _write(output, f"{STARTED} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n")
-        async with _kept(output) as pipe:
+        output.begin_run()
+        async with output.taking() as pipe:
             try:
                 entry.child = await asyncio.create_subprocess_exec(
                     *process.argv,
@@ -261,55 +279,12 @@ class Supervisor:
         return {"processes": [entry.to_json() for entry in self.running.values()]}
 
 
-class _Raw(RotatingFileHandler):
-    """Chunks as they come, without a line end of our own."""
-
-    terminator = ""
-
-
-def _write(output: logging.Handler, text: str) -> None:
-    output.emit(logging.makeLogRecord({"msg": text}))
-
-
-@contextlib.asynccontextmanager
-async def _kept(output: logging.Handler) -> AsyncIterator[int]:
-    """The writing end of a pipe, to be given away, whose contents go to ``output``.
-
-    Not asyncio's own: with that, `wait()` also waits for whoever else has the pipe open.
-    """
-    reader = asyncio.StreamReader()
-    reading, writing = os.pipe()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb")
-    )
-
-    async def keep() -> None:
-        while chunk := await reader.read(1 << 16):
-            _write(output, chunk.decode(errors="replace"))
-
-    keeping = asyncio.create_task(keep())
-    try:
-        yield writing
-        await asyncio.wait({keeping}, timeout=LAST_WORDS_S)
-    finally:
-        keeping.cancel()
-        transport.close()
-
-
 def inherited(process: Process, environ: Mapping[str, str]) -> dict[str, str]:
     """What a process gets of the environment: a service all of it, an engine what it can use. The
     model providers' keys are the proxy's only."""
     if process.is_service:
         return dict(environ)
     return {key: value for key, value in environ.items() if _FOR_ENGINES.match(key)}
-
-
-def _output(layout: Layout, name: str) -> logging.Handler:
-    handler = _Raw(
-        layout.output / f"{name}.log", maxBytes=OUTPUT_BYTES, backupCount=OUTPUT_FILES - 1
-    )
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    return handler
 
 
 def _die_with_parent() -> None:

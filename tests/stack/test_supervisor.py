@@ -18,8 +18,9 @@ import pytest
 from telemetry.errors import TelemetryError
 from telemetry.stack import control, show
 from telemetry.stack.layout import STARTED, Layout
+from telemetry.stack.output import OUTPUT_BYTES
 from telemetry.stack.specs import Process
-from telemetry.stack.supervisor import OUTPUT_BYTES, inherited
+from telemetry.stack.supervisor import inherited
 from tests.fixtures.stack import until
 
 Start = Callable[..., Layout]
