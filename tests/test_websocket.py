@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from starlette.applications import Starlette
 from starlette.routing import Mount, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -130,3 +131,17 @@ async def test_a_cancelled_one_is_told_apart(recorded: Recorded) -> None:
         await task
     assert recorded.value(OPEN) == 0
     assert recorded.value(DURATION, error_type="cancelled") == 1
+
+
+async def test_the_caller_s_trace_is_current_for_the_connection(recorded: Recorded) -> None:
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(trace.get_current_span().get_span_context().trace_id)
+
+    wrapped = telemetry.instrument(app)
+    parent = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for headers in ([(b"traceparent", parent)], []):
+        scope = {"type": "websocket", "scheme": "ws", "path": "/", "headers": headers}
+        await wrapped(scope, None, None)
+    assert [f"{trace_id:x}" for trace_id in seen] == ["af7651916cd43dd8448eb211c80319c", "0"]
