@@ -176,6 +176,28 @@ def test_over_grpc_as_well(stack: Stack, tmp_path: Path) -> None:
     wait_sequence(stack, "grpc", 20)
 
 
+def test_a_run_that_is_killed_is_seen_as_down_and_one_that_ends_is_forgotten(
+    stack: Stack, tmp_path: Path
+) -> None:
+    up = 'up{job="seen"}'
+    targets = stack.home / "targets"
+    with shop(stack, tmp_path, "seen", TMPDIR=str(tmp_path)) as server:
+        stack.wait_query(f"{up} == 1")
+        pid = int(server.get("/items/0"))
+        server.process.kill()  # before it could clear away what its child leaves
+        os.kill(pid, signal.SIGKILL)
+        stack.wait_query(f"{up} == 0")
+    (left,) = targets.glob("run-*.json")
+    port = left.stem.rpartition("-")[2]
+    command = [*TELEMETRY, "run", "shop:app", "--port", port]
+    env = environment(**stack.env(OTEL_SERVICE_NAME="seen"))
+    with served(command, tmp_path, env, int(port)) as server:
+        stack.wait_query(f"{up} == 1")
+        server.end()
+    assert not left.exists(), "the one that took over has cleared it away"
+    stack.wait_query(up, lambda result: not result)
+
+
 # --- outages -------------------------------------------------------------------------------------
 
 
