@@ -45,7 +45,7 @@ def uvicorn_config(module: Any) -> None:
 
     module.Config.load = loading
     load_app = getattr(module.Config, "load_app", None)
-    if load_app is not None:  # since 0.35 `uvicorn.run` tries the app by this before it serves
+    if load_app is not None:  # by which `uvicorn.run` of today tries the app before it serves
 
         @functools.wraps(load_app)
         def loading_app(self: Any) -> Any:
@@ -117,6 +117,18 @@ def gunicorn_manager(module: Any) -> None:
     from telemetry.launch import manager
 
     module.Arbiter.run = manager.logged(module.Arbiter.run)
+
+
+def gunicorn_asgi(module: Any) -> None:
+    """Instrument what gunicorn's own ASGI worker has loaded."""
+    load = module.ASGIWorker.load_wsgi
+
+    @functools.wraps(load)
+    def loading(self: Any) -> None:
+        load(self)
+        self.asgi = instrumented(self.asgi)
+
+    module.ASGIWorker.load_wsgi = loading
 
 
 def hypercorn(module: Any) -> None:

@@ -22,12 +22,12 @@ COMMANDS = {
     "gunicorn": "run -- gunicorn -b 127.0.0.1:{port} -w 3 -k uvicorn_worker.UvicornWorker shop:app",
     "gunicorn, preload": "run -- gunicorn -b 127.0.0.1:{port} -w 3 --preload "
     "-k uvicorn_worker.UvicornWorker shop:app",
+    "gunicorn, its own worker": "run -- gunicorn -b 127.0.0.1:{port} -w 2 -k asgi shop:app",
     "hypercorn": "run -- hypercorn -b 127.0.0.1:{port} shop:app",
     "hypercorn, workers": "run -- hypercorn -b 127.0.0.1:{port} -w 3 shop:app",
     "granian": "run -- granian --interface asgi --port {port} --workers 2 shop:app",
     "daphne": "run -- daphne -b 127.0.0.1 -p {port} shop:app",
 }
-WORKERS = [name for name in COMMANDS if name not in ("daphne",)]
 
 
 def _command(name: str, port: int) -> list[str]:

@@ -20,6 +20,7 @@ HOOKS = {
     "uvicorn.server": "uvicorn_server",
     "uvicorn.supervisors.multiprocess": "uvicorn_manager",
     "gunicorn.arbiter": "gunicorn_manager",
+    "gunicorn.workers.gasgi": "gunicorn_asgi",
     "hypercorn.utils": "hypercorn",
     "granian.asgi": "granian",
     "daphne.server": "daphne",
