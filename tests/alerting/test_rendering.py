@@ -115,10 +115,10 @@ def test_a_rule_file_holds_all_that_an_alert_needs() -> None:
     }
 
 
-def test_the_container_events_are_evaluated_every_two_seconds_by_themselves() -> None:
+def test_the_container_events_are_evaluated_every_second_by_themselves() -> None:
     files = rule_files(all_rules(Thresholds()), Links.from_env({}), "prometheus")
     [group] = yaml.safe_load(files["container-events.rules.yaml"])["groups"]
-    assert group["interval"] == "2s"
+    assert group["interval"] == "1s"
     assert [rule["alert"] for rule in group["rules"]] == ["ContainerDown", "ContainerOOMKilled"]
 
 

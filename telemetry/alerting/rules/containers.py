@@ -7,9 +7,9 @@ from telemetry.alerting.rule import VALUE, Group, Rule
 from telemetry.alerting.rules.promql import indent, newest, risen
 from telemetry.alerting.thresholds import Thresholds, number
 
-# A group of its own: evaluated every 2 s, so that the notice of a killed container is out
+# A group of its own: evaluated every second, so that the notice of a killed container is out
 # within 3 s, and never waiting for a slower rule.
-EVENTS = Group("container-events", 2)
+EVENTS = Group("container-events", 1)
 CONTAINERS = Group("containers", 5)
 
 _UP = catalog.PLATFORM_CONTAINER_UP.prometheus
