@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 
+from telemetry import config
 from telemetry.errors import TelemetryError
 
 # Each has `add_commands(subparsers)`, and imports what is heavy only when a command runs.
@@ -50,6 +52,7 @@ def version() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    config.keep_loopback_direct(os.environ)
     try:
         top = parser()
         args, unknown = top.parse_known_args(argv)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,6 +30,21 @@ PORTS = {
     "collector_health": 13133,
 }
 EXPORTERS = ("otlp", "prometheus", "console", "none")
+
+
+def keep_loopback_direct(environ: MutableMapping[str, str]) -> None:
+    """Never ask what runs on this machine through an HTTP proxy: tokens would leave it.
+
+    Args:
+        environ: changed where it names a proxy; what is started inherits it.
+    """
+    if not any(name.lower().endswith("_proxy") and environ[name] for name in environ):
+        return
+    given = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    names += [name for name in ("127.0.0.1", "localhost", "::1") if name not in names]
+    # Libraries differ in which of the two they read first.
+    environ["no_proxy"] = environ["NO_PROXY"] = ",".join(names)
 
 
 def home(environ: Mapping[str, str]) -> Path:

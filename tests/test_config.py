@@ -117,3 +117,24 @@ def test_every_error_is_one_of_ours() -> None:
         "the port is taken", "stop who has it", 3,
     )  # fmt: skip
     assert issubclass(ConfigError, TelemetryError)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"http_proxy": "http://proxy:3128"}, "127.0.0.1,localhost,::1"),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": ".corp"}, ".corp,127.0.0.1,localhost,::1"),
+        ({"all_proxy": "x", "no_proxy": "localhost, a"}, "localhost,a,127.0.0.1,::1"),
+    ],
+)
+def test_this_machine_is_never_asked_through_a_proxy(given: dict[str, str], kept: str) -> None:
+    environ = dict(given)
+    for _ in range(2):  # once more in each process that is started
+        config.keep_loopback_direct(environ)
+        assert (environ["no_proxy"], environ["NO_PROXY"]) == (kept, kept)
+
+
+def test_without_a_proxy_nothing_is_changed() -> None:
+    environ = {"PATH": "/bin", "http_proxy": ""}
+    config.keep_loopback_direct(environ)
+    assert environ == {"PATH": "/bin", "http_proxy": ""}

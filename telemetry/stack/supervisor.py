@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ _FOR_ENGINES = re.compile(
     r"(PATH|HOME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_.*|(https?|no|all)_proxy|GO[A-Z]+|GF_.*|TELEMETRY_.*)$",
     re.IGNORECASE,
 )
+_FOR_SERVICES = ("TELEMETRY_ADMIN_TOKEN", "TELEMETRY_GATEWAY_TOKEN")
 _PR_SET_PDEATHSIG = 1
 
 _log = logging.getLogger("telemetry.supervisor")
@@ -60,6 +61,8 @@ class Running:
     deaths: int = 0
     wanted: bool = True
     last_exit: str = ""
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it is stopped or started: two who restart it at once would leave it dead."""
 
     def to_json(self) -> dict[str, Any]:
         alive = self.child is not None and self.child.returncode is None
@@ -270,21 +273,28 @@ class Supervisor:
             entry = self.running.get(str(request.get("name")))
             if entry is None:
                 return {"error": f"nothing here is called {request.get('name')!r}"}
-            if what != "start":
-                await self._stop(entry)
-            if what != "halt" and not entry.wanted:
-                entry.wanted, entry.deaths = True, 0
-                entry.task = asyncio.create_task(self._keep(entry))
-            self._announce()
+            async with entry.changing:
+                if what != "start":
+                    await self._stop(entry)
+                if what != "halt" and not entry.wanted:
+                    entry.wanted, entry.deaths = True, 0
+                    entry.task = asyncio.create_task(self._keep(entry))
+                self._announce()
         return {"processes": [entry.to_json() for entry in self.running.values()]}
 
 
 def inherited(process: Process, environ: Mapping[str, str]) -> dict[str, str]:
     """What a process gets of the environment: a service all of it, an engine what it can use. The
-    model providers' keys are the proxy's only."""
-    if process.is_service:
+    model providers' keys are the proxy's only, the log-ins' tokens the services'."""
+    if process.name == "proxy":
         return dict(environ)
-    return {key: value for key, value in environ.items() if _FOR_ENGINES.match(key)}
+    if process.is_service:
+        return {key: value for key, value in environ.items() if not key.endswith("_API_KEY")}
+    return {
+        key: value
+        for key, value in environ.items()
+        if _FOR_ENGINES.match(key) and key not in _FOR_SERVICES
+    }
 
 
 def _die_with_parent() -> None:

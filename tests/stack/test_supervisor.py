@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -238,18 +239,32 @@ def test_a_state_folder_with_a_long_path(start: Start, tmp_path: Path) -> None:
     assert until(lambda: pid(layout, "loki"))
 
 
-def test_only_services_get_the_providers_keys() -> None:
-    environ = {
-        "PATH": "/bin", "HOME": "/root", "TELEMETRY_HOME": "/x", "GF_LOG_LEVEL": "warn",
-        "ANTHROPIC_API_KEY": "secret", "OPENAI_API_KEY": "secret", "AWS_SECRET_ACCESS_KEY": "s",
-    }  # fmt: skip
-    assert inherited(shell("proxy", "", tier=0), environ) == environ
-    assert set(inherited(shell("loki", ""), environ)) == {
-        "PATH",
-        "HOME",
-        "TELEMETRY_HOME",
-        "GF_LOG_LEVEL",
+def test_two_restarts_at_once_leave_it_running(start: Start) -> None:
+    layout = start(shell("loki", FOREVER))
+    first = until(lambda: pid(layout, "loki"))
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(control.ask, layout, do="restart", name="loki") for _ in range(4)]
+        for answer in asked:
+            answer.result()
+    last = until(lambda: pid(layout, "loki"))
+    assert last != first
+    control.ask(layout, do="halt", name="loki")
+    assert not alive(last)
+
+
+def test_only_the_proxy_gets_the_providers_keys() -> None:
+    engines = {"PATH": "/bin", "HOME": "/root", "TELEMETRY_HOME": "/x", "GF_LOG_LEVEL": "warn"}
+    services = {
+        **engines,
+        "TELEMETRY_ADMIN_TOKEN": "secret",
+        "TELEMETRY_GATEWAY_TOKEN": "secret",
+        "TELEMETRY_PROXY_KEY": "secret",
+        "AWS_SECRET_ACCESS_KEY": "secret",
     }
+    environ = {**services, "ANTHROPIC_API_KEY": "secret", "OPENAI_API_KEY": "secret"}
+    assert inherited(shell("proxy", "", tier=0), environ) == environ
+    assert inherited(shell("gateway", "", tier=0), environ) == services
+    assert inherited(shell("loki", ""), environ) == {**engines, "TELEMETRY_PROXY_KEY": "secret"}
 
 
 def test_what_is_said_of_a_process_is_of_its_last_run(start: Start, tmp_path: Path) -> None:
