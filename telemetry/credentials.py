@@ -51,7 +51,7 @@ def _update(home: Path, given: Mapping[str, str], missing: Mapping[str, str]) ->
         with open(os.open(home / f"{FILE}.lock", os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             kept = _read(path)
-            fresh = {name: secrets.token_urlsafe(32) for name in missing if name not in kept}
+            fresh = {name: secrets.token_urlsafe(32) for name in missing if not kept.get(name)}
             merged = kept | fresh | dict(given)
             if merged != kept:
                 new = path.with_suffix(".new")

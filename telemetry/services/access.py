@@ -43,8 +43,9 @@ class Access:
         self._origins = origins
 
     def is_token(self, given: str) -> bool:
-        """Whether this is the token, in constant time."""
-        return hmac.compare_digest(given.encode(), self._token.encode())
+        """Whether this is the token, in constant time. Where there is none, nothing is."""
+        same = hmac.compare_digest(given.encode(errors="replace"), self._token.encode())
+        return same and bool(self._token)
 
     def allowed(self, request: HTTPConnection) -> bool:
         """Whether the request carries the token, as a bearer's or as a password, or a log-in's

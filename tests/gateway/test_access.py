@@ -33,3 +33,8 @@ def test_a_password_is_as_good_as_a_bearers_token(given: str, allowed: bool) -> 
 @pytest.mark.parametrize("given", ["Basic", "Basic ***", "Basic /w==", "Digest hook:secret", ""])
 def test_what_is_no_password_is_refused(given: str) -> None:
     assert not Access("hook:secret").allowed(_request(given))
+
+
+@pytest.mark.parametrize("given", ["Bearer ", "Bearer", "Basic Og=="])
+def test_where_there_is_no_token_nothing_is_one(given: str) -> None:
+    assert not Access("").allowed(_request(given))

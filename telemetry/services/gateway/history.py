@@ -84,7 +84,7 @@ class History:
                 gone.append(self._sessions.popitem(last=False)[0])
             try:
                 await asyncio.to_thread(self._write, session, text, gone)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # a full disk; text that is no Unicode
                 _log.error("a session's history could not be kept: %s", error)
 
     def _write(self, session: str, text: str, gone: list[str]) -> None:

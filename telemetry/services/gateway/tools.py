@@ -96,7 +96,7 @@ class Tools:
             return f"error: {name} can't reach {error.host}:{error.port}: it is not running"
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             return f"error: {name} got no answer: {error or type(error).__name__}"
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             return f"error: {name} can't use {given!r}: {error}"
         text = json.dumps(result, ensure_ascii=False)
         if len(text) > RESULT_CHARS:
