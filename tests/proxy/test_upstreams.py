@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from telemetry import testing
 from telemetry.errors import TelemetryError
 from telemetry.services.proxy.settings import Settings
+from telemetry.services.proxy.upstream import query_of
 from telemetry.simulated.app import MODELS
 from tests.fixtures.simulated import free_port, served
 from tests.proxy.conftest import HELLO, Running, wait_for
@@ -28,6 +30,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self.targets: list[tuple[bytes, bytes]] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -40,6 +43,7 @@ class Recorder:
             more = message.get("more_body", False)
         headers = {k.decode(): v.decode() for k, v in scope["headers"]}
         self.requests.append((scope["path"], headers, body))
+        self.targets.append((scope["raw_path"], scope["query_string"]))
         answer = json.dumps({"id": "x", "usage": {"prompt_tokens": 3, "completion_tokens": 4}})
         sent = [
             (b"content-type", b"application/json"),
@@ -98,6 +102,79 @@ def test_bytes_and_headers_pass_but_no_secrets(
     (call_id,) = answer.headers.get_list("x-telemetry-call-id")
     assert call_id != "call_of_another_proxy"
     assert "sk-real-provider-key" not in str(answer.headers) + answer.text
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "..%2ffiles%2fabc%2fcontent%3flimit=1",
+        "%2e%2e/files/abc",
+        "..",
+        "x/../../files",
+        ".%2ffiles",
+    ],
+)
+@pytest.mark.parametrize("version", [{}, {"anthropic-version": "2023-06-01"}])
+def test_no_model_is_another_path_of_the_providers(
+    start_proxy: Start, recorder: tuple[Recorder, str], model: str, version: dict[str, str]
+) -> None:
+    seen, url = recorder
+    proxy = start_proxy(TELEMETRY_OPENAI_URL=f"{url}/v1", TELEMETRY_ANTHROPIC_URL=f"{url}/v1")
+    # Not by httpx, which would make the path shorter itself.
+    answer = asked(proxy.url, f"GET /v1/models/{model}", {"x-api-key": proxy.key(), **version})
+    assert answer.status_code == 404
+    error = answer.json()["error"]
+    assert "no upstream of this proxy serves" in error["message"]
+    assert error["type"] == ("not_found_error" if version else "invalid_request_error")
+    assert seen.requests == []
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("a%3Flimit=1%23x", b"/v1/models/a%3Flimit%3D1%23x"),
+        ("a%0dX-Evil:%201", b"/v1/models/a%0DX-Evil:%201"),
+        ("%252e%252e/files", b"/v1/models/%252e%252e/files"),
+        ("accounts/me@home/llama:8b", b"/v1/models/accounts/me@home/llama:8b"),
+    ],
+)
+def test_a_models_name_stays_one_path(
+    start_proxy: Start, recorder: tuple[Recorder, str], model: str, path: bytes
+) -> None:
+    seen, url = recorder
+    proxy = start_proxy(TELEMETRY_OPENAI_URL=f"{url}/v1")
+    answer = asked(proxy.url, f"GET /v1/models/{model}?a=1", {"x-api-key": proxy.key()})
+    assert answer.status_code == 200
+    assert seen.targets == [(path, b"")]
+    assert "x-evil" not in seen.requests[0][1]
+
+
+def test_a_models_name_ends_no_line_of_the_request(
+    start_proxy: Start, recorder: tuple[Recorder, str]
+) -> None:
+    seen, url = recorder
+    proxy = start_proxy(TELEMETRY_OPENAI_URL=f"{url}/v1")
+    target = "GET /v1/models/a%20HTTP/1.1%0d%0aX-Evil:%201%0d%0a%0d%0aGET%20/v1/files"
+    assert asked(proxy.url, target, {"x-api-key": proxy.key()}).status_code == 404
+    assert seen.requests == []
+
+
+def test_a_query_passes_as_it_is_but_for_what_no_query_holds() -> None:
+    plain = b"beta=true&after=a%2Fb&x[]=~1;,:@!$'()*+|"
+    assert query_of(plain) == "?" + plain.decode()
+    assert query_of(b"a=1 HTTP/1.1\r\nX: y#z\xff") == "?a=1%20HTTP/1.1%0D%0AX:%20y%23z%FF"
+    assert query_of(b"") == ""
+
+
+def asked(url: str, target: str, headers: dict[str, str]) -> httpx.Response:
+    """The answer to a request whose target is sent as it is written."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    method, path = target.split(" ", 1)
+    connection.request(method, path, headers=headers)
+    found = connection.getresponse()
+    answer = httpx.Response(found.status, content=found.read())
+    connection.close()
+    return answer
 
 
 def test_the_providers_key_is_in_no_log_and_no_repr(

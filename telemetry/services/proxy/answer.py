@@ -18,7 +18,7 @@ from telemetry.services.proxy.operations import Reservation, Status
 from telemetry.services.proxy.prices import PriceBook
 from telemetry.services.proxy.replies import RequestError, send_error
 from telemetry.services.proxy.settings import Settings, Upstream
-from telemetry.services.proxy.upstream import CALL_ID, UpstreamError, Upstreams, returned
+from telemetry.services.proxy.upstream import CALL_ID, UpstreamError, Upstreams, query_of, returned
 from telemetry.services.proxy.usage import Tokens
 from telemetry.services.proxy.watch import ClientWatch
 from telemetry.services.proxy.wires import Ask, Context, Wire
@@ -84,8 +84,7 @@ class Answer:
         self._proxy = proxy
         self._wire = wire
         self._name = endpoint
-        query = scope.get("query_string", b"")
-        self._path = path + ("?" + query.decode("latin-1") if query else "")
+        self._path = path + query_of(scope["query_string"])
         self._scope = scope
         self._receive = receive
         self._send = send

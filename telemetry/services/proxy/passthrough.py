@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,7 +27,7 @@ from telemetry.services.proxy.replies import (
     unauthorized,
 )
 from telemetry.services.proxy.settings import Upstream
-from telemetry.services.proxy.upstream import UpstreamError, header, returned
+from telemetry.services.proxy.upstream import UpstreamError, header, query_of, returned
 from telemetry.services.proxy.wires import ANTHROPIC, OPENAI, Wire
 from telemetry.services.proxy.wires.base import AskError, model_of, objs
 
@@ -131,7 +132,7 @@ class CountTokens(_Free):
         if real != model:
             body = json.dumps({**request, "model": real}).encode()
         return await self._fetch(
-            upstream, wire, scope, "/messages/count_tokens" + _query(scope), body
+            upstream, wire, scope, "/messages/count_tokens" + query_of(scope["query_string"]), body
         )
 
 
@@ -140,7 +141,10 @@ class Model(_Free):
 
     async def _answer(self, wire: Wire, scope: Scope, receive: Receive) -> Fetched:
         model, upstream = self._route(wire, scope["path_params"]["model"])
-        return await self._fetch(upstream, wire, scope, f"/models/{model}")
+        if {".", ".."} & set(model.split("/")):
+            # It would be another path of the provider's, and be asked for with its key.
+            raise not_served(model)
+        return await self._fetch(upstream, wire, scope, f"/models/{quote(model, safe='/:@')}")
 
 
 class Models(_Free):
@@ -153,7 +157,9 @@ class Models(_Free):
         if len(usable) < 2:
             # As the provider has it; where there is none, it is said what is missing.
             upstream = (usable or theirs)[-1]
-            return await self._fetch(upstream, wire, scope, "/models" + _query(scope))
+            return await self._fetch(
+                upstream, wire, scope, "/models" + query_of(scope["query_string"])
+            )
         path = "/models?limit=1000" if wire is ANTHROPIC else "/models"
         found = await asyncio.gather(
             *(self._fetch(upstream, wire, scope, path) for upstream in usable),
@@ -199,8 +205,3 @@ def _joined(wire: Wire, models: list[dict[str, Any]]) -> bytes:
         first, last = (ids[0], ids[-1]) if ids else (None, None)
         answer = {"data": models, "has_more": False, "first_id": first, "last_id": last}
     return json.dumps(answer).encode()
-
-
-def _query(scope: Scope) -> str:
-    query = scope.get("query_string", b"").decode("latin-1")
-    return f"?{query}" if query else ""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import quote
 
 import aiohttp
 from multidict import CIMultiDict
@@ -37,6 +39,8 @@ _NOT_RETURNED = frozenset(
 ) | {CALL_ID}
 RETRIED = frozenset((502, 503, 504, 529))
 _BACKOFF_S = 0.25
+# What a query is written in; all else, the ends of lines above all, is quoted.
+_QUERY = string.punctuation.replace("#", "")
 # A provider that names a longer time means it: the client is told instead.
 _LONGEST_RETRY_AFTER_S = 1.0
 
@@ -222,6 +226,11 @@ def _unreachable(upstream: Upstream, error: Exception) -> UpstreamError:
     return UpstreamError(
         upstream, "disconnected", 502, f"{name} closed the connection: try again in a moment"
     )
+
+
+def query_of(query: bytes) -> str:
+    """A request's query as it goes behind an upstream's path, ``""`` for none."""
+    return "?" + quote(query, safe=_QUERY) if query else ""
 
 
 def header(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
