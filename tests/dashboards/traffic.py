@@ -153,7 +153,8 @@ def _gateway_inside(whole: Whole) -> Iterator[None]:
     command = [sys.executable, "-m", "telemetry", "gateway"]
     with subprocess.Popen(command, env=environ) as process:
         url = f"http://127.0.0.1:{port}"
-        until(lambda: _answers(url), 60)
+        until(lambda: _answers(url) or process.poll() is not None, 60)
+        assert process.poll() is None, "the gateway has ended"
         whole.chat("Good day", url)
         try:
             yield
