@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anthropic
 import httpx
 import pytest
+from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs.export import LogRecordExportResult
 
@@ -38,14 +42,26 @@ def relay(run_platform: Start) -> Any:
         yield running
 
 
-def test_an_exporter_with_its_token_reaches_the_collector(relay: Running, otlp: Receiver) -> None:
+@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
+def test_an_exporter_with_its_token_reaches_the_collector(
+    relay: Running, otlp: Receiver, compression: Compression
+) -> None:
+    """Compressed or not: passed on byte by byte."""
     endpoint = f"{listening(relay)}/otlp/v1/logs"
-    exporter = OTLPLogExporter(endpoint, headers=token(relay, "ann"), compression=None)
+    exporter = OTLPLogExporter(endpoint, headers=token(relay, "ann"), compression=compression)
     record = record_of(Line("ann", "c1", "2026-01-01T00:00:00Z", "ERROR hello"))
     assert exporter.export([record]) is LogRecordExportResult.SUCCESS
     exporter.shutdown()  # type: ignore[no-untyped-call]
     (log,) = otlp.logs
     assert (log.body, log.resource["handle"], log.severity) == ("ERROR hello", "ann", "error")
+
+
+def test_the_collector_is_told_whose_it_is_whatever_the_container_claims(
+    relay: Running, otlp: Receiver
+) -> None:
+    claims = {**token(relay, "ann"), "x-telemetry-handle": "bob", "X-Telemetry-Handle": "eve"}
+    assert httpx.post(f"{listening(relay)}/otlp/v1/logs", headers=claims).status_code == 200
+    assert otlp.headers["x-telemetry-handle"] == "ann"
 
 
 def test_without_a_good_token_nothing_gets_through(relay: Running, otlp: Receiver) -> None:
@@ -60,6 +76,8 @@ def test_without_a_good_token_nothing_gets_through(relay: Running, otlp: Receive
         {"authorization": f"Bearer {platform.settings.otlp_token}"},
         {"authorization": token(relay, "ann")["authorization"].replace("Bearer", "Basic")},
         token(relay, "bob"),
+        {"authorization": b"Bearer ann~\xff"},
+        {"authorization": b"Bearer \xff~" + signature.encode()},
     ):
         assert httpx.post(f"{base}/otlp/v1/logs", headers=headers).status_code == 401
     platform.store.change("ann", phase="removing")
@@ -102,6 +120,50 @@ def test_a_providers_sdk_streams_through_it(relay: Running) -> None:
     assert text
     costs = relay.platform.keys.costs_today()
     assert costs["ann"] > 0
+
+
+@contextmanager
+def breaking(answer: bytes) -> Iterator[str]:
+    """A simulated proxy that hangs up after ``answer``, on whoever calls; its address."""
+    loop = asyncio.new_event_loop()
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = loop.run_until_complete(asyncio.start_server(hang_up, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_a_proxy_that_hangs_up_before_it_answers_is_away(run_platform: Start) -> None:
+    """Its caller tries again, as with one that can't be reached."""
+    with (
+        breaking(b"") as url,
+        run_platform(TELEMETRY_PLATFORM_RELAY_HOST="localhost", TELEMETRY_PROXY_URL=url) as running,
+    ):
+        response = httpx.post(f"{listening(running)}/proxy/v1/messages", json={})
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert "the proxy doesn't answer" in response.json()["error"]["message"]
+
+
+def test_an_answer_that_breaks_off_is_not_taken_for_whole(run_platform: Start) -> None:
+    half = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    with (
+        breaking(half) as url,
+        run_platform(TELEMETRY_PLATFORM_RELAY_HOST="localhost", TELEMETRY_PROXY_URL=url) as running,
+        pytest.raises(httpx.RemoteProtocolError),
+    ):
+        httpx.post(f"{listening(running)}/proxy/v1/messages", json={})
 
 
 PRIVATE = [

@@ -2,7 +2,8 @@
 
 One listener on the gateway address of the platform's network, in the platform's own process:
 
-    /otlp/v1/{metrics,logs,traces}   with a container's own token, to the collector
+    /otlp/v1/{metrics,logs,traces}   with a container's own token, to the collector, which is told
+                                     whose it was: nobody sends in another's name
     /proxy/v1/…, /proxy/api/calls/…  to the proxy, which wants a key; its admin API stays inside
 
 The address exists only once Docker has made the network, which may be long after the collector
@@ -28,6 +29,7 @@ from telemetry.services.platform.store import Store
 BODY_LIMIT = 16 << 20  # of one OTLP export; a judgement
 CHUNK = 64 << 10
 RETRY_AFTER_S = 5
+HANDLE_HEADER = "x-telemetry-handle"  # as collector/config.yaml looks for it
 # No part may begin with a dot: v1/../api/keys must not lead out of here.
 _PROXY_PATHS = re.compile(r"v1(/[\w:@~-][\w.:@~-]*)+|api/calls/[\w-]+", re.ASCII)
 # https://datatracker.ietf.org/doc/html/rfc9110#section-7.6.1
@@ -65,7 +67,10 @@ class Relay:
         app.router.add_post("/otlp/v1/{signal:metrics|logs|traces}", self._otlp)
         app.router.add_route("*", "/proxy/{path:.*}", self._proxy)
         # A client that goes away mid-stream must be noticed by the proxy, which charges for it.
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        # Bodies are passed on as they came: inflated, they would belie their content-encoding.
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, auto_decompress=False
+        )
         await self._runner.setup()
 
     async def listen(self, gateway: str) -> str:
@@ -114,11 +119,10 @@ class Relay:
             if len(body) > BODY_LIMIT:
                 return web.json_response({"message": f"more than {BODY_LIMIT} bytes"}, status=413)
         headers = _only(request.headers, "content-type", "content-encoding", "user-agent")
+        headers |= self._otlp_headers | {HANDLE_HEADER: handle}
         url = f"{self._settings.otlp_url}/v1/{request.match_info['signal']}"
         try:
-            async with self._session.post(
-                url, data=bytes(body), headers=headers | self._otlp_headers
-            ) as answer:
+            async with self._session.post(url, data=bytes(body), headers=headers) as answer:
                 return web.Response(
                     body=await answer.read(),
                     status=answer.status,
@@ -131,6 +135,7 @@ class Relay:
         path = request.match_info["path"]
         if not _PROXY_PATHS.fullmatch(path):
             return web.json_response({"error": {"message": "not for containers"}}, status=404)
+        response: web.StreamResponse | None = None
         try:
             async with self._session.request(
                 request.method,
@@ -146,7 +151,9 @@ class Relay:
                     await response.write(chunk)
                 await response.write_eof()
                 return response
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if response is not None:
+                raise  # cut off, so that what has come isn't taken for all
             return _away("proxy", error)
 
     def _known(self, handle: str) -> bool:

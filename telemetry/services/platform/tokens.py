@@ -18,9 +18,12 @@ def issue(secret: str, handle: str) -> str:
 def handle_of(secret: str, token: str) -> str:
     """Whose token this is, "" where it is nobody's."""
     handle, _, signature = token.partition("~")
-    good = hmac.compare_digest(signature.encode(), _signature(secret, handle).encode())
+    # Bytes of a header that are no UTF-8 come as lone surrogates, which have no encoding.
+    given = signature.encode(errors="replace")
+    good = hmac.compare_digest(given, _signature(secret, handle).encode())
     return handle if good else ""
 
 
 def _signature(secret: str, handle: str) -> str:
-    return hmac.new(secret.encode(), f"otlp:{handle}".encode(), hashlib.sha256).hexdigest()
+    signed = f"otlp:{handle}".encode(errors="replace")
+    return hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
