@@ -220,12 +220,12 @@ def test_one_supervisor_a_folder(start: Start) -> None:
 def test_one_can_be_halted_and_started(start: Start) -> None:
     layout = start(shell("proxy", FOREVER, tier=0), shell("loki", FOREVER))
     first = until(lambda: pid(layout, "proxy"))
-    control.ask(layout, do="halt", name="proxy")
+    control.ask(layout, 60.0, do="halt", name="proxy")
     assert pid(layout, "proxy") is None
     assert not alive(first)
-    control.ask(layout, do="start", name="proxy")
+    control.ask(layout, 60.0, do="start", name="proxy")
     second = until(lambda: pid(layout, "proxy"))
-    control.ask(layout, do="restart", name="proxy")
+    control.ask(layout, 60.0, do="restart", name="proxy")
     third = until(lambda: pid(layout, "proxy"))
     assert len({first, second, third}) == 3
     assert control.ask(layout)["processes"][0]["restarts"] == 0, "asked for, not a crash"
