@@ -10,6 +10,11 @@ SERVICES = Group("services", 5)
 
 _REQUESTS = catalog.HTTP_SERVER_REQUEST_DURATION.prometheus + "_count"
 _STATUS = "http_response_status_code"
+# A health check that says "not well" is an answer, and nobody's request; hundreds that say "well"
+# hide the one request that fails.
+_ASKED = 'http_route!~"/(health|healthz|livez|readyz)"'
+_RATE = f"{_REQUESTS}{{{_ASKED}}}[5m]"
+_FAILURES = f'{_REQUESTS}{{{_ASKED}, {_STATUS}=~"5.."}}[5m]'
 _QUEUE = catalog.GATEWAY_DISPATCH_QUEUE_DEPTH.prometheus
 
 _WHERE = '{{ .Labels.job }}{{ with index .Labels "handle" }} in container {{ . }}{{ end }}'
@@ -57,12 +62,12 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             # Both sides summed: dividing series by series compares each 5xx with itself.
             expression=f"""\
 (
-  sum by (job, handle) (rate({_REQUESTS}{{{_STATUS}=~"5.."}}[5m]))
+  sum by (job, handle) (rate({_FAILURES}))
   /
-  sum by (job, handle) (rate({_REQUESTS}[5m]))
+  sum by (job, handle) (rate({_RATE}))
 )
 and
-sum by (job, handle) (increase({_REQUESTS}[5m])) >= {number(thresholds.error_min_requests)}""",
+sum by (job, handle) (increase({_RATE})) >= {number(thresholds.error_min_requests)}""",
             comparison=">",
             threshold=thresholds.error_percent / 100,
             for_s=thresholds.error_for_s,
