@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +18,7 @@ import pytest
 
 from telemetry import testing
 from telemetry.services.proxy import accounts
+from telemetry.services.proxy.estimate import input_estimate
 from telemetry.services.proxy.stores import StoreError
 from telemetry.services.proxy.writer import Writer
 from telemetry.simulated.app import Dropped
@@ -58,6 +61,71 @@ def test_unknown_missing_and_revoked_keys(proxy: Running, path: str, body: Any) 
     revoked = proxy.post(path, made.key, body)
     assert (revoked.status_code, "revoked" in message_of(revoked)) == (401, True)
     assert len(proxy.calls()) == 1
+
+
+@BOTH
+@pytest.mark.parametrize("size", ["content-length: 9000000", "transfer-encoding: chunked"])
+def test_a_large_body_is_not_waited_for_without_a_key(
+    proxy: Running, path: str, body: Any, size: str
+) -> None:
+    """Of the request no more than the head is ever sent."""
+    made = accounts.create_key(proxy.proxy.ledger.engine, "ann", {})
+    accounts.revoke_key(proxy.proxy.ledger.engine, made.id)
+    for key, said in (("tk-wrong", b"unknown"), (made.key, b"revoked")):
+        head = f"POST {path} HTTP/1.1\r\nhost: proxy\r\nx-api-key: {key}\r\n{size}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", httpx.URL(proxy.url).port), 10) as client:
+            client.sendall(head.encode())
+            answer = b""
+            while said not in answer:
+                part = client.recv(65536)
+                assert part, answer
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 401 ")
+    assert proxy.calls() == []
+
+
+@BOTH
+def test_a_large_body_with_a_wrong_key(proxy: Running, path: str, body: Any) -> None:
+    large = {**body, "padding": "x" * 9_000_000}
+    answer = proxy.post(path, "tk-wrong", large)
+    assert (answer.status_code, "unknown" in message_of(answer)) == (401, True)
+    still_works(proxy)
+
+
+@BOTH
+@pytest.mark.parametrize("padding", [0, 100_000])
+def test_large_bodies_are_decoded_in_a_thread(
+    proxy: Running, path: str, body: Any, padding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_loop = []
+
+    def noted(raw: bytes, request: dict[str, Any]) -> int:
+        in_loop.append(asyncio._get_running_loop() is not None)
+        return input_estimate(raw, request)
+
+    monkeypatch.setattr("telemetry.services.proxy.generate.input_estimate", noted)
+    answer = proxy.post(path, proxy.key(), {**body, "padding": "x" * padding})
+    assert answer.status_code == 200
+    assert in_loop == [not padding]
+    wrong = proxy.post(path, proxy.key(), b'{"padding": "' + b"x" * padding)
+    assert (wrong.status_code, "not valid JSON" in message_of(wrong)) == (400, True)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_more_values_than_any_model_reads(proxy: Running, path: str) -> None:
+    raw = json.dumps(MESSAGE).encode()[:-1] + b', "padding": [' + b"[]," * 1_000_000 + b"1]}"
+    answer = proxy.post(path, proxy.key(), raw)
+    assert (answer.status_code, "2,000,000" in answer.text) == (413, True)
+    assert proxy.calls() == []
+    still_works(proxy)
+
+
+@BOTH
+def test_a_deep_request_goes_to_the_provider(proxy: Running, path: str, body: Any) -> None:
+    raw = json.dumps({**body, "image": "x" * 3000}).encode()[:-1]
+    deep = raw + b', "deep": ' + b"[" * 800 + b"]" * 800 + b"}"
+    assert proxy.post(path, proxy.key(), deep).status_code == 200
+    assert proxy.user().reserved == 0
 
 
 def test_the_sdks_know_the_errors(proxy: Running) -> None:
@@ -289,8 +357,11 @@ def test_a_ledger_that_is_away(proxy: Running) -> None:
         assert (answer.status_code, "ledger" in answer.json()["error"]["message"]) == (503, True)
     looked_up = httpx.get(f"{proxy.url}/api/calls/call_{0:016x}", headers={"x-api-key": key})
     assert looked_up.status_code == 503
-    for path in ("/v1/messages", "/v1/messages/count_tokens"):
-        answer = proxy.post(path, key, MESSAGE)
+    large = {**MESSAGE, "padding": "x" * 100_000}
+    for path, body in (
+        ("/v1/messages", MESSAGE), ("/v1/messages", large), ("/v1/messages/count_tokens", MESSAGE),
+    ):  # fmt: skip
+        answer = proxy.post(path, key, body)
         assert (answer.status_code, answer.json()["error"]["type"]) == (503, "api_error")
         assert answer.headers["retry-after"] == "5"
 

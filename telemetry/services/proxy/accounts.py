@@ -15,6 +15,7 @@ from telemetry.errors import TelemetryError
 from telemetry.services.proxy import schema
 from telemetry.services.proxy.ids import now_ms
 from telemetry.services.proxy.money import pico, usd
+from telemetry.services.proxy.operations import UnknownKey
 
 PREFIX = "tk-"
 _USER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
@@ -187,6 +188,15 @@ def user_of(engine: Engine, key: str) -> str | None:
     )
     with engine.connect() as connection:
         return connection.execute(statement).scalar_one_or_none()
+
+
+def refusal_of(engine: Engine, key: str) -> UnknownKey | None:
+    """Why a key may make no calls, None where it may."""
+    keys = schema.keys
+    statement = select(keys.c.revoked_ms).where(keys.c.digest == digest(key))
+    with engine.connect() as connection:
+        row = connection.execute(statement).one_or_none()
+    return UnknownKey(revoked=row is not None) if row is None or row.revoked_ms else None
 
 
 def _limits_shown(row: Row[Any]) -> dict[str, Any]:

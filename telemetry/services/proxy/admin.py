@@ -19,7 +19,7 @@ from telemetry.services.proxy import accounts
 from telemetry.services.proxy.answer import Proxy
 from telemetry.services.proxy.costs import costs
 from telemetry.services.proxy.ids import parse
-from telemetry.services.proxy.replies import key_of
+from telemetry.services.proxy.intake import key_of
 
 # Longest wait for a call to be settled; a client gives up later than that.
 SETTLE_WAIT_S = 10.0

@@ -27,15 +27,18 @@ def input_estimate(raw: bytes, request: dict[str, Any]) -> int:
     return size // BYTES_PER_TOKEN + 1
 
 
-def _attachments(value: object) -> tuple[int, int]:
+def _attachments(request: dict[str, Any]) -> tuple[int, int]:
     """How many base64 texts a request holds, and their characters in all."""
-    if isinstance(value, str):
-        long = len(value) > _ATTACHMENT_CHARS
-        return (1, len(value)) if long and " " not in value[:_ATTACHMENT_CHARS] else (0, 0)
-    children: list[Any] = []
-    if isinstance(value, dict):
-        children = list(value.values())
-    elif isinstance(value, list):
-        children = value
-    found = [_attachments(child) for child in children]
-    return sum(n for n, _ in found), sum(chars for _, chars in found)
+    number = chars = 0
+    # No recursion: a request may be nested as deep as the decoder goes.
+    left: list[Any] = [request]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            if len(value) > _ATTACHMENT_CHARS and " " not in value[:_ATTACHMENT_CHARS]:
+                number, chars = number + 1, chars + len(value)
+        elif isinstance(value, dict):
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
+    return number, chars

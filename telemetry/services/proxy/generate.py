@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from dataclasses import dataclass
 
 from opentelemetry import trace
 from starlette.types import Receive, Scope, Send
@@ -15,16 +15,23 @@ from starlette.types import Receive, Scope, Send
 from telemetry.services.proxy.accounts import digest
 from telemetry.services.proxy.answer import Answer, Outcome, Proxy
 from telemetry.services.proxy.estimate import input_estimate
+from telemetry.services.proxy.intake import (
+    SMALL_BYTES,
+    check_key,
+    decoded,
+    key_of,
+    length_of,
+    read_body,
+    worked,
+)
 from telemetry.services.proxy.ledger import LedgerUnavailableError
 from telemetry.services.proxy.operations import OTHER, Reservation, Settle, UnknownKey
 from telemetry.services.proxy.prices import Rates
 from telemetry.services.proxy.quota import Refusal
 from telemetry.services.proxy.replies import (
     RequestError,
-    key_of,
     ledger_away,
     not_served,
-    read_body,
     refused,
     send_error,
     unauthorized,
@@ -36,6 +43,25 @@ from telemetry.services.proxy.wires.base import AskError, Endpoint
 
 # A call ends a good while before its reservation does.
 _MARGIN_S = 60.0
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be done about a request.
+
+    Args:
+        ask: what it asks for.
+        model: its model's real name.
+        upstream: where it goes.
+        body: what is sent there.
+        estimate: input tokens it may have.
+    """
+
+    ask: Ask
+    model: str
+    upstream: Upstream
+    body: bytes
+    estimate: int
 
 
 class Generate:
@@ -69,51 +95,43 @@ class Generate:
         key = key_of(headers)
         if not key:
             raise unauthorized(has_key=False)
-        raw = await read_body(receive, headers, proxy.settings.max_body_bytes)
-        request, ask = self._read(raw)
-        model = proxy.settings.aliases.get(ask.model, ask.model)
+        length = length_of(headers)
+        if length is None or length > SMALL_BYTES:
+            # Nobody may have us take in and decode a large body without a key.
+            await check_key(proxy.ledger.engine, key)
+        raw = await read_body(receive, length, proxy.settings.max_body_bytes)
+        plan = await worked(self._read, raw)
+        rates = proxy.prices.rates(plan.upstream.prices, plan.model, plan.ask.context)
+        reservation = await self._reserve(key, plan, rates)
+        outcome = Outcome(plan.upstream)
+        answer = Answer(
+            proxy, self._wire, self._endpoint, self._path, scope, receive, send, plan.ask, outcome,
+            reservation, began, plan.estimate,
+        )  # fmt: skip
+        try:
+            await answer.run(plan.body)
+        finally:
+            self._settle(reservation, plan, rates, outcome, began)
+
+    def _read(self, raw: bytes) -> Plan:
+        request = decoded(raw)
+        try:
+            ask = self._wire.read(self._endpoint, request)
+        except AskError as error:
+            raise RequestError(400, str(error)) from None
+        settings = self._proxy.settings
+        model = settings.aliases.get(ask.model, ask.model)
         if model != ask.model:
             request["model"] = model
             raw = json.dumps(request).encode()
-        upstream = proxy.settings.route(self._wire.name, model)
+        upstream = settings.route(self._wire.name, model)
         if upstream is None:
             raise not_served(model)
-        rates = proxy.prices.rates(upstream.prices, model, ask.context)
-        estimate = input_estimate(raw, request)
-        reservation = await self._reserve(key, ask, model, upstream, rates, estimate)
-        outcome = Outcome(upstream)
         body = self._wire.with_usage(self._endpoint, ask, request, raw)
-        answer = Answer(
-            proxy, self._wire, self._endpoint, self._path, scope, receive, send, ask, outcome,
-            reservation, began, estimate,
-        )  # fmt: skip
-        try:
-            await answer.run(body)
-        finally:
-            self._settle(reservation, model, upstream, rates, ask, outcome, began)
+        return Plan(ask, model, upstream, body, input_estimate(raw, request))
 
-    def _read(self, raw: bytes) -> tuple[dict[str, Any], Ask]:
-        try:
-            request = json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise RequestError(400, f"the request is not valid JSON: {error}") from None
-        if not isinstance(request, dict):
-            raise RequestError(400, "the request must be a JSON object")
-        try:
-            return request, self._wire.read(self._endpoint, request)
-        except AskError as error:
-            raise RequestError(400, str(error)) from None
-
-    async def _reserve(
-        self,
-        key: str,
-        ask: Ask,
-        model: str,
-        upstream: Upstream,
-        rates: Rates | None,
-        estimate: int,
-    ) -> Reservation:
-        settings = self._proxy.settings
+    async def _reserve(self, key: str, plan: Plan, rates: Rates | None) -> Reservation:
+        settings, ask = self._proxy.settings, plan.ask
         most = settings.max_output_tokens if ask.max_output is None else ask.max_output
         most = min(MOST_TOKENS, most * ask.choices)
         span = trace.get_current_span().get_span_context()
@@ -121,11 +139,11 @@ class Generate:
             verdict = await self._proxy.ledger.reserve(
                 digest=digest(key),
                 endpoint=self._endpoint,
-                provider=upstream.name,
-                model=model,
+                provider=plan.upstream.name,
+                model=plan.model,
                 stream=ask.stream,
-                amount=rates.most(estimate, most, caches=ask.caches) if rates else 0,
-                tokens=estimate + most,
+                amount=rates.most(plan.estimate, most, caches=ask.caches) if rates else 0,
+                tokens=plan.estimate + most,
                 priced=rates is not None,
                 price_version=rates.version if rates else "",
                 trace_id=f"{span.trace_id:032x}" if span.trace_id else "",
@@ -143,16 +161,14 @@ class Generate:
     def _settle(
         self,
         reservation: Reservation,
-        model: str,
-        planned: Upstream,
+        plan: Plan,
         rates: Rates | None,
-        ask: Ask,
         outcome: Outcome,
         began: float,
     ) -> None:
         proxy = self._proxy
-        upstream = outcome.upstream
-        if outcome.context != ask.context or upstream is not planned:
+        upstream, model = outcome.upstream, plan.model
+        if outcome.context != plan.ask.context or upstream is not plan.upstream:
             rates = proxy.prices.rates(upstream.prices, model, outcome.context)
         tokens = outcome.tokens or Tokens()
         # What no provider has confirmed to exist may be any text at all; a price is no proof,

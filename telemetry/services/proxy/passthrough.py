@@ -11,21 +11,18 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from telemetry.services.proxy.accounts import user_of
 from telemetry.services.proxy.answer import Proxy
-from telemetry.services.proxy.replies import (
-    RequestError,
+from telemetry.services.proxy.intake import (
+    check_key,
+    decoded,
     key_of,
-    ledger_away,
-    not_served,
+    length_of,
     read_body,
-    send_error,
-    unauthorized,
+    worked,
 )
+from telemetry.services.proxy.replies import RequestError, not_served, send_error
 from telemetry.services.proxy.settings import Upstream
 from telemetry.services.proxy.upstream import UpstreamError, header, query_of, returned
 from telemetry.services.proxy.wires import ANTHROPIC, OPENAI, Wire
@@ -60,12 +57,8 @@ class _Free(ABC):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wire = self._wire(scope)
         try:
-            key = key_of(scope["headers"])
-            if not key or not await run_in_threadpool(user_of, self._proxy.ledger.engine, key):
-                raise unauthorized(has_key=bool(key))
+            await check_key(self._proxy.ledger.engine, key_of(scope["headers"]))
             found = await self._answer(wire, scope, receive)
-        except SQLAlchemyError as error:
-            await send_error(send, wire, ledger_away(error))
         except RequestError as error:
             await send_error(send, wire, error)
         else:
@@ -120,20 +113,21 @@ class CountTokens(_Free):
 
     async def _answer(self, wire: Wire, scope: Scope, receive: Receive) -> Fetched:
         limit = self._proxy.settings.max_body_bytes
-        body = await read_body(receive, scope["headers"], limit)
-        try:
-            request = json.loads(body)
-            model = model_of(request if isinstance(request, dict) else {})
-        except AskError as error:
-            raise RequestError(400, str(error)) from None
-        except (ValueError, RecursionError) as error:
-            raise RequestError(400, f"the request is not valid JSON: {error}") from None
-        real, upstream = self._route(wire, model)
-        if real != model:
-            body = json.dumps({**request, "model": real}).encode()
+        raw = await read_body(receive, length_of(scope["headers"]), limit)
+        upstream, body = await worked(self._read, raw)
         return await self._fetch(
             upstream, wire, scope, "/messages/count_tokens" + query_of(scope["query_string"]), body
         )
+
+    def _read(self, raw: bytes) -> tuple[Upstream, bytes]:
+        """Where a request goes, and what is sent there."""
+        request = decoded(raw)
+        try:
+            model = model_of(request)
+        except AskError as error:
+            raise RequestError(400, str(error)) from None
+        real, upstream = self._route(ANTHROPIC, model)
+        return upstream, raw if real == model else json.dumps({**request, "model": real}).encode()
 
 
 class Model(_Free):

@@ -1,11 +1,11 @@
-"""Answers of the proxy's own, in plain ASGI messages, and reading requests."""
+"""Answers of the proxy's own, in plain ASGI messages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from starlette.types import Message, Receive, Send
+from starlette.types import Send
 
 from telemetry.services.proxy.quota import Refusal
 from telemetry.services.proxy.wires import Wire
@@ -87,39 +87,3 @@ def ledger_away(error: Exception) -> RequestError:
         "this proxy must free disk space or restore the database",
         headers={"retry-after": "5"},
     )
-
-
-async def read_body(receive: Receive, headers: RawHeaders, limit: int) -> bytes:
-    """The request's body.
-
-    Raises:
-        RequestError: it is larger than ``limit`` bytes, or the client went.
-    """
-    too_large = RequestError(
-        413, f"the request is larger than {limit} bytes, the most this proxy takes: shorten it"
-    )
-    for name, value in headers:
-        if name == b"content-length" and (not value.isdigit() or int(value) > limit):
-            raise too_large
-    parts, size = [], 0
-    while True:
-        message: Message = await receive()
-        if message["type"] == "http.disconnect":
-            raise RequestError(499, "the client went before its request was whole")
-        part: bytes = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise too_large
-        parts.append(part)
-        if not message.get("more_body"):
-            return part if len(parts) == 1 else b"".join(parts)
-
-
-def key_of(headers: RawHeaders) -> str:
-    """The caller's key, from ``x-api-key`` or ``Authorization: Bearer``; ``""`` for none."""
-    for name, value in headers:
-        if name == b"x-api-key":
-            return value.decode("latin-1")
-        if name == b"authorization" and value[:7].lower() == b"bearer ":
-            return value[7:].strip().decode("latin-1")
-    return ""
