@@ -102,6 +102,18 @@ def test_a_provisioned_container_that_others_removed_has_its_key_still_to_go(sto
     assert (record.phase, record.wanted) == ("removing", False)
 
 
+def test_the_stop_within_a_restart_is_nobodys_wish_however_late_it_is_told(store: Store) -> None:
+    made(store)
+    store.restarting("ann")
+    assert not store.wanted("ann"), "down for now"
+    store.change("ann", wanted=True)  # it could not be started again
+    store.stopped("ann")
+    assert store.wanted("ann")
+    store.started("ann", "c1")
+    store.stopped("ann")
+    assert not store.wanted("ann"), "the next one is somebody's"
+
+
 def test_docker_has_no_say_while_the_platform_is_at_it(store: Store) -> None:
     store.begin("ann", {})
     store.started("ann", "c1")

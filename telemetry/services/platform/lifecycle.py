@@ -103,10 +103,15 @@ class Lifecycle:
             return self._now(container, wanted=False)
 
     def restart(self, handle: str) -> ContainerState:
-        """Stop and start a container."""
+        """Stop and start a container; one that can't be started is down, not stopped."""
         with self._alone(handle), self._container(handle) as container:
-            self._wants(handle, False)
-            container.restart(timeout=STOP_S)
+            self._store.restarting(handle)
+            try:
+                container.restart(timeout=STOP_S)
+            except BaseException:
+                self._wants(handle, True)
+                self._look(handle)
+                raise
             return self._now(container, wanted=True)
 
     def remove(self, handle: str) -> None:

@@ -116,6 +116,8 @@ class Store:
         self.path = path
         self._lock = threading.RLock()
         self._only_one = -1
+        # Their `stop` is half of a restart: nobody's wish, however late Docker tells of it.
+        self._restarting: set[str] = set()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._only_one = _lock(path.with_suffix(".lock"))
@@ -177,6 +179,16 @@ class Store:
             if record is not None:
                 self._keep(replace(record, **fields))
 
+    def restarting(self, handle: str) -> None:
+        """It is about to be stopped and started: down for now, but not by anybody's wish.
+
+        Raises:
+            Problem: that can't be kept.
+        """
+        with self._lock:
+            self._restarting.add(handle)
+            self.change(handle, wanted=False)
+
     def forget(self, handle: str) -> None:
         """The handle is free again.
 
@@ -184,6 +196,7 @@ class Store:
             Problem: that can't be kept.
         """
         with self._lock:
+            self._restarting.discard(handle)
             if self._records.pop(handle, None) is not None:
                 self._write("delete from containers where handle = ?", (handle,))
 
@@ -235,6 +248,7 @@ class Store:
 
     def started(self, handle: str, container_id: str) -> None:
         with self._lock:
+            self._restarting.discard(handle)
             record = self._records.get(handle)
             if record is None:
                 record = Record(handle, container_id, created_ms=int(time.time() * 1000))
@@ -248,7 +262,7 @@ class Store:
     def stopped(self, handle: str) -> None:
         with self._lock:
             record = self._records.get(handle)
-            if record is not None and record.wanted:
+            if record is not None and record.wanted and handle not in self._restarting:
                 self._note(replace(record, wanted=False))
 
     def removed(self, handle: str, container_id: str) -> None:
