@@ -16,6 +16,8 @@ from telemetry.services.platform.spec import HealthCheck, Spec
 NS = 1_000_000_000
 # Of what a container prints, kept by Docker; the collector has read it long before.
 LOG_OPTIONS = {"max-size": "20m", "max-file": "3"}
+# Processes and threads: enough for any service, too few to take the machine's. A judgement.
+PIDS_LIMIT = 4096
 
 
 def container_name(handle: str) -> str:
@@ -46,6 +48,9 @@ def arguments(
         "mem_limit": spec.memory_limit_bytes,
         # No swap beside it, or the limit is twice what was asked for.
         "memswap_limit": spec.memory_limit_bytes,
+        "pids_limit": PIDS_LIMIT,
+        # No program of an image becomes root by its file's mode.
+        "security_opt": ["no-new-privileges"],
         "mounts": [
             Mount(volume.target, volume.source, type="bind", read_only=volume.read_only)
             for volume in spec.volumes
