@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from telemetry.services.gateway.app import create_app
 from telemetry.services.gateway.settings import Settings as GatewaySettings
@@ -73,7 +73,11 @@ def test_a_wrong_token_and_another_site_are_sent_away(absent: Running) -> None:
     wrong = log_in(absent, "guessed")
     assert (wrong.status_code, wrong.headers["location"]) == (303, "/admin?wrong")
     assert "set-cookie" not in wrong.headers
-    assert log_in(absent, TOKEN, origin="http://evil.example").status_code == 403
+    evil = {"origin": "http://evil.example"}
+    assert log_in(absent, TOKEN, **evil).status_code == 403
+    out = httpx.post(f"{absent.url}/admin/logout", headers=evil)
+    assert out.status_code == 403
+    assert "set-cookie" not in out.headers
     assert log_in(absent, "x" * 5000).status_code == 413
 
 
@@ -233,6 +237,24 @@ def test_it_fits_a_phone_by_day_and_by_night(
     )
     assert dark is (scheme == "dark")
     context.close()
+
+
+@pytest.mark.browser
+def test_a_platform_that_is_slow_is_not_asked_again_meanwhile(absent: Running, page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/admin/dashboard", lambda route: held.append(route))
+    page.clock.install()
+    page.goto(f"{absent.url}/admin")
+    page.get_by_label("Admin token").fill(TOKEN)
+    with page.expect_request("**/admin/dashboard"):
+        page.get_by_role("button", name="Log in").click()
+    page.clock.run_for(30_000)
+    assert len(held) == 1
+    with page.expect_response("**/admin/dashboard"):
+        held[0].continue_()
+    expect(page.get_by_text("No containers yet.")).to_be_visible()
+    with page.expect_request("**/admin/dashboard"):
+        page.clock.run_for(3000)
 
 
 def test_the_token_works_for_scripts_too(absent: Running) -> None:

@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from telemetry.services.access import Access
-from telemetry.services.platform.api import Api
+from telemetry.services.platform.api import Api, error
 from telemetry.services.platform.engine import Engine
 from telemetry.services.platform.keys import Keys
 from telemetry.services.platform.problems import Problem
@@ -71,6 +71,8 @@ class Admin:
         return await self._access.log_in(request, "/admin")
 
     async def _log_out(self, request: Request) -> Response:
+        if not self._access.same_origin(request):
+            return error(403, "this came from another site's page")
         return self._access.log_out("/admin")
 
     async def _dashboard(self, request: Request) -> Response:
@@ -111,6 +113,6 @@ class Admin:
             with urllib.request.urlopen(request, timeout=GATEWAY_TIMEOUT_S) as response:
                 alerts: list[dict[str, Any]] = json.load(response)["alerts"]
                 return alerts, ""
-        except (OSError, ValueError, KeyError) as error:
-            why = getattr(error, "reason", error)
+        except (OSError, ValueError, KeyError) as failure:
+            why = getattr(failure, "reason", failure)
             return [], f"the gateway at {self._settings.gateway_url} doesn't answer: {why}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from telemetry.errors import TelemetryError
 
 TIMEOUT_S = 60.0
+PING_TIMEOUT_S = 3.0  # of who only asks whether it is there: pages and probes wait for that
 # Kept open at most: the sampler asks so much at once where it can't read the kernel's files.
 CONNECTIONS = 32
 
@@ -44,7 +45,7 @@ class Engine:
         """
         import docker
 
-        self._knock()
+        self._knock(TIMEOUT_S)
         with self._lock:
             if self._client is None:
                 try:
@@ -56,14 +57,14 @@ class Engine:
                     raise self.absent(error) from error
             return self._client
 
-    def _knock(self) -> None:
+    def _knock(self, timeout_s: float) -> None:
         """See that somebody listens at a local socket, as docker's SDK would, which leaves its
         own socket open where nobody does."""
         scheme, _, path = self.address.partition("://")
         if scheme != "unix":
             return
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(TIMEOUT_S)
+            probe.settimeout(timeout_s)
             try:
                 probe.connect(path)
             except OSError as error:
@@ -97,15 +98,25 @@ class Engine:
             raise self.absent(error) from error
 
     def problem(self) -> str:
-        """Why there is no engine now, "" where one answers."""
+        """Why there is no engine now, "" where one answers; known within seconds, by a connection
+        of its own: the others may be waiting for an engine that accepts and doesn't answer."""
         import docker
+        import requests
+        import urllib3
 
+        version = docker.constants.DEFAULT_DOCKER_API_VERSION  # given, so that it isn't asked for
         try:
-            with self.asked() as client:
-                client.ping()
+            self._knock(PING_TIMEOUT_S)
+            with closing(docker.from_env(environment=self._environ, version=version)) as client:
+                url = f"{client.api.base_url}/_ping"
+                client.api.get(url, timeout=PING_TIMEOUT_S).raise_for_status()
         except EngineAbsent as error:
             return error.message
-        except docker.errors.APIError as error:
+        except (
+            docker.errors.DockerException,
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+        ) as error:
             return self.absent(error).message
         return ""
 

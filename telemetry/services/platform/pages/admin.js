@@ -147,13 +147,16 @@ function show(board) {
 }
 
 let last = null;
+let asking = 0;  // refreshes that have no answer yet
 async function refresh() {
+  asking++;
   try {
     last = await (await call("GET", "/admin/dashboard")).json();
   } catch (error) {
     last = last || {containers: [], alerts: [], grafanaUrl: "", costTodayUsd: null, problems: {}};
     last = {...last, problems: {platform: `The platform doesn't answer: ${error.message}`}};
   }
+  asking--;
   show(last);
 }
 
@@ -222,6 +225,8 @@ $("new-form").addEventListener("submit", async event => {
   refresh();
 });
 
-setInterval(() => { if (!document.hidden) refresh(); }, EVERY_MS);
-document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
-refresh();
+// A platform that is slow to answer isn't asked again meanwhile.
+function look() { if (!document.hidden && !asking) refresh(); }
+setInterval(look, EVERY_MS);
+document.addEventListener("visibilitychange", look);
+look();
