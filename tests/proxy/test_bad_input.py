@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -393,3 +394,18 @@ def test_a_ledger_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
         Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     with pytest.raises(TelemetryError, match="mysql"):
         Ledger("mysql://host/db")
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_nobody_else_reads_the_ledger(start_proxy: Start, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        folder = tmp_path / "state"
+        proxy = start_proxy(TELEMETRY_LEDGER_URL=f"sqlite:///{folder / 'ledger.db'}")
+        still_works(proxy)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())}
+    finally:
+        os.umask(before)
+    assert modes == {
+        "state": 0o700, "ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600,
+    }  # fmt: skip

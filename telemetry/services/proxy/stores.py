@@ -4,6 +4,7 @@ driver connection, used by one thread.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -235,15 +236,17 @@ def open_quick_store(url: URL) -> Store | None:
 
 
 def open_engine(url: URL) -> Engine:
-    """An SQLAlchemy engine for everything that isn't hot. Makes SQLite's folder."""
+    """An SQLAlchemy engine for everything that isn't hot. Makes SQLite's file and folder."""
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
     path = Path(str(url.database))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Made by us, since SQLite would make it, and the files beside it, readable by others.
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
     except OSError as error:
         raise TelemetryError(
-            f"the ledger's folder {path.parent} can't be made: {error.strerror}",
+            f"the ledger {path} can't be made: {error.strerror}",
             remedy="set TELEMETRY_HOME or TELEMETRY_LEDGER_URL to a folder you may write",
             exit_code=73,  # EX_CANTCREAT
         ) from error
