@@ -33,8 +33,9 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             source="prometheus",
             group=SERVICES,
             # A target is listed only while it is meant to run, so a service stopped on purpose
-            # has no `up` and one that died has 0.
-            expression="min by (job, instance) (up)",
+            # has no `up` and one that died has 0. Only what was scraped lately counts: a target
+            # that left the list while Prometheus was down has nobody to end its series.
+            expression="min by (job, instance) (up and time() - timestamp(up) < 15)",
             comparison="<",
             threshold=1,
             for_s=thresholds.service_down_for_s,
