@@ -51,7 +51,7 @@ def run(environ: Mapping[str, str], seconds: int) -> int:
     for provider in ("ANTHROPIC", "OPENAI"):
         env[f"TELEMETRY_{provider}_URL"] = f"http://127.0.0.1:{simulated}/v1"
         env[f"{provider}_API_KEY"] = "simulated"
-    env.setdefault("TELEMETRY_MODEL", "claude-sonnet-4-5")
+    env.setdefault("TELEMETRY_MODEL", "claude-sonnet-4-6")
     # Kept with the stack, so that the shell answers after the demo, too.
     model = Process(
         "simulated",

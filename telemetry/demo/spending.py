@@ -12,9 +12,9 @@ from typing import Any
 
 # name, budget a day in USD (None for none), model. Carol's lasts for a few calls only.
 USERS = (
-    ("alice", 5.0, "claude-sonnet-4-5"),
+    ("alice", 5.0, "claude-sonnet-4-6"),
     ("bob", 2.0, "gpt-4o-mini"),
-    ("carol", 0.01, "claude-sonnet-4-5"),
+    ("carol", 0.01, "claude-sonnet-4-6"),
 )
 UNPRICED = "llama-of-my-own"
 

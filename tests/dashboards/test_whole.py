@@ -76,7 +76,7 @@ def test_costs_are_the_ledgers_to_the_last_digit(day: Day) -> None:
     assert _number(day, "overview.cost") == pytest.approx(total, abs=1e-12)
     [[*models]] = _answers(day, "cost.models", user_id=f"{ANN}|{BOB}")
     assert last_values(models, "model") == {
-        "claude-sonnet-4-5": pytest.approx(0.02025), "gpt-4.1": pytest.approx(0.0028),
+        "claude-sonnet-4-6": pytest.approx(0.02025), "gpt-4.1": pytest.approx(0.0028),
     }  # fmt: skip
     [days] = _answers(day, "cost.daily", user_id=ANN)
     assert [usd for _, usd in days[0].values] == [pytest.approx(0.02025)]

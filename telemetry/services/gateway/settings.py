@@ -76,7 +76,7 @@ class Settings:
             proxy_url=config.url("proxy", environ),
             prometheus_url=config.url("prometheus", environ),
             loki_url=config.url("loki", environ),
-            model=environ.get("TELEMETRY_MODEL", "") or "claude-sonnet-4-5",
+            model=environ.get("TELEMETRY_MODEL", "") or "claude-sonnet-4-6",
             kernel=environ.get("TELEMETRY_KERNEL", "") or "agent",
             knowledge=Path(knowledge) if knowledge else None,
             handle=environ.get("TELEMETRY_HANDLE", "") or _handle(environ),
