@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from telemetry import catalog, metrics, testing
+from telemetry.services.proxy import accounts
 from telemetry.services.proxy.app import create_app
 from telemetry.services.proxy.money import PICO
+from telemetry.services.proxy.operations import Reservation
+from telemetry.services.proxy.schema import series
 from telemetry.services.proxy.settings import Settings
 from telemetry.services.proxy.source import LedgerSource
 from tests.fixtures.simulated import served
@@ -45,6 +50,58 @@ def test_the_ledgers_series(proxy: Running, steer: Any) -> None:
     assert found("proxy_user_cost_today_usd") == {("ann",): first.cost / PICO, ("poor",): 0}
     assert found("proxy_user_budget_usd") == {("ann",): 5, ("poor",): 0}
     assert found("proxy_unpriced_calls_total") == {(model,): 0}
+
+
+@pytest.mark.parametrize("fault", ["status=400", "status=404", "status=429", "status=500"])
+def test_a_model_that_no_provider_answers_for_is_no_label(proxy: Running, fault: str) -> None:
+    """The names have a price: prices go by the beginning of a name."""
+    key = proxy.key()
+    for number in range(5):
+        junk = {**BODY, "model": f"claude-sonnet-4-5-junk{number}"}
+        answer = proxy.post("/v1/messages", key, junk, **{"x-simulated": fault})
+        assert answer.status_code == int(fault.removeprefix("status="))
+    assert {row.model for row in proxy.calls()} == {f"claude-sonnet-4-5-junk{n}" for n in range(5)}
+    status = "upstream_error" if fault in ("status=429", "status=500") else "client_error"
+    assert found("proxy_api_calls_total") == {("other", status, "ann"): 5}
+    assert "junk" not in str(testing.collect())
+
+
+def test_a_model_that_was_answered_for_keeps_its_name(
+    start_proxy: Callable[..., Running], steer: Any
+) -> None:
+    first = start_proxy()
+    key = first.key()
+    first.post("/v1/messages", key, BODY)
+    first.post("/v1/messages", key, BODY, **steer(status=500))
+    assert len(first.calls()) == 2
+    second = start_proxy()
+    second.post("/v1/messages", key, BODY, **steer(status=400))
+    assert len(second.calls()) == 3
+    with first.proxy.ledger.engine.connect() as connection:
+        rows = connection.execute(select(series.c.model, series.c.status)).all()
+    model = "claude-sonnet-4-6"
+    assert sorted(rows) == [
+        (model, "client_error"), (model, "ok"), (model, "upstream_error"),
+    ]  # fmt: skip
+
+
+def test_an_expired_call_has_its_models_name_where_that_was_answered_for(proxy: Running) -> None:
+    key = proxy.key()
+    proxy.post("/v1/messages", key, BODY)
+    for model in (BODY["model"], "claude-sonnet-4-5-junk"):
+        verdict = asyncio.run(
+            proxy.proxy.ledger.reserve(
+                digest=accounts.digest(key), endpoint="messages", provider="anthropic",
+                model=model, stream=False, amount=1, tokens=1, priced=True, price_version="",
+                trace_id="", lasts_ms=0, wait_ms=0,
+            )
+        )  # fmt: skip
+        assert isinstance(verdict, Reservation)
+    wait_for(lambda: len(proxy.calls(status="expired")) == 2)
+    assert found("proxy_api_calls_total") == {
+        ("claude-sonnet-4-6", "ok", "ann"): 1, ("claude-sonnet-4-6", "expired", "ann"): 1,
+        ("other", "expired", "ann"): 1,
+    }  # fmt: skip
 
 
 def test_counters_start_when_the_ledger_first_had_them(proxy: Running) -> None:
@@ -94,8 +151,6 @@ def test_genai_metrics(proxy: Running, steer: Any) -> None:
 def test_the_metrics_page_of_the_instrumented_app(
     ledger_url: str, simulated_upstream: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from telemetry.services.proxy import accounts
-
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
     monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
     environ = {

@@ -53,13 +53,15 @@ _COUNT = (
     )
 )  # fmt: skip
 _EXPIRED = (
-    "SELECT c.id, c.user_id, c.model, c.priced, c.reserved, c.reserved_tokens FROM calls c "
+    "SELECT c.id, c.user_id, c.model, c.reserved, c.reserved_tokens FROM calls c "
     "LEFT JOIN workers w ON w.id = c.worker WHERE c.status = 'open' "
     "AND (c.expires_ms < ? OR w.heartbeat_ms IS NULL OR w.heartbeat_ms < ?)"
 )
 _EXPIRE = (
     "UPDATE calls SET status = 'expired', ended_ms = ?, cost = 0 WHERE id = ? AND status = 'open'"
 )
+# Models by name, as `Ledger.label` has them.
+_ANSWERED = "SELECT DISTINCT model FROM series"
 
 
 class LateError(Exception):
@@ -159,13 +161,14 @@ class Batch:
         rows = store.rows(_EXPIRED, (now_ms, dead_before_ms))
         users = sorted({row[1] for row in rows})
         accounts = {user: account for user in users if (account := self._account(user, now))}
+        answered = {model for (model,) in store.rows(_ANSWERED)}
         expired = []
-        for number, user, model, priced, reserved, tokens in rows:
+        for number, user, model, reserved, tokens in rows:
             if not store.run(_EXPIRE, (now_ms, number)):
                 continue  # settled, or released by another worker, in the meantime
             if user in accounts:
                 accounts[user].release(reserved, tokens)
-            label = model if priced else OTHER
+            label = model if model in answered else OTHER
             store.run(_COUNT, (user, label, "expired", now_ms, 1, 0, 0, 0, 0, 0, 0, 0))
             expired.append(Expired(number, user, model, reserved))
         self._save(accounts)

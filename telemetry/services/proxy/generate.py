@@ -25,7 +25,7 @@ from telemetry.services.proxy.intake import (
     worked,
 )
 from telemetry.services.proxy.ledger import LedgerUnavailableError
-from telemetry.services.proxy.operations import OTHER, Reservation, Settle, UnknownKey
+from telemetry.services.proxy.operations import Reservation, Settle, UnknownKey
 from telemetry.services.proxy.prices import Rates
 from telemetry.services.proxy.quota import Refusal
 from telemetry.services.proxy.replies import (
@@ -171,10 +171,7 @@ class Generate:
         if outcome.context != plan.ask.context or upstream is not plan.upstream:
             rates = proxy.prices.rates(upstream.prices, model, outcome.context)
         tokens = outcome.tokens or Tokens()
-        # What no provider has confirmed to exist may be any text at all; a price is no proof,
-        # since it may go by the beginning of the name.
-        known = outcome.known or (rates is not None and outcome.http_status != 404)
-        label = model if known else OTHER
+        label = proxy.ledger.label(model, answered=outcome.known)
         proxy.ledger.settle(
             Settle(
                 reservation=reservation,

@@ -16,7 +16,7 @@ from telemetry.errors import TelemetryError
 from telemetry.services.proxy import schema
 from telemetry.services.proxy.ids import now_ms, text
 from telemetry.services.proxy.money import usd
-from telemetry.services.proxy.operations import Reserve, Settle
+from telemetry.services.proxy.operations import OTHER, Reserve, Settle
 from telemetry.services.proxy.stores import StoreError, open_engine, parse_url
 from telemetry.services.proxy.writer import LedgerUnavailableError, Verdict, Writer
 
@@ -78,6 +78,7 @@ class Ledger:
         self.engine = open_ledger(self._url)
         self._writer = Writer(self._url, clock)
         self._stopped = False
+        self._answered: set[str] = set()
 
     def start(self) -> None:
         """Start the writer; blocks until the ledger is open.
@@ -87,7 +88,9 @@ class Ledger:
         """
         try:
             self._writer.start()
-        except StoreError as error:
+            with self.engine.connect() as connection:
+                self._answered.update(connection.scalars(select(schema.series.c.model).distinct()))
+        except (StoreError, SQLAlchemyError) as error:
             raise TelemetryError(
                 f"the ledger can't be opened: {error}",
                 remedy="check TELEMETRY_LEDGER_URL, the disk's space and the database server",
@@ -117,6 +120,21 @@ class Ledger:
     def leads(self) -> bool:
         """Whether this process reports the ledger's numbers."""
         return self._writer.leads
+
+    def label(self, model: str, *, answered: bool) -> str:
+        """A model as metrics show it.
+
+        A name comes from a client and may be any text, even one that has a price, since prices
+        go by the beginning of names; and each name is a series for good. So it is one only once
+        a provider has answered for it, in this process or in the ledger as it was at the start.
+
+        Args:
+            model: as the provider was asked for it.
+            answered: whether a provider has just answered for it.
+        """
+        if answered:
+            self._answered.add(model)
+        return model if model in self._answered else OTHER
 
     async def reserve(
         self,
