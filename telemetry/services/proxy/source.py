@@ -17,6 +17,7 @@ from telemetry.services.proxy.schema import series, users
 
 KINDS = ("input", "output", "cache_read", "cache_write", "reasoning")
 _NS_PER_MS = 1_000_000
+_ENDING_NS = 60_000_000_000  # several exports: one may get lost
 
 
 class LedgerSource:
@@ -30,6 +31,7 @@ class LedgerSource:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._budgets_seen: dict[str, int] = {}  # user to ns since the epoch
 
     def leads(self) -> bool:
         """Whether this process holds the ledger's reporter lease."""
@@ -71,4 +73,8 @@ class LedgerSource:
             spent = user.day_spent if user.day == today else 0
             yield Point(catalog.PROXY_USER_COST_TODAY, whom, spent / PICO, now_ns)
             if user.daily_budget is not None:
+                self._budgets_seen[user.user_id] = now_ns
                 yield Point(catalog.PROXY_USER_BUDGET, whom, user.daily_budget / PICO, now_ns)
+            elif now_ns - self._budgets_seen.get(user.user_id, 0) < _ENDING_NS:
+                # Taken away: its last value would stand for 5 minutes more.
+                yield Point(catalog.PROXY_USER_BUDGET, whom, None, now_ns)
