@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
@@ -15,6 +17,9 @@ from tests.dashboards import traffic
 from tests.dashboards.asking import Series, ask, last_values
 from tests.dashboards.traffic import ANN, BOB, CAROL, HUNGRY, KILLED, LIVES, STARTS, UNWELL, Day
 from tests.fixtures.whole import Whole
+from tests.gateway.test_metrics import TABLE as GATEWAY
+from tests.platform.test_metrics import SERIES as PLATFORM
+from tests.proxy.test_plan import PLAN as PROXY
 
 pytestmark = [pytest.mark.stack, pytest.mark.docker]
 
@@ -169,3 +174,26 @@ def test_what_fires_is_counted_and_marked(day: Day) -> None:
     ):  # fmt: skip
         marked = _answers(day, f"annotation:{mark}", handle=handle)
         assert all(any(series.labels["handle"] == handle for series in each) for each in marked)
+
+
+# What Prometheus adds: who reported it, and the resource attributes that are labels there.
+_REPORTER = {"__name__", "job", "instance", "le", "handle", "host_name", "service_version"}
+
+
+def test_every_metric_of_the_plan_stands_in_prometheus_as_on_metrics(day: Day) -> None:
+    plans: dict[str, dict[str, set[str]]] = {
+        "gateway": {name: labels for name, (_, labels) in GATEWAY.items()},
+        "platform": {name: labels for name, (_, labels) in PLATFORM.items()},
+        "proxy": {name: set(labels.split()) for name, (_, labels, _) in PROXY.items()},
+    }
+    for service, plan in plans.items():
+        page = httpx.get(f"{day.whole.url(service)}/metrics", timeout=30).text
+        families = {family.name: family for family in text_string_to_metric_families(page)}
+        for name, labels in plan.items():
+            family = families[name.removesuffix("_total") if name not in families else name]
+            sample = f"{name}_bucket" if family.type == "histogram" else name
+            shown = [set(s.labels) - {"le"} for s in family.samples if s.name == sample]
+            assert labels in shown, (name, shown)
+            stored = day.whole.query(f'{sample}{{job="{service}"}}')
+            kept = [set(series["metric"]) - (_REPORTER - labels) for series in stored]
+            assert labels in kept, (name, kept)
