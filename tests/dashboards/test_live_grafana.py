@@ -97,8 +97,8 @@ def _ask(
         }
         for target in targets
     ]
-    # To the next half minute, for Grafana ends at whole steps.
-    span = {"from": str(now_ms - 900_000), "to": str(now_ms + 30_000)}
+    # To the next minute, the longest step here: Grafana ends at whole ones.
+    span = {"from": str(now_ms - 900_000), "to": str(now_ms + 60_000)}
     answer = grafana.post("/api/ds/query", json={"queries": queries, **span})
     results: dict[str, dict[str, Any]] = answer.json()["results"]
     return results
