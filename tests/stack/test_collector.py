@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from telemetry import files
@@ -158,6 +159,8 @@ def test_every_stream_has_no_other_labels(stack: Stack) -> None:
 
 # --- secrets -------------------------------------------------------------------------------------
 
+LETTERS = "aZ3bY4cX5dW6eV7fU8gT9hS1iR2jQ3kP4lO5mN6"
+PEM = "-----BEGIN RSA PRIVATE KEY-----\n{}\nl2k4\n-----END RSA PRIVATE KEY-----"
 SECRET = [
     ("key", "calling with sk-ant-api03-abcdefghijklmnop", "abcdefghijklmnop"),
     ("password", "login password=hunter22 failed", "hunter22"),
@@ -166,6 +169,46 @@ SECRET = [
     ("jwt", "got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "eyJzdWIiOiIxIn0"),
     ("github", "pushed with ghp_abcdefghijklmnopqrst1234", "ghp_abcdefghij"),
     ("json", '{"api_key": "0123456789abcdef"}', "0123456789abcdef"),
+    ("basic", "said Basic YW5uOmh1bnRlcjI=", "YW5uOmh1bnRlcjI"),
+    ("basic-header", "Proxy-Authorization: Basic YW5uOmh1bnRlcjI=", "YW5uOmh1bnRlcjI"),
+    ("plain-header", "authorization: hunter22", "hunter22"),
+    ("cookie", "Cookie: session=hunter22; theme=dark9", "dark9"),
+    ("set-cookie", "set-cookie: a=1; id=hunter22; HttpOnly", "hunter22"),
+    ("cookie-in-json", '{"cookie": "a=1; id=hunter22", "n": 1}', "hunter22"),
+    ("cookie-in-repr", "{'cookie': b'a=1; id=hunter22', 'n': 1}", "hunter22"),
+    ("header-in-a-pair", "[(b'cookie', b'a=1; id=hunter22')]", "hunter22"),
+    ("pem", f"read {PEM.format('MIIEowIBAAKCAQEA7bq5')} done", "MIIEowIBAAKCAQEA7bq5"),
+    ("cut-pem", f"read {PEM.format('MIIEowIBAAKCAQEA7bq5')[:60]}", "MIIEowIB"),
+    # Spelled in parts, so that those who scan repositories for keys don't stumble over them.
+    ("stripe", "charged with " + "sk_" + "live_" + LETTERS[:24], LETTERS[:24]),
+    ("stripe-restricted", "charged with " + "rk_" + "live_" + LETTERS[:24], LETTERS[:24]),
+    ("slack-hook", "posted to https://hooks.slack.com/services/T0/B0/xyzzy9", "xyzzy9"),
+    ("discord-hook", "posted to https://discord.com/api/webhooks/12/xyzzy9", "xyzzy9"),
+    (
+        "telegram",
+        "POST https://api.telegram.org/bot1234567890:" + "AA" + LETTERS[:33],
+        LETTERS[:33],
+    ),
+    ("gitlab", "cloned with gl" + "pat-" + LETTERS[:20], LETTERS[:20]),
+    ("npm", "published with np" + "m_" + LETTERS[:36], LETTERS[:36]),
+    ("hugging-face", "loaded with h" + "f_" + LETTERS[:34], LETTERS[:34]),
+    ("google", "mapped with AI" + "za" + LETTERS[:35], LETTERS[:35]),
+    ("pypi", "uploaded with py" + "pi-" + LETTERS * 2, LETTERS),
+]
+ORDINARY = [
+    '127.0.0.1:51334 - "GET /items/1?page=2 HTTP/1.1" 200',
+    "Basic understanding of bearer authentication is required",
+    "Basic Authentication failed for the bearer instruments",
+    "Bring a cookie, please; cookies are fine too",
+    "the authorization was refused, its author unknown",
+    "sk-learn-based-classifier-for-text trained by task-runner-of-the-night-0001",
+    "-----BEGIN CERTIFICATE----- MIIB -----END CERTIFICATE-----",
+    "see https://hooks.slack.com/docs and https://discord.com/api/v10",
+    "12:34:56 took 1.5 s: ok; 12345:ABC is no bot",
+    "the hf_hub and npm_config_cache and pypi-server of glpat",
+    "tokens_in=512 tokensOut=128 max_tokens: 4096",
+    "commit 884e7d4f0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+    "password must have 12 characters",
 ]
 
 
@@ -179,11 +222,87 @@ def test_secrets_do_not_get_through(stack: Stack, name: str, text: str, secret: 
     assert text.split()[0].strip('{":') in entry["line"], "the rest of the line stays"
 
 
+def test_ordinary_text_is_left_alone(stack: Stack) -> None:
+    for text in ORDINARY:
+        send_log(stack, "ordinary", text, note=text)
+    found = lines(stack, '{service_name="ordinary"}', len(ORDINARY))
+    assert [entry["line"] for entry in found] == ORDINARY
+    assert [entry["labels"]["note"] for entry in found] == ORDINARY
+
+
+def test_a_key_that_a_container_prints_line_by_line_is_known_for_one(
+    tailing: tuple[Stack, Containers],
+) -> None:
+    stack, containers = tailing
+    key = PEM.format("\n".join((LETTERS * 4)[:64] for _ in range(3)))
+    containers.write("c11", "before\n", *key.splitlines(keepends=True), "\n", handle="kate")
+    containers.write("c11", "after\n", handle="kate")
+    stack.wait_logs('{service_name="container", handle="kate"} |= "after"')
+    found = stack.logs('{service_name="container", handle="kate"}')
+    assert LETTERS[:20] not in json.dumps(found)
+
+
 def test_an_attribute_with_a_secret_s_name_is_masked(stack: Stack) -> None:
     send_log(stack, "masked", "a line", db_password="hunter22", tokensIn="12")
     (entry,) = lines(stack, '{service_name="masked"}', 1)
     assert "hunter22" not in json.dumps(entry)
     assert entry["labels"]["tokensIn"] == "12", "a number of tokens is no secret"
+
+
+# --- what the platform's relay passes on --------------------------------------------------------
+
+RELAYED = {"x-telemetry-handle": "ann"}
+
+
+def send_as(stack: Stack, service: str, headers: dict[str, str]) -> None:
+    """A line and a gauge that claim to be bob's, in their resource and in themselves."""
+    claimed = [{"key": "handle", "value": {"stringValue": "bob"}}]
+    name = [{"key": "service.name", "value": {"stringValue": service}}] if service else []
+    record = {"timeUnixNano": str(time.time_ns()), "attributes": claimed}
+    log = {
+        "resource": {"attributes": [*name, *claimed]},
+        "scopeLogs": [{"logRecords": [{**record, "body": {"stringValue": f"as {service}"}}]}],
+    }
+    job = [{"key": "job", "value": {"stringValue": "proxy"}}] if not service else []
+    point = {**record, "asInt": "1", "attributes": [*claimed, *job]}
+    gauge = {"name": "claimed", "gauge": {"dataPoints": [point]}}
+    metric = {"resource": log["resource"], "scopeMetrics": [{"metrics": [gauge]}]}
+    for signal, body in (
+        ("logs", {"resourceLogs": [log]}),
+        ("metrics", {"resourceMetrics": [metric]}),
+    ):
+        answer = httpx.post(f"{stack.otlp_http}/v1/{signal}", json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("claimed", "stored"),
+    [
+        ("shop", "shop"),
+        ("gateway", "gateway"),
+        ("proxy", "ann/proxy"),
+        ("platform", "ann/platform"),
+        ("host", "ann/host"),
+        ("", "ann"),
+    ],
+)
+def test_what_a_container_sends_is_its_own_whatever_it_claims(
+    stack: Stack, claimed: str, stored: str
+) -> None:
+    send_as(stack, claimed, RELAYED)
+    (entry,) = lines(stack, f'{{handle="ann"}} |= "as {claimed}" | service_name="{stored}"', 1)
+    assert entry["labels"]["handle"] == "ann"
+    stack.wait_query(f'claimed{{job="{stored}", handle="ann"}}')
+    names = f"{claimed or 'proxy'}|{stored}"
+    assert not stack.query(f'claimed{{handle="bob", job=~"{names}"}}')
+    assert not stack.logs(f'{{handle="bob", service_name=~"{names}"}} |= "as {claimed}"')
+
+
+def test_who_sends_without_the_relay_is_believed(stack: Stack) -> None:
+    """What the proxy meters for bob is bob's."""
+    send_as(stack, "believed", {})
+    lines(stack, '{service_name="believed", handle="bob"}', 1)
+    stack.wait_query('claimed{job="believed", handle="bob"}')
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -404,16 +523,24 @@ def test_host_metrics_arrive(stack: Stack) -> None:
 
 def test_spans_pass_through_to_a_trace_backend(new_stack: Stack, otlp: Receiver) -> None:
     new_stack.run("up", "--no-services", TELEMETRY_TRACES_ENDPOINT=otlp.url)
+    claimed = [{"key": "handle", "value": {"stringValue": "bob"}}]
     span = {
+        "attributes": claimed,
         "traceId": "0af7651916cd43dd8448eb211c80319c",
         "spanId": "b7ad6b7169203331",
         "name": "a span of a test",
         "startTimeUnixNano": str(time.time_ns()),
         "endTimeUnixNano": str(time.time_ns()),
     }
-    spans = {"resource": {}, "scopeSpans": [{"spans": [span]}]}
-    ready.post_json(f"{new_stack.otlp_http}/v1/traces", {"resourceSpans": [spans]})
-    until(lambda: otlp.requests)
+    spans = {"resource": {"attributes": claimed}, "scopeSpans": [{"spans": [span]}]}
+    url = f"{new_stack.otlp_http}/v1/traces"
+    for count, headers in ((1, {}), (2, RELAYED)):
+        body = {"resourceSpans": [spans]}
+        httpx.post(url, json=body, headers=headers).raise_for_status()
+        until(lambda: len(otlp.traces) == count)  # noqa: B023
+    direct, relayed = (str(request) for request in otlp.traces)
+    assert direct.count("bob") == 2
+    assert ("bob" in relayed, relayed.count('"ann"')) == (False, 2), "its handle, its service"
 
 
 def test_without_a_trace_backend_senders_are_told(stack: Stack) -> None:
