@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from telemetry.redaction import MASK, Redactor
 from telemetry.services.platform.follower import Line, by_api, entries, lines, record_of
 from telemetry.services.platform.settings import Settings
 from tests.fixtures.docker import DockerEngine
@@ -57,7 +58,7 @@ def test_a_stack_trace_is_one_entry_even_among_others_lines() -> None:
 
 
 def test_a_record_is_what_the_collector_would_make_of_the_line() -> None:
-    record = record_of(line("2026 WARNING low disk"))
+    record = record_of(line("2026 WARNING low disk"), Redactor())
     assert record.resource.attributes == {"service.name": "container", "handle": "ann"}
     log = record.log_record
     assert (log.body, log.severity_text) == ("2026 WARNING low disk", "warning")
@@ -65,7 +66,24 @@ def test_a_record_is_what_the_collector_would_make_of_the_line() -> None:
     assert log.severity_number.value == 13
     assert log.attributes == {"log.source": "container"}
     assert log.timestamp == 1767323045_000000000
-    assert record_of(line("all quiet")).log_record.severity_text is None
+    assert record_of(line("all quiet"), Redactor()).log_record.severity_text is None
+
+
+def test_secrets_are_taken_out_as_an_apps_own_are(run_platform: Start, otlp: Receiver) -> None:
+    """Those of every installation and those of the settings; ordinary lines stay as they are."""
+    key = ["-----BEGIN PRIVATE KEY-----", "aB3/" * 16, "-----END PRIVATE KEY-----"]
+    sent = ["Cookie: id=hunter22", "for CUST-123456", "Bring a cookie, please", *key, "done"]
+    with run_platform(TELEMETRY_REDACT_PATTERNS="CUST-[0-9]{6}") as running:
+        for text in sent:
+            running.platform.follower._put(line(text))
+        until(lambda: "done" in otlp.bodies())
+    assert otlp.bodies() == [
+        f"Cookie: {MASK}",
+        f"for {MASK}",
+        "Bring a cookie, please",
+        MASK,
+        "done",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs.export import LogRecordExportResult
 
+from telemetry.redaction import Redactor
 from telemetry.services.platform import tokens
 from telemetry.services.platform.follower import Line, record_of
 from tests.fixtures.otlp import Receiver
@@ -49,7 +50,7 @@ def test_an_exporter_with_its_token_reaches_the_collector(
     """Compressed or not: passed on byte by byte."""
     endpoint = f"{listening(relay)}/otlp/v1/logs"
     exporter = OTLPLogExporter(endpoint, headers=token(relay, "ann"), compression=compression)
-    record = record_of(Line("ann", "c1", "2026-01-01T00:00:00Z", "ERROR hello"))
+    record = record_of(Line("ann", "c1", "2026-01-01T00:00:00Z", "ERROR hello"), Redactor())
     assert exporter.export([record]) is LogRecordExportResult.SUCCESS
     exporter.shutdown()  # type: ignore[no-untyped-call]
     (log,) = otlp.logs

@@ -26,6 +26,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from telemetry.errors import TelemetryError
+from telemetry.redaction import Redactor
 from telemetry.services.platform.desired import HANDLE_LABEL, LOGS_LABEL, ContainerEvent
 from telemetry.services.platform.engine import Engine, cut
 from telemetry.services.platform.sampling.timestamps import to_ns
@@ -42,7 +43,8 @@ _SCOPE = InstrumentationScope("telemetry.platform")
 # As collector/config.yaml has them, so that a line looks the same whichever way it came.
 _CONTINUED = re.compile(
     r"\s|Traceback |Caused by: |\.\.\. \d+ more|During handling of |The above exception |"
-    r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)(:|$)"
+    r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)(:|$)|"
+    r"[A-Za-z0-9+/]{64}$|-----END "
 )
 _LEVEL = re.compile(r"\b(trace|debug|info|warn|warning|error|fatal|critical)\b", re.IGNORECASE)
 _SEVERITY = {
@@ -83,6 +85,9 @@ class Follower:
         engine: Docker.
         store: remembers how far each was followed.
         exporter: where lines go.
+
+    Raises:
+        ConfigError: a pattern of secrets in the settings is none.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class Follower:
         self._engine = engine
         self._store = store
         self._exporter = exporter
+        self._redactor = Redactor.from_env(settings.environ)
         self._lock = threading.Lock()
         self._streams: dict[str, Any] = {}
         self._lines: queue.Queue[Line | None] = queue.Queue(QUEUE)
@@ -182,7 +188,7 @@ class Follower:
     def _send(self) -> None:
         while not self._stopping.is_set():
             batch = self._gather()
-            records = [record_of(entry) for entry in entries(batch)]
+            records = [record_of(entry, self._redactor) for entry in entries(batch)]
             while records and self._exporter.export(records) is not LogRecordExportResult.SUCCESS:
                 if self._stopping.wait(RETRY_S):
                     return
@@ -255,8 +261,8 @@ def entries(batch: Iterable[Line]) -> list[Line]:
     return found
 
 
-def record_of(entry: Line) -> ReadableLogRecord:
-    """An entry as the collector would have made it of a file's."""
+def record_of(entry: Line, redactor: Redactor) -> ReadableLogRecord:
+    """An entry as the collector would have made it of a file's, without secrets."""
     level = _LEVEL.search(entry.text)
     severity = _SEVERITY[level[0].lower()] if level else SeverityNumber.UNSPECIFIED
     return ReadableLogRecord(
@@ -264,7 +270,7 @@ def record_of(entry: Line) -> ReadableLogRecord:
             timestamp=to_ns(entry.at),
             severity_number=severity,
             severity_text=level[0].lower() if level else None,
-            body=entry.text,
+            body=redactor.text(entry.text),
             attributes={"log.source": "container"},
         ),
         Resource({"service.name": "container", HANDLE_LABEL: entry.handle}),
