@@ -219,7 +219,7 @@ def test_what_a_killed_gateway_was_answering_is_said_to_be_lost(
     expect(page.locator(".error")).to_contain_text("restarted before this was answered")
     page.get_by_role("button", name="Ask again").click()
     expect(page.locator(".text").last).to_have_text("Simulated answer to: Hello out there")
-    assert len(second.gateway.lines()) == 1
+    wait_for(lambda: len(second.gateway.lines()) == 1)
 
 
 def test_an_error_is_said_in_words(
