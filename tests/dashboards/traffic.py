@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from tests.fixtures.simulated import free_port
@@ -90,6 +91,7 @@ def _containers(day: Day) -> None:
     whole = day.whole
     # A start is marked where the platform had reported before it.
     whole.wait_query("count(platform_containers_total offset 15s)")
+    before = _provisioned(whole)
     well = {"command": ["true"], "interval_s": 1}
     ill = {"command": ["false"], "interval_s": 1, "retries": 1}
     whole.provision(
@@ -104,9 +106,23 @@ def _containers(day: Day) -> None:
     assert whole.ask("platform", "DELETE", "/api/containers/day-gone").is_success
     none = {"handle": "day-none", "image": "no/such:image"}
     assert not whole.ask("platform", "POST", "/api/containers", none).is_success
-    day.provisioned = (6, 1)
+    made, failed = before
+    day.provisioned = (made + 6, failed + 1)
     whole.wait_query(f'platform_container_up{{handle="{KILLED}"}} == 1')
     whole.container(KILLED).kill()
+
+
+def _provisioned(whole: Whole) -> tuple[int, int]:
+    """Containers that were made and that could not be, by whoever used the stack before."""
+    page = httpx.get(f"{whole.url('platform')}/metrics").text
+    name = "platform_provision_duration_seconds_count"
+    counts = {
+        sample.labels["outcome"]: int(sample.value)
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name == name
+    }
+    return counts.pop("ok", 0), sum(counts.values())
 
 
 def _model_calls(day: Day) -> None:
