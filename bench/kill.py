@@ -82,7 +82,8 @@ def measure(stack: Whole, kills: int, pause_s: float) -> tuple[list[float], list
                 started = stack.ask("platform", "POST", f"/api/containers/{HANDLE}/start")
                 assert started.is_success, started.text
                 told(shell, "resolved")
-                page.locator(".alert.resolved").get_by_role("button", name="Hide").click()
+                resolved = page.locator(".alert.resolved[data-name=ContainerDown]")
+                resolved.get_by_role("button", name="Hide").click()
                 time.sleep(pause_s)
         browser.close()
     return at_gateway, on_screen
