@@ -204,6 +204,9 @@ def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: in
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
             "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
             "GF_LOG_LEVEL": "warn",
+            # Where to notify is known to it only at its next look: a minute by default, in which
+            # alerts go nowhere.
+            "GF_UNIFIED_ALERTING_ALERTMANAGER_CONFIG_POLL_INTERVAL": "10s",
             "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
                 files.path("grafana/dashboards/telemetry-overview.json")
             ),

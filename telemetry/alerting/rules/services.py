@@ -35,7 +35,13 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             # A target is listed only while it is meant to run, so a service stopped on purpose
             # has no `up` and one that died has 0. Only what was scraped lately counts: a target
             # that left the list while Prometheus was down has nobody to end its series.
-            expression="min by (job, instance) (up and time() - timestamp(up) < 15)",
+            # Prometheus always scrapes at least itself, so where nothing was scraped it does not
+            # answer: a 0 of our own, which must last as long as any other. Grafana's "no data"
+            # would fire at once, at every start, before the first scrape.
+            expression="""\
+min by (job, instance) (up and time() - timestamp(up) < 15)
+or on ()
+label_replace(vector(0), "job", "prometheus", "", "")""",
             comparison="<",
             threshold=1,
             for_s=thresholds.service_down_for_s,
@@ -43,16 +49,17 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             labels=("job", "instance"),
             summary="{{ .Labels.job }} is not answering",
             description=(
-                "{{ .Labels.job }} at {{ .Labels.instance }} does not answer Prometheus' scrapes "
+                '{{ .Labels.job }}{{ with index .Labels "instance" }} at {{ . }}{{ end }} does not '
+                "answer Prometheus' scrapes "
                 f'(up is {{{{ printf "%.0f" {VALUE} }}}}).'
             ),
             value=f"{{{{ if lt {VALUE} 1.0 }}}}not answering{{{{ else }}}}answering{{{{ end }}}}",
             panel="services.up",
-            no_data="Alerting",
+            no_data="OK",
             on_error="Error",
             states_reason=(
-                "Prometheus always scrapes at least itself: no `up` at all means that it sees "
-                "nothing, and a failing query that it is down itself."
+                "The expression always has a value, of its own where nothing was scraped; a "
+                "failing query means that Prometheus itself is down."
             ),
             variables=_SERVICE,
         ),
