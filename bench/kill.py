@@ -14,9 +14,7 @@ import argparse
 import json
 import os
 import statistics
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
@@ -25,7 +23,7 @@ from rich.table import Table
 from websockets.sync.client import ClientConnection, connect
 
 from tests.fixtures.browser import ARGUMENTS
-from tests.fixtures.docker import DockerEngine
+from tests.fixtures.docker import private_engine
 from tests.fixtures.whole import Whole, whole_stack
 
 HANDLE = "bench-kill"
@@ -46,14 +44,11 @@ def main() -> None:
     more = {**grafana, "TELEMETRY_GRAFANA": "on"} if grafana else {}
     # As it is on users' machines; the tests sample more often.
     more["TELEMETRY_PLATFORM_SAMPLE_INTERVAL"] = "15"
-    docker = DockerEngine(Path(tempfile.mkdtemp(prefix="dk")))
-    docker.start()
-    try:
-        docker._import_image()
-        with whole_stack(docker, "http://127.0.0.1:9", **more) as stack:
-            measured = measure(stack, 3 if args.quick else args.kills, PAUSE_S[evaluator])
-    finally:
-        docker._end()
+    with (
+        private_engine() as docker,
+        whole_stack(docker, "http://127.0.0.1:9", **more) as stack,
+    ):
+        measured = measure(stack, 3 if args.quick else args.kills, PAUSE_S[evaluator])
     report(evaluator, *measured)
 
 

@@ -90,19 +90,14 @@ class Kind:
 @contextmanager
 def by_docker(count: int) -> Iterator[tuple[Any, list[ContainerState]]]:
     """A private engine with running containers on a network."""
-    from tests.fixtures.docker import DockerEngine
+    from tests.fixtures.docker import private_engine
 
-    docker = DockerEngine(Path(tempfile.mkdtemp(prefix="dk")))
-    docker.start()
-    try:
-        docker._import_image()
+    with private_engine() as docker:
         docker.client.networks.create("bench")
         for number in range(count):
             docker.run(f"docker-{number}", network_mode="bench", mem_limit="64m")
         listed = docker.client.containers.list()
         yield docker, [from_inspect(container.attrs) for container in listed]
-    finally:
-        docker._end()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import yaml
 from telemetry.alerting import grafana_environment, provision
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
+from telemetry.stack.grafana import home_of
 from tests.alerting.processes import process, prometheus
 from tests.alerting.receivers import TELEGRAM_CHAT, Receivers, free_port, receivers, wait_for
 from tests.alerting.test_prometheus import TOTAL, UP, Stack
@@ -24,20 +25,7 @@ from tests.alerting.test_prometheus import TOTAL, UP, Stack
 PASSWORD = "grafana-secret"
 
 
-def _program() -> str:
-    for candidate in (
-        os.environ.get("GRAFANA_BIN", ""),
-        os.path.join(os.environ.get("GRAFANA_HOME", ""), "bin", "grafana"),
-    ):
-        if os.access(candidate, os.X_OK) and os.path.isfile(candidate):
-            return candidate
-    return ""
-
-
-pytestmark = [
-    pytest.mark.grafana,
-    pytest.mark.skipif(not _program(), reason="no Grafana: set GRAFANA_HOME or GRAFANA_BIN"),
-]
+pytestmark = pytest.mark.grafana
 
 
 @dataclass
@@ -57,7 +45,7 @@ class Grafana:
 
 
 @pytest.fixture(scope="module")
-def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grafana]:
+def grafana(tmp_path_factory: pytest.TempPathFactory, grafana_program: Path) -> Iterator[Grafana]:
     folder: Path = tmp_path_factory.mktemp("grafana")
     url = f"http://127.0.0.1:{free_port()}"
     # Prometheus without rules and without Alertmanager: Grafana evaluates and notifies.
@@ -72,7 +60,7 @@ def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grafana]:
         (sources / "sources.yaml").write_text(
             yaml.safe_dump({"apiVersion": 1, "datasources": datasources})
         )
-        home = os.environ.get("GRAFANA_HOME") or str(Path(_program()).resolve().parent.parent)
+        home = home_of(grafana_program, os.environ)
         environ = {
             "GF_PATHS_DATA": str(folder / "data"),
             "GF_PATHS_LOGS": str(folder / "log"),
@@ -87,7 +75,7 @@ def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grafana]:
         command = [
             "env",
             *(f"{key}={value}" for key, value in environ.items()),
-            *(_program(), "server", f"--homepath={home}"),
+            *(str(grafana_program), "server", f"--homepath={home}"),
         ]
         with process(command, f"{url}/api/health", folder / "grafana.log"):
             yield Grafana(url, Stack(store, "", inbox.webhook, {}), inbox)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,14 +18,7 @@ from tests.dashboards import test_engines as sent
 from tests.dashboards.filler import counting
 from tests.fixtures.stack import Stack, free_ports, until
 
-pytestmark = [
-    pytest.mark.stack,
-    pytest.mark.grafana,
-    pytest.mark.skipif(
-        not (os.environ.get("GRAFANA_HOME") or os.environ.get("GRAFANA_BIN")),
-        reason="no Grafana: set GRAFANA_HOME or GRAFANA_BIN",
-    ),
-]
+pytestmark = [pytest.mark.stack, pytest.mark.grafana]
 
 MODELS = {model["uid"]: model for model in dashboards()}
 # Grafana itself fills these in.
@@ -35,7 +28,9 @@ QUIET = {*sent.QUIET, "pipeline.rules"}
 
 
 @pytest.fixture(scope="module")
-def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def grafana(
+    tmp_path_factory: pytest.TempPathFactory, grafana_program: Path
+) -> Iterator[httpx.Client]:
     """A client of a provisioned Grafana, over stores that three processes have filled."""
     stack = Stack(tmp_path_factory.mktemp("grafana") / "home", free_ports())
     try:

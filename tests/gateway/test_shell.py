@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,15 +15,6 @@ from tests.gateway.test_alerts import ALERTMANAGER, GRAFANA, notify, resolved
 from tests.proxy.conftest import Running
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def complaints(page: Page) -> Iterator[list[str]]:
-    """What the browser complains of; a breach of the content security policy fails the test."""
-    found: list[str] = []
-    page.on("console", lambda message: found.append(message.text))
-    yield found
-    assert not [text for text in found if "Content Security Policy" in text], found
 
 
 @pytest.fixture
