@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import free_ports, until
 
 TELEMETRY = [sys.executable, "-m", "telemetry"]
+PYTHON = [*TELEMETRY, "run", "--", sys.executable]
 SCRIPTS = Path(sys.executable).parent
 
 APP = """
@@ -133,3 +135,52 @@ def served(
 
 def free_port() -> int:
     return free_ports(("app",))["app"]
+
+
+def run(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """A run that is expected to end by itself."""
+    done = subprocess.run(
+        [*TELEMETRY, "run", *args],
+        cwd=folder,
+        env=environment(
+            **{
+                "TMPDIR": str(folder),
+                "OTEL_METRICS_EXPORTER": "none",
+                "OTEL_LOGS_EXPORTER": "none",
+                **env,
+            }
+        ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert not list(folder.glob("telemetry-run-*")), "nothing is left behind"
+    return done
+
+
+def said(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Our own lines: what is wrong, what to do."""
+    lines = done.stderr.splitlines()
+    return [line for line in lines if line.startswith(("error: ", "  -> "))]
+
+
+def exported(otlp: Receiver, route: str = "/items/{id}") -> int:
+    """Requests to a route as exported: the last value of each process, added up."""
+    last: dict[str, int] = {}
+    for request in tuple(otlp.metrics):
+        for resource in request.resource_metrics:
+            of = {a.key: a.value.string_value for a in resource.resource.attributes}
+            found = [
+                point.count
+                for scope in resource.scope_metrics
+                for metric in scope.metrics
+                if metric.name == "http.server.request.duration"
+                for point in metric.histogram.data_points
+                if {a.key: a.value.string_value for a in point.attributes}.get("http.route", "")
+                == route
+            ]
+            if found:
+                instance = of["service.instance.id"]
+                last[instance] = max(last.get(instance, 0), *found)
+    return sum(last.values())

@@ -11,7 +11,16 @@ import pytest
 
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
-from tests.launch.serving import APP, BARE, TELEMETRY, Served, environment, free_port, served
+from tests.launch.serving import (
+    APP,
+    BARE,
+    TELEMETRY,
+    Served,
+    environment,
+    exported,
+    free_port,
+    served,
+)
 
 COMMANDS = {
     "app": "run shop:app --port {port}",
@@ -40,27 +49,6 @@ def _env(otlp: Receiver, interval_ms: int = 500, **more: str) -> dict[str, str]:
     return environment(
         OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url, OTEL_METRIC_EXPORT_INTERVAL=str(interval_ms), **more
     )
-
-
-def exported(otlp: Receiver, route: str = "/items/{id}") -> int:
-    """Requests to a route as exported: the last value of each process, added up."""
-    last: dict[str, int] = {}
-    for request in tuple(otlp.metrics):
-        for resource in request.resource_metrics:
-            of = {a.key: a.value.string_value for a in resource.resource.attributes}
-            found = [
-                point.count
-                for scope in resource.scope_metrics
-                for metric in scope.metrics
-                if metric.name == "http.server.request.duration"
-                for point in metric.histogram.data_points
-                if {a.key: a.value.string_value for a in point.attributes}.get("http.route", "")
-                == route
-            ]
-            if found:
-                instance = of["service.instance.id"]
-                last[instance] = max(last.get(instance, 0), *found)
-    return sum(last.values())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

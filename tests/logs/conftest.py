@@ -1,0 +1,70 @@
+"""A log pipeline of the test's own, and a logger that nobody has configured."""
+
+from __future__ import annotations
+
+import io
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from opentelemetry.sdk.resources import Resource
+
+import telemetry.testing
+from telemetry import logs
+from telemetry.config import Settings
+from tests.fixtures.otlp import Receiver
+
+RESOURCE = Resource({"service.name": "shop", "service.instance.id": "1"})
+Attach = Callable[..., logs.LogPipeline]
+
+
+@pytest.fixture(autouse=True)
+def recorded() -> Iterator[telemetry.testing.Recorded]:
+    with telemetry.testing.isolated() as recorded:
+        yield recorded
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[logging.Logger]:
+    """The root logger at the level an interpreter gives it, whatever other tests left."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.setLevel(logging.WARNING)
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def attach(otlp: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attach]:
+    """Attaches a pipeline with the environment given, ended with the test."""
+    made: list[logs.LogPipeline] = []
+
+    def attaching(**environ: str) -> logs.LogPipeline:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp.url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3")
+        for key, value in environ.items():
+            monkeypatch.setenv(key, value)
+        made.append(logs.attach(Settings.from_env(), RESOURCE))
+        return made[-1]
+
+    yield attaching
+    otlp.status = 200
+    otlp.answering.set()
+    for pipeline in made:
+        pipeline.shutdown()
+
+
+@pytest.fixture
+def log() -> logging.Logger:
+    """A logger nobody has configured."""
+    return logging.getLogger(f"shop.{uuid.uuid4().hex}")
+
+
+def console() -> tuple[logging.Handler, io.StringIO]:
+    """A handler that prints messages, and what it has printed."""
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler, out

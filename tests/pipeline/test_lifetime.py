@@ -1,0 +1,139 @@
+"""A pipeline from its beginning to its end: intervals, the last export, workers, forks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+from opentelemetry import metrics as otel_metrics
+
+from telemetry.pipeline import Pipeline
+from tests.fixtures.otlp import Receiver
+from tests.fixtures.stack import until
+from tests.pipeline.conftest import NO_RECORDED_VALUE, OPEN, ORDERS, Make, attributes, series
+
+
+def test_it_exports_by_itself_in_its_interval(make: Make, otlp: Receiver) -> None:
+    make(OTEL_METRIC_EXPORT_INTERVAL="20").registry.instrument(ORDERS).at({}).cells[0] = 1
+    until(lambda: len(otlp.metrics) > 2, what="three exports")
+
+
+def test_the_end_exports_what_is_left_and_ends_present_values(make: Make, otlp: Receiver) -> None:
+    pipeline = make()
+    pipeline.registry.instrument(OPEN).at({}).cells[0] = 2
+    pipeline.registry.instrument(ORDERS).at({}).cells[0] = 2
+    pipeline.shutdown()
+    found = series(otlp.metrics[-1])
+    assert [p.flags for p in found["shop.open", "{}"]] == [NO_RECORDED_VALUE]
+    assert [p.as_double for p in found["shop.orders", "{}"]] == [0, 2]
+    pipeline.start()
+    assert pipeline.flush_metrics(), "it stays stopped"
+    assert not [t for t in threading.enumerate() if t is pipeline._thread]
+
+
+def test_what_nobody_counted_is_not_sent(make: Make, otlp: Receiver) -> None:
+    assert make(OTEL_METRICS_EXPORTER="none").flush_metrics()
+    assert otlp.requests == 0
+
+
+def test_disabled_starts_nothing(make: Make, otlp: Receiver) -> None:
+    before = threading.active_count()
+    pipeline = make(OTEL_SDK_DISABLED="true")
+    assert threading.active_count() == before
+    pipeline.finish()
+    assert pipeline.flush()
+    assert otlp.requests == 0
+
+
+def test_the_second_end_does_not_wait_where_the_first_was_in_vain(
+    make: Make, otlp: Receiver
+) -> None:
+    pipeline = make()
+    otlp.status = 400
+    pipeline.finish()
+    assert pipeline._gave_up
+    otlp.status = 200
+    pipeline.finish()
+    assert otlp.metrics, "but it tries"
+
+
+def test_a_shut_down_worker_s_counts_stay_in_the_run_and_are_not_counted_twice(
+    make: Make, tmp_path: Path
+) -> None:
+    first = make(TELEMETRY_RUN_DIR=str(tmp_path))
+    first.registry.instrument(ORDERS).at({}).cells[0] = 5
+    first.shutdown()
+    second = Pipeline(first.settings, first.registry, service_name="shop")
+    second.start()
+    second.registry.instrument(ORDERS).at({}).cells[0] += 1
+    totals = [p.value for p in second.shown_points() if p.metric.name == ORDERS.name]
+    second.shutdown()
+    assert totals == [6]
+
+
+def test_what_the_api_records_has_a_worker_where_there_are_several(
+    make: Make, tmp_path: Path
+) -> None:
+    pipeline = make(TELEMETRY_RUN_DIR=str(tmp_path))
+    otel_metrics.get_meter("shop.own").create_counter("own.several").add(1, {"a": "b"})
+    (point,) = (p for p in pipeline.shown_points() if p.metric.name == "own.several")
+    assert dict(point.attributes) == {"a": "b", "worker": str(os.getpid())}
+
+
+_FORKING = textwrap.dedent(
+    """
+    import os, sys, time
+    import telemetry
+    from telemetry import metrics
+    from telemetry.catalog import Metric
+    orders = metrics.counter(Metric("shop.orders", "counter", "{order}", ""))
+    bound = orders.bind()
+    depth = metrics.gauge(Metric("shop.depth", "gauge", "{order}", ""))
+    telemetry.start(service_name="shop")
+    bound.add(3)
+    depth.set(7)
+    assert telemetry.flush_metrics()
+    child = os.fork()
+    if child == 0:
+        bound.add(10)
+        assert telemetry.flush_metrics(), "the child's export"
+        telemetry.shutdown()
+        os._exit(0)
+    bound.add(1)
+    assert telemetry.flush_metrics(), "the parent's"
+    assert os.waitpid(child, 0)[1] == 0
+    telemetry.shutdown()
+    """
+)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "in a run folder"])
+def test_parent_and_child_count_and_export_each_for_itself(
+    otlp: Receiver, tmp_path: Path, shared: bool
+) -> None:
+    env = {
+        **os.environ,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": otlp.url,
+        "OTEL_METRIC_EXPORT_INTERVAL": "3600000",
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=given",
+    } | ({"TELEMETRY_RUN_DIR": str(tmp_path)} if shared else {})
+    subprocess.run([sys.executable, "-W", "error", "-c", _FORKING], env=env, check=True, timeout=60)
+    last: dict[str, float] = {}
+    depths: dict[str, float] = {}
+    for message in otlp.metrics:
+        for resource in message.resource_metrics:
+            instance = attributes(resource.resource.attributes)["service.instance.id"]
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    if metric.name == "shop.orders":
+                        last[instance] = metric.sum.data_points[-1].as_double
+                    if metric.name == "shop.depth":
+                        depths[instance] = metric.gauge.data_points[-1].as_double
+    assert sorted(last.values()) == [4, 10], "two instances, neither with the other's"
+    assert list(depths.values()) == [7], "what the child doesn't know it doesn't claim"

@@ -1,0 +1,39 @@
+"""Log lines sent to a stack, and what Loki has of them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from telemetry.stack import ready
+from tests.fixtures.stack import Stack
+
+# As the relay of the platform marks what comes from a container.
+RELAYED = {"x-telemetry-handle": "ann"}
+
+
+def lines(stack: Stack, logql: str, count: int) -> list[dict[str, Any]]:
+    """The entries once there are ``count``, and no more."""
+    found = stack.wait_logs(logql, lambda entries: len(entries) >= count)
+    assert len(found) == count, found
+    return found
+
+
+def send_log(stack: Stack, service: str, body: str, **attributes: str) -> None:
+    record = {
+        "timeUnixNano": str(time.time_ns()),
+        "severityNumber": 13,
+        "body": {"stringValue": body},
+        "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in attributes.items()],
+    }
+    resource = [
+        {"key": key, "value": {"stringValue": value}}
+        for key, value in {
+            "service.name": service,
+            "service.instance.id": "instance-1",
+            "process.pid": "77",
+            "host.name": "machine",
+        }.items()
+    ]
+    sent = {"resource": {"attributes": resource}, "scopeLogs": [{"logRecords": [record]}]}
+    ready.post_json(f"{stack.otlp_http}/v1/logs", {"resourceLogs": [sent]})

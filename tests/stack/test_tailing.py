@@ -1,0 +1,218 @@
+"""Files the collector reads: the interaction and activity log, and what containers print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry.stack import ready
+from tests.fixtures.stack import Stack, free_ports, until
+from tests.stack.sending import lines
+from tests.stack.test_secrets import LETTERS, PEM
+
+pytestmark = pytest.mark.stack
+
+DOCKER = "TELEMETRY_DOCKER_CONTAINERS"
+
+
+class Containers:
+    """A folder as Docker's json-file driver writes it.
+
+    Args:
+        folder: stands for /var/lib/docker/containers.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def write(self, name: str, *pieces: str, **attrs: str) -> None:
+        """Append what a container printed; a piece without a line feed is one that Docker cut."""
+        path = self.folder / name / f"{name}-json.log"
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "a") as file:
+            for piece in pieces:
+                at = datetime.now(UTC).isoformat().replace("+00:00", "123Z")
+                row: dict[str, Any] = {"log": piece, "stream": "stdout", "time": at}
+                if attrs:
+                    row["attrs"] = attrs
+                file.write(json.dumps(row) + "\n")
+
+
+@pytest.fixture(scope="module")
+def tailing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Containers]]:
+    """A stack that reads a folder of container logs of the tests' own."""
+    home = tmp_path_factory.mktemp("tailing")
+    containers = Containers(home / "containers")
+    stack = Stack(home / "home", free_ports())
+    stack.run("up", "--no-services", **{DOCKER: str(containers.folder)})
+    yield stack, containers
+    stack.run("down")
+
+
+def _dispatch(**fields: Any) -> str:
+    row = {
+        "timestamp": datetime.now(UTC).isoformat(),
+        "source": "web",
+        "sessionId": "s1",
+        "prompt": "how is my container?",
+        "toolsUsed": ["query_metrics"],
+        "tokensIn": 10,
+        "tokensOut": 20,
+        "costUsd": 0.001,
+        "durationMs": 12.5,
+        "result": "fine",
+        "handle": "alice",
+        "model": "claude-sonnet-4-5",
+        "traceId": "0af7651916cd43dd8448eb211c80319c",
+        "status": "ok",
+        **fields,
+    }
+    return json.dumps(row) + "\n"
+
+
+def test_the_interaction_log_arrives_with_its_fields(tailing: tuple[Stack, Containers]) -> None:
+    stack, _ = tailing
+    with open(stack.home / "logs" / "2026-01-02.jsonl", "a") as file:
+        file.write(_dispatch())
+        file.write(_dispatch(status="error", prompt="my password=hunter22 please"))
+    good, bad = lines(stack, '{service_name="gateway"} | log_source="interactions"', 2)
+    assert json.loads(good["line"])["result"] == "fine"
+    assert good["labels"]["handle"] == "alice"
+    assert good["labels"]["level"] == "info"
+    assert good["labels"]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert good["labels"]["tokensIn"] == "10"
+    assert bad["labels"]["level"] == "error"
+    assert "hunter22" not in json.dumps(bad)
+    # Each carries its own time, not that of reading.
+    at = datetime.fromisoformat(json.loads(good["line"])["timestamp"])
+    assert abs(at.timestamp() * 1e9 - good["time_ns"]) < 1e6
+
+
+def test_the_activity_log_arrives(tailing: tuple[Stack, Containers]) -> None:
+    stack, _ = tailing
+    with open(stack.home / "logs" / "activity.log", "a") as file:
+        file.write("12:00:01 web alice ok: how is my container?\n")
+    lines(stack, '{service_name="gateway"} | log_source="activity"', 1)
+
+
+def test_container_lines_carry_their_handle(tailing: tuple[Stack, Containers]) -> None:
+    stack, containers = tailing
+    containers.write("c1", "INFO starting\n", "ERROR it broke\n", handle="bob")
+    first, second = lines(stack, '{service_name="container", handle="bob"}', 2)
+    assert (first["line"], first["labels"]["level"]) == ("INFO starting", "info")
+    assert (second["line"], second["labels"]["level"]) == ("ERROR it broke", "error")
+    assert first["labels"]["log_iostream"] == "stdout"
+
+
+def test_containers_without_a_handle_or_with_otlp_are_left_out(
+    tailing: tuple[Stack, Containers],
+) -> None:
+    stack, containers = tailing
+    containers.write("c2", "nobody's\n")
+    containers.write("c3", "sent already\n", handle="carol", **{"telemetry.logs": "otlp"})
+    containers.write("c4", "the last one\n", handle="dave")
+    lines(stack, '{service_name="container", handle="dave"}', 1)
+    assert not stack.logs('{service_name="container"} |~ "nobody|sent already"')
+
+
+TRACEBACK = """\
+ERROR:app:request failed
+Traceback (most recent call last):
+  File "/app/main.py", line 3, in handler
+    raise ValueError("no such item")
+ValueError: no such item
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/app/main.py", line 5, in handler
+    raise RuntimeError("gave up") from None
+app.errors.RuntimeError: gave up
+"""
+
+
+def test_a_traceback_is_one_entry(tailing: tuple[Stack, Containers]) -> None:
+    stack, containers = tailing
+    containers.write("c5", "INFO before\n", handle="erin")
+    containers.write("c5", *TRACEBACK.splitlines(keepends=True), handle="erin")
+    containers.write("c5", "INFO after\n", handle="erin")
+    before, trace, after = lines(stack, '{service_name="container", handle="erin"}', 3)
+    assert (before["line"], after["line"]) == ("INFO before", "INFO after")
+    assert trace["line"] == TRACEBACK.rstrip("\n")
+    assert trace["labels"]["level"] == "error"
+
+
+def test_a_line_that_docker_cut_is_whole_again(tailing: tuple[Stack, Containers]) -> None:
+    """Docker cuts at 16 KiB: the pieces end without a line feed."""
+    stack, containers = tailing
+    pieces = ["a" * 16384, "b" * 16384, "c" * 100 + "\n"]
+    containers.write("c6", *pieces, "short\n", handle="frank")
+    long, short = lines(stack, '{service_name="container", handle="frank"}', 2)
+    assert long["line"] == "".join(pieces).rstrip("\n")
+    assert short["line"] == "short"
+
+
+def test_two_containers_lines_are_not_mixed(tailing: tuple[Stack, Containers]) -> None:
+    stack, containers = tailing
+    for i in range(20):
+        containers.write("c7", f"left {i}\n", handle="gina")
+        containers.write("c8", f"right {i}\n", handle="hugo")
+    for handle, word in (("gina", "left"), ("hugo", "right")):
+        found = lines(stack, f'{{service_name="container", handle="{handle}"}}', 20)
+        assert [entry["line"] for entry in found] == [f"{word} {i}" for i in range(20)]
+
+
+def test_each_line_once_over_a_restart_of_the_collector(
+    tailing: tuple[Stack, Containers],
+) -> None:
+    """The checkpoint outlives it: nothing missing, nothing twice."""
+    stack, containers = tailing
+    for i in range(50):
+        containers.write("c9", f"line {i}\n", handle="ivy")
+    stack.supervisor("halt", "collector")
+    for i in range(50, 100):
+        containers.write("c9", f"line {i}\n", handle="ivy")
+    stack.supervisor("start", "collector")
+    health = f"http://127.0.0.1:{stack.ports['collector_health']}/"
+    until(lambda: ready.answers(health))
+    for i in range(100, 150):
+        containers.write("c9", f"line {i}\n", handle="ivy")
+    found = lines(stack, '{service_name="container", handle="ivy"}', 150)
+    assert sorted(e["line"] for e in found) == sorted(f"line {i}" for i in range(150))
+
+
+def test_a_rotated_file_loses_nothing(tailing: tuple[Stack, Containers]) -> None:
+    """Docker renames a full file and begins a new one: whether the full one was read before, or
+    not even seen."""
+    stack, containers = tailing
+    log = containers.folder / "c10" / "c10-json.log"
+    older, oldest = log.with_suffix(".log.1"), log.with_suffix(".log.2")
+    for turn in range(4):
+        containers.write("c10", *(f"turn {turn} line {i}\n" for i in range(30)), handle="jane")
+        if turn % 2 == 0:
+            stack.wait_logs(f'{{service_name="container", handle="jane"}} |= "turn {turn} line 28"')
+            containers.write("c10", f"turn {turn} last\n", handle="jane")
+        if older.exists():
+            stack.wait_logs(f'{{handle="jane"}} |= "turn {turn - 1} line 28"')
+            older.rename(oldest)
+        log.rename(older)
+    found = lines(stack, '{service_name="container", handle="jane"}', 122)
+    assert len({entry["line"] for entry in found}) == 122, "each once"
+
+
+def test_a_key_that_a_container_prints_line_by_line_is_known_for_one(
+    tailing: tuple[Stack, Containers],
+) -> None:
+    stack, containers = tailing
+    key = PEM.format("\n".join((LETTERS * 4)[:64] for _ in range(3)))
+    containers.write("c11", "before\n", *key.splitlines(keepends=True), "\n", handle="kate")
+    containers.write("c11", "after\n", handle="kate")
+    stack.wait_logs('{service_name="container", handle="kate"} |= "after"')
+    found = stack.logs('{service_name="container", handle="kate"}')
+    assert LETTERS[:20] not in json.dumps(found)

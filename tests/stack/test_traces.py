@@ -1,0 +1,45 @@
+"""Spans pass through to a trace back end, where there is one."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+
+import httpx
+import pytest
+
+from telemetry.stack import ready
+from tests.fixtures.otlp import Receiver
+from tests.fixtures.stack import Stack, until
+from tests.stack.sending import RELAYED
+
+pytestmark = pytest.mark.stack
+
+
+def test_spans_pass_through_to_a_trace_backend(new_stack: Stack, otlp: Receiver) -> None:
+    new_stack.run("up", "--no-services", TELEMETRY_TRACES_ENDPOINT=otlp.url)
+    claimed = [{"key": "handle", "value": {"stringValue": "bob"}}]
+    span = {
+        "attributes": claimed,
+        "traceId": "0af7651916cd43dd8448eb211c80319c",
+        "spanId": "b7ad6b7169203331",
+        "name": "a span of a test",
+        "startTimeUnixNano": str(time.time_ns()),
+        "endTimeUnixNano": str(time.time_ns()),
+    }
+    spans = {"resource": {"attributes": claimed}, "scopeSpans": [{"spans": [span]}]}
+    url = f"{new_stack.otlp_http}/v1/traces"
+    for count, headers in ((1, {}), (2, RELAYED)):
+        body = {"resourceSpans": [spans]}
+        httpx.post(url, json=body, headers=headers).raise_for_status()
+        until(lambda: len(otlp.traces) == count)  # noqa: B023
+    direct, relayed = (str(request) for request in otlp.traces)
+    assert direct.count("bob") == 2
+    assert ("bob" in relayed, relayed.count('"ann"')) == (False, 2), "its handle, its service"
+
+
+def test_without_a_trace_backend_senders_are_told(stack: Stack) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        ready.post_json(f"{stack.otlp_http}/v1/traces", {"resourceSpans": []})
+    with caught.value as answer:
+        assert answer.code == 404
