@@ -64,7 +64,15 @@ class Served:
 
     base: str
     process: subprocess.Popen[str]
+    reader: threading.Thread = field(init=False)
     printed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        self.printed.extend(self.process.stdout or ())
 
     def get(self, path: str) -> str:
         """What a path answers, over a connection of its own."""
@@ -94,13 +102,21 @@ class Served:
             if (f'http_route="{route}"' in labels if route else "http_route=" not in labels)
         )
 
+    def wait_counted(self, wanted: int, route: str = "/items/{id}") -> None:
+        """Wait until as many requests are counted, and no more: a worker counts one when the
+        client has its answer already, and may be killed or another be asked in between."""
+        found = until(lambda: (n := self.counted(route)) >= wanted and n, what=f"{wanted} counted")
+        assert found == wanted
+
     def output(self) -> str:
         return "".join(self.printed)
 
     def end(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to end; gives its exit code."""
+        """Ask it to end; gives its exit code, when all it has printed is read."""
         self.process.send_signal(number)
-        return self.process.wait(30)
+        code = self.process.wait(30)
+        self.reader.join(10)
+        return code
 
 
 @contextmanager
@@ -113,8 +129,6 @@ def served(
     )
     server = Served(f"http://127.0.0.1:{port}", process)
     assert process.stdout is not None
-    reader = threading.Thread(target=lambda: server.printed.extend(process.stdout or ()))
-    reader.start()
     try:
         try:
             until(lambda: server.try_get(ready) or process.poll() is not None)
@@ -129,7 +143,7 @@ def served(
             process.wait(30)
         finally:
             process.kill()
-        reader.join(10)
+        server.reader.join(10)
         process.stdout.close()
 
 

@@ -49,6 +49,7 @@ def test_the_last_worker_killed_is_exported_by_the_parent(folder: Path, otlp: Re
 
     with served(command, folder, env, port) as server:
         pids = [server.get(f"/items/{i}") for i in range(20)]
+        server.wait_counted(20)
         os.kill(int(pids[0]), signal.SIGKILL)
         assert server.process.wait(30) == 128 + 9
     assert exported(otlp) == 20

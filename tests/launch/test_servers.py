@@ -59,7 +59,7 @@ def test_each_request_is_counted_once_and_exported_to_the_last(
     port = free_port()
     with served(_command(name, port), tmp_path, _env(otlp), port) as server:
         pids = {server.get(f"/items/{i}") for i in range(40)}
-        assert server.counted() == 40
+        server.wait_counted(40)
         assert server.counted() == 40, "whoever answers"
         if name == "gunicorn, its own worker":
             # One that is still starting has its parent's signal handlers: it misses the end, and
@@ -83,10 +83,10 @@ def test_an_app_without_a_lifespan_is_exported_to_the_last_as_well(
     port = free_port()
     env = _env(otlp, 60_000)
     with served(_command(name, port), tmp_path, env, port) as server:
-        before = server.counted("")
+        before = until(lambda: server.counted(""), what="the first answer is counted")
         for _ in range(20):
             server.get("/x")
-        assert server.counted("") == before + 20
+        server.wait_counted(before + 20, "")
         server.end()
     assert exported(otlp, "") >= before + 20
 
@@ -102,13 +102,13 @@ def test_a_killed_worker_is_not_lost_and_no_counter_falls(
         command.append("--respawn-failed-workers")
     with served(command, tmp_path, _env(otlp, 200), port) as server:
         pids = [server.get(f"/items/{i}") for i in range(60)]
-        assert server.counted() == 60
+        server.wait_counted(60)
         os.kill(int(pids[-1]), signal.SIGKILL)
         for _ in range(20):
             assert server.counted() == 60
         until(lambda: exported(otlp) == 60, what="a survivor exports them")
         sent = 60 + _until_its_successor_answers(server, set(pids))
-        assert server.counted() == sent
+        server.wait_counted(sent)
         server.end()
     assert exported(otlp) == sent
 
@@ -173,7 +173,7 @@ def test_reload_keeps_what_was_counted(otlp: Receiver, tmp_path: Path) -> None:
         until(lambda: "NameError: name 'works' is not defined" in server.output())
         until(lambda: _mended(server, shop))
         assert server.get("/items/2") != first
-        assert server.counted() == 2
+        server.wait_counted(2)
         assert server.end() == 0, "the mended mistake is not held against it"
     assert exported(otlp) == 2
 
@@ -187,7 +187,7 @@ def test_workers_that_come_and_go_leave_their_counts(otlp: Receiver, tmp_path: P
         answered = 0
         while answered < 100:
             answered += bool(server.try_get("/items/1"))
-        assert server.counted() == 100
+        server.wait_counted(100)
         server.end()
     assert exported(otlp) == 100
 
@@ -201,7 +201,7 @@ def test_an_app_that_is_instrumented_already_is_counted_once(
     port = free_port()
     with served(_command("uvicorn", port), tmp_path, _env(otlp), port) as server:
         server.get("/items/1")
-        assert server.counted() == 1
+        server.wait_counted(1)
         server.end()
     assert exported(otlp) == 1
 
@@ -213,7 +213,7 @@ def test_opentelemetry_instrument_gives_the_same(otlp: Receiver, tmp_path: Path)
     env = _env(otlp, OTEL_PYTHON_DISTRO="telemetry", TMPDIR=str(tmp_path))
     with served(run.split(), tmp_path, env, port) as server:
         pids = [server.get(f"/items/{i}") for i in range(40)]
-        assert server.counted() == 40
+        server.wait_counted(40)
         os.kill(int(pids[-1]), signal.SIGKILL)
         for _ in range(10):
             assert server.counted() == 40

@@ -162,13 +162,13 @@ def test_a_killed_worker_s_last_values_are_exported_by_a_survivor(
     # What a killed worker had not exported is what is to be seen: it exports rarely.
     with shop(stack, tmp_path, job, WORKERS[name]) as server:
         victim = [server.get(f"/items/{i}") for i in range(90)][-1]
-        assert server.counted() == 90
+        server.wait_counted(90)
         os.kill(int(victim), signal.SIGKILL)
         for _ in range(20):
             assert server.counted() == 90, "no counter falls, whoever answers"
         wait_count(stack, job, 90)
         again = sum(bool(server.try_get("/items/90")) for _ in range(20))
-        assert server.counted() == 90 + again
+        server.wait_counted(90 + again)
         server.end()
     wait_count(stack, job, 90 + again)
     instances = stack.query(f'count(last_over_time(process_uptime_seconds{{job="{job}"}}[1h]))')
@@ -181,7 +181,7 @@ def test_a_reload_neither_loses_nor_doubles(stack: Stack, tmp_path: Path) -> Non
         (tmp_path / "shop.py").write_text(APP + "# changed\n")
         until(lambda: server.try_get("/nothing") and "Finished server process" in server.output())
         assert until(lambda: server.try_get("/items/1")) != first
-        assert server.counted() == 2
+        server.wait_counted(2)
         server.end()
     wait_count(stack, "reload", 2)
     wait_sequence(stack, "reload", 2)
