@@ -75,7 +75,7 @@ def _now() -> Band:
     errors = About(
         "container.error_lines", "Error lines",
         "Log lines of level error or worse in the time range.",
-        steps=((0, GREEN), (1, ORANGE)), decimals=0,
+        steps=((0, GREEN), (1, ORANGE)),
     )  # fmt: skip
     return Band(
         4,
@@ -179,7 +179,7 @@ def _life() -> Band:
         "container.healthy", "Health check",
         "Orange where the container's own health check fails. Containers without one are "
         "not listed.",
-        steps=((0, ORANGE), (1, GREEN)), mappings=HEALTH, decimals=0,
+        steps=((0, ORANGE), (1, GREEN)), mappings=HEALTH, decimals=0, empty="no health checks",
     )  # fmt: skip
     return Band(
         6,
@@ -199,12 +199,12 @@ def _work() -> Band:
     dispatch = About(
         "container.dispatch", "Dispatch duration",
         "From a message's acceptance to its answer's end, where a gateway runs inside; with "
-        "all selected, every gateway.", "s", least=0,
+        "all selected, every gateway.", "s", least=0, empty="no dispatches",
     )  # fmt: skip
     cost = About(
         "container.cost", "Cost an hour",
         "What the container's own proxy key cost within each hour before." + _MANY,
-        "currencyUSD", least=0,
+        "currencyUSD", least=0, empty="nothing spent",
     )  # fmt: skip
     return Band(
         8,

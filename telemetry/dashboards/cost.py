@@ -17,6 +17,10 @@ from telemetry.dashboards.targets import Ask
 _USD = "currencyUSD"
 _MANY = " With more than 20 users, the 20 that were highest in the time range."
 _DAY = "1d"
+# A point every 10 minutes of the usual 7 days. With one a pixel, half an hour would lie between
+# two: a new stack's graphs stayed empty for as long, and a count of the minutes before each point
+# missed most of what happened.
+_POINTS = 7 * 24 * 6
 
 
 def build() -> Dashboard:
@@ -66,12 +70,12 @@ def _totals() -> Band:
     unpriced = About(
         "cost.unpriced_count", "Unpriced calls",
         "Calls that no price covers, in the time range: their cost is missing here.",
-        steps=((0, GREEN), (1, RED)), decimals=0,
+        steps=((0, GREEN), (1, RED)),
     )  # fmt: skip
     refused = About(
         "cost.rejections_count", "Refused",
         "Calls refused because a budget or rate limit was used up, in the time range.",
-        steps=((0, GREEN), (1, ORANGE)), decimals=0,
+        steps=((0, GREEN), (1, ORANGE)),
     )  # fmt: skip
     return Band(
         4,
@@ -161,7 +165,7 @@ def _use() -> Band:
     dispatch = About(
         "cost.per_dispatch_trend", "Cost per dispatch",
         "Cost of the gateway's own model calls per message, within each hour before; and "
-        "tokens per message (right axis).", _USD, least=0,
+        "tokens per message (right axis).", _USD, least=0, empty="no dispatches",
     )  # fmt: skip
     return Band(
         8,
@@ -185,6 +189,7 @@ def _use() -> Band:
                     overrides=[
                         override_like("/ tokens$/", unit="short", custom__axisPlacement="right")
                     ],
+                    points=_POINTS,
                 ),
             ),
         ],
@@ -201,13 +206,21 @@ def _budgets() -> Band:
     today = About(
         "cost.today", "Cost of the day by user",
         "Grows through a UTC day and starts again at midnight. Above $10 alerts." + _MANY,
-        _USD, ((0, GREEN), (10, RED)), least=0,
+        _USD, ((0, GREEN), (10, RED)), least=0, empty="nothing spent",
     )  # fmt: skip
     return Band(
         9,
         [
             (8, bar_gauge(budget, Ask(queries.QUOTA_USED, "{{user_id}}", instant=True))),
-            (16, lines(today, Ask(queries.COST_TODAY_BY_USER, "{{user_id}}"), limits=True)),
+            (
+                16,
+                lines(
+                    today,
+                    Ask(queries.COST_TODAY_BY_USER, "{{user_id}}"),
+                    limits=True,
+                    points=_POINTS,
+                ),
+            ),
         ],
     )
 
@@ -215,24 +228,40 @@ def _budgets() -> Band:
 def _refused() -> Band:
     unpriced = About(
         "cost.unpriced", "Unpriced calls",
-        "Calls that no price covers within the 10 minutes before, by model. Any alerts: add a "
-        "price.", least=0, decimals=0,
+        "Calls that no price covers, by model, in each 10 minutes (more where the time range is "
+        "longer than a week). Any alerts: add a price.", least=0, decimals=0, empty="none",
     )  # fmt: skip
     rejections = About(
         "cost.rejections", "Refused by quota",
-        "Calls refused within the 5 minutes before, by user. More than 20 alerts." + _MANY,
-        steps=((0, GREEN), (20, ORANGE)), least=0, decimals=0,
+        "Calls refused, by user, in each 5 minutes (more where the time range is longer than 3 "
+        "days). More than 20 in 5 minutes alerts." + _MANY,
+        steps=((0, GREEN), (20, ORANGE)), least=0, decimals=0, empty="none",
     )  # fmt: skip
     upstream = About(
         "cost.upstream_errors", "Provider errors",
-        "Calls a minute that failed at the provider, by kind.", least=0,
+        "Calls a minute that failed at the provider, by kind.", "opm", least=0, empty="none",
     )  # fmt: skip
     return Band(
         7,
         [
-            (8, lines(unpriced, Ask(queries.UNPRICED, "{{model}}"))),
-            (8, lines(rejections, Ask(queries.REJECTIONS, "{{user_id}}"), limits=True)),
-            (8, lines(upstream, Ask(queries.UPSTREAM_ERRORS, "{{provider}} {{kind}}"))),
+            (8, lines(unpriced, Ask(queries.UNPRICED, "{{model}}", step="10m"), points=_POINTS)),
+            (
+                8,
+                lines(
+                    rejections,
+                    Ask(queries.REJECTIONS, "{{user_id}}", step="5m"),
+                    limits=True,
+                    points=_POINTS,
+                ),
+            ),
+            (
+                8,
+                lines(
+                    upstream,
+                    Ask(queries.UPSTREAM_ERRORS, "{{provider}} {{kind}}"),
+                    points=_POINTS,
+                ),
+            ),
         ],
     )
 

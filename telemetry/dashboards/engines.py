@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from telemetry import catalog as c
 from telemetry.alerting.rules.pipeline import DISK_SHARE, LOST
-from telemetry.dashboards.promql import RATE, gained, or_zero, quantile, rate
+from telemetry.dashboards.promql import RATE, answering, gained, or_zero, quantile, rate
 
 
 def _collector(name: str) -> str:
@@ -32,7 +32,7 @@ LOSS_COUNT = or_zero(f"sum({LOST})")
 DROPPED = gained(c.TELEMETRY_DROPPED.prometheus, "job, signal, reason", window="5m")
 INTERACTION_FAILURES = gained(c.GATEWAY_INTERACTION_LOG_FAILURES.prometheus, "reason", window="5m")
 TARGETS_DOWN = or_zero("count(up == 0)")
-TARGETS = "min by (job, instance) (up)"
+TARGETS = answering()
 
 ACCEPTED = _items("receiver_accepted", "receiver")
 SENT = _items("exporter_sent", "exporter")

@@ -54,12 +54,12 @@ def build() -> Dashboard:
 def _summary() -> Band:
     count = About(
         "logs.line_count", "Lines",
-        "Lines found in the time range.", steps=CALM, decimals=0,
+        "Lines found in the time range.", steps=CALM,
     )  # fmt: skip
     error_count = About(
         "logs.error_count", "Error lines",
         "Lines of level error or worse among those searched, in the time range.",
-        steps=((0, GREEN), (1, ORANGE)), decimals=0,
+        steps=((0, GREEN), (1, ORANGE)),
     )  # fmt: skip
     volume = About(
         "logs.volume", "Lines by level",
@@ -69,12 +69,12 @@ def _summary() -> Band:
         "logs.errors", "Errors by service",
         "Error lines within the 5 minutes before, by service and container. More than 20, and "
         "five times the service's own rate of the last day, alerts.",
-        steps=((0, GREEN), (20, ORANGE)), least=0, decimals=0,
+        steps=((0, GREEN), (20, ORANGE)), least=0, decimals=0, empty="no errors",
     )  # fmt: skip
     noisiest = About(
         "logs.noisiest", "Who logs most",
         "Lines found in the time range, by service and container; choose one to search it.",
-        steps=CALM, least=0, decimals=0,
+        steps=CALM, least=0,
     )  # fmt: skip
     return Band(
         7,

@@ -219,7 +219,7 @@ def _details() -> Band:
     provisioning = About(
         "overview.provisioning", "Provisioning",
         "Containers provisioned a minute by outcome, and how long provisioning and removing "
-        "took (95 %, right axis).", "short", least=0,
+        "took (95 %, right axis).", "opm", least=0,
     )  # fmt: skip
     spending = About(
         "overview.spending", "Spending",

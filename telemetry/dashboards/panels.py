@@ -33,6 +33,8 @@ from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF, Ask, letter, 
 # looked through for each.
 SPARK_POINTS = 60
 _BARS = 20  # more are not to be read
+# An axis over nothing but zeros else ends at 100: 100 requests a second, or 10000 %.
+_LEAST_TOP = {"percentunit": 0.1, "reqps": 0.1, "ops": 0.1, "opm": 1.0}
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,10 @@ def lines(
     limits: bool = False,
     legend: Literal["list", "table"] = "list",
     overrides: Sequence[model.DashboardFieldConfigSourceOverrides] = (),
+    points: int | None = None,
 ) -> model.Panel:
-    """Series over time; ``limits`` draws the thresholds as dashed lines."""
+    """Series over time; ``limits`` draws the thresholds as dashed lines, ``points`` are at most
+    drawn, else one a pixel."""
     table_legend = legend == "table"
     builder = (
         timeseries.Panel()
@@ -123,8 +127,9 @@ def lines(
             .sort(looks.SortOrder.DESCENDING)
         )
     )
-    if about.decimals == 0:
-        builder.axis_soft_max(1)  # a count that is always 0 else stands below a 100
+    top = 1.0 if about.decimals == 0 else _LEAST_TOP.get(about.unit)
+    if top and about.most is None:
+        builder.axis_soft_max(top)
     if bars:
         builder.bar_alignment(looks.BarAlignment.AFTER)
     if limits:
@@ -133,6 +138,10 @@ def lines(
         )
     panel = finished(builder.build(), about, asks, colour="palette-classic")
     panel.field_config.overrides = list(overrides)
+    panel.max_data_points = points
+    if about.empty:
+        # The text would stand at every tick that whole numbers leave out, too.
+        panel.field_config.defaults.decimals = None
     return panel
 
 
@@ -178,7 +187,8 @@ def donut(about: About, *asks: Ask) -> model.Panel:
         .legend(
             piechart.PieChartLegendOptions()
             .display_mode(looks.LegendDisplayMode.TABLE)
-            .placement(looks.LegendPlacement.RIGHT)
+            # Beside the ring half of the table's columns would be cut off.
+            .placement(looks.LegendPlacement.BOTTOM)
             .show_legend(True)
             .values(
                 [

@@ -78,6 +78,7 @@ def _loss() -> Band:
         "pipeline.loss", "Refused, dropped, undelivered",
         "Within the 10 minutes before, by counter and job: in the apps, the Collector, the "
         "stores, and on the way to people. Anything here alerts.", least=0, decimals=0,
+        empty="nothing lost",
     )  # fmt: skip
     dropped = About(
         "pipeline.dropped", "Dropped in the apps",
@@ -101,7 +102,7 @@ def _loss() -> Band:
                     Ask(engines.INTERACTION_FAILURES, "interaction log {{reason}}"),
                 ),
             ),
-            (8, timeline(up, Ask(engines.TARGETS, "{{instance}} {{job}}"))),
+            (8, timeline(up, Ask(engines.TARGETS, "{{at}} {{job}}"))),
         ],
     )
 
@@ -207,6 +208,7 @@ def _loki() -> Band:
     )  # fmt: skip
     discarded = About(
         "pipeline.loki_discarded", "Discarded lines", "A second, by reason.", "ops", least=0,
+        empty="none discarded",
     )  # fmt: skip
     latency = About(
         "pipeline.loki_latency", "Request duration",

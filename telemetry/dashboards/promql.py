@@ -105,6 +105,17 @@ def top(n: int, expression: str, ranking: str, on: str) -> str:
     return f"{expression} and on ({on}) topk({n}, {ranking})"
 
 
+def answering(matchers: str = "") -> str:
+    """1 or 0 for each target; ``at`` is its address as far as a graph's margin has room for it.
+
+    That is 20 letters beside the service's name: on this machine, and in a compose network where
+    the host is the service, the port says it.
+    """
+    targets = f"min by (job, instance) (up{where(matchers)})"
+    whole = f'label_replace({targets}, "at", "$1", "instance", "(.*)")'
+    return f'label_replace({whole}, "at", "$1", "instance", "(?:127[.]0[.]0[.]1|[a-z-]+)(:.*)")'
+
+
 def or_zero(expression: str) -> str:
     """0 where ``expression``, which has no labels, has no series."""
     return f"{expression} or vector(0)"

@@ -11,6 +11,7 @@ from telemetry.dashboards.promql import (
     RANGE,
     RATE,
     STEP,
+    answering,
     fresh,
     gained,
     gained_each_day,
@@ -189,7 +190,7 @@ def dispatch_quantile(q: float, matchers: str = SERVICE) -> str:
 # --- services -----------------------------------------------------------------------------------
 
 SERVICES_DOWN = or_zero("count(min by (job, instance) (up) == 0)")
-SERVICES_UP = 'min by (job, instance) (up{job=~"$service"})'
+SERVICES_UP = answering('job=~"$service"')
 SERVICES_DOWN_SELECTED = or_zero('count(min by (job, instance) (up{job=~"$service"}) == 0)')
 ERROR_SHARE = or_zero(_error_share())
 ERROR_SHARE_SELECTED = or_zero(_error_share("", SERVICE))
@@ -299,12 +300,12 @@ COST_TODAY_BY_USER = top(
     "user_id",
 )
 UNPRICED_RANGE = or_zero(gained(c.PROXY_UNPRICED_CALLS.prometheus))
-UNPRICED = gained(c.PROXY_UNPRICED_CALLS.prometheus, "model", window="10m")
+UNPRICED = gained(c.PROXY_UNPRICED_CALLS.prometheus, "model", window=STEP)
 REJECTIONS_RANGE = or_zero(gained(c.PROXY_QUOTA_REJECTIONS.prometheus, "", USER))
 _REJECTIONS = c.PROXY_QUOTA_REJECTIONS.prometheus
 REJECTIONS = top(
     LINES,
-    f"({gained(_REJECTIONS, 'user_id', USER, '5m')})",
+    f"({gained(_REJECTIONS, 'user_id', USER, STEP)})",
     f"sum by (user_id) (increase({_REJECTIONS}{where(USER)}[{RANGE}] @ end()))",
     "user_id",
 )

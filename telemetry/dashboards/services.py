@@ -15,6 +15,7 @@ from telemetry.dashboards.tables import Column, key_table
 from telemetry.dashboards.targets import Ask
 
 _WORKER = "{{job}} {{worker}}"
+_NO_WEBSOCKETS = "no WebSockets"
 ANSWERING = ((0, "not answering", RED), (1, "answering", GREEN))
 
 
@@ -147,11 +148,10 @@ def _routes() -> Band:
         )
     }
     table = key_table(routes, keys, columns, links, "Requests/s")
-    table.field_config.overrides.append(override("Route", custom__width=200))
+    # An app whose router is unknown has none: its requests are one group.
+    table.field_config.overrides.append(override("Route", custom__width=200, noValue="no route"))
     table.field_config.overrides.append(override("Requests/s", custom__width=130))
-    return Band(
-        9, [(8, timeline(up, Ask(queries.SERVICES_UP, "{{instance}} {{job}}"))), (16, table)]
-    )
+    return Band(9, [(8, timeline(up, Ask(queries.SERVICES_UP, "{{at}} {{job}}"))), (16, table)])
 
 
 def _shape() -> Band:
@@ -194,15 +194,16 @@ def _shape() -> Band:
 def _websockets() -> Band:
     connections = About(
         "services.ws_connections", "Connections", "WebSocket connections open, by service.",
-        least=0, decimals=0,
+        least=0, decimals=0, empty=_NO_WEBSOCKETS,
     )  # fmt: skip
     messages = About(
         "services.ws_messages", "Messages",
         "WebSocket messages a second, received from and sent to clients.", "ops", least=0,
+        empty=_NO_WEBSOCKETS,
     )  # fmt: skip
     duration = About(
         "services.ws_duration", "Connection length",
-        "Median length of the connections that ended.", "s", least=0,
+        "Median length of the connections that ended.", "s", least=0, empty=_NO_WEBSOCKETS,
     )  # fmt: skip
     return Band(
         7,
@@ -228,7 +229,7 @@ def _gateway() -> Band:
     )  # fmt: skip
     latency = About(
         "gateway.dispatch_latency", "Dispatch duration",
-        "From a message's acceptance to its answer's end.", "s", least=0,
+        "From a message's acceptance to its answer's end.", "s", least=0, empty="no dispatches",
     )  # fmt: skip
     return Band(
         8,
@@ -261,7 +262,7 @@ def _gateway_http() -> Band:
     )  # fmt: skip
     notices = About(
         "gateway.notices", "Alert notices",
-        "Received by webhook a minute, by state and severity.", least=0,
+        "Received by webhook a minute, by state and severity.", "opm", least=0,
     )  # fmt: skip
     return Band(
         8,

@@ -146,6 +146,7 @@ def filled(stack: Stack) -> Iterator[Stack]:
         stack.wait_query(f'http_server_request_duration_seconds_count{{handle="{WELL}"}}')
         stack.wait_logs(f'{{service_name="shown-inside", handle="{WELL}", level="error"}}')
         stack.wait_query("system_filesystem_usage_bytes")
+        stack.wait_query(f'ALERTS{{alertname="ContainerDown",alertstate="firing",handle="{DOWN}"}}')
         for twice in TWICE:
             stack.wait_query(f"rate({twice}[120s])", timeout_s=60)
         yield stack

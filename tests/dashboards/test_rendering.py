@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from telemetry.dashboards import PANELS, render
 from telemetry.dashboards.__main__ import main
-from telemetry.dashboards.expressions import dashboards
+from telemetry.dashboards.expressions import dashboards, seconds
 from telemetry.dashboards.identifiers import LOKI, PROMETHEUS
 
 COMMITTED = Path(__file__).parents[2] / "grafana" / "dashboards"
@@ -27,7 +27,7 @@ TYPES = {
 }  # fmt: skip
 # Grafana's own colours: https://grafana.com/docs/grafana/latest/panels-visualizations/configure-standard-options/
 UNITS = {
-    "Bps", "bytes", "currencyUSD", "ops", "percent", "percentunit", "reqps", "s", "short",
+    "Bps", "bytes", "currencyUSD", "opm", "ops", "percent", "percentunit", "reqps", "s", "short",
 }  # fmt: skip
 
 
@@ -126,6 +126,42 @@ def test_a_panel_says_what_it_shows(model: dict[str, Any], panel: dict[str, Any]
 def test_a_title_fits_at_1280(model: dict[str, Any], panel: dict[str, Any]) -> None:
     """Seen in Grafana 9.4: "Telemetry lost" fits into three columns, "Containers down" doesn't."""
     assert len(panel["title"]) <= 14 * panel["gridPos"]["w"] // 3
+
+
+@pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
+def test_an_axis_over_zeros_is_not_a_hundred_times_too_long(
+    model: dict[str, Any], panel: dict[str, Any]
+) -> None:
+    """Grafana ends it at 100 otherwise, which of shares is 10000 %."""
+    defaults = panel["fieldConfig"]["defaults"]
+    rates = defaults["unit"] in ("percentunit", "reqps", "ops", "opm")
+    if panel["type"] == "timeseries" and rates:
+        # In Grafana 9.4 a soft end beats a hard one.
+        assert ("max" in defaults) != ("axisSoftMax" in defaults["custom"])
+
+
+@pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
+def test_what_is_said_of_no_data_is_not_said_at_an_axis(
+    model: dict[str, Any], panel: dict[str, Any]
+) -> None:
+    """Grafana 9.4 writes it beside the ticks that whole numbers leave out."""
+    defaults = panel["fieldConfig"]["defaults"]
+    if panel["type"] == "timeseries":
+        assert not ("noValue" in defaults and "decimals" in defaults)
+
+
+@pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
+def test_no_event_falls_between_two_points(model: dict[str, Any], panel: dict[str, Any]) -> None:
+    """In a dashboard's own time range, on a screen of 1280 pixels with a point each."""
+    if panel["type"] != "timeseries":
+        return
+    points = panel.get("maxDataPoints") or 1190 * panel["gridPos"]["w"] // 24
+    range_s = seconds(model["time"]["from"].removeprefix("now-"))
+    for target in panel["targets"]:
+        # What is ranked or remembered over a longer time is no count at a point.
+        windows = re.findall(r"_total(?:\{[^}]*\})?\[(\d+[smhd])\]", target["expr"])
+        for window in windows:
+            assert range_s / points <= seconds(window), target["expr"]
 
 
 @pytest.mark.parametrize(("model", "panel"), ALL_PANELS)

@@ -216,10 +216,16 @@ def _wait(day: Day) -> None:
     """Until all of it has arrived."""
     whole = day.whole
     whole.wait_logs(f'{{handle="{LIVES}"}}', lambda e: len(e) >= len(LINES))
-    report = whole.ask("proxy", "GET", "/api/costs?since=today&group=user").json()
-    rows: list[dict[str, Any]] = report["rows"]
-    day.costs = {row["user_id"]: Decimal(str(row["cost_usd"])) for row in rows}
-    day.calls = {row["user_id"]: row["calls"] for row in rows}
+
+    def settled() -> dict[str, Any] | None:
+        report = whole.ask("proxy", "GET", "/api/costs?since=today&group=user").json()
+        rows = {row["user_id"]: row for row in report["rows"]}
+        # A moment after the last byte: three of the container itself, one of the gateway in it.
+        return rows if rows.get(LIVES, {}).get("calls") == 4 else None
+
+    rows = until(settled, what=f"four calls of {LIVES}")
+    day.costs = {user: Decimal(str(row["cost_usd"])) for user, row in rows.items()}
+    day.calls = {user: row["calls"] for user, row in rows.items()}
     for query in (
         *(f'sum(proxy_api_calls_total{{user_id="{u}"}}) == {n}' for u, n in day.calls.items()),
         f'platform_container_up{{handle="{KILLED}"}} == 0',
