@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from telemetry import testing
+from telemetry.metrics.points import Point
 from telemetry.services.platform.desired import ContainerEvent, Totals
 from telemetry.services.platform.engine import Engine
 from telemetry.services.platform.sampling import Monitor
@@ -89,6 +90,18 @@ class Monitored:
     def wait_up(self, handle: str, value: float | None) -> None:
         """Wait until the series has this value."""
         until(lambda: self.up(handle) == value, 30, f"{handle} up {value}, is {self.up(handle)}")
+
+    def wait_statuses(self, **wanted: float) -> None:
+        """Wait until so many containers are shown as being in these of Docker's states."""
+        total = "platform_containers_total"
+        until(
+            lambda: all(self.recorded.value(total, status=s) == n for s, n in wanted.items()),
+            what=f"{total} {wanted}",
+        )
+
+    def series_of(self, handle: str) -> list[Point]:
+        """What is shown of a container."""
+        return [p for p in self.recorded.points() if ("handle", handle) in p.key[1]]
 
     def value(self, name: str, handle: str) -> float | None:
         """A container's series by the end of its name."""

@@ -120,8 +120,8 @@ def test_a_wanted_stop_and_a_kill_differ(
     docker_engine.client.containers.get("telemetry-eve").stop()
     until(lambda: recorded.value(up, handle="bob") == 0)
     until(lambda: platform.get("eve")["wanted"] is False)
-    assert recorded.value(up, handle="ann") is None
-    until(lambda: recorded.value(up, handle="eve") is None)
+    for handle in ("ann", "eve"):
+        until(lambda handle=handle: recorded.value(up, handle=handle) is None)
     bob = platform.get("bob")
     assert (bob["state"], bob["wanted"], bob["up"], bob["exit_code"]) == (
         "exited",
@@ -321,7 +321,7 @@ def test_a_restart_of_the_platform_forgets_nothing(
     empty_docker.client.containers.get("telemetry-removed").remove(force=True)
     empty_docker.run("new")
     with run_platform(DOCKER_HOST=empty_docker.base_url, **port) as again:
-        until(lambda: again.platform.view.get("new") and not again.keys("removed"))
+        until(lambda: len(again.platform.view.all()) == 4 and not again.keys("removed"))
         found = {
             c["handle"]: (c["wanted"], c["up"], c["provisioned"])
             for c in again.ask("GET", "/api/containers").json()["containers"]

@@ -37,8 +37,11 @@ def test_every_series_of_the_plan(empty_docker: DockerEngine, tmp_path: Path) ->
         TELEMETRY_PLATFORM_SAMPLE_INTERVAL="1",
     )
 
+    def page() -> str:
+        return httpx.get(f"{process.url}/metrics").text
+
     def shown() -> dict[str, tuple[str, set[str]]]:
-        text = httpx.get(f"{process.url}/metrics").text
+        text = page()
         kinds = dict(re.findall(r"^# TYPE (platform_\w+) (\w+)$", text, re.M))
         return {
             name: (kind, set(re.findall(r"(\w+)=", _labels(name, text))) - {"le"})
@@ -59,9 +62,10 @@ def test_every_series_of_the_plan(empty_docker: DockerEngine, tmp_path: Path) ->
             answer = httpx.post(url, json=body, headers=ADMIN, timeout=60)
             assert answer.status_code == 201, answer.text
         httpx.delete(f"{url}/bob", headers=ADMIN, timeout=60).raise_for_status()
+        until(lambda: 'handle="bob"' not in page(), what="the end of bob's series")
         until(lambda: set(shown()) >= set(SERIES))
         assert shown() == SERIES
-        text = httpx.get(f"{process.url}/metrics").text
+        text = page()
         assert 'handle="ann"' in text
         assert 'handle="bob"' not in text
         assert 'platform_container_memory_limit_bytes{handle="ann"} 33554432' in text

@@ -175,13 +175,14 @@ def test_one_removed_in_the_middle_of_a_pass_is_skipped(
     assert sampler.collect_once() == 2
     assert "container bob" in caplog.text
     until(lambda: watch.view.get("bob") is None)
-    assert [p for p in watch.recorded.points() if ("handle", "bob") in p.key[1]] == []
+    until(lambda: not watch.series_of("bob"))
     assert watch.value("memory_bytes", "cid")
     # The same by the engine's own call.
     sampler._files = Files(tmp_path, tmp_path)
     ann = watch.state("ann")
     containers["ann"].remove(force=True)
     until(lambda: watch.view.get("ann") is None)
+    until(lambda: not watch.series_of("ann"))
     watch.view.put(ann)
     assert sampler.collect_once() == 1
     assert "container ann" in caplog.text

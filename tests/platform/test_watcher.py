@@ -29,8 +29,7 @@ def test_a_killed_container_is_down_and_one_started_again_is_up(watch: Monitored
     watch.wait_up("ann", 0)
     assert watch.state("ann").state == "exited"
     assert watch.state("ann").exit_code == 137
-    assert watch.recorded.value("platform_containers_total", status="exited") == 1
-    assert watch.recorded.value("platform_containers_total", status="running") == 0
+    watch.wait_statuses(exited=1, running=0)
     until(lambda: [e.exit_code for e in watch.events if e.action == "die"] == [137])
     container.start()
     watch.wait_up("ann", 1)
@@ -49,7 +48,7 @@ def test_a_wanted_stop_ends_the_series_and_never_shows_down(watch: Monitored) ->
     container.stop()
     watch.wait_up("ann", None)
     assert ("ann", 0) not in watch.ups
-    assert watch.value("memory_bytes", "ann") is None
+    until(lambda: watch.value("memory_bytes", "ann") is None)
     container.start()
     watch.wait_up("ann", 1)
     container.restart()
@@ -64,9 +63,8 @@ def test_a_removed_container_leaves_no_series_behind(watch: Monitored) -> None:
     assert watch.monitor.sampler.collect_once() == 1
     container.remove(force=True)
     until(lambda: watch.view.get("ann") is None)
-    left = [p for p in watch.recorded.points() if ("handle", "ann") in p.key[1]]
-    assert left == []
-    assert watch.recorded.value("platform_containers_total", status="running") == 0
+    until(lambda: not watch.series_of("ann"))
+    watch.wait_statuses(running=0)
     # The same handle once more: nothing of the old one sticks to it.
     watch.run("ann")
     assert watch.value("restarts_total", "ann") == 0
@@ -75,9 +73,9 @@ def test_a_removed_container_leaves_no_series_behind(watch: Monitored) -> None:
 def test_out_of_memory_is_counted_once_and_not_again_after_a_start(watch: Monitored) -> None:
     container = watch.docker.run("ann", "sh", "-c", GREEDY, mem_limit="24m")
     watch.wait_up("ann", 0)
-    assert watch.state("ann").oom_killed
-    assert watch.value("oom_kills_total", "ann") == 1
-    assert "oom" in watch.actions("ann")
+    until(lambda: watch.state("ann").oom_killed)
+    until(lambda: watch.value("oom_kills_total", "ann") == 1)
+    until(lambda: "oom" in watch.actions("ann"))
     container.start()
     until(lambda: watch.actions("ann").count("die") == 2)
     until(lambda: watch.value("oom_kills_total", "ann") == 2)
@@ -100,8 +98,8 @@ def test_restarts_by_policy_are_counted(watch: Monitored) -> None:
         restart_policy={"Name": "on-failure", "MaximumRetryCount": 3},
     )  # fmt: skip
     until(lambda: watch.view.get("ann") and watch.state("ann").state == "exited")
-    assert watch.value("restarts_total", "ann") == 3
-    assert watch.up("ann") == 0
+    watch.wait_up("ann", 0)
+    until(lambda: watch.value("restarts_total", "ann") == 3)
     watch.docker.client.containers.get("ann").start()  # Docker's own count begins anew
     until(lambda: watch.value("restarts_total", "ann") == 6)
 
@@ -128,8 +126,7 @@ def test_containers_that_run_already_are_adopted(empty_docker: DockerEngine) -> 
     with monitored(empty_docker) as watch:
         watch.wait_up("ann", 1)
         assert [state.handle for state in watch.view.all()] == ["ann"]
-        assert watch.recorded.value("platform_containers_total", status="running") == 1
-        assert watch.recorded.value("platform_containers_total", status="dead") == 0
+        watch.wait_statuses(running=1, dead=0)
 
 
 def test_counts_go_on_where_the_process_before_left_them(empty_docker: DockerEngine) -> None:
