@@ -57,8 +57,9 @@ REJECTED = " or ".join(
 )
 RULE_FAILURES = rate("prometheus_rule_evaluation_failures_total", "job")
 RULE_DURATION = "max by (job) (prometheus_rule_group_last_duration_seconds)"
-NOTIFIED = rate("alertmanager_notifications_total", "integration") + " * 60"
-NOTIFY_FAILED = rate("alertmanager_notifications_failed_total", "integration") + " * 60"
+_NOTIFIES = '{{__name__=~"(alertmanager|grafana_alerting)_notifications{}_total"}}'
+NOTIFIED = rate(_NOTIFIES.format(""), "integration") + " * 60"
+NOTIFY_FAILED = rate(_NOTIFIES.format("_failed"), "integration") + " * 60"
 SCRAPE_DURATION = "max by (job) (scrape_duration_seconds)"
 STORAGE_BLOCKS = 'sum(prometheus_tsdb_storage_blocks_bytes{job="prometheus"})'
 STORAGE_WAL = 'sum(prometheus_tsdb_wal_storage_size_bytes{job="prometheus"})'

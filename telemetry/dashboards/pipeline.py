@@ -216,12 +216,12 @@ def _loki() -> Band:
     )  # fmt: skip
     memory = About(
         "pipeline.engine_memory", "Engine memory",
-        "Resident memory of Prometheus, Loki and Alertmanager.", "bytes", least=0,
+        "Resident memory of Prometheus, Loki, and Alertmanager or Grafana.", "bytes", least=0,
     )  # fmt: skip
     notices = About(
         "pipeline.notices", "Notifications",
-        "Sent by Alertmanager a minute, by channel, and those that failed. Where Grafana "
-        "evaluates alerts there is no Alertmanager.", least=0, empty="no Alertmanager",
+        "Sent a minute, by channel, and those that failed, by Alertmanager, or by Grafana where "
+        "it evaluates (9.4 counts none).", "opm", least=0, empty="none counted",
     )  # fmt: skip
     return Band(
         7,

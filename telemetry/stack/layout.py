@@ -143,15 +143,15 @@ def _write_prometheus(layout: Layout, environ: Mapping[str, str], mode: Alerting
         "collector": f"127.0.0.1:{ports['collector_metrics']}",
         "loki": f"127.0.0.1:{ports['loki']}",
         "alertmanager": alertmanager,
+        "grafana": f"127.0.0.1:{ports['grafana']}",
     }
     base["rule_files"] = [str(layout.config / "prometheus" / "*.yaml")]
     base["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [alertmanager]
     if mode == "grafana":
-        # No Alertmanager runs: as a target it would be down for good, and alerted.
         del base["alerting"]
-        base["scrape_configs"] = [
-            job for job in base["scrape_configs"] if job["job_name"] != "alertmanager"
-        ]
+    # Only who notifies is asked: as a target the other may be down for good, and alerted.
+    silent = "alertmanager" if mode == "grafana" else "grafana"
+    base["scrape_configs"] = [job for job in base["scrape_configs"] if job["job_name"] != silent]
     for job in base["scrape_configs"]:
         if job["job_name"] in addresses:
             job["static_configs"][0]["targets"] = [addresses[job["job_name"]]]

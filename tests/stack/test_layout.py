@@ -100,7 +100,10 @@ def test_where_grafana_evaluates_nobody_else_does(tmp_path: Path) -> None:
     write_configs(layout, ENVIRON, "grafana")
     written = yaml.safe_load((layout.config / "prometheus.yaml").read_text())
     assert "alerting" not in written
-    assert "alertmanager" not in {job["job_name"] for job in written["scrape_configs"]}
+    jobs = {job["job_name"]: job for job in written["scrape_configs"]}
+    assert "alertmanager" not in jobs
+    # Whose notices fail to arrive is counted by who sends them.
+    assert jobs["grafana"]["static_configs"] == [{"targets": ["127.0.0.1:3200"]}]
     assert not list((layout.config / "prometheus").glob("*.rules.yaml"))
     assert not list((layout.config / "loki" / "fake").glob("*.yaml"))
     provisioned = layout.config / "grafana" / "provisioning"

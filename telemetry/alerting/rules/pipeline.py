@@ -22,7 +22,9 @@ LOSS_COUNTERS = "|".join(
         "prometheus_tsdb_(out_of_order|out_of_bound|too_old)_samples_total",
         "(loki_)?prometheus_rule_evaluation_failures_total",
         "(loki_)?prometheus_notifications_dropped_total",
-        "alertmanager_notifications_failed_total",
+        "(alertmanager|grafana_alerting)_notifications_failed_total",
+        # All that Grafana 9.4 counts of its notices.
+        "grafana_emails_sent_failed",
     )
 )
 _LOSS_LABELS = "metric, job, signal, reason, receiver, exporter, integration"
