@@ -13,7 +13,15 @@ from email.utils import parseaddr
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from telemetry import config
+from telemetry.alerting.thresholds import refuse_misspelt
 from telemetry.errors import ConfigError, TelemetryError
+
+
+_SMTP = tuple(f"TELEMETRY_SMTP_{k}" for k in ("HOST", "PORT", "USER", "PASSWORD", "FROM", "TLS"))
+_SLACK = "TELEMETRY_SLACK_WEBHOOK_URL"
+_TELEGRAM = tuple(f"TELEMETRY_TELEGRAM_{k}" for k in ("BOT_TOKEN", "CHAT_ID", "API_URL"))
+_KEYS = (*_SMTP, _SLACK, *_TELEGRAM)
+_PREFIXES = ("TELEMETRY_SMTP_", "TELEMETRY_SLACK_", "TELEMETRY_TELEGRAM_")
 
 
 @dataclass(frozen=True)
@@ -119,8 +127,9 @@ class Channels:
 
         Raises:
             ConfigError: a value isn't what its variable takes.
-            TelemetryError: a channel is half configured.
+            TelemetryError: a channel is half configured, or a variable names no setting.
         """
+        refuse_misspelt(environ, _PREFIXES, _KEYS)
         return cls(
             webhook=_webhook(environ),
             email=_email(environ),
@@ -162,9 +171,8 @@ def _webhook(environ: Mapping[str, str]) -> Webhook:
 
 
 def _email(environ: Mapping[str, str]) -> Email | None:
-    to, host = "TELEMETRY_ALERT_EMAIL_TO", "TELEMETRY_SMTP_HOST"
-    user, password, sender = (f"TELEMETRY_SMTP_{k}" for k in ("USER", "PASSWORD", "FROM"))
-    port, tls = "TELEMETRY_SMTP_PORT", "TELEMETRY_SMTP_TLS"
+    to = "TELEMETRY_ALERT_EMAIL_TO"
+    host, port, user, password, sender, tls = _SMTP
     given = _given(environ, to, host, user, password, sender, port, tls)
     if not given:
         return None
@@ -190,18 +198,17 @@ def _email(environ: Mapping[str, str]) -> Email | None:
 
 
 def _slack(environ: Mapping[str, str]) -> Slack | None:
-    key = "TELEMETRY_SLACK_WEBHOOK_URL"
-    url = environ.get(key, "").strip()
+    url = environ.get(_SLACK, "").strip()
     if not url:
         return None
     if not re.match(r"https?://[^/\s]+/\S+$", url):
         # The URL is a secret: the error doesn't repeat it.
-        raise ConfigError(key, "***", "an address such as https://hooks.slack.com/services/T/B/X")
+        raise ConfigError(_SLACK, "***", "an address such as https://hooks.slack.com/services/T/B/X")
     return Slack(url)
 
 
 def _telegram(environ: Mapping[str, str]) -> Telegram | None:
-    token, chat, api = (f"TELEMETRY_TELEGRAM_{k}" for k in ("BOT_TOKEN", "CHAT_ID", "API_URL"))
+    token, chat, api = _TELEGRAM
     given = _given(environ, token, chat, api)
     if not given:
         return None

@@ -10,6 +10,7 @@ so), and settings that may are escaped.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from email.utils import parseaddr
 from typing import Any
 
 from telemetry.alerting import messages, yaml
@@ -71,12 +72,15 @@ def environment(channels: Channels) -> dict[str, str]:
     email = channels.email
     if email is None:
         return {}
+    name, address = parseaddr(email.sender)
     return {
         "GF_SMTP_ENABLED": "true",
         "GF_SMTP_HOST": f"{email.host}:{email.port}",
         "GF_SMTP_USER": email.user,
         "GF_SMTP_PASSWORD": email.password,
-        "GF_SMTP_FROM_ADDRESS": email.sender,
+        # "Telemetry <alerts@example.org>" in one piece keeps Grafana from starting.
+        "GF_SMTP_FROM_ADDRESS": address,
+        **({"GF_SMTP_FROM_NAME": name} if name else {}),
         "GF_SMTP_STARTTLS_POLICY": "MandatoryStartTLS" if email.tls else "NoStartTLS",
     }
 

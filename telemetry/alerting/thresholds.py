@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -64,8 +64,10 @@ def _number_within(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
-def _percent(default: float) -> Any:
-    metadata = {"parse": _number_within(0.1, 100), "expected": "a percentage from 0.1 to 100"}
+def _percent(default: float, least: float = 1) -> Any:
+    # From 1, where less is no sensible limit: 0.9 is meant as 90 %.
+    expected = f"a percentage from {least:g} to 100"
+    metadata = {"parse": _number_within(least, 100), "expected": expected}
     return field(default=default, metadata=metadata)
 
 
@@ -110,7 +112,7 @@ class Thresholds:
     service_down_for_s: int = _duration(15)
     cost_usd: float = _amount(10)
     budget_percent: float = _percent(90)
-    error_percent: float = _percent(5)
+    error_percent: float = _percent(5, least=0.1)
     error_min_requests: float = _amount(20)
     error_for_s: int = _duration(300)
     restarts: float = _amount(3)
@@ -134,14 +136,7 @@ class Thresholds:
             TelemetryError: a variable of that prefix names no setting.
         """
         known = environment_keys()
-        for key in sorted(environ):
-            if key.startswith(PREFIX) and key not in known and key not in NOTIFICATION_KEYS:
-                near = difflib.get_close_matches(key, [*known, *NOTIFICATION_KEYS], n=1)
-                raise TelemetryError(
-                    f"{key} is not a setting",
-                    remedy=f"did you mean {near[0]}?" if near else "docs/alerting.md lists them",
-                    exit_code=78,
-                )
+        refuse_misspelt(environ, (PREFIX,), (*known, *NOTIFICATION_KEYS))
         values: dict[str, float | int] = {}
         for key, name in known.items():
             text = environ.get(key, "").strip()
@@ -153,6 +148,24 @@ class Thresholds:
             except ValueError:
                 raise ConfigError(key, text, metadata["expected"]) from None
         return cls(**values)  # type: ignore[arg-type]  # each value comes from its field's parser
+
+
+def refuse_misspelt(
+    environ: Mapping[str, str], prefixes: tuple[str, ...], known: Collection[str]
+) -> None:
+    """Fail for a variable with one of the prefixes that names no setting.
+
+    Raises:
+        TelemetryError: there is one; the remedy names the setting that was meant, if it is near.
+    """
+    for key in sorted(environ):
+        if key.startswith(prefixes) and key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise TelemetryError(
+                f"{key} is not a setting",
+                remedy=f"did you mean {near[0]}?" if near else "docs/alerting.md lists them",
+                exit_code=78,
+            )
 
 
 def environment_keys() -> dict[str, str]:

@@ -52,6 +52,20 @@ def test_every_channel_is_switched_on_by_its_variables() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("TELEMETRY_SLACK_URL", "did you mean TELEMETRY_SLACK_WEBHOOK_URL"),
+        ("TELEMETRY_SMTP_HOSTNAME", "did you mean TELEMETRY_SMTP_HOST"),
+        ("TELEMETRY_TELEGRAM_CHAT", "did you mean TELEMETRY_TELEGRAM_CHAT_ID"),
+    ],
+)
+def test_a_misspelt_variable_is_no_channel_that_stays_off(key: str, meant: str) -> None:
+    with pytest.raises(TelemetryError, match=f"{key} is not a setting") as raised:
+        Channels.from_env({**TOKEN, key: "x"})
+    assert meant in raised.value.remedy
+
+
+@pytest.mark.parametrize(
     ("environ", "message"),
     [
         ({}, "TELEMETRY_WEBHOOK_TOKEN is not set: the gateway would refuse every alert"),

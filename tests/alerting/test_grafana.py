@@ -253,6 +253,14 @@ def test_the_mail_server_goes_to_grafanas_environment() -> None:
     assert environment(Channels.from_env({"TELEMETRY_WEBHOOK_TOKEN": "t"})) == {}
 
 
+def test_a_senders_name_is_apart_from_its_address() -> None:
+    """Grafana does not start with both in one."""
+    named = {**ENVIRON, "TELEMETRY_SMTP_FROM": "Night Watch <watch@example.org>"}
+    given = environment(Channels.from_env(named))
+    assert given["GF_SMTP_FROM_ADDRESS"] == "watch@example.org"
+    assert given["GF_SMTP_FROM_NAME"] == "Night Watch"
+
+
 @pytest.mark.parametrize("name", ["rules.yaml", "policies.yaml"])
 def test_the_committed_files_are_valid_yaml_for_grafanas_parser(name: str) -> None:
     """No anchors, no tabs: yaml.v2 reads it as we do."""
