@@ -16,7 +16,6 @@ from telemetry import config
 from telemetry.alerting.thresholds import refuse_misspelt
 from telemetry.errors import ConfigError, TelemetryError
 
-
 _SMTP = tuple(f"TELEMETRY_SMTP_{k}" for k in ("HOST", "PORT", "USER", "PASSWORD", "FROM", "TLS"))
 _SLACK = "TELEMETRY_SLACK_WEBHOOK_URL"
 _TELEGRAM = tuple(f"TELEMETRY_TELEGRAM_{k}" for k in ("BOT_TOKEN", "CHAT_ID", "API_URL"))
@@ -203,7 +202,9 @@ def _slack(environ: Mapping[str, str]) -> Slack | None:
         return None
     if not re.match(r"https?://[^/\s]+/\S+$", url):
         # The URL is a secret: the error doesn't repeat it.
-        raise ConfigError(_SLACK, "***", "an address such as https://hooks.slack.com/services/T/B/X")
+        raise ConfigError(
+            _SLACK, "***", "an address such as https://hooks.slack.com/services/T/B/X"
+        )
     return Slack(url)
 
 
