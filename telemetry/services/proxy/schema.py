@@ -67,7 +67,10 @@ calls = Table(
     "calls",
     metadata,
     # Time-ordered (see ids.py), so that the primary key also finds a span of time.
-    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    # SQLite: INTEGER, as that alone is the row's own number; any other type has an index more.
+    Column(
+        "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False
+    ),
     Column("user_id", Text, nullable=False),
     Column("key_id", Text, nullable=False),
     Column("worker", BigInteger, nullable=False),

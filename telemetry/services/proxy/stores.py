@@ -231,7 +231,10 @@ def open_quick_store(url: URL) -> Store | None:
         StoreError: the database can't be reached.
     """
     if url.get_backend_name() == "sqlite":
-        return SqliteStore(str(url.database), busy_ms=0)
+        store = SqliteStore(str(url.database), busy_ms=0)
+        # Moving the log into the database syncs the disk: that is the other connection's part.
+        store.run("PRAGMA wal_autocheckpoint=0")
+        return store
     return None
 
 

@@ -1,8 +1,10 @@
-"""Writes the ledger: a thread commits whatever has queued up as one group.
+"""Writes the ledger, many calls to a transaction.
 
-No call waits for another's disk. While a transaction runs the next calls queue up and share
-the following one, so the cost of a commit is spread over them. Only a call that comes alone
-is written in the event loop: that takes less time than to wake the thread.
+SQLite is written in the event loop, where the calls that came in one turn share a transaction:
+it takes less time than to wake a thread, which would then fight for the interpreter. Whatever
+may take longer is left to the writer's thread: another process's lock, a stalled disk, a
+checkpoint, a database across a network. While it runs a transaction, the next calls queue up
+and share the following one.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ POLL_S = 0.02
 RETRY_S = 0.5
 # How long a settled call may wait for company; a judgement.
 SETTLE_WITHIN_S = 0.005
+# A disk that holds the event loop for so long is left to the thread for a while; judgements.
+STALL_S = 0.02
+STALLED_FOR_S = 1.0
 GROUP = 256
 
 Verdict = Reservation | Refusal | UnknownKey
@@ -64,7 +69,8 @@ class Writer:
         # Held while a transaction takes from the settles and gives out ids.
         self._lock = threading.Lock()
         self._quick_store: Store | None = None
-        self._open = 0  # calls that were reserved and not settled, as the event loop knows them
+        self._arrived: list[Reserve] = []
+        self._here_after = 0.0
         self._nudged = False
         self._waiting: list[Reserve] = []
         self._unsettled: list[Settle] = []
@@ -85,37 +91,60 @@ class Writer:
             raise self._failed
 
     def reserve(self, reserve: Reserve) -> None:
-        """Write a call that comes alone, queue any other; its future gets the answer."""
-        alone = self._open <= 0 and not self._waiting and not self._unsettled
-        if (
-            self._quick_store is not None
-            and alone
-            and self._queue.empty()
-            and self._lock.acquire(blocking=False)
-        ):
-            try:
-                if self._write_alone(self._quick_store, reserve):
-                    return
-            finally:
-                self._lock.release()
-        self._queue.put(reserve)
+        """Write a call, together with all that come in the same turn of the event loop; its
+        future gets the answer.
+        """
+        self._arrived.append(reserve)
+        if len(self._arrived) == 1:
+            asyncio.get_running_loop().call_soon(self._write_arrived)
 
-    def _write_alone(self, store: Store, reserve: Reserve) -> bool:
-        """Whether the call has its answer now."""
-        settles = self._ended()
+    def _write_arrived(self) -> None:
+        """In the event loop: write what has come and what has ended, or leave it to the thread."""
+        arrived, self._arrived = self._arrived, []
+        if not self._write_here(arrived):
+            for reserve in arrived:
+                self._queue.put(reserve)
+            if not arrived:
+                self._queue.put(_NUDGE)
+
+    def _write_here(self, arrived: Sequence[Reserve]) -> bool:
+        """Whether all of it is written."""
+        began = time.monotonic()
+        if (
+            began < self._here_after
+            or self._waiting
+            or self._unsettled
+            or not self._queue.empty()
+            or not self._lock.acquire(blocking=False)
+        ):
+            return False
         try:
-            self._quick.run((reserve,), settles)
-        except Exception:
-            # Locked by another process, or worse: the thread has the patience to find out.
-            store.rollback()
-            self._settles.extendleft(reversed(settles))
-            reserve.verdict = None
-            return False
-        verdict, reserve.verdict = reserve.verdict, None
-        if verdict is None or isinstance(verdict, Blocked):
-            return False
-        self._open += isinstance(verdict, Reservation)
-        reserve.future.set_result(verdict)
+            store = self._quick_store
+            if store is None:
+                return False
+            settles = self._ended()
+            try:
+                self._quick.run(arrived, settles)
+            except Exception:
+                # Locked by another process, or worse: the thread has the patience to find out.
+                store.rollback()
+                self._settles.extendleft(reversed(settles))
+                for reserve in arrived:
+                    reserve.verdict = None
+                return False
+        finally:
+            self._lock.release()
+        self.problem = ""
+        if time.monotonic() - began > STALL_S:
+            self._here_after = began + STALLED_FOR_S
+        for reserve in arrived:
+            verdict, reserve.verdict = reserve.verdict, None
+            if verdict is None or isinstance(verdict, Blocked):
+                self._queue.put(reserve)
+            elif not reserve.future.done():
+                reserve.future.set_result(verdict)
+            else:
+                self._give_back((verdict,))
         return True
 
     def _ended(self) -> list[Settle]:
@@ -129,7 +158,6 @@ class Writer:
         its commit, though not for long.
         """
         self._settles.append(settle)
-        self._open -= 1
         if self._nudged:
             return
         try:
@@ -142,8 +170,8 @@ class Writer:
 
     def _nudge(self) -> None:
         self._nudged = False
-        if self._settles:
-            self._queue.put(_NUDGE)
+        if self._settles and not self._arrived:
+            self._write_arrived()
 
     def settled(self, timeout_s: float) -> bool:
         """Wait until all that was queued before is written; False where it isn't in time."""
@@ -181,7 +209,8 @@ class Writer:
                     self._write([*waited, *reserves], settles)
             self._deliver()
             if time.monotonic() >= next_tick:
-                self._tick()
+                with self._lock:
+                    self._tick()
                 next_tick = time.monotonic() + (RETRY_S if self._unsettled else HEARTBEAT_S)
             for mark in marks:
                 mark.set()
@@ -284,7 +313,6 @@ class Writer:
         """In the event loop: hand out verdicts; give back what nobody waits for any more."""
         orphans = []
         for future, verdict in delivered:
-            self._open += isinstance(verdict, Reservation)
             if future.done():
                 orphans.append(verdict)
             elif isinstance(verdict, Exception):

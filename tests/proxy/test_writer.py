@@ -1,0 +1,140 @@
+"""Who writes the ledger: the event loop while it is quick, the writer's thread where it isn't."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from telemetry.services.proxy import accounts, writer
+from telemetry.services.proxy.ledger import Ledger
+from telemetry.services.proxy.operations import Reservation, Settle
+from telemetry.services.proxy.usage import Tokens
+from telemetry.services.proxy.writer import Verdict
+from tests.proxy.conftest import wait_for
+
+
+class Watched:
+    """A ledger in SQLite, with a look at the event loop's own transactions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ledger = Ledger(f"sqlite:///{path}")
+        self.digest = accounts.digest(accounts.create_key(self.ledger.engine, "ann", {}).key)
+        self.ledger.start()
+        assert self.ledger.settled()  # its thread has shown that it lives, and waits
+        self._statements: list[str] = []
+        store = self.ledger._writer._quick_store
+        store._connection.set_trace_callback(self._statements.append)  # type: ignore[union-attr]
+
+    def commits(self) -> int:
+        """Transactions the event loop has committed since this was asked last."""
+        count = self._statements.count("COMMIT")
+        self._statements.clear()
+        return count
+
+    async def reserve(self) -> Verdict:
+        return await self.ledger.reserve(
+            digest=self.digest, endpoint="chat", provider="openai", model="gpt-4o", stream=False,
+            amount=1000, tokens=10, priced=True, price_version="x", trace_id="", lasts_ms=60_000,
+            wait_ms=0,
+        )  # fmt: skip
+
+    def settle(self, verdict: Verdict) -> None:
+        assert isinstance(verdict, Reservation)
+        tokens = Tokens(input=3, output=4)
+        self.ledger.settle(
+            Settle(verdict, "ok", 200, "gpt-4o", "openai", True, "x", tokens, cost=700)
+        )
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        """What another process sees."""
+        connection = sqlite3.connect(self.path)
+        found = connection.execute(sql).fetchall()
+        connection.close()
+        return found
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    monkeypatch.setattr(writer, "HEARTBEAT_S", 600.0)  # the thread doesn't come in between
+    found = Watched(tmp_path / "ledger.db")
+    yield found
+    found.ledger.stop()
+
+
+async def test_calls_of_one_turn_share_a_transaction(watched: Watched) -> None:
+    verdicts = await asyncio.gather(*(watched.reserve() for _ in range(10)))
+    assert all(isinstance(verdict, Reservation) for verdict in verdicts)
+    assert watched.commits() == 1
+    assert watched.rows("SELECT reserved, minute_requests FROM users") == [(10_000, 10)]
+
+
+async def test_what_has_ended_shares_the_next_calls_transaction(watched: Watched) -> None:
+    watched.settle(await watched.reserve())
+    watched.commits()
+    await watched.reserve()
+    assert watched.commits() == 1
+    assert watched.rows("SELECT reserved, day_spent FROM users") == [(1000, 700)]
+    assert watched.rows("SELECT status, cost FROM calls ORDER BY id") == [
+        ("ok", 700),
+        ("open", None),
+    ]
+
+
+async def test_what_has_ended_is_written_without_a_next_call(watched: Watched) -> None:
+    watched.settle(await watched.reserve())
+    written = [("ok",)]
+    await asyncio.to_thread(wait_for, lambda: watched.rows("SELECT status FROM calls") == written)
+    assert watched.commits() == 2
+
+
+async def test_another_process_in_the_ledger_holds_no_other_work_up(watched: Watched) -> None:
+    """The thread waits for it; the event loop goes on."""
+    first = await watched.reserve()
+    other = sqlite3.connect(watched.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    watched.settle(first)
+    waiting = [asyncio.ensure_future(watched.reserve()) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    assert not any(future.done() for future in waiting)
+    other.execute("COMMIT")
+    other.close()
+    for verdict in await asyncio.gather(*waiting):
+        watched.settle(verdict)
+    assert watched.ledger.settled()
+    assert watched.rows("SELECT reserved, day_spent, minute_requests FROM users") == [(0, 2800, 4)]
+    assert watched.rows("SELECT status, count(*) FROM calls GROUP BY status") == [("ok", 4)]
+
+
+async def test_a_stalled_disk_is_left_to_the_thread_for_a_while(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "STALL_S", -1.0)  # as if every transaction took too long
+    await watched.reserve()
+    assert watched.commits() == 1
+    assert isinstance(await watched.reserve(), Reservation)
+    assert watched.commits() == 0
+    watched.ledger._writer._here_after = 0.0  # the while is over
+    await watched.reserve()
+    assert watched.commits() == 1
+
+
+async def test_the_thread_moves_the_log_into_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the event loop: it syncs the disk. Nor is the log left to grow."""
+    monkeypatch.setattr(writer, "HEARTBEAT_S", 0.05)
+    watched = Watched(tmp_path / "ledger.db")
+    log = watched.path.with_name("ledger.db-wal")
+    empty = watched.path.stat().st_size
+    calls = 6000
+    for _ in range(calls):
+        await watched.reserve()
+    # Each of them changed at least the pages of its user and of its own row.
+    assert log.stat().st_size < calls * 2 * 4096 / 2
+    assert watched.path.stat().st_size > empty
+    watched.ledger.stop()
