@@ -62,7 +62,8 @@ class ChatStream(_Stream):
         self._hide = hide
 
     def _scan(self, whole: bytes) -> None:
-        if _NOTABLE.search(whole):
+        # Look for the words first: in most of a stream they aren't, and patterns take longer.
+        if (b'"usage"' in whole or b'"error"' in whole) and _NOTABLE.search(whole):
             for event in events(whole, _NOTABLE):
                 usage = reported(event.get("usage"))
                 if usage is not None:
