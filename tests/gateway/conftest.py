@@ -23,7 +23,8 @@ from telemetry.services.gateway.settings import Settings
 from telemetry.services.proxy.app import create_app as proxy_app
 from telemetry.services.proxy.settings import Settings as ProxySettings
 from tests.fixtures.simulated import free_port, served
-from tests.proxy.conftest import Running, wait_for
+from tests.fixtures.stack import until
+from tests.proxy.conftest import Running
 
 TOKEN = {"authorization": "Bearer gateway-secret"}
 HOOK = {"authorization": "Bearer webhook-secret"}
@@ -34,8 +35,6 @@ SECRETS = {
 }
 MODEL = "claude-sonnet-4-6"
 Event = dict[str, Any]
-
-__all__ = ["HOOK", "MODEL", "SECRETS", "TOKEN", "Event", "Gateway", "Process", "events", "wait_for"]
 
 
 def events(response: httpx.Response) -> Iterator[Event]:
@@ -86,7 +85,7 @@ class Gateway:
 
     def wait_lines(self, n: int = 1) -> list[dict[str, Any]]:
         """The interaction log, once it has ``n`` lines."""
-        wait_for(lambda: len(self.lines()) >= n, 20)
+        until(lambda: len(self.lines()) >= n, 20)
         return self.lines()
 
 
@@ -219,7 +218,7 @@ def processes(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 
     def start(service: str, port: int = 0, **environ: str) -> Process:
         begun.append(Process(service, tmp_path / "home", port, **environ))
-        wait_for(begun[-1].healthy, 60)
+        until(begun[-1].healthy, 60)
         return begun[-1]
 
     yield start

@@ -15,16 +15,8 @@ import pytest
 from telemetry import testing
 from telemetry.services.proxy.money import PICO
 from tests.fixtures.simulated import free_port
-from tests.gateway.conftest import (
-    MODEL,
-    TOKEN,
-    Gateway,
-    Process,
-    events,
-    is_called,
-    text_of,
-    wait_for,
-)
+from tests.fixtures.stack import until
+from tests.gateway.conftest import MODEL, TOKEN, Gateway, Process, events, is_called, text_of
 from tests.proxy.conftest import ADMIN, Running
 
 
@@ -172,9 +164,9 @@ def test_a_full_queue_answers_503_and_when_to_come_again(
     answers: list[list[Any]] = []
     threads = [threading.Thread(target=lambda: answers.append(gateway.ask("Hi"))) for _ in "12"]
     threads[0].start()
-    wait_for(lambda: is_called(proxy))
+    until(lambda: is_called(proxy))
     threads[1].start()
-    wait_for(lambda: recorded.value("gateway_dispatch_queue_depth") == 1)
+    until(lambda: recorded.value("gateway_dispatch_queue_depth") == 1)
     response = gateway.post("/api/chat", {"message": "Hi"})
     assert response.status_code == 503
     assert response.headers["retry-after"] == "5"
@@ -212,11 +204,11 @@ def test_a_client_that_goes_while_it_waits_is_not_answered(
     )
     running = threading.Thread(target=lambda: gateway.ask("first"))
     running.start()
-    wait_for(lambda: is_called(proxy))
+    until(lambda: is_called(proxy))
     body = {"message": "second"}
     with httpx.stream("POST", f"{gateway.url}/api/chat", json=body, headers=TOKEN, timeout=30):
-        wait_for(lambda: recorded.value("gateway_dispatch_queue_depth") == 1)
-    wait_for(lambda: recorded.value("gateway_dispatch_queue_depth") == 0)
+        until(lambda: recorded.value("gateway_dispatch_queue_depth") == 1)
+    until(lambda: recorded.value("gateway_dispatch_queue_depth") == 0)
     running.join(30)
     lines = {line["prompt"]: line["status"] for line in gateway.wait_lines(2)}
     assert lines == {"first": "ok", "second": "cancelled"}

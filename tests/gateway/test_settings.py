@@ -15,7 +15,8 @@ import pytest
 from telemetry import files
 from telemetry.errors import ConfigError
 from telemetry.services.gateway.settings import Settings
-from tests.gateway.conftest import TOKEN, Gateway, Process, is_called, text_of, wait_for
+from tests.fixtures.stack import until
+from tests.gateway.conftest import TOKEN, Gateway, Process, is_called, text_of
 from tests.proxy.conftest import Running
 
 
@@ -115,7 +116,7 @@ def test_a_stop_finishes_running_answers_and_a_restart_keeps_the_history(
     message = "some seconds' worth of words " * 6
     thread = threading.Thread(target=lambda: answers.append(gateway.ask(message, "s1")))
     thread.start()
-    wait_for(lambda: is_called(proxy))
+    until(lambda: is_called(proxy))
     assert first.stop() == 0
     thread.join(30)
     assert answers[0][-1]["status"] == "ok"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.gateway.conftest import Gateway, Process, wait_for
+from tests.fixtures.stack import until
+from tests.gateway.conftest import Gateway, Process
 from tests.gateway.test_alerts import ALERTMANAGER, GRAFANA, notify, resolved
 from tests.proxy.conftest import Running
 
@@ -194,7 +195,7 @@ def test_it_comes_back_by_itself_and_sends_what_was_asked_meanwhile(
     expect(page.locator(".text")).to_have_text(
         ["Simulated answer to: Hello before", "Simulated answer to: Hello meanwhile"]
     )
-    prompts = [line["prompt"] for line in second.gateway.lines()]
+    prompts = [line["prompt"] for line in second.gateway.wait_lines(2)]
     assert prompts == ["Hello before", "Hello meanwhile"], "once each"
 
 
@@ -210,7 +211,7 @@ def test_what_a_killed_gateway_was_answering_is_said_to_be_lost(
     expect(page.locator(".error")).to_contain_text("restarted before this was answered")
     page.get_by_role("button", name="Ask again").click()
     expect(page.locator(".text").last).to_have_text("Simulated answer to: Hello out there")
-    wait_for(lambda: len(second.gateway.lines()) == 1)
+    until(lambda: len(second.gateway.lines()) == 1)
 
 
 def test_an_error_is_said_in_words(
@@ -251,7 +252,7 @@ def test_alerts_are_noticed_at_once_and_again_when_resolved(
     notify(gateway, resolved(ALERTMANAGER))
     expect(down).to_have_class(re.compile("resolved"))
     expect(down.locator(".severity")).to_have_text("resolved")
-    wait_for(lambda: page.title() == "(1) telemetry")
+    until(lambda: page.title() == "(1) telemetry")
     down.get_by_role("button", name="Hide").click()
     expect(notice).to_have_count(1)
 

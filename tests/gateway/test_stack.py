@@ -22,8 +22,8 @@ from telemetry import credentials
 from telemetry.services.proxy import schema
 from telemetry.services.proxy.ledger import open_ledger
 from telemetry.services.proxy.stores import parse_url
-from tests.fixtures.stack import Stack
-from tests.gateway.conftest import MODEL, Event, events, text_of, wait_for
+from tests.fixtures.stack import Stack, until
+from tests.gateway.conftest import MODEL, Event, events, text_of
 from tests.gateway.test_metrics import BUCKETS, TABLE
 
 pytestmark = pytest.mark.stack
@@ -111,7 +111,7 @@ def process(stack: Stack, name: str, **environ: str) -> Iterator[None]:
             return False
 
     try:
-        wait_for(healthy, 60)
+        until(healthy, 60)
         yield
     finally:
         running.terminate()

@@ -11,14 +11,15 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from telemetry import testing
-from tests.gateway.conftest import Event, Gateway, is_called, text_of, wait_for
+from tests.fixtures.stack import until
+from tests.gateway.conftest import Event, Gateway, is_called, text_of
 from tests.proxy.conftest import Running
 
 
-def receive(shell: ClientConnection, until: str) -> list[Event]:
+def receive(shell: ClientConnection, last: str) -> list[Event]:
     """Events up to and with the first of that type."""
     found: list[Event] = []
-    while not found or found[-1]["type"] != until:
+    while not found or found[-1]["type"] != last:
         found.append(json.loads(shell.recv(20)))
     return found
 
@@ -48,7 +49,7 @@ def test_a_message_is_answered_in_pieces_and_is_history_afterwards(
     assert done["type"] == "done"
     (session,) = received[-1]["sessions"]
     assert (session["id"], session["title"]) == ("s1", "Hello there")
-    wait_for(lambda: recorded.value("gateway_ws_connections_active") == 0)
+    until(lambda: recorded.value("gateway_ws_connections_active") == 0)
     with gateway.shell() as shell:
         (turn,) = turns(shell)
     said = {"prompt": "Hello there", "answer": text_of(received), "at": turn["at"]}
@@ -167,7 +168,7 @@ def test_a_call_cancelled_before_its_first_byte_is_charged_and_known(
     with gateway.shell() as shell:
         turns(shell)
         tell(shell, type="message", id="m1", text="Hello out there")
-        wait_for(lambda: is_called(proxy))
+        until(lambda: is_called(proxy))
         tell(shell, type="cancel")
         end = receive(shell, "end")[-1]
         assert end["status"] == "cancelled", "at once, a second before the model begins"

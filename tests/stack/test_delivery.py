@@ -39,6 +39,12 @@ def datasette(stack: Stack, folder: Path) -> Iterator[Served]:
         yield server
 
 
+def _answered(page: str) -> float:
+    """How many requests a page of metrics counts."""
+    name = "http_server_request_duration_seconds_count"
+    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(name))
+
+
 def test_datasette_unchanged_each_metric_and_line_with_its_value(
     stack: Stack, tmp_path: Path
 ) -> None:
@@ -48,7 +54,8 @@ def test_datasette_unchanged_each_metric_and_line_with_its_value(
         for path in ("/", "/shop/items", "/shop/items/7", "/shop?sql=select+1", "/no/page") * 3:
             for _ in range(1 if path == "/no/page" else 6):
                 sent[path] += bool(server.try_get(path))
-        shown = server.get("/metrics")
+        # The last is counted once it is answered; so was the one that asked whether it is ready.
+        shown = until(lambda: _answered(page := server.get("/metrics")) > sent.total() and page)
         server.end()
     # All that /metrics showed, but for what describes the process, which went on.
     wanted = {

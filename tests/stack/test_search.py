@@ -43,7 +43,7 @@ def test_lines_are_found_and_printed(stack: Stack) -> None:
         resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
         logs = {"resource": resource, "scopeLogs": [{"logRecords": [record]}]}
         ready.post_json(f"{stack.otlp_http}/v1/logs", {"resourceLogs": [logs]})
-    stack.wait_logs('{service_name="finder"}', lambda found: len(found) == 2)
+    stack.wait_logs('{service_name=~"finder|other"}', lambda found: len(found) == 3)
 
     found = stack.run("search", "(no. 7) timed out")
     (line,) = found.stdout.splitlines()

@@ -84,9 +84,9 @@ def test_down_loses_nothing_and_up_remembers(new_stack: Stack) -> None:
     _send(stack, "last-minute", *(f"line {i}" for i in range(200)))
     stack.run("down")
     stack.run("up", "--no-services")
-    entries = stack.wait_logs('{service_name="last-minute"}')
+    entries = stack.wait_logs('{service_name="last-minute"}', lambda found: len(found) >= 200)
     assert sorted(entry["line"] for entry in entries) == sorted(f"line {i}" for i in range(200))
-    (series,) = stack.query('last_over_time(sent_lines{job="last-minute"}[1h])')
+    (series,) = stack.wait_query('last_over_time(sent_lines{job="last-minute"}[1h])')
     assert float(series["value"][1]) == 200
 
 
