@@ -113,7 +113,8 @@ class Endpoint:
             request = json.loads(raw)
             model = request["model"]
             asked = directives(model, header, request.get("metadata"))
-        except (ValueError, KeyError, TypeError) as error:
+            turn = wire.read(request, len(raw))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             await _send(send, 400, wire.error(400, f"simulated: bad request: {error!r}"))
             return
         if not model.startswith(KNOWN):
@@ -131,7 +132,7 @@ class Endpoint:
             extra = {"retry-after": asked.retry_after} if asked.retry_after else None
             await _send(send, asked.status, wire.error(asked.status, "simulated error"), extra)
             return
-        answer = reply(wire.read(request, len(raw)), asked)
+        answer = reply(turn, asked)
         number = next(self.simulator.numbers)
         if request.get("stream"):
             parts = wire.events(model, number, answer, asked, request)

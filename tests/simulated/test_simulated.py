@@ -112,3 +112,14 @@ def test_by_model_name(simulated_upstream: str) -> None:
             pytest.raises(Exception, match=r"peer closed|incomplete|disconnected"),
         ):
             cut.get_final_text()
+
+
+@pytest.mark.parametrize("messages", [["no object"], "text", 7])
+@pytest.mark.parametrize("path", ["messages", "chat/completions"])
+def test_a_malformed_request_is_the_callers_fault(
+    simulated_upstream: str, path: str, messages: Any
+) -> None:
+    body = {"model": "simulated-claude", "max_tokens": 10, "messages": messages}
+    answer = httpx.post(f"{simulated_upstream}/v1/{path}", json=body)
+    assert answer.status_code == 400
+    assert "simulated: bad request" in answer.json()["error"]["message"]
