@@ -20,6 +20,12 @@ from telemetry.alerting.rules import RETIRED, all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
 
+# Grafana takes its mail server from its own environment, which compose.yaml reads here.
+_MAIL = Path("compose/grafana.env")
+# Above what containers mount. They run as other users, so what is mounted must be readable to all;
+# nobody else on the machine comes through here.
+_CLOSED = ("compose", "grafana/provisioning")
+
 COMPOSE_ENVIRON = {
     "TELEMETRY_GATEWAY_URL": "http://gateway:4000",
     "TELEMETRY_WEBHOOK_TOKEN_FILE": "/run/secrets/telemetry_webhook_token",
@@ -56,11 +62,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--environment",
         action="store_true",
-        help="with the thresholds and channels of the environment; secrets stand in the files",
+        help="with the thresholds and channels of the environment; secrets stand in the files, "
+        "and only you can enter the folders above them",
     )
     args = parser.parse_args(argv)
     try:
         files = rendered(os.environ if args.environment else {})
+        mail = _mail(os.environ) if args.environment else ""
     except TelemetryError as error:
         print(f"error: {error.message}\n  -> {error.remedy}", file=sys.stderr)
         return error.exit_code
@@ -68,12 +76,25 @@ def main(argv: list[str]) -> int:
         for stale in (args.folder / folder).glob("*.rules.yaml"):
             if (folder / stale.name).as_posix() not in files:
                 stale.unlink()
+    if args.environment:
+        for folder in (args.folder / name for name in _CLOSED):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
     for name, text in sorted(files.items()):
         path = args.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text, mode=0o600 if args.environment else 0o644)
+        replace_file(path, text, mode=0o644)
         print(path)
+    (args.folder / _MAIL).unlink(missing_ok=True)
+    if mail:
+        replace_file(args.folder / _MAIL, mail, mode=0o600)
+        print(args.folder / _MAIL)
     return 0
+
+
+def _mail(environ: Mapping[str, str]) -> str:
+    settings = grafana.environment(Channels.from_env(COMPOSE_ENVIRON | dict(environ)))
+    return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
 if __name__ == "__main__":

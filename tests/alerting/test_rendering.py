@@ -56,13 +56,37 @@ def test_the_environments_settings_are_rendered_when_asked_for(
     configuration = tmp_path / "compose/alertmanager/alertmanager.yaml"
     assert "api_url: https://hooks.slack.com/services/T/B/X" in configuration.read_text()
     assert "url: http://gateway:4000/api/alert" in configuration.read_text()
-    assert configuration.stat().st_mode & 0o777 == 0o600
+    # Read by containers, which run as other users, and by nobody else on the machine.
+    assert configuration.stat().st_mode & 0o777 == 0o644
+    for closed in ("compose", "grafana/provisioning"):
+        assert (tmp_path / closed).stat().st_mode & 0o777 == 0o700
+    assert not (tmp_path / "compose/grafana.env").exists()
     spending = tmp_path / "compose/prometheus/rules/spending.rules.yaml"
     assert "proxy_user_cost_today_usd) > 3\n" in spending.read_text()
     capsys.readouterr()
     monkeypatch.setenv("TELEMETRY_ALERT_COST_USD", "three")
     assert main(["--environment", str(tmp_path)]) == 78
     assert capsys.readouterr().err.startswith("error: TELEMETRY_ALERT_COST_USD='three' is not")
+
+
+def test_grafana_in_compose_is_told_of_the_mail_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TELEMETRY_ALERT_EMAIL_TO", "ops@example.org")
+    monkeypatch.setenv("TELEMETRY_SMTP_HOST", "mail.example.org")
+    monkeypatch.setenv("TELEMETRY_SMTP_USER", "robot@example.org")
+    monkeypatch.setenv("TELEMETRY_SMTP_PASSWORD", "p$w'\"")
+    assert main(["--environment", str(tmp_path)]) == 0
+    mail = tmp_path / "compose/grafana.env"
+    assert "GF_SMTP_HOST=mail.example.org:587\n" in mail.read_text()
+    assert "GF_SMTP_PASSWORD=p$w'\"\n" in mail.read_text()
+    assert mail.stat().st_mode & 0o777 == 0o600
+    compose = yaml.safe_load((TOP / "compose/compose.yaml").read_text())
+    assert compose["services"]["grafana"]["env_file"] == [
+        {"path": "grafana.env", "required": False, "format": "raw"}
+    ]
+    assert main([str(tmp_path)]) == 0
+    assert not mail.exists()
 
 
 def test_no_secret_is_committed() -> None:
