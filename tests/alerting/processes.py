@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from tests.alerting.engines import engine
-from tests.alerting.receivers import free_port, wait_for
+from tests.fixtures.simulated import free_port
+from tests.fixtures.stack import until
 
 
 def get(url: str) -> Any:
@@ -37,7 +38,7 @@ def process(command: list[str], ready: str, log: Path) -> Iterator[None]:
             return False
 
     try:
-        wait_for(is_ready)
+        until(is_ready)
         yield
     finally:
         running.terminate()

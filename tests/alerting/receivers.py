@@ -5,42 +5,21 @@ answer what the gateway, Slack and Telegram do. The last two are simulated: nobo
 from __future__ import annotations
 
 import json
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, TypeVar
+from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-T = TypeVar("T")
-
 SLACK_PATH = "/services/T0/B0/simulated-secret"
 TELEGRAM_TOKEN = "123456:simulated-secret"
 TELEGRAM_CHAT = -1001234567890
-
-
-def wait_for(what: Callable[[], T], deadline_s: float = 20.0) -> T:
-    """The first true answer of ``what``."""
-    end = time.monotonic() + deadline_s
-    while not (answer := what()):
-        if time.monotonic() > end:
-            raise AssertionError(f"nothing came within {deadline_s} s")
-        time.sleep(0.02)
-    return answer
-
-
-def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

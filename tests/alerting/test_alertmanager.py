@@ -16,14 +16,8 @@ import pytest
 from telemetry.alerting import provision
 from tests.alerting.processes import alertmanager as alertmanager_process
 from tests.alerting.processes import get
-from tests.alerting.receivers import (
-    SLACK_PATH,
-    TELEGRAM_CHAT,
-    TELEGRAM_TOKEN,
-    Receivers,
-    receivers,
-    wait_for,
-)
+from tests.alerting.receivers import SLACK_PATH, TELEGRAM_CHAT, TELEGRAM_TOKEN, Receivers, receivers
+from tests.fixtures.stack import until
 
 pytestmark = pytest.mark.stack
 
@@ -96,15 +90,15 @@ def test_a_critical_alert_reaches_every_channel_at_once_and_so_does_its_end(
 ) -> None:
     with running(tmp_path, inbox.environ) as alertmanager:
         alertmanager.post(alert("ContainerDown", "critical", handle="demo-1"))
-        wait_for(lambda: inbox.webhook.requests and inbox.mail.messages)
-        wait_for(lambda: inbox.slack.requests and inbox.telegram.requests)
+        until(lambda: inbox.webhook.requests and inbox.mail.messages)
+        until(lambda: inbox.slack.requests and inbox.telegram.requests)
         # A second container must not wait out the first one's interval.
         alertmanager.post(alert("ContainerDown", "critical", handle="demo-2"))
-        wait_for(lambda: len(inbox.webhook.requests) == 2)
+        until(lambda: len(inbox.webhook.requests) == 2)
         alertmanager.post(alert("ContainerDown", "critical", resolved=True, handle="demo-1"))
-        wait_for(lambda: "resolved" in [a["status"] for a in inbox.webhook.alerts()])
-        wait_for(lambda: len(inbox.slack.requests) == 3 and len(inbox.telegram.requests) == 3)
-        wait_for(lambda: len(inbox.mail.messages) == 3)
+        until(lambda: "resolved" in [a["status"] for a in inbox.webhook.alerts()])
+        until(lambda: len(inbox.slack.requests) == 3 and len(inbox.telegram.requests) == 3)
+        until(lambda: len(inbox.mail.messages) == 3)
 
     first, second, third = inbox.webhook.requests
     assert first.path == "/api/alert"
@@ -166,7 +160,7 @@ def test_criticals_are_alone_and_warnings_are_grouped(inbox: Receivers, tmp_path
             alert("ServiceDown", "critical", job="gateway", instance="x"),
             alert("ServiceDown", "critical", job="gateway", instance="y"),
         )
-        wait_for(lambda: len(inbox.webhook.requests) == 2)
+        until(lambda: len(inbox.webhook.requests) == 2)
         groups = alertmanager.get("/api/v2/alerts/groups")
         assert sorted(
             (group["labels"]["alertname"], group["labels"].get("job"), len(group["alerts"]))
@@ -187,16 +181,17 @@ def test_a_receiver_that_is_down_is_tried_again_counted_and_nothing_is_lost(
     inbox.slack.status = 503
     with running(tmp_path, inbox.environ) as alertmanager:
         alertmanager.post(alert("ContainerDown", "critical", handle="demo-1"))
-        wait_for(lambda: len(inbox.slack.requests) >= 2)
-        assert len(inbox.webhook.requests) == 1, "the others don't wait for it"
+        until(lambda: len(inbox.slack.requests) >= 2)
+        until(lambda: inbox.webhook.requests)  # the others don't wait for it
+        assert len(inbox.webhook.requests) == 1
         failed = "alertmanager_notifications_failed_total"
         # Counted when a whole attempt, of up to 10 s, is given up: what TelemetryLoss reads.
-        wait_for(lambda: alertmanager.metric(failed, "slack") >= 1, deadline_s=40)
+        until(lambda: alertmanager.metric(failed, "slack") >= 1, timeout_s=40)
         inbox.slack.status = 200
         tried = len(inbox.slack.requests)
-        wait_for(lambda: len(inbox.slack.requests) > tried, deadline_s=40)
+        until(lambda: len(inbox.slack.requests) > tried, timeout_s=40)
         assert "demo-1" in json.dumps(inbox.slack.requests[-1].body)
-        wait_for(lambda: _settled(alertmanager, inbox))
+        until(lambda: _settled(alertmanager, inbox))
     assert len(inbox.webhook.requests) == 1
 
 
@@ -219,7 +214,7 @@ def test_quiet_hours_hold_back_warnings_and_never_criticals(
             alert("ContainerDown", "critical", handle="demo-1"),
             alert("HighCostRate", "warning", user_id="alice"),
         )
-        wait_for(lambda: inbox.webhook.requests)
+        until(lambda: inbox.webhook.requests)
         config = alertmanager.get("/api/v2/status")["config"]["original"]
         assert "quiet-hours" in config
         [warning] = [

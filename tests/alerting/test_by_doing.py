@@ -242,7 +242,10 @@ def test_it_fires_until_the_container_is_back_or_removed(trouble: Whole) -> None
 
 
 def test_the_command_line_lists_what_fires(trouble: Whole) -> None:
+    wanted = (("ContainerRestartLoop", "handle=loops"), ("HighCostRate", "user_id=rich"))
+    for name, _ in wanted:
+        until(lambda name=name: firing(trouble, name, **CASES[name]), TOLD_S, name)
     listed = trouble.run("alerts", "list", COLUMNS="200").stdout.splitlines()
-    for name, where in (("ContainerRestartLoop", "handle=loops"), ("HighCostRate", "user_id=rich")):
+    for name, where in wanted:
         [line] = [line for line in listed if name in line and where in line]
         assert "firing" in line

@@ -10,13 +10,8 @@ from telemetry.alerting import notify_directly
 from telemetry.alerting.channels import Channels
 from telemetry.alerting.direct import Notice, send
 from telemetry.errors import TelemetryError
-from tests.alerting.receivers import (
-    SLACK_PATH,
-    TELEGRAM_CHAT,
-    TELEGRAM_TOKEN,
-    free_port,
-    receivers,
-)
+from tests.alerting.receivers import SLACK_PATH, TELEGRAM_CHAT, TELEGRAM_TOKEN, receivers
+from tests.fixtures.simulated import free_port
 
 NOTICE = Notice(
     name="ContainerDown",

@@ -19,8 +19,10 @@ from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.stack.grafana import home_of
 from tests.alerting.processes import process, prometheus
-from tests.alerting.receivers import TELEGRAM_CHAT, Receivers, free_port, receivers, wait_for
+from tests.alerting.receivers import TELEGRAM_CHAT, Receivers, receivers
 from tests.alerting.test_prometheus import TOTAL, UP, Stack
+from tests.fixtures.simulated import free_port
+from tests.fixtures.stack import until
 
 PASSWORD = "grafana-secret"
 
@@ -98,7 +100,7 @@ def test_a_container_that_is_down_reaches_the_receivers(grafana: Grafana) -> Non
     here = {"handle": "demo-1"}
     grafana.stack.push("a", TOTAL, (UP, here, 0.0))
     inbox = grafana.inbox
-    wait_for(lambda: ("firing", "demo-1") in grafana.stack.notices("ContainerDown"), 60)
+    until(lambda: ("firing", "demo-1") in grafana.stack.notices("ContainerDown"), 60)
     [alert] = [a for a in inbox.webhook.alerts() if a["labels"]["alertname"] == "ContainerDown"]
     expected = base64.b64encode(f"grafana:{inbox.environ['TELEMETRY_WEBHOOK_TOKEN']}".encode())
     sent = inbox.webhook.requests[0].headers["Authorization"]
@@ -106,7 +108,7 @@ def test_a_container_that_is_down_reaches_the_receivers(grafana: Grafana) -> Non
     assert alert["annotations"]["summary"] == "Container demo-1 is down"
     assert alert["annotations"]["value"] == "down"
     assert alert["annotations"]["dashboard_url"].endswith("&var-handle=demo-1")
-    wait_for(lambda: inbox.slack.requests and inbox.mail.messages, 30)
+    until(lambda: inbox.slack.requests and inbox.mail.messages, 30)
     assert "FIRING critical: Container demo-1 is down" in json.dumps(inbox.slack.requests[0].body)
     grafana.stack.push("a", TOTAL, (UP, here, 1.0))
-    wait_for(lambda: ("resolved", "demo-1") in grafana.stack.notices("ContainerDown"), 60)
+    until(lambda: ("resolved", "demo-1") in grafana.stack.notices("ContainerDown"), 60)

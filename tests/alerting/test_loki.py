@@ -20,7 +20,9 @@ from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from tests.alerting.engines import engine
 from tests.alerting.processes import alertmanager, get, process
-from tests.alerting.receivers import HttpReceiver, free_port, http_receiver, wait_for
+from tests.alerting.receivers import HttpReceiver, http_receiver
+from tests.fixtures.simulated import free_port
+from tests.fixtures.stack import until
 
 pytestmark = pytest.mark.stack
 
@@ -108,7 +110,7 @@ def test_loki_loads_and_evaluates_every_log_rule(loki: Loki) -> None:
             return []
         return [rule for group in groups for rule in group["rules"]]
 
-    wait_for(lambda: [r["health"] for r in rules()] == ["ok"], deadline_s=40)
+    until(lambda: [r["health"] for r in rules()] == ["ok"], timeout_s=40)
     assert [rule["name"] for rule in rules()] == ["ErrorLogBurst"]
 
 
@@ -119,7 +121,7 @@ def test_a_burst_fires_and_just_under_it_is_silent(loki: Loki) -> None:
     loki.push("fatal", recent, service_name="burst", handle="demo-1")
     loki.push("error", recent[:20], service_name="under")
     loki.push("warn", recent * 3, service_name="only-warnings")
-    wait_for(lambda: {("burst", ""), ("burst", "demo-1")} <= set(loki.holds()))
+    until(lambda: {("burst", ""), ("burst", "demo-1")} <= set(loki.holds()))
     holds = {key: lines for key, lines in loki.holds().items() if key[0] in services}
     assert holds == {("burst", ""): 21, ("burst", "demo-1"): 21}
 
@@ -135,14 +137,14 @@ def test_a_service_that_always_logs_errors_fires_only_at_five_times_its_own_rate
     loki.push("error", seldom, service_name="seldom")
     loki.push("error", recent, service_name="always")
     loki.push("error", recent, service_name="seldom")
-    wait_for(lambda: ("seldom", "") in loki.holds())
+    until(lambda: ("seldom", "") in loki.holds())
     assert ("always", "") not in loki.holds()
 
 
 def test_old_errors_and_silence_do_not_fire(loki: Loki) -> None:
     loki.push("error", [600 + n for n in range(100)], service_name="long-ago")
     loki.push("info", [10 + n for n in range(100)], service_name="calm")
-    wait_for(lambda: _lines(loki, "calm") == 100)
+    until(lambda: _lines(loki, "calm") == 100)
     assert not {name for name, _ in loki.holds()} & {"long-ago", "calm"}
 
 
@@ -162,7 +164,7 @@ def test_the_ruler_tells_alertmanager_which_tells_the_receiver(loki: Loki) -> No
         alerts = [a for g in groups for r in g["rules"] for a in r["alerts"]]
         return [alert for alert in alerts if alert["labels"]["service_name"] == "told"]
 
-    [alert] = wait_for(told)
+    [alert] = until(told)
     assert alert["labels"] == {
         "alertname": "ErrorLogBurst",
         "severity": "warning",
