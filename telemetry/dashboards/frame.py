@@ -217,7 +217,10 @@ def _all_dashboards() -> model.DashboardLink:
 
 
 def link(title: str, uid: str, tooltip: str) -> model.DashboardLink:
-    """To another dashboard, with the same selection and time range."""
+    """To another dashboard, with the same selection and time range.
+
+    Cost & usage keeps its own: it counts by days, of which the last hour holds none's beginning.
+    """
     return model.DashboardLink(
         title=title,
         type_val=model.DashboardLinkType.LINK,
@@ -225,7 +228,7 @@ def link(title: str, uid: str, tooltip: str) -> model.DashboardLink:
         tooltip=tooltip,
         url=f"/d/{uid}",
         include_vars=True,
-        keep_time=True,
+        keep_time=uid != COST,
     )
 
 

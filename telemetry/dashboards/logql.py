@@ -9,8 +9,9 @@ from __future__ import annotations
 _SELECTED = 'service_name=~"$service", handle=~"$handle"'
 _ERRORS = 'level=~"error|fatal"'
 # Back quotes, so that a search may hold quotation marks; raw, or Grafana puts backslashes before
-# apostrophes. An empty search matches every line.
-_SEARCH = "|~ `(?i)${search:raw}` | trace_id=~`${trace_id:raw}.*`"
+# apostrophes; words as they stand between \Q and \E, or a bracket pasted from a line would be an
+# error. An empty search matches every line.
+_SEARCH = "|~ `(?i)\\Q${search:raw}\\E` | trace_id=~`${trace_id:raw}.*`"
 
 ALL_ERRORS = f'{{service_name=~".+", {_ERRORS}}}'
 # "All" is all containers, not also what runs in none.

@@ -36,8 +36,8 @@ def build() -> Dashboard:
     """The dashboard."""
     return frame(
         LOGS,
-        "Search all logs: choose services, containers and levels, type words (a regular "
-        "expression, upper and lower case alike), or paste a trace id.",
+        "Search all logs: choose services, containers and levels, type or paste words (upper and "
+        "lower case alike), or a trace id.",
         [_summary(), _lines()],
         [
             log_service(),

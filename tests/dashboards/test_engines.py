@@ -269,11 +269,15 @@ def test_services_show_rate_errors_and_duration(filled: Stack) -> None:
 
 
 def test_logs_are_found_by_service_container_level_and_words(filled: Stack) -> None:
-    chosen = {"service": "shown-inside", "handle": WELL, "level": "error", "search": "SEEN an"}
-    [found] = [ask(filled, query) for query in all_queries(chosen) if query.panel == "logs.lines"]
-    assert [series.lines for series in found] == [["shown-inside has seen an error"]]
-    none = all_queries({**chosen, "search": 'it\'s "not" there'})
-    assert not any(ask(filled, query) for query in none if query.panel == "logs.lines")
+    chosen = {"service": "shown-inside", "handle": WELL, "level": "error"}
+    for words in ("SEEN an", ""):
+        asked = all_queries({**chosen, "search": words})
+        [found] = [ask(filled, query) for query in asked if query.panel == "logs.lines"]
+        assert [series.lines for series in found] == [["shown-inside has seen an error"]]
+    # As they stand: no pattern, and no error.
+    for words in ('it\'s "not" there', "seen.an", "seen(an"):
+        none = all_queries({**chosen, "search": words})
+        assert not any(ask(filled, query) for query in none if query.panel == "logs.lines")
 
 
 def test_legends_name_labels_that_the_answers_have(filled: Stack) -> None:
