@@ -23,6 +23,7 @@ from telemetry import config
 from telemetry.errors import TelemetryError
 
 _TIMEOUT_S = 5.0
+_SIGNS = {(True, False): "=", (False, False): "!=", (True, True): "=~", (False, True): "!~"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Silence:
 
     Args:
         id: what ends it.
-        matchers: ``name=value`` of the alerts it holds back.
+        matchers: ``name=value`` of the alerts it holds back; as in PromQL, one made in a browser
+            may have ``!=``, ``=~`` or ``!~`` instead.
         until: when it ends.
         comment: why it was made.
     """
@@ -130,7 +132,7 @@ def silences(environ: Mapping[str, str]) -> tuple[Silence, ...]:
         Silence(
             id=entry["id"],
             matchers=tuple(
-                f"{m['name']}{'=' if m.get('isEqual', True) else '!='}{m['value']}"
+                f"{m['name']}{_SIGNS[m.get('isEqual', True), m['isRegex']]}{m['value']}"
                 for m in entry["matchers"]
             ),
             until=_time(entry["endsAt"]),
@@ -185,6 +187,11 @@ def end_silence(silence_id: str, environ: Mapping[str, str]) -> None:
     Raises:
         TelemetryError: there is none of that id, or nobody can be asked.
     """
+    if silence_id not in {silence.id for silence in silences(environ)}:
+        raise TelemetryError(
+            f"there is no silence {silence_id} in force",
+            remedy="`telemetry alerts silence` lists them",
+        )
     _request(f"{_alertmanager(environ)}/silence/{silence_id}", environ, method="DELETE")
 
 

@@ -149,6 +149,26 @@ def test_silences_go_to_grafana_where_no_alertmanager_runs() -> None:
     assert (posted.body["createdBy"], posted.body["comment"]) == ("me", "moving")
 
 
+def test_a_silence_made_in_a_browser_is_shown_as_it_is() -> None:
+    matchers = [
+        {"name": name, "value": "x", "isEqual": equal, "isRegex": regex}
+        for name, equal, regex in (
+            ("a", True, False), ("b", False, False), ("c", True, True), ("d", False, True),
+        )
+    ]  # fmt: skip
+    made = {
+        "id": "abc",
+        "matchers": matchers,
+        "endsAt": "2026-01-02T03:04:05.123Z",
+        "comment": "",
+        "status": {"state": "active"},
+    }
+    with http_receiver(json.dumps([made]).encode()) as alertmanager:
+        environ = {**_environ(NOBODY), "TELEMETRY_ALERTMANAGER_URL": alertmanager.url}
+        [shown] = evaluator.silences(environ)
+    assert shown.matchers == ("a=x", "b!=x", "c=~x", "d!~x")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0s"), (59, "59s"), (3661, "1h 1m"), (90061, "1d 1h")]
 )
