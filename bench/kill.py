@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import time
 from typing import Any
@@ -31,6 +32,8 @@ PATIENCE_S = 90.0
 # Grafana tells nothing new of an alert for 30 s after it told of it, its resend delay: a kill right
 # after the last one was resolved would measure that.
 PAUSE_S = {"prometheus": 0.0, "grafana": 31.0}
+# Kills come at any moment between two evaluations, not always right after one.
+PERIOD_S = {"prometheus": 1.0, "grafana": 10.0}
 TARGET_S = {"prometheus": 3.0, "grafana": 15.0}
 
 
@@ -48,12 +51,21 @@ def main() -> None:
         private_engine() as docker,
         whole_stack(docker, "http://127.0.0.1:9", **more) as stack,
     ):
-        measured = measure(stack, 3 if args.quick else args.kills, PAUSE_S[evaluator])
+        measured = measure(
+            stack, 3 if args.quick else args.kills, PAUSE_S[evaluator], PERIOD_S[evaluator]
+        )
     report(evaluator, *measured)
 
 
-def measure(stack: Whole, kills: int, pause_s: float) -> tuple[list[float], list[float]]:
-    """Seconds from each kill to the notice at the gateway, and in the browser."""
+def measure(
+    stack: Whole, kills: int, pause_s: float, period_s: float
+) -> tuple[list[float], list[float]]:
+    """Seconds from each kill to the notice at the gateway, and in the browser.
+
+    Args:
+        pause_s: between two of them at least.
+        period_s: spread over so much more.
+    """
     at_gateway, on_screen = [], []
     stack.provision(HANDLE)
     stack.wait_query(f'platform_container_up{{handle="{HANDLE}"}} == 1')
@@ -79,7 +91,7 @@ def measure(stack: Whole, kills: int, pause_s: float) -> tuple[list[float], list
                 told(shell, "resolved")
                 resolved = page.locator(".alert.resolved[data-name=ContainerDown]")
                 resolved.get_by_role("button", name="Hide").click()
-                time.sleep(pause_s)
+                time.sleep(pause_s + random.uniform(0, period_s))
         browser.close()
     return at_gateway, on_screen
 
