@@ -18,6 +18,11 @@ ErrorState = Literal["OK", "Error", "Alerting"]
 VALUE = "@value@"
 
 
+def count(noun: str) -> str:
+    """The value as a whole number of ``noun``: ``1 call``, ``2 calls``."""
+    return f'{{{{ printf "%.0f" {VALUE} }}}} {noun}{{{{ if ne {VALUE} 1.0 }}}}s{{{{ end }}}}'
+
+
 @dataclass(frozen=True)
 class Group:
     """Rules evaluated together.

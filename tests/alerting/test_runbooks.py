@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+from telemetry import files
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.runbooks import page
 from telemetry.alerting.thresholds import Thresholds
+from telemetry.dashboards.expressions import dashboards
 
 
 def test_every_rules_anchor_is_on_the_page() -> None:
@@ -18,3 +22,14 @@ def test_commands_are_escaped_and_tables_are_tables() -> None:
     assert "<td><code>loki_discarded_samples_total</code></td>" in html
     assert "'{{json .State}}'" in html
     assert "tail</code>" in html
+
+
+def test_panels_are_named_as_they_stand_on_their_dashboards() -> None:
+    titles = {
+        model["title"]: {panel["title"] for panel in model["panels"]} for model in dashboards()
+    }
+    text = files.path("docs/runbooks.md").read_text()
+    named = re.findall(r"([A-Z][\w ]+(?:& usage)?), panels? ((?:\*[^*]+\*[\s,and]*)+)", text)
+    assert len(named) == len(re.findall(r", panels? ", text)) > 10
+    for dashboard, panels in named:
+        assert set(re.findall(r"\*([^*]+)\*", panels)) <= titles[dashboard.split("dashboard ")[-1]]

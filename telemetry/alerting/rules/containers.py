@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from telemetry import catalog
-from telemetry.alerting.rule import VALUE, Group, Rule
+from telemetry.alerting.rule import VALUE, Group, Rule, count
 from telemetry.alerting.rules.promql import indent, newest, risen
 from telemetry.alerting.thresholds import Thresholds, number
 
@@ -93,10 +93,10 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             labels=("handle",),
             summary="Container {{ .Labels.handle }} ran out of memory",
             description=(
-                f'The kernel killed {{{{ printf "%.0f" {VALUE} }}}} process(es) of container '
-                "{{ .Labels.handle }} in the last 10 minutes because its memory ran out."
+                "Memory ran out in container {{ .Labels.handle }}: "
+                f"{count('kill')} by the kernel in the last 10 minutes."
             ),
-            value=f'{{{{ printf "%.0f" {VALUE} }}}} kills in 10 m',
+            value=f"{count('kill')} in 10 m",
             panel="container.oom",
             no_data="OK",
             on_error="Error",
@@ -142,7 +142,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
                 f"times in the last 10 minutes, more than {number(thresholds.restarts)}; "
                 "nobody asked for it."
             ),
-            value=f'{{{{ printf "%.0f" {VALUE} }}}} restarts in 10 m',
+            value=f"{count('restart')} in 10 m",
             panel="container.restarts",
             no_data="OK",
             on_error="Error",

@@ -6,7 +6,7 @@ The proxy's ledger is the truth about money; its series go on across restarts of
 from __future__ import annotations
 
 from telemetry import catalog
-from telemetry.alerting.rule import VALUE, Group, Rule
+from telemetry.alerting.rule import VALUE, Group, Rule, count
 from telemetry.alerting.rules.promql import risen
 from telemetry.alerting.thresholds import Thresholds, number
 
@@ -84,10 +84,10 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             labels=("model",),
             summary="No price covers the model {{ .Labels.model }}",
             description=(
-                f'{{{{ printf "%.0f" {VALUE} }}}} call(s) of the model {{{{ .Labels.model }}}} '
-                "in the last 10 minutes were served without a price: their cost is not counted."
+                "The model {{ .Labels.model }} was served without a price: "
+                f"{count('call')} in the last 10 minutes whose cost is not counted."
             ),
-            value=f'{{{{ printf "%.0f" {VALUE} }}}} calls in 10 m',
+            value=f"{count('call')} in 10 m",
             panel="cost.unpriced",
             no_data="OK",
             on_error="Error",
@@ -109,7 +109,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
                 "{{ .Labels.user_id }} in the last 5 minutes, more than "
                 f"{number(thresholds.quota_rejections)}."
             ),
-            value=f'{{{{ printf "%.0f" {VALUE} }}}} calls in 5 m',
+            value=f"{count('call')} in 5 m",
             panel="cost.rejections",
             no_data="OK",
             on_error="Error",
