@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -133,14 +132,12 @@ def test_prometheus_is_told_of_every_service() -> None:
 @pytest.mark.parametrize(
     "overlays", [(), (".services",), (".prometheus",), (".services", ".prometheus")]
 )
-def test_docker_compose_takes_them(overlays: tuple[str, ...]) -> None:
-    compose = _compose()
-    if compose is None:
-        pytest.skip("docker compose is not installed")
+@pytest.mark.stack
+def test_docker_compose_takes_them(overlays: tuple[str, ...], docker_compose: list[str]) -> None:
     files = [f"--file={COMPOSE}/compose{name}.yaml" for name in ("", *overlays)]
     environ = {**os.environ, **dict.fromkeys(credentials.GENERATED, "x")}
     done = subprocess.run(
-        [*compose, *files, "config", "--format", "json"],
+        [*docker_compose, *files, "config", "--format", "json"],
         env=environ, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -154,18 +151,11 @@ def test_docker_compose_takes_them(overlays: tuple[str, ...]) -> None:
 
     without = {key: value for key, value in environ.items() if key not in credentials.GENERATED}
     refused = subprocess.run(
-        [*compose, *files, "config"], env=without, capture_output=True, text=True, check=False
+        [*docker_compose, *files, "config"],
+        env=without,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert refused.returncode != 0
     assert "see the top of compose.yaml" in refused.stderr
-
-
-def _compose() -> list[str] | None:
-    if standalone := shutil.which("docker-compose"):
-        return [standalone]
-    docker = shutil.which("docker")
-    if docker is None:
-        return None
-    plugin = [docker, "compose"]
-    found = subprocess.run([*plugin, "version"], capture_output=True, check=False)
-    return plugin if found.returncode == 0 else None
