@@ -29,6 +29,7 @@ from tests.fixtures.simulated import free_port, served
 ADMIN = {"authorization": "Bearer admin-secret"}
 CHECKOUT = str(Path(__file__).parents[2])
 HELLO: Any = [{"role": "user", "content": "Hello out there"}]
+MESSAGE = {"model": "claude-sonnet-4-6", "max_tokens": 20, "messages": HELLO}
 
 
 def wait_for(found: Callable[[], Any], timeout_s: float = 10.0) -> Any:
@@ -83,6 +84,11 @@ class Running:
         statement = select(schema.users).where(schema.users.c.user_id == user)
         with self.proxy.ledger.engine.connect() as connection:
             return connection.execute(statement).one()
+
+
+def still_works(proxy: Running) -> None:
+    """Others are served as ever."""
+    assert proxy.post("/v1/messages", proxy.key("still"), MESSAGE).status_code == 200
 
 
 class Process:
