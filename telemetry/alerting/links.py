@@ -8,7 +8,7 @@ from urllib.parse import quote_plus
 
 from telemetry import config
 from telemetry.alerting.rule import VALUE, Rule
-from telemetry.dashboards.identifiers import PANELS
+from telemetry.dashboards.identifiers import COST, PANELS
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,10 @@ class Links:
             )
             for variable, label in rule.variables
         )
-        return f"{self.grafana}/d/{uid}?viewPanel={panel}{variables}"
+        # The dashboard that counts by days has ten minutes between two points: too long to see
+        # what an alert is about.
+        lately = "&from=now-6h&to=now" if uid == COST else ""
+        return f"{self.grafana}/d/{uid}?viewPanel={panel}{lately}{variables}"
 
 
 def texts(rule: Rule, links: Links, value: str) -> dict[str, str]:

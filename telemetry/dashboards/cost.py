@@ -18,8 +18,7 @@ _USD = "currencyUSD"
 _MANY = " With more than 20 users, the 20 that were highest in the time range."
 _DAY = "1d"
 # A point every 10 minutes of the usual 7 days. With one a pixel, half an hour would lie between
-# two: a new stack's graphs stayed empty for as long, and a count of the minutes before each point
-# missed most of what happened.
+# two, and a new stack's graphs would stay empty for as long.
 _POINTS = 7 * 24 * 6
 
 
@@ -228,13 +227,14 @@ def _budgets() -> Band:
 def _refused() -> Band:
     unpriced = About(
         "cost.unpriced", "Unpriced calls",
-        "Calls that no price covers, by model, in each 10 minutes (more where the time range is "
-        "longer than a week). Any alerts: add a price.", least=0, decimals=0, empty="none",
+        "Calls that no price covers within the 10 minutes before (or since the point before, in "
+        "a long time range), by model. Any alerts: add a price.",
+        least=0, decimals=0, empty="none",
     )  # fmt: skip
     rejections = About(
         "cost.rejections", "Refused by quota",
-        "Calls refused, by user, in each 5 minutes (more where the time range is longer than 3 "
-        "days). More than 20 in 5 minutes alerts." + _MANY,
+        "Calls refused within the 5 minutes before (or since the point before, in a long time "
+        "range), by user. More than 20 in 5 minutes alerts." + _MANY,
         steps=((0, GREEN), (20, ORANGE)), least=0, decimals=0, empty="none",
     )  # fmt: skip
     upstream = About(
@@ -244,12 +244,12 @@ def _refused() -> Band:
     return Band(
         7,
         [
-            (8, lines(unpriced, Ask(queries.UNPRICED, "{{model}}", step="10m"), points=_POINTS)),
+            (8, lines(unpriced, Ask(queries.UNPRICED, "{{model}}"), points=_POINTS)),
             (
                 8,
                 lines(
                     rejections,
-                    Ask(queries.REJECTIONS, "{{user_id}}", step="5m"),
+                    Ask(queries.REJECTIONS, "{{user_id}}"),
                     limits=True,
                     points=_POINTS,
                 ),

@@ -62,6 +62,14 @@ def gained(metric: str, by: str = "", matchers: str = "", window: str = RANGE) -
     return _differences(f"{selector}[{window}]", f"{selector} offset {window}", by)
 
 
+def gained_lately(metric: str, window: str, by: str, matchers: str = "") -> str:
+    """What counters gained in the ``window`` before each point, or since the point before where
+    that is longer ago: in a long time range, too, nothing falls between two points.
+    """
+    since = gained(metric, by, matchers, STEP)
+    return f"({gained(metric, by, matchers, window)} >= {since} or {since})"
+
+
 def gained_each_day(metric: str, by: str = "", matchers: str = "") -> str:
     """What counters gained in the UTC day that begins at each step (step: 1 d).
 

@@ -15,6 +15,7 @@ from telemetry.dashboards.promql import (
     fresh,
     gained,
     gained_each_day,
+    gained_lately,
     greater,
     latest,
     or_zero,
@@ -300,12 +301,12 @@ COST_TODAY_BY_USER = top(
     "user_id",
 )
 UNPRICED_RANGE = or_zero(gained(c.PROXY_UNPRICED_CALLS.prometheus))
-UNPRICED = gained(c.PROXY_UNPRICED_CALLS.prometheus, "model", window=STEP)
+UNPRICED = gained_lately(c.PROXY_UNPRICED_CALLS.prometheus, "10m", "model")
 REJECTIONS_RANGE = or_zero(gained(c.PROXY_QUOTA_REJECTIONS.prometheus, "", USER))
 _REJECTIONS = c.PROXY_QUOTA_REJECTIONS.prometheus
 REJECTIONS = top(
     LINES,
-    f"({gained(_REJECTIONS, 'user_id', USER, STEP)})",
+    gained_lately(_REJECTIONS, "5m", "user_id", USER),
     f"sum by (user_id) (increase({_REJECTIONS}{where(USER)}[{RANGE}] @ end()))",
     "user_id",
 )

@@ -133,7 +133,7 @@ def test_a_rule_file_holds_all_that_an_alert_needs() -> None:
             "midnight UTC, more than 10 USD.",
             "value": '{{ printf "%.2f" .Value }} USD today',
             "runbook_url": "http://127.0.0.1:4000/runbooks#highcostrate",
-            "dashboard_url": "http://127.0.0.1:3200/d/telemetry-cost?viewPanel=15"
+            "dashboard_url": "http://127.0.0.1:3200/d/telemetry-cost?viewPanel=15&from=now-6h&to=now"
             '&var-user_id={{ index .Labels "user_id" | urlquery }}',
         },
     }
