@@ -52,6 +52,8 @@ def rendered(environ: Mapping[str, str]) -> dict[str, str]:
         files[f"compose/alertmanager/{name}"] = text
     for name, text in grafana.provisioning(rules, links, channels, RETIRED).items():
         files[f"grafana/provisioning/alerting/{name}"] = text
+    for name, text in grafana.no_rules(rules, RETIRED).items():
+        files[f"grafana/provisioning/no-alerting/{name}"] = text
     return files
 
 

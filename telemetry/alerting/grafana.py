@@ -67,6 +67,16 @@ def provisioning(
     }
 
 
+def no_rules(rules: Iterable[Rule], retired: Iterable[str]) -> dict[str, str]:
+    """The files where a Grafana runs that does not evaluate: name to content.
+
+    One that did before keeps the rules in its database, and would go on beside Prometheus.
+    """
+    names = (*(rule.name for rule in rules), *retired)
+    gone = [{"orgId": _ORG, "uid": rule_uid(name)} for name in names]
+    return {"rules.yaml": _file({"deleteRules": gone})}
+
+
 def environment(channels: Channels) -> dict[str, str]:
     """The mail server as Grafana wants it: in its own environment, not in a contact point."""
     email = channels.email

@@ -24,8 +24,9 @@ def provision(mode: Mode, target: Path, environ: Mapping[str, str]) -> tuple[Pat
 
     ``prometheus``: ``prometheus/*.rules.yaml``, ``loki/fake/*.rules.yaml`` (Loki's ruler
     wants a folder a tenant; "fake" is the one of a Loki without tenants), ``alertmanager.yaml`` and
-    its ``alertmanager.tmpl``. ``grafana``: ``grafana/provisioning/alerting/*.yaml``. What the
-    other mode left there is removed, so that never both evaluate.
+    its ``alertmanager.tmpl``, and what has a Grafana delete the rules it had. ``grafana``:
+    ``grafana/provisioning/alerting/*.yaml``. What the other mode left there is removed, so that
+    never both evaluate.
 
     Args:
         mode: who evaluates.
@@ -49,6 +50,8 @@ def provision(mode: Mode, target: Path, environ: Mapping[str, str]) -> tuple[Pat
         for name, text in prometheus.rule_files(rules, links, "loki").items():
             contents[f"loki/{LOKI_TENANT}/{name}"] = text
         contents |= alertmanager.configuration(channels)
+        for name, text in grafana.no_rules(rules, RETIRED).items():
+            contents[f"grafana/provisioning/alerting/{name}"] = text
     else:
         for name, text in grafana.provisioning(rules, links, channels, RETIRED).items():
             contents[f"grafana/provisioning/alerting/{name}"] = text

@@ -121,11 +121,11 @@ def write_configs(layout: Layout, environ: Mapping[str, str], mode: Alerting) ->
 
     alerting.provision(mode, layout.config, environ)
     (layout.config / "loki" / "fake").mkdir(parents=True, exist_ok=True)
-    if mode == "grafana":
-        for part in ("datasources", "dashboards"):
-            source = files.path(f"grafana/provisioning/{part}")
-            target = layout.config / "grafana" / "provisioning" / part
-            shutil.copytree(source, target, dirs_exist_ok=True)
+    # A Grafana that doesn't evaluate shows all the same.
+    for part in ("datasources", "dashboards"):
+        source = files.path(f"grafana/provisioning/{part}")
+        target = layout.config / "grafana" / "provisioning" / part
+        shutil.copytree(source, target, dirs_exist_ok=True)
     _write_prometheus(layout, environ, mode)
     write_targets(layout, {})
 

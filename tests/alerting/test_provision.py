@@ -6,8 +6,11 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 
 from telemetry.alerting import provision
+from telemetry.alerting.rules import all_rules
+from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
 
 ENVIRON = {"TELEMETRY_WEBHOOK_TOKEN": "webhook-secret"}
@@ -26,6 +29,7 @@ PROMETHEUS = {
     "loki/fake/logs.rules.yaml",
     "alertmanager.yaml",
     "alertmanager.tmpl",
+    "grafana/provisioning/alerting/rules.yaml",  # which has it delete them
 }
 GRAFANA = {
     f"grafana/provisioning/alerting/{name}.yaml"
@@ -43,6 +47,11 @@ def test_each_mode_writes_its_files_and_removes_the_others(tmp_path: Path) -> No
     assert _names(tmp_path) == GRAFANA | {"prometheus.yaml"}, "never both"
     provision("prometheus", tmp_path, ENVIRON)
     assert _names(tmp_path) == PROMETHEUS | {"prometheus.yaml"}
+    told = yaml.safe_load((tmp_path / "grafana/provisioning/alerting/rules.yaml").read_text())
+    assert set(told) == {"apiVersion", "deleteRules"}
+    assert {row["uid"] for row in told["deleteRules"]} == {
+        f"telemetry-{rule.name.lower()}" for rule in all_rules(Thresholds())
+    }
 
 
 @pytest.mark.parametrize("mode", ["prometheus", "grafana"])

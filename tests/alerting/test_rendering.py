@@ -21,6 +21,7 @@ FOLDERS = (
     "compose/loki/rules",
     "compose/alertmanager",
     "grafana/provisioning/alerting",
+    "grafana/provisioning/no-alerting",
 )
 
 

@@ -119,7 +119,7 @@ def test_never_two_evaluators() -> None:
     assert targets(ENGINES, "loki")["/etc/loki/rules"] == "tmpfs"
     for name, target in rules.items():
         assert targets(EVALUATED, name)[target].startswith("./")
-    assert targets(EVALUATED, "grafana")[provisioned] == "tmpfs"
+    assert targets(EVALUATED, "grafana")[provisioned] == "../grafana/provisioning/no-alerting"
 
 
 def test_prometheus_is_told_of_every_service() -> None:
@@ -145,9 +145,9 @@ def test_docker_compose_takes_them(overlays: tuple[str, ...], docker_compose: li
     for row in merged.values():
         for port in row.get("ports", []):
             assert port["host_ip"] == "127.0.0.1"
-    targets = {v["target"]: v["type"] for v in merged["grafana"]["volumes"]}
-    evaluates = "tmpfs" if ".prometheus" in overlays else "bind"
-    assert targets["/etc/grafana/provisioning/alerting"] == evaluates
+    sources = {v["target"]: v["source"] for v in merged["grafana"]["volumes"]}
+    alerting = "no-alerting" if ".prometheus" in overlays else "alerting"
+    assert Path(sources["/etc/grafana/provisioning/alerting"]).name == alerting
 
     without = {key: value for key, value in environ.items() if key not in credentials.GENERATED}
     refused = subprocess.run(

@@ -87,6 +87,9 @@ def test_prometheus_gets_this_stack_s_addresses(tmp_path: Path) -> None:
         "alertmanagers": [{"static_configs": [{"targets": ["127.0.0.1:19093"]}]}]
     }
     assert written["rule_files"] == [f"{layout.config}/prometheus/*.yaml"]
+    shown = layout.config / "grafana" / "provisioning"
+    assert (shown / "dashboards" / "telemetry.yaml").exists(), "Grafana may run all the same"
+    assert (shown / "datasources" / "telemetry.yaml").exists()
     assert list((layout.config / "prometheus").glob("*.rules.yaml"))
     assert list((layout.config / "loki" / "fake").glob("*.rules.yaml"))
     services = next(job for job in written["scrape_configs"] if job["job_name"] == "services")
