@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,18 @@ def test_grafana_has_an_answer_for_every_panel(grafana: httpx.Client, uid: str) 
         targets = panel.get("targets", ())
         if not targets or names[uid, panel["id"]] in QUIET:
             continue
-        answers = _ask(grafana, targets, chosen, panel.get("maxDataPoints", 600))
-        for ref, answer in answers.items():
-            assert not answer.get("error"), (names[uid, panel["id"]], ref, answer["error"])
-        assert any(map(_has_data, answers.values())), names[uid, panel["id"]]
+        points, name = panel.get("maxDataPoints", 600), names[uid, panel["id"]]
+        # A rate needs two values before one of Grafana's steps, and the stack has just begun.
+        until(partial(_answered, grafana, targets, chosen, points, name), 60, what=name)
+
+
+def _answered(
+    grafana: httpx.Client, targets: Any, chosen: dict[str, str], points: int, name: str
+) -> bool:
+    answers = _ask(grafana, targets, chosen, points)
+    for ref, answer in answers.items():
+        assert not answer.get("error"), (name, ref, answer["error"])
+    return any(map(_has_data, answers.values()))
 
 
 def _ask(
