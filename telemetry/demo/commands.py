@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from typing import Any
 
 
@@ -24,4 +25,10 @@ def add_commands(subparsers: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     from telemetry.demo import show
 
-    return show.run(os.environ, max(5, args.seconds))
+    # As Ctrl-C: what was started for the show must not outlive it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return show.run(os.environ, max(5, args.seconds))
+    except KeyboardInterrupt:
+        print("\nInterrupted. What is up of the stack goes on running: telemetry down stops it.")
+        return 130

@@ -67,7 +67,7 @@ def run(environ: Mapping[str, str], seconds: int) -> int:
     spenders = Spenders(config.url("proxy", env), env)
     containers = Containers(config.url("platform", env), env)
     no_docker = containers.unavailable()
-    spending = threading.Thread(target=spenders.spend, args=(seconds,))
+    spending = threading.Thread(target=spenders.spend, args=(seconds,), daemon=True)
     began = time.time()
     with web.datasette(place.data, _free_port(), env) as base:
         console.print(f"Datasette, unchanged, under `telemetry run`: {base}")

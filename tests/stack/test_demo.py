@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 
+import psutil
 import pytest
 
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.stack import Stack, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.docker]
+pytestmark = pytest.mark.stack
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_demo_leaves_the_stack_and_nothing_else(
+    new_stack: Stack, signum: signal.Signals
+) -> None:
+    stack = new_stack
+
+    def shops() -> list[psutil.Process]:
+        mine = str(stack.home / "data" / "shop.db")
+        return [p for p in psutil.process_iter(["cmdline"]) if mine in (p.info["cmdline"] or ())]
+
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "telemetry", "demo", "--seconds", "60"],
+        env=stack.env(DOCKER_HOST="unix:///nowhere"), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "users call the simulated model" in line:
+            break
+    assert shops()
+    demo.send_signal(signum)
+    told, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert "telemetry down" in told
+    assert not shops()
+    assert "ready" in stack.run("status", check=False).stdout
+
+
+@pytest.mark.docker
 def test_the_demo_from_nothing_to_numbers(new_stack: Stack, empty_docker: DockerEngine) -> None:
     stack = new_stack
     given = {
