@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 
 from telemetry.redaction import MASK, Redactor
-from telemetry.services.platform.follower import Line, by_api, entries, lines, record_of
+from telemetry.services.platform.desired import ContainerEvent
+from telemetry.services.platform.follower import (
+    Follower,
+    Line,
+    by_api,
+    entries,
+    lines,
+    record_of,
+)
 from telemetry.services.platform.settings import Settings
+from telemetry.services.platform.store import Store
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
@@ -115,6 +127,55 @@ def test_who_is_followed(
         "LogPath": path,
     }
     assert by_api(attrs, Settings.from_env(environ)) is followed
+
+
+class Printed:
+    """A container that printed some lines and stopped, in a Docker engine that has it alone."""
+
+    id = "c1"
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.attrs: dict[str, Any] = {
+            "Config": {"Labels": {}, "Tty": False},
+            "HostConfig": {"LogConfig": {"Type": "local", "Config": {}}},
+            "LogPath": "",
+        }
+        self.containers = self
+
+    @contextmanager
+    def asked(self) -> Iterator[Printed]:
+        yield self
+
+    def get(self, container_id: str) -> Printed:
+        assert container_id == self.id
+        return self
+
+    def logs(self, **_: Any) -> Iterator[bytes]:
+        for number, text in enumerate(self.lines):
+            yield f"2026-01-02T03:04:05.{number:09}Z {text}\n".encode()
+
+
+def test_a_container_that_starts_again_before_its_lines_are_sent(
+    tmp_path: Path, otlp: Receiver
+) -> None:
+    """They wait for the collector; they are not read a second time meanwhile."""
+    settings = Settings.from_env({"TELEMETRY_HOME": str(tmp_path)})
+    store = Store(tmp_path / "platform.db")
+    store.started("ann", "c1")
+    printed: Any = Printed()
+    follower = Follower(settings, printed, store, OTLPLogExporter(f"{otlp.url}/v1/logs"))
+    follower.start()
+    otlp.answering.clear()
+    for text in ("one", "two", "three"):
+        printed.lines.append(text)
+        follower.happened(ContainerEvent("ann", "c1", "start", 0))
+        until(lambda: not follower._streams)
+    otlp.answering.set()
+    until(lambda: "three" in otlp.bodies())
+    follower.stop()
+    assert otlp.bodies() == ["one", "two", "three"]
+    store.close()
 
 
 @pytest.mark.docker

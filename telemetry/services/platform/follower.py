@@ -100,6 +100,8 @@ class Follower:
         self._redactor = Redactor.from_env(settings.environ)
         self._lock = threading.Lock()
         self._streams: dict[str, Any] = {}
+        # Read, though maybe not sent yet: a container that starts again is followed from there.
+        self._read_until: dict[str, str] = {}
         self._lines: queue.Queue[Line | None] = queue.Queue(QUEUE)
         self._stopping = threading.Event()
         self._sender = threading.Thread(target=self._send, name="platform-logs-out", daemon=True)
@@ -124,6 +126,8 @@ class Follower:
         """A listener of the watcher's: whatever starts is followed."""
         if event.action == "start":
             self._follow(event.handle, event.id)
+        elif event.action == "destroy":
+            self._read_until.pop(event.id, None)
 
     def look(self, states: Iterable[ContainerState]) -> None:
         """Follow those that run and are not followed yet."""
@@ -159,7 +163,8 @@ class Follower:
 
     def _read_from(self, container: Any, handle: str) -> None:
         record = self._store.get(handle)
-        until = record.logs_until if record and record.container_id == container.id else ""
+        sent = record.logs_until if record and record.container_id == container.id else ""
+        until = max(sent, self._read_until.get(container.id, ""))
         stream = container.logs(
             stream=True,
             follow=True,
@@ -179,6 +184,7 @@ class Follower:
         while not self._stopping.is_set():
             try:
                 self._lines.put(line, timeout=RETRY_S)
+                self._read_until[line.container_id] = line.at
                 return
             except queue.Full:
                 pass  # the collector is away; Docker keeps the lines meanwhile
