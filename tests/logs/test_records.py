@@ -112,18 +112,18 @@ def test_secrets_are_scrubbed_from_message_arguments_attributes_and_traces(
         raise ValueError("postgres://ann:hunter2@db refused")
     except ValueError:
         log.exception(
-            "login %s of CUST-77",
+            "login %s of CUST-7700077",
             {"user": "ann", "password": "hunter2"},
             extra={
                 "api_key": "hunter2",
                 "sent": ["authorization", "token=hunter2"],
-                "pin_token": 77,
+                "pin_token": 7700077,
             },
         )
     assert pipeline.flush(5)
     (record,) = otlp.logs
     assert "hunter2" not in str(record)
-    assert "77" not in str(record).replace(str(record.time_ns), "")
+    assert "7700077" not in str(record)
     assert "'user': 'ann'" in record.body
     assert "postgres://ann:[redacted]@db refused" in record.attributes["exception.stacktrace"]
 

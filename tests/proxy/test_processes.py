@@ -94,6 +94,7 @@ def test_a_restart_forgets_nothing(
     first = start()
     for _ in range(3):
         assert call(first, key, input=10, output=10).status_code == 200
+    wait_for(lambda: user_row(ledger_url).reserved == 0)
     # Stopping settles what is still under way.
     results: list[httpx.Response] = []
     thread = threading.Thread(

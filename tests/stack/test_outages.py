@@ -144,8 +144,9 @@ def test_a_collector_that_hangs_or_fails_holds_up_no_request(tmp_path: Path, ans
         silent.bind(("127.0.0.1", 0))
         silent.listen(64)
         done = threading.Event()
+        failing = threading.Thread(target=_failing, args=(silent, done))
         if answer == "500":
-            threading.Thread(target=_failing, args=(silent, done)).start()
+            failing.start()
         (tmp_path / "shop.py").write_text(APP)
         port = free_port()
         env = environment(
@@ -161,6 +162,8 @@ def test_a_collector_that_hangs_or_fails_holds_up_no_request(tmp_path: Path, ans
                     assert response.status == 200
             server.wait_counted(100)
         done.set()
+        if answer == "500":
+            failing.join()
 
 
 def _failing(listening: socket.socket, done: threading.Event) -> None:
