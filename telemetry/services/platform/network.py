@@ -7,11 +7,16 @@ network's gateway address, which is this machine, where the platform's relay lis
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from typing import Any
 
 from telemetry.services.platform.problems import Problem
 
 ISOLATED = {"com.docker.network.bridge.enable_icc": "false"}
+
+# The platform makes sure of it at its start, and each provisioning does, at the same moment maybe.
+_ensuring = threading.Lock()
 
 
 def ensure(client: Any, name: str) -> str:
@@ -28,13 +33,8 @@ def ensure(client: Any, name: str) -> str:
         Problem: another network has that name.
         docker.errors.APIError: Docker can't make it.
     """
-    # Docker allows several networks of one name unless told to look first.
-    found = [each for each in client.networks.list(names=[name]) if each.name == name]
-    network = (
-        found[0]
-        if found
-        else client.networks.create(name, "bridge", options=ISOLATED, check_duplicate=True)
-    )
+    with _ensuring:
+        network = _oldest(client, name) or _made(client, name)
     network.reload()
     attrs = network.attrs
     if attrs["Driver"] != "bridge" or not attrs["IPAM"]["Config"]:
@@ -44,3 +44,24 @@ def ensure(client: Any, name: str) -> str:
             "set TELEMETRY_PLATFORM_NETWORK to another name",
         )
     return str(attrs["IPAM"]["Config"][0]["Gateway"])
+
+
+def _made(client: Any, name: str) -> Any:
+    made = client.networks.create(name, "bridge", options=ISOLATED, check_duplicate=True)
+    # Docker's look for duplicates doesn't see those that others make meanwhile.
+    return _oldest(client, name) or made
+
+
+def _oldest(client: Any, name: str) -> Any | None:
+    """The network of this name. Of several, which no container could be put on by name, the
+    oldest; others of our making are removed, unless they are in use.
+    """
+    import docker
+
+    found = [each for each in client.networks.list(names=[name]) if each.name == name]
+    found.sort(key=lambda each: (each.attrs["Created"], each.id))
+    for other in found[1:]:
+        if other.attrs["Options"] == ISOLATED:
+            with suppress(docker.errors.APIError):
+                other.remove()
+    return found[0] if found else None
