@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.fixtures.docker import IMAGE, DockerEngine
+from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
 from tests.platform.conftest import ADMIN, IDLE
 from tests.platform.test_settings import Process
@@ -27,6 +29,41 @@ SERIES = {
     "platform_provision_duration_seconds": ("histogram", {"outcome"}),
     "platform_destroy_duration_seconds": ("histogram", {"outcome"}),
 }
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_the_next_process_goes_on_with_the_series_of_the_last(
+    tmp_path: Path, otlp: Receiver, signum: signal.Signals
+) -> None:
+    """Else every container counts twice, and an alert of one is resolved and fires again."""
+
+    def series() -> set[tuple[str, str]]:
+        return {
+            (metric.name, attribute.value.string_value)
+            for request in otlp.metrics
+            for resource in request.resource_metrics
+            for attribute in resource.resource.attributes
+            if attribute.key == "service.instance.id"
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name.startswith("platform.containers")
+        }
+
+    def one_process() -> set[tuple[str, str]]:
+        otlp.metrics.clear()
+        process = Process(
+            tmp_path / "home",
+            OTEL_METRICS_EXPORTER="otlp",
+            OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url,
+            OTEL_METRIC_EXPORT_INTERVAL="200",
+        )
+        until(series)
+        process.stop(signum)
+        return series()
+
+    first = one_process()
+    assert len(first) == 1
+    assert one_process() == first
 
 
 @pytest.mark.docker

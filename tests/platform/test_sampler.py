@@ -280,14 +280,3 @@ def test_a_forgotten_handle_begins_at_nothing(desired: Memory) -> None:
     desired.removed("ann", "")
     counts.forget("ann")
     assert counts.totals("ann") == Totals()
-
-
-def test_a_process_that_stops_leaves_no_series_of_its_containers(sampled: Sampled) -> None:
-    """Its last words would stand beside the next one's: every container twice."""
-    state = sampled.show(ContainerState("user-1", "1", state="running", health="unhealthy"))
-    sampled.series.statuses([state])
-    shown = {point.metric.prometheus for point in sampled.recorded.points()}
-    assert {"platform_container_up", "platform_containers_total"} < shown
-    sampled.series.close()
-    left = {point.metric.prometheus for point in sampled.recorded.points()}
-    assert not any(name.startswith("platform_") for name in left)

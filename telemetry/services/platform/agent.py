@@ -48,7 +48,9 @@ def main(argv: Sequence[str]) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    pipeline = telemetry.start(service_name="agent")
+    # The next process goes on with the series of this one, as a platform's does.
+    instance = {"service.instance.id": store.platform_id}
+    pipeline = telemetry.start(service_name="agent", resource=instance)
     monitor = Monitor(engine, store, Containers(), interval_s=interval_s)
     monitor.start()
     print(

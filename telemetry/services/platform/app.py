@@ -156,4 +156,9 @@ def create_app(settings: Settings) -> Any:
     Raises:
         TelemetryError: the desired state can't be opened.
     """
-    return telemetry.instrument(bare_app(settings), service_name="platform")
+    app = bare_app(settings)
+    # One for all processes of this platform, one after the other: the next one goes on with the
+    # series of the last, whose final values would else stand beside them for five minutes, and
+    # count every container twice.
+    instance = {"service.instance.id": app.state.platform.store.platform_id}
+    return telemetry.instrument(app, service_name="platform", resource=instance)

@@ -61,7 +61,6 @@ class Lifecycle:
         self._look = look
         self._keys = keys
         self._locks: dict[str, threading.Lock] = {}
-        self._network = threading.Lock()
         self._provision = metrics.histogram(catalog.PLATFORM_PROVISION_DURATION)
         self._destroy = metrics.histogram(catalog.PLATFORM_DESTROY_DURATION)
 
@@ -184,8 +183,7 @@ class Lifecycle:
     def _make(self, spec: Spec) -> ContainerState:
         with self._engine.asked() as client, _docker_says(spec):
             self._have_image(client, spec.image)
-            with self._network:
-                gateway = network.ensure(client, self._settings.network)
+            gateway = network.ensure(client, self._settings.network)
             address = self._reach(gateway)
             key = self._keys.create(spec.handle) if self._settings.keys else None
             if key is not None:

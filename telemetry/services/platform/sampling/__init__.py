@@ -37,7 +37,6 @@ class Monitor:
     ) -> None:
         series, counts = Series(), Counts(desired)
         series.statuses(())
-        self._series = series
         self.sampler = Sampler(engine, view, series, counts, interval_s)
         told = (self.sampler.happened, *listeners)
         self.watcher = Watcher(engine, Roster(engine, desired, view, series, counts, told))
@@ -48,10 +47,9 @@ class Monitor:
         self.sampler.start()
 
     def stop(self) -> None:
-        """End both, and all series; waits for what is under way."""
+        """End both; waits for what is under way."""
         self.sampler.stop()
         self.watcher.stop()
-        self._series.close()
 
     def look(self, handle: str) -> None:
         """Look at a handle's container anew; its desired state has changed."""

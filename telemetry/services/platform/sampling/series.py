@@ -21,8 +21,6 @@ class Series:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._handles: set[str] = set()
-        self._seen_statuses: set[str] = set()
         self._runs: dict[str, tuple[str, str]] = {}  # handle to id and start of what runs
         self._statuses = metrics.gauge(catalog.PLATFORM_CONTAINERS_TOTAL)
         self._up = metrics.gauge(catalog.PLATFORM_CONTAINER_UP)
@@ -40,7 +38,6 @@ class Series:
         """How many containers are in which of Docker's states."""
         found = Counter(state.state for state in states)
         for status in {*STATUSES, *found}:
-            self._seen_statuses.add(status)
             self._statuses.set(found[status], {"status": status})
 
     def show(self, state: ContainerState, wanted: bool, totals: Totals, created_ns: int) -> None:
@@ -56,7 +53,6 @@ class Series:
         # Whoever paused it meant to, and nothing of it is lost.
         runs = state.state in ("running", "paused")
         with self._lock:
-            self._handles.add(state.handle)
             if wanted:
                 self._up.set(1.0 if runs else 0.0, whose)
             else:
@@ -102,18 +98,9 @@ class Series:
         """The container is gone."""
         whose = {"handle": handle}
         with self._lock:
-            self._handles.discard(handle)
             for series in (self._up, self._healthy, self._restarts, self._oom_kills):
                 series.end(whose)
             self._end_samples(handle)
-
-    def close(self) -> None:
-        """This process stops: its last words must not stand for five minutes beside those of the
-        next one, which would count every container twice."""
-        for handle in tuple(self._handles):
-            self.end(handle)
-        for status in self._seen_statuses:
-            self._statuses.end({"status": status})
 
     def _end_samples(self, handle: str) -> None:
         self._runs.pop(handle, None)
