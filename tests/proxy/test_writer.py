@@ -110,6 +110,33 @@ async def test_another_process_in_the_ledger_holds_no_other_work_up(watched: Wat
     assert watched.rows("SELECT status, count(*) FROM calls GROUP BY status") == [("ok", 4)]
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+async def test_a_call_that_is_cancelled_before_it_begins_holds_nothing(
+    watched: Watched, turns: int
+) -> None:
+    """In whichever turn of the loop that comes: before it is written, with it, or after."""
+    task = asyncio.ensure_future(watched.reserve())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        watched.settle(task.result())
+    await asyncio.to_thread(
+        wait_for, lambda: watched.rows("SELECT coalesce(sum(reserved), 0) FROM users") == [(0,)]
+    )
+    assert ("open",) not in watched.rows("SELECT status FROM calls")
+
+
+async def test_what_ends_as_the_ledger_stops_is_written(watched: Watched) -> None:
+    """Whoever of the two would have written it."""
+    verdicts = [await watched.reserve() for _ in range(3)]
+    for verdict in verdicts:
+        watched.settle(verdict)
+    await asyncio.to_thread(watched.ledger.stop)
+    assert watched.rows("SELECT reserved, day_spent FROM users") == [(0, 2100)]
+
+
 async def test_a_stalled_disk_is_left_to_the_thread_for_a_while(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,7 +165,13 @@ class Ledger:
                 trace_id, lasts_ms, self._clock() + wait_ms, future,
             )
         )  # fmt: skip
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and not future.exception():
+                # It was allowed in the very turn in which its task was cancelled.
+                self._writer.give_back((future.result(),))
+            raise
 
     def settle(self, settle: Settle) -> None:
         """Charge a call that has ended. Returns at once; retried until it is written."""

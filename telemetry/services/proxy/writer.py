@@ -132,11 +132,11 @@ class Writer:
                 for reserve in arrived:
                     reserve.verdict = None
                 return False
+            self.problem = ""
         finally:
             self._lock.release()
-        self.problem = ""
-        if time.monotonic() - began > STALL_S:
-            self._here_after = began + STALLED_FOR_S
+            if time.monotonic() - began > STALL_S:
+                self._here_after = began + STALLED_FOR_S
         for reserve in arrived:
             verdict, reserve.verdict = reserve.verdict, None
             if verdict is None or isinstance(verdict, Blocked):
@@ -144,7 +144,7 @@ class Writer:
             elif not reserve.future.done():
                 reserve.future.set_result(verdict)
             else:
-                self._give_back((verdict,))
+                self.give_back((verdict,))
         return True
 
     def _ended(self) -> list[Settle]:
@@ -305,7 +305,7 @@ class Writer:
             loop.call_soon_threadsafe(self._resolve, delivered)
         except RuntimeError:
             # The loop is closed: nobody will make these calls any more.
-            self._give_back(verdict for _, verdict in delivered)
+            self.give_back(verdict for _, verdict in delivered)
 
     def _resolve(
         self, delivered: list[tuple[asyncio.Future[Verdict], Verdict | Exception]]
@@ -319,9 +319,10 @@ class Writer:
                 future.set_exception(verdict)
             else:
                 future.set_result(verdict)
-        self._give_back(orphans)
+        self.give_back(orphans)
 
-    def _give_back(self, verdicts: Iterable[Verdict | Exception]) -> None:
+    def give_back(self, verdicts: Iterable[Verdict | Exception]) -> None:
+        """Settle calls that were allowed and will not be made."""
         for verdict in verdicts:
             if isinstance(verdict, Reservation):
                 self.settle(
@@ -369,6 +370,13 @@ class Writer:
         self.problem = str(error).strip() or "unknown database error"
 
     def _end(self) -> None:
+        with self._lock:
+            if self._quick_store is not None:
+                self._quick_store.close()
+                self._quick_store = None
+            # What has ended since the last round, and what the event loop could not write.
+            if settles := self._ended():
+                self._write((), settles)
         for reserve in self._waiting:
             self._delivered.append((reserve.future, busy()))
         self._deliver()
@@ -377,8 +385,4 @@ class Writer:
             self._presence.leave()
         except StoreError as error:
             _log.warning("the ledger could not be left in order: %s", error)
-        with self._lock:
-            if self._quick_store is not None:
-                self._quick_store.close()
-                self._quick_store = None
         self._store.close()
