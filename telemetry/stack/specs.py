@@ -200,7 +200,7 @@ def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: in
             "GF_SERVER_HTTP_ADDR": "127.0.0.1",
             "GF_SERVER_HTTP_PORT": str(port),
             # What its notices' own links begin with, as a person's browser reaches it.
-            "GF_SERVER_ROOT_URL": config.url("grafana", environ) + "/",
+            "GF_SERVER_ROOT_URL": config.url("grafana", environ),
             "GF_AUTH_ANONYMOUS_ENABLED": "false",
             "GF_SECURITY_ADMIN_PASSWORD": environ["TELEMETRY_GRAFANA_PASSWORD"],
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
