@@ -130,6 +130,8 @@ class Batch:
             StoreError: nothing of it happened.
             LateError: nothing of it happened; run again with ``careful``.
         """
+        for reserve in reserves:
+            reserve.verdict = None  # of a run that failed, or had it wait
         store = self._store
         now_ms = self._clock()
         now = Period.at(now_ms)

@@ -22,6 +22,7 @@ from telemetry.services.proxy.intake import (
     key_of,
     length_of,
     read_body,
+    routed,
     worked,
 )
 from telemetry.services.proxy.ledger import LedgerUnavailableError
@@ -31,7 +32,6 @@ from telemetry.services.proxy.quota import Refusal
 from telemetry.services.proxy.replies import (
     RequestError,
     ledger_away,
-    not_served,
     refused,
     send_error,
     unauthorized,
@@ -119,14 +119,10 @@ class Generate:
             ask = self._wire.read(self._endpoint, request)
         except AskError as error:
             raise RequestError(400, str(error)) from None
-        settings = self._proxy.settings
-        model = settings.aliases.get(ask.model, ask.model)
+        model, upstream = routed(self._proxy.settings, self._wire, ask.model)
         if model != ask.model:
             request["model"] = model
             raw = json.dumps(request).encode()
-        upstream = settings.route(self._wire.name, model)
-        if upstream is None:
-            raise not_served(model)
         body = self._wire.with_usage(self._endpoint, ask, request, raw)
         return Plan(ask, model, upstream, body, input_estimate(raw, request))
 

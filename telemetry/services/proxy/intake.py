@@ -13,7 +13,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Receive
 
 from telemetry.services.proxy.accounts import refusal_of
-from telemetry.services.proxy.replies import RawHeaders, RequestError, ledger_away, unauthorized
+from telemetry.services.proxy.replies import (
+    RawHeaders,
+    RequestError,
+    ledger_away,
+    not_served,
+    unauthorized,
+)
+from telemetry.services.proxy.settings import Settings, Upstream
+from telemetry.services.proxy.wires import Wire
 
 T = TypeVar("T")
 
@@ -112,3 +120,16 @@ def decoded(raw: bytes) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise RequestError(400, "the request must be a JSON object")
     return request
+
+
+def routed(settings: Settings, wire: Wire, model: str) -> tuple[str, Upstream]:
+    """A model's real name and its upstream.
+
+    Raises:
+        RequestError: no upstream serves it.
+    """
+    real = settings.aliases.get(model, model)
+    upstream = settings.route(wire.name, real)
+    if upstream is None:
+        raise not_served(real)
+    return real, upstream

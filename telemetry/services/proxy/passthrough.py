@@ -20,6 +20,7 @@ from telemetry.services.proxy.intake import (
     key_of,
     length_of,
     read_body,
+    routed,
     worked,
 )
 from telemetry.services.proxy.replies import RequestError, not_served, send_error
@@ -77,15 +78,6 @@ class _Free(ABC):
             RequestError: there is none.
         """
 
-    def _route(self, wire: Wire, model: str) -> tuple[str, Upstream]:
-        """A model's real name and its upstream."""
-        settings = self._proxy.settings
-        real = settings.aliases.get(model, model)
-        upstream = settings.route(wire.name, real)
-        if upstream is None:
-            raise not_served(real)
-        return real, upstream
-
     async def _fetch(
         self, upstream: Upstream, wire: Wire, scope: Scope, path: str, body: bytes = b""
     ) -> Fetched:
@@ -126,7 +118,7 @@ class CountTokens(_Free):
             model = model_of(request)
         except AskError as error:
             raise RequestError(400, str(error)) from None
-        real, upstream = self._route(ANTHROPIC, model)
+        real, upstream = routed(self._proxy.settings, ANTHROPIC, model)
         return upstream, raw if real == model else json.dumps({**request, "model": real}).encode()
 
 
@@ -134,7 +126,7 @@ class Model(_Free):
     """One model, from the upstream that serves it."""
 
     async def _answer(self, wire: Wire, scope: Scope, receive: Receive) -> Fetched:
-        model, upstream = self._route(wire, scope["path_params"]["model"])
+        model, upstream = routed(self._proxy.settings, wire, scope["path_params"]["model"])
         if {".", ".."} & set(model.split("/")):
             # It would be another path of the provider's, and be asked for with its key.
             raise not_served(model)

@@ -38,6 +38,7 @@ STALLED_FOR_S = 1.0
 GROUP = 256
 
 Verdict = Reservation | Refusal | UnknownKey
+Delivery = tuple[asyncio.Future[Verdict], Verdict | Exception]
 Item = Reserve | threading.Event | None
 
 # Put in the queue only to wake the writer.
@@ -74,7 +75,7 @@ class Writer:
         self._nudged = False
         self._waiting: list[Reserve] = []
         self._unsettled: list[Settle] = []
-        self._delivered: list[tuple[asyncio.Future[Verdict], Verdict | Exception]] = []
+        self._delivered: list[Delivery] = []
         self.leads = False
         self.problem = ""
         """What keeps the ledger from being written, ``""`` while all is well."""
@@ -129,22 +130,16 @@ class Writer:
                 # Locked by another process, or worse: the thread has the patience to find out.
                 store.rollback()
                 self._settles.extendleft(reversed(settles))
-                for reserve in arrived:
-                    reserve.verdict = None
                 return False
             self.problem = ""
         finally:
             self._lock.release()
             if time.monotonic() - began > STALL_S:
                 self._here_after = began + STALLED_FOR_S
-        for reserve in arrived:
-            verdict, reserve.verdict = reserve.verdict, None
-            if verdict is None or isinstance(verdict, Blocked):
-                self._queue.put(reserve)
-            elif not reserve.future.done():
-                reserve.future.set_result(verdict)
-            else:
-                self.give_back((verdict,))
+        decided, blocked = _split(arrived)
+        self._resolve(decided)
+        for reserve in blocked:
+            self._queue.put(reserve)
         return True
 
     def _ended(self) -> list[Settle]:
@@ -253,21 +248,16 @@ class Writer:
                     self._write((reserve,), ())
                 return
             self._fail(reserves, settles, error)
-        for reserve in reserves:
-            verdict = reserve.verdict
-            if isinstance(verdict, Blocked):
-                self._waiting.append(reserve)
-            elif verdict is not None:
-                self._delivered.append((reserve.future, verdict))
-            reserve.verdict = None
+            return
+        decided, blocked = _split(reserves)
+        self._delivered += decided
+        self._waiting += blocked
 
     def _transact(self, reserves: Sequence[Reserve], settles: Sequence[Settle]) -> None:
         try:
             self._batch.run(reserves, settles)
         except LateError:
             self._store.rollback()
-            for reserve in reserves:
-                reserve.verdict = None
             try:
                 self._batch.run(reserves, settles, careful=True)
             except BaseException:
@@ -292,7 +282,6 @@ class Writer:
             # Nothing the database said: trying again would fail again. The reservation expires.
             self._lament(settles)
         for reserve in reserves:
-            reserve.verdict = None
             failure = LedgerUnavailableError(self.problem)
             self._delivered.append((reserve.future, failure))
 
@@ -307,9 +296,7 @@ class Writer:
             # The loop is closed: nobody will make these calls any more.
             self.give_back(verdict for _, verdict in delivered)
 
-    def _resolve(
-        self, delivered: list[tuple[asyncio.Future[Verdict], Verdict | Exception]]
-    ) -> None:
+    def _resolve(self, delivered: list[Delivery]) -> None:
         """In the event loop: hand out verdicts; give back what nobody waits for any more."""
         orphans = []
         for future, verdict in delivered:
@@ -386,3 +373,15 @@ class Writer:
         except StoreError as error:
             _log.warning("the ledger could not be left in order: %s", error)
         self._store.close()
+
+
+def _split(reserves: Iterable[Reserve]) -> tuple[list[Delivery], list[Reserve]]:
+    """Calls that are decided, with their verdicts, and those that wait for open reservations."""
+    decided: list[Delivery] = []
+    blocked = []
+    for reserve in reserves:
+        if isinstance(reserve.verdict, Blocked):
+            blocked.append(reserve)
+        elif reserve.verdict is not None:
+            decided.append((reserve.future, reserve.verdict))
+    return decided, blocked
