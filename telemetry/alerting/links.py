@@ -8,7 +8,7 @@ from urllib.parse import quote_plus
 
 from telemetry import config
 from telemetry.alerting.rule import VALUE, Rule
-from telemetry.dashboards.identifiers import COST, PANELS
+from telemetry.dashboards.identifiers import BY_DAYS, PANELS
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Links:
             )
             for variable, label in rule.variables
         )
-        # The dashboard that counts by days has ten minutes between two points: too long to see
-        # what an alert is about.
-        lately = "&from=now-6h&to=now" if uid == COST else ""
+        # Ten minutes lie between two points of seven days: too long to see what an alert is
+        # about.
+        lately = "&from=now-6h&to=now" if uid in BY_DAYS else ""
         return f"{self.grafana}/d/{uid}?viewPanel={panel}{lately}{variables}"
 
 

@@ -10,7 +10,15 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from telemetry import catalog
 from telemetry.dashboards.annotations import marks
-from telemetry.dashboards.identifiers import CONTAINER, COST, LOGS, OVERVIEW, PIPELINE, SERVICES
+from telemetry.dashboards.identifiers import (
+    BY_DAYS,
+    CONTAINER,
+    COST,
+    LOGS,
+    OVERVIEW,
+    PIPELINE,
+    SERVICES,
+)
 from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF
 
 TAG = "telemetry"
@@ -217,10 +225,7 @@ def _all_dashboards() -> model.DashboardLink:
 
 
 def link(title: str, uid: str, tooltip: str) -> model.DashboardLink:
-    """To another dashboard, with the same selection and time range.
-
-    Cost & usage keeps its own: it counts by days, of which the last hour holds none's beginning.
-    """
+    """To another dashboard, with the same selection and time range."""
     return model.DashboardLink(
         title=title,
         type_val=model.DashboardLinkType.LINK,
@@ -228,7 +233,7 @@ def link(title: str, uid: str, tooltip: str) -> model.DashboardLink:
         tooltip=tooltip,
         url=f"/d/{uid}",
         include_vars=True,
-        keep_time=uid != COST,
+        keep_time=uid not in BY_DAYS,
     )
 
 

@@ -13,6 +13,10 @@ SERVICES = "telemetry-services"
 LOGS = "telemetry-logs"
 PIPELINE = "telemetry-pipeline"
 
+# Counts by days, in seven days: links to it don't carry the time range of where they stand, an
+# hour of which holds no day's beginning.
+BY_DAYS = frozenset((COST,))
+
 PROMETHEUS = "telemetry-prometheus"
 LOKI = "telemetry-loki"
 

@@ -25,7 +25,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmap_model
 from grafana_foundation_sdk.models import piechart as piechart_model
 
-from telemetry.dashboards.identifiers import COST, PANELS
+from telemetry.dashboards.identifiers import BY_DAYS, PANELS
 from telemetry.dashboards.look import GREEN, Steps, Texts, mappings, thresholds
 from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF, Ask, letter, target
 
@@ -239,8 +239,8 @@ def log_lines(about: About, ask: Ask) -> model.Panel:
 
 
 def opens(panel: model.Panel, title: str, uid: str) -> model.Panel:
-    """``panel``, with a link to a dashboard in its corner; see `frame.link`."""
-    time = "" if uid == COST else "${__url_time_range}&"
+    """``panel``, with a link to a dashboard in its corner."""
+    time = "" if uid in BY_DAYS else "${__url_time_range}&"
     panel.links = [
         model.DashboardLink(
             title=title,
