@@ -13,23 +13,15 @@ import pytest
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 
 from telemetry.distro import Configurator, Distro
-from tests.launch.serving import environment
+from tests.launch.serving import ended
 
 WHAT = "import os, sys; print(os.environ.get('TELEMETRY_RUN_DIR'), 'asyncio' in sys.modules)"
 
 
 def instrumented(folder: Path, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        ["opentelemetry-instrument", *command],
-        cwd=folder,
-        env=environment(TMPDIR=str(folder), OTEL_PYTHON_DISTRO="telemetry", **env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    return ended(
+        ["opentelemetry-instrument", *command], folder, OTEL_PYTHON_DISTRO="telemetry", **env
     )
-    assert not list(folder.glob("telemetry-run-*")), "nothing is left behind"
-    return done
 
 
 def test_the_entry_points_are_ours() -> None:

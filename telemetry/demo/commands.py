@@ -31,4 +31,4 @@ def _run(args: argparse.Namespace) -> int:
         return show.run(os.environ, max(5, args.seconds))
     except KeyboardInterrupt:
         print("\nInterrupted. What is up of the stack goes on running: telemetry down stops it.")
-        return 130
+        raise

@@ -153,17 +153,16 @@ def free_port() -> int:
 
 def run(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A run that is expected to end by itself."""
+    silent = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    return ended([*TELEMETRY, "run", *args], folder, **silent | env)
+
+
+def ended(command: list[str], folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """A command that has ended by itself, and left nothing behind."""
     done = subprocess.run(
-        [*TELEMETRY, "run", *args],
+        command,
         cwd=folder,
-        env=environment(
-            **{
-                "TMPDIR": str(folder),
-                "OTEL_METRICS_EXPORTER": "none",
-                "OTEL_LOGS_EXPORTER": "none",
-                **env,
-            }
-        ),
+        env=environment(**{"TMPDIR": str(folder), **env}),
         capture_output=True,
         text=True,
         timeout=60,
