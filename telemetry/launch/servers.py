@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -143,6 +144,40 @@ def hypercorn(module: Any) -> None:
         return wrap_app(instrumented(app) if mode == "asgi" else app, *args, **kwargs)
 
     module.wrap_app = wrapping
+
+
+def hypercorn_manager(module: Any) -> None:
+    """Let hypercorn's workers come to their end: it terminates those that are still at it once
+    the first has exited, and with them what they were to export and the app was to close."""
+    from telemetry.pipeline import FINISH_TIMEOUT_S
+
+    if not hasattr(module, "_join_exited"):
+        return  # another version, which may well do it right
+    populate, join_exited = module._populate, module._join_exited
+    config: Any = None
+    shutdown_event: Any = None
+
+    @functools.wraps(populate)
+    def populating(
+        processes: Any, given: Any, worker: Any, sockets: Any, event: Any, *args: Any
+    ) -> None:
+        nonlocal config, shutdown_event
+        config, shutdown_event = given, event
+        populate(processes, given, worker, sockets, event, *args)
+
+    @functools.wraps(join_exited)
+    def joining(processes: Any) -> int:
+        code = int(join_exited(processes))
+        if code:
+            shutdown_event.set()  # as it is about to do: one that crashed ends them all
+        if shutdown_event.is_set():
+            deadline = time.monotonic() + config.graceful_timeout + FINISH_TIMEOUT_S
+            for process in processes:
+                process.join(max(0.0, deadline - time.monotonic()))
+            code = code or int(join_exited(processes))
+        return code
+
+    module._populate, module._join_exited = populating, joining
 
 
 def granian(module: Any) -> None:

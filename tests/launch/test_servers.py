@@ -75,6 +75,58 @@ def test_each_request_is_counted_once_and_exported_to_the_last(
     assert "Traceback" not in server.output()
 
 
+SLOW_TO_CLOSE = """
+import asyncio, contextlib, os
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    yield
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open("first", os.O_CREAT | os.O_EXCL))
+        log.info("closed")
+        return
+    await asyncio.sleep(0.5)
+    log.info("closed")
+
+app.router.lifespan_context = lifespan
+"""
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if "workers" in name])
+def test_workers_that_close_later_than_the_first_are_waited_for(
+    name: str, otlp: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(APP + SLOW_TO_CLOSE)
+    port = free_port()
+    with served(_command(name, port), tmp_path, _env(otlp), port) as server:
+        until(lambda: len({server.get("/items/1") for _ in range(9)}) == 3)
+        server.end()
+    assert otlp.bodies().count("closed") == 3
+
+
+def test_a_worker_that_hangs_is_not_waited_for_for_ever(otlp: Receiver, tmp_path: Path) -> None:
+    hanging = SLOW_TO_CLOSE.replace("asyncio.sleep(0.5)", "asyncio.Event().wait()")
+    (tmp_path / "shop.py").write_text(APP + hanging)
+    port = free_port()
+    with served(_command("hypercorn, workers", port), tmp_path, _env(otlp), port) as server:
+        until(lambda: len({server.get("/items/1") for _ in range(9)}) == 3)
+        server.end()
+    assert otlp.bodies().count("closed") == 1
+
+
+def test_a_worker_that_dies_takes_nothing_of_the_others_along(
+    otlp: Receiver, tmp_path: Path
+) -> None:
+    """Where one is killed, hypercorn ends them all."""
+    (tmp_path / "shop.py").write_text(APP + SLOW_TO_CLOSE)
+    port = free_port()
+    with served(_command("hypercorn, workers", port), tmp_path, _env(otlp), port) as server:
+        until(lambda: len({server.get("/items/1") for _ in range(9)}) == 3)
+        os.kill(int(server.get("/items/2")), signal.SIGKILL)
+        server.process.wait(30)
+    assert otlp.bodies().count("closed") == 2
+
+
 @pytest.mark.parametrize("name", ["uvicorn", "gunicorn", "hypercorn", "granian"])
 def test_an_app_without_a_lifespan_is_exported_to_the_last_as_well(
     name: str, otlp: Receiver, tmp_path: Path

@@ -22,6 +22,7 @@ HOOKS = {
     "gunicorn.arbiter": "gunicorn_manager",
     "gunicorn.workers.gasgi": "gunicorn_asgi",
     "hypercorn.utils": "hypercorn",
+    "hypercorn.run": "hypercorn_manager",
     "granian.asgi": "granian",
     "daphne.server": "daphne",
 }
