@@ -74,7 +74,7 @@ class Kind:
         self.states = states
         view, series, counts = Containers(), Series(), Counts(NotKept())
         for state in states:
-            view.put(state)
+            view.put(state, time.monotonic())
             counts.inspected(state.handle, state.started_at, 0, False)
             series.show(state, True, Totals(), 1)
         self.sampler = Sampler(engine, view, series, counts, 15, files)

@@ -52,13 +52,9 @@ def test_ten_at_once_each_with_what_it_needs(
     assert [answer.status_code for answer in answers] == [201] * 10, answers[0].text
     assert answers[0].headers["location"] == "/api/containers/user-0"
     assert recorded.value(PROVISIONED, outcome="ok") == 10
-
-    def running() -> bool:
-        listed = platform.ask("GET", "/api/containers").json()["containers"]
-        assert [c["handle"] for c in listed] == handles
-        return all(c["up"] and c["provisioned"] and c["state"] == "running" for c in listed)
-
-    until(running)  # one may be looked at anew a moment after its caller has its answer
+    listed = platform.ask("GET", "/api/containers").json()["containers"]
+    assert [c["handle"] for c in listed] == handles
+    assert all(c["up"] and c["provisioned"] and c["state"] == "running" for c in listed)
 
     networks, secrets = set(), set()
     for handle in handles:

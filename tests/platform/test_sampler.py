@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,7 @@ class Sampled:
 
     def show(self, state: ContainerState) -> ContainerState:
         """The watcher has seen it."""
-        self.view.put(state)
+        self.view.put(state, time.monotonic())
         self.counts.inspected(state.handle, state.started_at, 0, False)
         self.series.show(state, True, self.counts.totals(state.handle), YEARS_AGO_NS)
         return state

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import statistics
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,7 +184,7 @@ def test_one_removed_in_the_middle_of_a_pass_is_skipped(
     containers["ann"].remove(force=True)
     until(lambda: watch.view.get("ann") is None)
     until(lambda: not watch.series_of("ann"))
-    watch.view.put(ann)
+    watch.view.put(ann, time.monotonic())
     assert sampler.collect_once() == 1
     assert "container ann" in caplog.text
     assert watch.value("memory_bytes", "ann") is None

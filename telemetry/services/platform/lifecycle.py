@@ -194,10 +194,11 @@ class Lifecycle:
             container = client.containers.create(**arguments)
             self._store.change(spec.handle, container_id=container.id)
             container.start()
+            asked_at = time.monotonic()
             container.reload()
             self._store.change(spec.handle, phase="made", wanted=True)
             state = from_inspect(container.attrs)
-            self._view.put(state)
+            self._view.put(state, asked_at)
             self._look(spec.handle)
             return state
 
@@ -286,10 +287,11 @@ class Lifecycle:
         self._store.change(handle, wanted=wanted)
 
     def _now(self, container: Any, *, wanted: bool) -> ContainerState:
+        asked_at = time.monotonic()
         container.reload()
         state = from_inspect(container.attrs)
         self._wants(state.handle, wanted)
-        self._view.put(state)
+        self._view.put(state, asked_at)
         self._look(state.handle)  # Docker has nothing to say where it was so already
         return state
 

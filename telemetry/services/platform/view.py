@@ -79,6 +79,7 @@ class Containers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._states: dict[str, ContainerState] = {}
+        self._asked: dict[str, float] = {}
 
     def get(self, handle: str) -> ContainerState | None:
         """One, or None."""
@@ -89,10 +90,23 @@ class Containers:
         with self._lock:
             return [self._states[handle] for handle in sorted(self._states)]
 
-    def put(self, state: ContainerState) -> None:
-        """This is how it is now."""
+    def put(self, state: ContainerState, asked_at: float) -> bool:
+        """This is how it was when Docker was asked.
+
+        Args:
+            state: what it answered.
+            asked_at: `time.monotonic` before it was asked.
+
+        Returns:
+            Whether it is shown now: not where a later answer on the same container is. Of two
+            who ask, the first may be the last to put its answer here.
+        """
         with self._lock:
-            self._states[state.handle] = state
+            shown = self._states.get(state.handle)
+            if shown is not None and shown.id == state.id and asked_at < self._asked[state.handle]:
+                return False
+            self._states[state.handle], self._asked[state.handle] = state, asked_at
+            return True
 
     def sample(self, seen: ContainerState, **fields: Any) -> None:
         """A container as it was seen has been sampled; nothing happens where it has ended or
@@ -107,4 +121,4 @@ class Containers:
         with self._lock:
             state = self._states.get(handle)
             if state is not None and state.id == container_id:
-                del self._states[handle]
+                del self._states[handle], self._asked[handle]

@@ -251,24 +251,24 @@ class Roster:
             with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="telemetry-inspect") as pool:
                 described = list(pool.map(self._describe, ids))
         return [
-            (id, None if attrs is None else self._take(id, attrs))
-            for id, attrs in zip(ids, described, strict=True)
+            (id, None if answer is None else self._take(id, *answer))
+            for id, answer in zip(ids, described, strict=True)
         ]
 
-    def _describe(self, id: str) -> Mapping[str, Any] | None:
+    def _describe(self, id: str) -> tuple[Mapping[str, Any], float] | None:
         import docker
 
+        asked_at = time.monotonic()
         try:
             with self._engine.asked() as client:
-                attrs: Mapping[str, Any] = client.api.inspect_container(id)
-                return attrs
+                return client.api.inspect_container(id), asked_at
         except docker.errors.NotFound:
             return None  # its `destroy` follows
         except docker.errors.APIError as error:
             _log.warning("platform: container %s can't be inspected: %s", id[:12], error)
             return None
 
-    def _take(self, id: str, attrs: Mapping[str, Any]) -> _Found | None:
+    def _take(self, id: str, attrs: Mapping[str, Any], asked_at: float) -> _Found | None:
         state = from_inspect(attrs)
         known = self._known.setdefault(id, _Known(state.handle))
         known.created_ns = to_ns(attrs["Created"])
@@ -290,7 +290,9 @@ class Roster:
                 receive_bytes=before.receive_bytes,
                 transmit_bytes=before.transmit_bytes,
             )
-        self._view.put(state)
+        if not self._view.put(state, asked_at):
+            latest = self._view.get(state.handle) or state
+            return latest, latest  # whoever asked later has `look` called, too
         if (
             before is not None
             and before.state == "exited"
