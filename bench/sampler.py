@@ -76,6 +76,7 @@ class Kind:
         for state in states:
             view.put(state, time.monotonic())
             counts.inspected(state.handle, state.started_at, 0, False)
+            series.sees(state, 1)
             series.show(state, True, Totals(), 1)
         self.sampler = Sampler(engine, view, series, counts, 15, files)
 

@@ -42,7 +42,12 @@ def process(command: list[str], ready: str, log: Path) -> Iterator[None]:
         yield
     finally:
         running.terminate()
-        running.wait(10)
+        try:
+            running.wait(60)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+            raise
 
 
 @contextmanager

@@ -94,7 +94,8 @@ def test_a_critical_alert_reaches_every_channel_at_once_and_so_does_its_end(
         until(lambda: inbox.slack.requests and inbox.telegram.requests)
         # A second container must not wait out the first one's interval.
         alertmanager.post(alert("ContainerDown", "critical", handle="demo-2"))
-        until(lambda: len(inbox.webhook.requests) == 2)
+        until(lambda: len(inbox.webhook.requests) == len(inbox.mail.messages) == 2)
+        until(lambda: len(inbox.slack.requests) == len(inbox.telegram.requests) == 2)
         alertmanager.post(alert("ContainerDown", "critical", resolved=True, handle="demo-1"))
         until(lambda: "resolved" in [a["status"] for a in inbox.webhook.alerts()])
         until(lambda: len(inbox.slack.requests) == 3 and len(inbox.telegram.requests) == 3)

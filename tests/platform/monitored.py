@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from telemetry.metrics.points import Point
 from telemetry.services.platform.desired import ContainerEvent, Totals
 from telemetry.services.platform.engine import Engine
 from telemetry.services.platform.sampling import Monitor
+from telemetry.services.platform.sampling.roster import Listener
 from telemetry.services.platform.view import Containers, ContainerState
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.stack import until
@@ -50,10 +51,15 @@ class Monitored:
         docker: the engine it watches.
         recorded: its series.
         desired: what is to be; a new one where none is given.
+        listeners: told of every event.
     """
 
     def __init__(
-        self, docker: DockerEngine, recorded: testing.Recorded, desired: Memory | None = None
+        self,
+        docker: DockerEngine,
+        recorded: testing.Recorded,
+        desired: Memory | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self.docker = docker
         self.recorded = recorded
@@ -65,7 +71,7 @@ class Monitored:
         self.exports = 0
         engine = Engine({"DOCKER_HOST": docker.base_url})
         self.monitor = Monitor(
-            engine, self.desired, self.view, [self.events.append], interval_s=3600
+            engine, self.desired, self.view, [self.events.append, *listeners], interval_s=3600
         )
         self.monitor.watcher._export = self._export
 
@@ -125,11 +131,15 @@ class Monitored:
 
 @contextmanager
 def monitored(
-    docker: DockerEngine, desired: Memory | None = None, *, connected: bool = True
+    docker: DockerEngine,
+    desired: Memory | None = None,
+    *,
+    listeners: Sequence[Listener] = (),
+    connected: bool = True,
 ) -> Iterator[Monitored]:
     """Start a monitor and wait until it follows the engine's events; stopped at the end."""
     with testing.isolated() as recorded:
-        found = Monitored(docker, recorded, desired)
+        found = Monitored(docker, recorded, desired, listeners)
         found.monitor.start()
         try:
             if connected:

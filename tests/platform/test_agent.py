@@ -68,6 +68,7 @@ def test_an_agent_reports_events_at_once_and_goes_on_where_it_was(
     container = empty_docker.run("ann")
     with agent(tmp_path, otlp, empty_docker.base_url, "--interval", "1") as process:
         until(lambda: sent(otlp, "up", "ann") == [1])
+        until(lambda: sent(otlp, "memory", "ann"))
         container.kill()
         until(lambda: sent(otlp, "up", "ann")[-1:] == [0])
         # It uses none any more.

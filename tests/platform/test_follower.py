@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 
 from telemetry.redaction import MASK, Redactor
+from telemetry.services.platform import follower
 from telemetry.services.platform.desired import ContainerEvent
 from telemetry.services.platform.follower import (
     Follower,
@@ -81,8 +82,11 @@ def test_a_record_is_what_the_collector_would_make_of_the_line() -> None:
     assert record_of(line("all quiet"), Redactor()).log_record.severity_text is None
 
 
-def test_secrets_are_taken_out_as_an_apps_own_are(run_platform: Start, otlp: Receiver) -> None:
+def test_secrets_are_taken_out_as_an_apps_own_are(
+    run_platform: Start, otlp: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those of every installation and those of the settings; ordinary lines stay as they are."""
+    monkeypatch.setattr(follower, "GATHER_S", 3.0)  # the lines of the key, in one batch
     key = ["-----BEGIN PRIVATE KEY-----", "aB3/" * 16, "-----END PRIVATE KEY-----"]
     sent = ["Cookie: id=hunter22", "for CUST-123456", "Bring a cookie, please", *key, "done"]
     with run_platform(TELEMETRY_REDACT_PATTERNS="CUST-[0-9]{6}") as running:

@@ -293,6 +293,8 @@ def test_what_a_crash_of_the_platform_left_is_cleared_up(
     with run_platform(DOCKER_HOST=empty_docker.base_url) as running:
         store, platform_id = running.platform.store, running.platform.store.platform_id
         running.make("gone")
+        until(lambda: store.engine_id)
+        running.platform.lifecycle.settle = lambda: None  # which it does every now and then
         store.change("gone", phase="removing")
         store.begin("ann", {"image": IMAGE})
         running.platform.keys.create("ann")
@@ -302,9 +304,9 @@ def test_what_a_crash_of_the_platform_left_is_cleared_up(
         empty_docker.run("other", name="telemetry-ann")
     with run_platform(DOCKER_HOST=empty_docker.base_url) as again:
         until(lambda: [r.handle for r in again.platform.store.all()] == ["other"])
+        until(lambda: again.keys("ann") == again.keys("gone") == [])
         names = [c.name for c in empty_docker.client.containers.list(all=True)]
         assert names == ["telemetry-ann"], "what the platform did not make is not its to remove"
-        assert again.keys("ann") == again.keys("gone") == []
 
 
 def test_a_restart_of_the_platform_forgets_nothing(
@@ -321,17 +323,20 @@ def test_a_restart_of_the_platform_forgets_nothing(
     empty_docker.client.containers.get("telemetry-removed").remove(force=True)
     empty_docker.run("new")
     with run_platform(DOCKER_HOST=empty_docker.base_url, **port) as again:
-        until(lambda: len(again.platform.view.all()) == 4 and not again.keys("removed"))
-        found = {
-            c["handle"]: (c["wanted"], c["up"], c["provisioned"])
-            for c in again.ask("GET", "/api/containers").json()["containers"]
-        }
-        assert found == {
+        known = {
             "new": (True, True, False),
             "runs": (True, True, True),
             "stopped": (False, None, True),
             "dies": (True, False, True),
         }
+
+        def listed() -> dict[str, tuple[bool, bool | None, bool]]:
+            return {
+                c["handle"]: (c["wanted"], c["up"], c["provisioned"])
+                for c in again.ask("GET", "/api/containers").json()["containers"]
+            }
+
+        until(lambda: listed() == known and not again.keys("removed"), what=f"{known}")
         env = inside(empty_docker, "runs", "env")
         address = re.search(r"OTLP_ENDPOINT=(.*)", env)
         token = re.search(r"Bearer%20(\S+)", env)

@@ -51,6 +51,7 @@ class Sampled:
         """The watcher has seen it."""
         self.view.put(state, time.monotonic())
         self.counts.inspected(state.handle, state.started_at, 0, False)
+        self.series.sees(state, YEARS_AGO_NS)
         self.series.show(state, True, self.counts.totals(state.handle), YEARS_AGO_NS)
         return state
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from telemetry.services.platform.sampling.files import Files
+from telemetry.services.platform.sampling.reading import Reading
+from telemetry.services.platform.view import ContainerState
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.stack import until
 from tests.platform.conftest import Running
@@ -160,31 +162,47 @@ def test_the_engine_gives_the_same_where_no_file_can_be_read(
     assert 1 < cpu_percent < 75
 
 
+def test_what_starts_is_sampled_at_once(empty_docker: DockerEngine) -> None:
+    """Not only at the next pass, which is an hour away here."""
+    for number in range(10):
+        empty_docker.run(f"user-{number}")
+
+    def slow(event: object) -> None:  # the sampler comes to run before the watcher goes on
+        time.sleep(0.02)
+
+    with monitored(empty_docker, listeners=[slow]) as watch:
+        until(lambda: all(watch.value("memory_bytes", f"user-{n}") for n in range(10)))
+        assert all(state.memory_bytes for state in watch.view.all())
+        watch.run("late")
+        until(lambda: watch.value("memory_bytes", "late"))
+
+
 def test_one_removed_in_the_middle_of_a_pass_is_skipped(
     watch: Monitored, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     containers = {handle: watch.run(handle) for handle in ("ann", "bob", "cid")}
     sampler = watch.monitor.sampler
-    read = sampler._files.read
 
-    def meanwhile(state: object) -> object:
-        if state.handle == "bob":  # type: ignore[attr-defined]
-            containers["bob"].remove(force=True)
-        return read(state)  # type: ignore[arg-type]
+    def read_without(handle: str, files: Files) -> Files:
+        """Files that take a container away before it is read."""
+        read = files.read
 
-    sampler._files.read = meanwhile  # type: ignore[method-assign,assignment]
+        def reading(state: ContainerState) -> Reading:
+            if state.handle == handle:
+                containers[handle].remove(force=True)
+            return read(state)
+
+        files.read = reading  # type: ignore[method-assign]
+        return files
+
+    sampler._files = read_without("bob", sampler._files)
     assert sampler.collect_once() == 2
     assert "container bob" in caplog.text
     until(lambda: watch.view.get("bob") is None)
     until(lambda: not watch.series_of("bob"))
     assert watch.value("memory_bytes", "cid")
     # The same by the engine's own call.
-    sampler._files = Files(tmp_path, tmp_path)
-    ann = watch.state("ann")
-    containers["ann"].remove(force=True)
-    until(lambda: watch.view.get("ann") is None)
-    until(lambda: not watch.series_of("ann"))
-    watch.view.put(ann, time.monotonic())
+    sampler._files = read_without("ann", Files(tmp_path, tmp_path))
     assert sampler.collect_once() == 1
     assert "container ann" in caplog.text
-    assert watch.value("memory_bytes", "ann") is None
+    until(lambda: not watch.series_of("ann"))

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import signal
+import sys
 from collections.abc import Sequence
 
 from telemetry.errors import TelemetryError
@@ -58,8 +59,9 @@ def main(argv: Sequence[str]) -> int:
             remedy="stop what uses the port, or set TELEMETRY_GATEWAY_PORT to a free one",
             exit_code=69,  # EX_UNAVAILABLE
         ) from None
-    # uvicorn raises the signal again once all is done; a stop that was asked for is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    # uvicorn raises the signal again once all is done, and one may come before it is ready; a
+    # stop that was asked for is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
     return 0 if server.started else 1

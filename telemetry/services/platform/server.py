@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import signal
+import sys
 from collections.abc import Sequence
 
 # Requests in flight may finish for so long. One that takes longer is cut off, and undone or
@@ -35,8 +36,9 @@ def main(argv: Sequence[str]) -> int:
     # Before the library adds its own handler, so that people see warnings on the console too.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_env(os.environ)
-    # uvicorn raises the signal again once all is done; a stop that was asked for is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    # uvicorn raises the signal again once all is done, and one may come before it is ready; a
+    # stop that was asked for is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),

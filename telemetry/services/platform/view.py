@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from telemetry.services.platform.desired import HANDLE_LABEL, PLATFORM_LABEL
+
+SAMPLED = ("cpu_percent", "memory_bytes", "memory_limit_bytes", "receive_bytes", "transmit_bytes")
+REMEMBERED = 1024  # removed containers; what is still asked about one is answered long before
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Containers:
         self._lock = threading.Lock()
         self._states: dict[str, ContainerState] = {}
         self._asked: dict[str, float] = {}
+        self._removed: deque[str] = deque(maxlen=REMEMBERED)
 
     def get(self, handle: str) -> ContainerState | None:
         """One, or None."""
@@ -91,20 +96,25 @@ class Containers:
             return [self._states[handle] for handle in sorted(self._states)]
 
     def put(self, state: ContainerState, asked_at: float) -> bool:
-        """This is how it was when Docker was asked.
+        """This is how it was when Docker was asked; samples of this run stay.
 
         Args:
             state: what it answered.
             asked_at: `time.monotonic` before it was asked.
 
         Returns:
-            Whether it is shown now: not where a later answer on the same container is. Of two
-            who ask, the first may be the last to put its answer here.
+            Whether it is shown now: not where a later answer on the same container is, or it is
+            gone. Of two who ask, the first may be the last to put its answer here.
         """
         with self._lock:
-            shown = self._states.get(state.handle)
-            if shown is not None and shown.id == state.id and asked_at < self._asked[state.handle]:
+            if state.id in self._removed:
                 return False
+            shown = self._states.get(state.handle)
+            if shown is not None and shown.id == state.id:
+                if asked_at < self._asked[state.handle]:
+                    return False
+                if state.pid and (state.pid, state.started_at) == (shown.pid, shown.started_at):
+                    state = replace(state, **{name: getattr(shown, name) for name in SAMPLED})
             self._states[state.handle], self._asked[state.handle] = state, asked_at
             return True
 
@@ -119,6 +129,7 @@ class Containers:
     def drop(self, handle: str, container_id: str) -> None:
         """It is gone; nothing happens where the handle has another container by now."""
         with self._lock:
+            self._removed.append(container_id)
             state = self._states.get(handle)
             if state is not None and state.id == container_id:
                 del self._states[handle], self._asked[handle]

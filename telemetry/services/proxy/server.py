@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -76,8 +77,9 @@ def _serve(hosts: Sequence[str], port: int, workers: int) -> int:
         timeout_graceful_shutdown=GRACE_S,
     )
     sockets = [_bind(host, port) for host in hosts]
-    # uvicorn raises the signal again once all is done; a stop that was asked for is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    # uvicorn raises the signal again once all is done, and one may come before it is ready; a
+    # stop that was asked for is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = uvicorn.Server(config)
     if workers > 1:
         with _run_folder():

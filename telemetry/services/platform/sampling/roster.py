@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from telemetry.services.platform.desired import HANDLE_LABEL, ContainerEvent, Desired
@@ -274,25 +274,25 @@ class Roster:
         known.created_ns = to_ns(attrs["Created"])
         known.finished_ns = to_ns(attrs["State"].get("FinishedAt", ""))
         before = self._view.get(state.handle)
-        if before is not None and before.id != id and before.id in self._known:
-            if before.pid and (not state.pid or state.started_at < before.started_at):
-                _log.warning(
-                    "platform: containers %s and %s both have the handle %s; the first is shown",
-                    before.name, state.name, state.handle,
-                )  # fmt: skip
-                return None
-        elif before is not None and before.pid and (before.id, before.pid) == (id, state.pid):
-            state = replace(
-                state,
-                cpu_percent=before.cpu_percent,
-                memory_bytes=before.memory_bytes,
-                memory_limit_bytes=before.memory_limit_bytes,
-                receive_bytes=before.receive_bytes,
-                transmit_bytes=before.transmit_bytes,
-            )
+        if (
+            before is not None
+            and before.pid
+            and before.id != id
+            and before.id in self._known
+            and (not state.pid or state.started_at < before.started_at)
+        ):
+            _log.warning(
+                "platform: containers %s and %s both have the handle %s; the first is shown",
+                before.name, state.name, state.handle,
+            )  # fmt: skip
+            return None
         if not self._view.put(state, asked_at):
-            latest = self._view.get(state.handle) or state
+            latest = self._view.get(state.handle)
+            if latest is None or latest.id != id:
+                return None  # it was removed meanwhile
+            self._series.sees(latest, known.created_ns)
             return latest, latest  # whoever asked later has `look` called, too
+        self._series.sees(state, known.created_ns)
         if (
             before is not None
             and before.state == "exited"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from telemetry import catalog, metrics
 from telemetry.services.platform.desired import Totals
@@ -16,12 +17,27 @@ STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", 
 _HEALTH = {"healthy": 1.0, "unhealthy": 0.0}
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A container that runs.
+
+    Args:
+        id: Docker's id.
+        started_at: Docker's time of the start.
+        created_ns: since when its OOM kills count, Unix nanoseconds.
+    """
+
+    id: str
+    started_at: str
+    created_ns: int
+
+
 class Series:
     """All series of the containers of one process. Safe from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._runs: dict[str, tuple[str, str]] = {}  # handle to id and start of what runs
+        self._runs: dict[str, _Run] = {}  # by handle
         self._statuses = metrics.gauge(catalog.PLATFORM_CONTAINERS_TOTAL)
         self._up = metrics.gauge(catalog.PLATFORM_CONTAINER_UP)
         self._healthy = metrics.gauge(catalog.PLATFORM_CONTAINER_HEALTHY)
@@ -40,8 +56,23 @@ class Series:
         for status in {*STATUSES, *found}:
             self._statuses.set(found[status], {"status": status})
 
+    def sees(self, state: ContainerState, created_ns: int) -> None:
+        """A container as the engine described it: samples of it are of what runs now. Before
+        anybody is told, and `show` has heard whether it must run: who samples is told, too.
+
+        Args:
+            state: as it is.
+            created_ns: since when its OOM kills count, Unix nanoseconds.
+        """
+        run = _Run(state.id, state.started_at, created_ns)
+        with self._lock:
+            if self._runs.get(state.handle) != run or not _runs(state):
+                self._end_samples(state.handle)
+            if _runs(state):
+                self._runs[state.handle] = run
+
     def show(self, state: ContainerState, wanted: bool, totals: Totals, created_ns: int) -> None:
-        """A container as the engine described it.
+        """What a container's state means.
 
         Args:
             state: as it is.
@@ -50,24 +81,17 @@ class Series:
             created_ns: since when these count, Unix nanoseconds.
         """
         whose = {"handle": state.handle}
-        # Whoever paused it meant to, and nothing of it is lost.
-        runs = state.state in ("running", "paused")
         with self._lock:
             if wanted:
-                self._up.set(1.0 if runs else 0.0, whose)
+                self._up.set(1.0 if _runs(state) else 0.0, whose)
             else:
                 self._up.end(whose)
-            if runs and state.health in _HEALTH:
+            if _runs(state) and state.health in _HEALTH:
                 self._healthy.set(_HEALTH[state.health], whose)
             else:
                 self._healthy.end(whose)
             self._restarts.set_total(totals.restarts, whose, created_ns)
             self._oom_kills.set_total(totals.oom_kills, whose, created_ns)
-            run = (state.id, state.started_at)
-            if self._runs.get(state.handle) != run or not runs:
-                self._end_samples(state.handle)
-            if runs:
-                self._runs[state.handle] = run
 
     def sample(
         self, state: ContainerState, reading: Reading, cpu_percent: float | None, oom_kills: int
@@ -82,13 +106,14 @@ class Series:
         """
         whose = {"handle": state.handle}
         with self._lock:
-            if self._runs.get(state.handle) != (state.id, state.started_at):
+            run = self._runs.get(state.handle)
+            if run is None or (run.id, run.started_at) != (state.id, state.started_at):
                 return
             if cpu_percent is not None:
                 self._cpu.set(cpu_percent, whose)
             self._memory.set(reading.memory_bytes, whose)
             self._limit.set(reading.memory_limit_bytes, whose)
-            self._oom_kills.set_total(oom_kills, whose)
+            self._oom_kills.set_total(oom_kills, whose, run.created_ns)
             if reading.receive_bytes is not None and reading.transmit_bytes is not None:
                 began_ns = to_ns(state.started_at)
                 self._receive.set_total(reading.receive_bytes, whose, began_ns)
@@ -106,3 +131,8 @@ class Series:
         self._runs.pop(handle, None)
         for series in self._sampled:
             series.end({"handle": handle})
+
+
+def _runs(state: ContainerState) -> bool:
+    """Whether it runs: whoever paused it meant to, and nothing of it is lost."""
+    return state.state in ("running", "paused")
