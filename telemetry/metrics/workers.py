@@ -18,6 +18,7 @@ import fcntl
 import json
 import mmap
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,6 +125,8 @@ class WorkerFile:
     _position: int = 0
     _metrics: list[Metric] = field(default_factory=list)
     _series: dict[int, tuple[Metric, Attributes, int, int]] = field(default_factory=dict)
+    # Two scrapes may come at once, and the export's thread with them.
+    _reading: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
     def instance(self) -> str:
@@ -131,10 +134,12 @@ class WorkerFile:
 
     def points(self) -> list[Point]:
         """The values as they stand in the file now."""
-        self._read_series()
+        with self._reading:
+            self._read_series()
+            series = list(self._series.items())
         values = memoryview(self.path.with_suffix(".values").read_bytes()).cast("d")
         found = []
-        for offset, (metric, attributes, size, start) in self._series.items():
+        for offset, (metric, attributes, size, start) in series:
             cells = values[offset : offset + size].tolist()
             if len(cells) < size:
                 continue  # the series was written down before its file grew; next time

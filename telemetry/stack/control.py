@@ -160,7 +160,8 @@ def _processes(layout: Layout, names: Mapping[int, str]) -> dict[psutil.Process,
     found = {}
     for process in psutil.process_iter():
         try:
-            name = names.get(os.getpgid(process.pid))
+            group = os.getpgid(process.pid)
+            name = names.get(group) if group != os.getpgrp() else None
             if name and process.environ().get("TELEMETRY_HOME") == str(layout.home):
                 found[process] = name
         except (psutil.Error, OSError):

@@ -103,7 +103,12 @@ class Supervisor:
         # Relative: the path of a socket may have 107 bytes at most.
         os.chdir(self.layout.home)
         os.umask(0o077)
-        server = await asyncio.start_unix_server(self._answer, self.layout.socket.name)
+        # It has its name once it listens: whoever sees it can connect.
+        fresh = f"{self.layout.socket.name}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)
+        server = await asyncio.start_unix_server(self._answer, fresh)
+        os.rename(fresh, self.layout.socket.name)
         for entry in self.running.values():
             if not entry.process.is_service:
                 entry.task = asyncio.create_task(self._keep(entry))

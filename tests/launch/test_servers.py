@@ -28,10 +28,13 @@ COMMANDS = {
     "uvicorn": "run -- uvicorn shop:app --port {port}",
     "uvicorn, workers": "run -- uvicorn shop:app --port {port} --workers 3",
     "uvicorn, reload": "run -- uvicorn shop:app --port {port} --reload",
-    "gunicorn": "run -- gunicorn -b 127.0.0.1:{port} -w 3 -k uvicorn_worker.UvicornWorker shop:app",
-    "gunicorn, preload": "run -- gunicorn -b 127.0.0.1:{port} -w 3 --preload "
+    # A worker that is told to end while it starts misses it; gunicorn waits that long for it.
+    "gunicorn": "run -- gunicorn --graceful-timeout 10 -b 127.0.0.1:{port} -w 3 "
     "-k uvicorn_worker.UvicornWorker shop:app",
-    "gunicorn, its own worker": "run -- gunicorn -b 127.0.0.1:{port} -w 2 -k asgi shop:app",
+    "gunicorn, preload": "run -- gunicorn --graceful-timeout 10 -b 127.0.0.1:{port} -w 3 --preload "
+    "-k uvicorn_worker.UvicornWorker shop:app",
+    "gunicorn, its own worker": "run -- gunicorn --graceful-timeout 10 -b 127.0.0.1:{port} -w 2 "
+    "-k asgi shop:app",
     "hypercorn": "run -- hypercorn -b 127.0.0.1:{port} shop:app",
     "hypercorn, workers": "run -- hypercorn -b 127.0.0.1:{port} -w 3 shop:app",
     "granian": "run -- granian --interface asgi --port {port} --workers 2 shop:app",

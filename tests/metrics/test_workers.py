@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import multiprocessing
 import os
@@ -107,6 +109,38 @@ def test_the_living_show_all_the_killed_their_totals(tmp_path: Path, worker: Any
     assert shown(folder.others()) == {
         "shop.orders": 3,
         "shop.time": HistogramValue(3, [0, 1, 0]),
+    }
+
+
+def test_scrapes_at_once_lose_nothing_of_what_is_new(
+    tmp_path: Path, storage: FileStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prometheus and a person look at the same moment, while there are new series to read."""
+    registry, folder = Registry(storage), RunFolder(tmp_path)
+    folder.others()  # the file is known
+    both = threading.Barrier(2)
+
+    class Interrupted(io.BufferedReader):
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait(0.1)  # for the other, where it can come so far
+            return data
+
+    registry.instrument(ORDERS).at({"country": "de"}).cells[0] = 1
+    monkeypatch.setattr(
+        workers, "open", lambda path, mode: Interrupted(io.FileIO(path)), raising=False
+    )
+    scrapes = [threading.Thread(target=folder.others) for _ in range(2)]
+    for scrape in scrapes:
+        scrape.start()
+    for scrape in scrapes:
+        scrape.join()
+    monkeypatch.undo()
+    registry.instrument(TIME).at({}).cells[0] = 2
+    assert shown(folder.others()) == {
+        "shop.orders": 1,
+        "shop.time": HistogramValue(2, [0, 0, 0]),
     }
 
 

@@ -156,7 +156,7 @@ def test_a_run_that_is_killed_is_seen_as_down_and_one_that_ends_is_forgotten(
 
 WORKERS = {
     "uvicorn": "run shop:app --port {port} --workers 4",
-    "gunicorn": "run -- gunicorn -b 127.0.0.1:{port} -w 4 --preload "
+    "gunicorn": "run -- gunicorn --graceful-timeout 10 -b 127.0.0.1:{port} -w 4 --preload "
     "-k uvicorn_worker.UvicornWorker shop:app",
 }
 

@@ -37,7 +37,7 @@ class Containers:
         path.parent.mkdir(exist_ok=True)
         with open(path, "a") as file:
             for piece in pieces:
-                at = datetime.now(UTC).isoformat().replace("+00:00", "123Z")
+                at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "123Z")
                 row: dict[str, Any] = {"log": piece, "stream": "stdout", "time": at}
                 if attrs:
                     row["attrs"] = attrs
