@@ -162,7 +162,11 @@ def test_a_full_queue_answers_503_and_when_to_come_again(
         TELEMETRY_GATEWAY_CONCURRENCY="1",
     )
     answers: list[list[Any]] = []
-    threads = [threading.Thread(target=lambda: answers.append(gateway.ask("Hi"))) for _ in "12"]
+    long = "Hi" + ", again" * 8  # seconds' worth of answer
+    threads = [
+        threading.Thread(target=lambda prompt=prompt: answers.append(gateway.ask(prompt)))
+        for prompt in (long, "Hi")
+    ]
     threads[0].start()
     until(lambda: is_called(proxy))
     threads[1].start()
@@ -202,7 +206,8 @@ def test_a_client_that_goes_while_it_waits_is_not_answered(
     gateway = start_gateway(
         proxy.url, TELEMETRY_MODEL="simulated-slow", TELEMETRY_GATEWAY_CONCURRENCY="1"
     )
-    running = threading.Thread(target=lambda: gateway.ask("first"))
+    first = "first" + ", again" * 8  # seconds' worth of answer
+    running = threading.Thread(target=lambda: gateway.ask(first))
     running.start()
     until(lambda: is_called(proxy))
     body = {"message": "second"}
@@ -211,7 +216,7 @@ def test_a_client_that_goes_while_it_waits_is_not_answered(
     until(lambda: recorded.value("gateway_dispatch_queue_depth") == 0)
     running.join(30)
     lines = {line["prompt"]: line["status"] for line in gateway.wait_lines(2)}
-    assert lines == {"first": "ok", "second": "cancelled"}
+    assert lines == {first: "ok", "second": "cancelled"}
     assert len(proxy.calls()) == 1, "the model was not asked"
 
 

@@ -246,8 +246,9 @@ def test_a_dispatch_is_answered_though_its_line_cant_be_written(
 async def test_a_disk_that_hangs_holds_no_answer(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("telemetry.services.gateway.dispatcher.LOG_WAIT_S", 0.05)
     await asyncio.to_thread(gateway.ask, "Hello")
+    await asyncio.to_thread(gateway.wait_lines)
+    monkeypatch.setattr("telemetry.services.gateway.dispatcher.LOG_WAIT_S", 0.05)
     (path,) = (gateway.home / "logs").glob("*.jsonl")
     with path.open("ab") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)  # as a worker would whose disk hangs

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 
 from tests.fixtures.stack import until
 from tests.gateway.conftest import Gateway, Process
@@ -70,13 +70,14 @@ def test_a_typed_message_is_answered_in_pieces(
     proxy: Running, start_gateway: Callable[..., Gateway], enter: Callable[[Gateway], Page]
 ) -> None:
     page = enter(start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow"))
-    turn = ask(page, "one two three four five")
+    question = "one two three four five, as slowly as you can, six seven eight"
+    turn = ask(page, question)
     expect(turn.locator(".text")).to_contain_text("Simulated answer")
     seen = turn.locator(".text").inner_text()
-    assert "five" not in seen, "the rest is still being written"
+    assert "eight" not in seen, "the rest is still being written"
     expect(turn.locator(".running")).to_be_visible()
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
-    expect(turn.locator(".text")).to_have_text("Simulated answer to: one two three four five")
+    expect(turn.locator(".text")).to_have_text(f"Simulated answer to: {question}")
     expect(turn.locator(".running")).to_have_count(0)
     expect(page.get_by_role("button", name="Stop")).to_be_hidden()
 
@@ -132,6 +133,7 @@ def test_markdown_is_shown_and_nothing_in_it_runs(
     expect(text.locator("td")).to_have_text(["ann", "12 %"])
     expect(text.locator("pre")).to_have_text('print("<b>")\n**not strong**')
     expect(text.locator("blockquote")).to_have_text("quoted")
+    expect(text.locator("a")).to_have_count(2)
     links = [link.get_attribute("href") for link in text.locator("a").all()]
     assert links == ["https://example.org/x?a=1&b=2", "https://example.org/y"]
     expect(text).to_contain_text("[bad](javascript:alert(1))")
@@ -168,14 +170,15 @@ def test_the_keyboard_is_enough(
     expect(message).to_be_focused()
     page.keyboard.type("one two three")
     page.keyboard.press("Shift+Enter")
-    page.keyboard.type("four five six")
+    page.keyboard.type("four five six, and so on and on and on and on")
     page.keyboard.press("Enter")
-    expect(page.locator(".prompt")).to_have_text("one two three\nfour five six")
+    asked = "one two three\nfour five six, and so on and on and on and on"
+    expect(page.locator(".prompt")).to_have_text(asked)
     expect(page.locator(".text")).to_contain_text("Simulated")
     page.keyboard.press("Escape")
     expect(page.locator(".note")).to_have_text("Stopped.")
     page.keyboard.press("ArrowUp")
-    expect(message).to_have_value("one two three\nfour five six")
+    expect(message).to_have_value(asked)
     (line,) = gateway.wait_lines()
     assert line["status"] == "cancelled"
 
@@ -199,18 +202,46 @@ def test_it_comes_back_by_itself_and_sends_what_was_asked_meanwhile(
     assert prompts == ["Hello before", "Hello meanwhile"], "once each"
 
 
+def test_what_is_asked_between_the_history_and_ready_is_sent(
+    gateway: Gateway, enter: Callable[[Gateway], Page]
+) -> None:
+    page = enter(gateway)
+    held: list[Callable[[], None]] = []
+
+    def hold(shell: WebSocketRoute) -> None:
+        server = shell.connect_to_server()
+
+        def pass_on(message: str | bytes) -> None:
+            if json.loads(message)["type"] == "ready":
+                held.append(lambda: shell.send(message))
+            else:
+                shell.send(message)
+
+        server.on_message(pass_on)
+
+    page.route_web_socket(re.compile("/ws"), hold)
+    page.reload()
+    until(lambda: page.wait_for_timeout(20) or held)
+    turn = ask(page, "Hello there")
+    expect(turn).to_contain_text("sent as soon as the gateway is back")
+    held[0]()
+    expect(turn.locator(".text")).to_have_text("Simulated answer to: Hello there")
+    assert [line["prompt"] for line in gateway.wait_lines()] == ["Hello there"]
+
+
 def test_what_a_killed_gateway_was_answering_is_said_to_be_lost(
     proxy: Running, start_process: Callable[..., Process], enter: Callable[[Gateway], Page]
 ) -> None:
     first = start_process(proxy.url, TELEMETRY_MODEL="simulated-slow")
     page = enter(first.gateway)
-    turn = ask(page, "Hello out there")
+    question = "Hello out there" + ", again" * 10  # seconds' worth of answer
+    turn = ask(page, question)
     expect(turn.locator(".text")).to_contain_text("Simulated")
     first.stop(9)
     second = start_process(proxy.url, first.port)
     expect(page.locator(".error")).to_contain_text("restarted before this was answered")
     page.get_by_role("button", name="Ask again").click()
-    expect(page.locator(".text").last).to_have_text("Simulated answer to: Hello out there")
+    expect(page.locator(".text").last).to_have_text(f"Simulated answer to: {question}")
     until(lambda: len(second.gateway.lines()) == 1)
 
 

@@ -118,27 +118,30 @@ def test_all_shells_of_a_session_see_it(gateway: Gateway) -> None:
         assert {event.get("id") for event in receive(other, "done")} == {"m2"}
 
 
+SECONDS_LONG = "Hello out there" + ", again" * 12
+
+
 def test_a_shell_that_comes_back_is_told_all_of_the_running_answer(
     proxy: Running, start_gateway: Callable[..., Gateway]
 ) -> None:
     gateway = start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow")
     with gateway.shell() as shell:
         turns(shell)
-        tell(shell, type="message", id="m1", text="Hello out there")
+        tell(shell, type="message", id="m1", text=SECONDS_LONG)
         receive(shell, "delta")
     with gateway.shell() as shell:
         greeting = receive(shell, "ready")
-        assert {"type": "begin", "id": "m1", "text": "Hello out there"} in greeting
+        assert {"type": "begin", "id": "m1", "text": SECONDS_LONG} in greeting
         # Sent again by a shell that doesn't know whether it arrived: no second answer.
-        tell(shell, type="message", id="m1", text="Hello out there")
+        tell(shell, type="message", id="m1", text=SECONDS_LONG)
         received = receive(shell, "done")
-        assert text_of(received) == "Simulated answer to: Hello out there"
-        tell(shell, type="message", id="m1", text="Hello out there")
+        assert text_of(received) == f"Simulated answer to: {SECONDS_LONG}"
+        tell(shell, type="message", id="m1", text=SECONDS_LONG)
         tell(shell, type="message", id="m2", text="Hi")
         assert receive(shell, "begin")[-1]["id"] == "m2"
         tell(shell, type="cancel")
         receive(shell, "done")
-    assert [line["prompt"] for line in gateway.wait_lines(2)] == ["Hello out there", "Hi"]
+    assert [line["prompt"] for line in gateway.wait_lines(2)] == [SECONDS_LONG, "Hi"]
 
 
 def test_stop_ends_what_runs_and_what_waits(

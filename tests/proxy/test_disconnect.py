@@ -45,7 +45,7 @@ def test_drained_to_the_end_and_charged_as_reported(
 
 
 def test_drained_within_a_limit_only(start_proxy: Start, steer: Any) -> None:
-    proxy = start_proxy(TELEMETRY_PROXY_DRAIN_LIMIT="0.3")
+    proxy = start_proxy(TELEMETRY_PROXY_DRAIN_LIMIT="1")
     read_some_and_go(proxy, "/v1/messages", BODY, steer(chunks=400, gap=0.02, input=40))
     (row,) = wait_for(proxy.calls)
     assert (row.status, row.input, bool(row.estimated)) == ("cancelled", 40, True)
@@ -116,10 +116,10 @@ async def test_a_cancelled_sdk_call(proxy: Running, steer: Any) -> None:
         call = asyncio.create_task(
             client.messages.create(
                 model="claude-sonnet-4-6", max_tokens=50, messages=HELLO,
-                extra_headers=steer(delay=0.5, output=9),
+                extra_headers=steer(delay=1, output=9),
             )
         )  # fmt: skip
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(wait_for, lambda: proxy.user().reserved > 0)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -141,6 +141,10 @@ def test_a_stopping_proxy_charges_what_it_cannot_finish(
     headers = {"x-api-key": watcher.key(), **steer(delay=30)}
     failures: list[httpx.TransportError] = []
 
+    def begun() -> int:
+        with watcher.proxy.ledger.engine.connect() as connection:
+            return int(connection.exec_driver_sql("SELECT count(*) FROM calls").scalar() or 0)
+
     def call(url: str, stream: bool) -> None:
         try:
             body = {**BODY, "stream": stream}
@@ -152,7 +156,7 @@ def test_a_stopping_proxy_charges_what_it_cannot_finish(
         threads = [threading.Thread(target=call, args=(url, stream)) for stream in (False, True)]
         for thread in threads:
             thread.start()
-        wait_for(lambda: watcher.user().minute_requests == 2)
+        wait_for(lambda: begun() == 2)
     for thread in threads:
         thread.join(20)
     rows = watcher.calls()

@@ -61,6 +61,7 @@ class Watched:
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     monkeypatch.setattr(writer, "HEARTBEAT_S", 600.0)  # the thread doesn't come in between
+    monkeypatch.setattr(writer, "STALL_S", 60.0)  # a busy machine is no stalled disk
     found = Watched(tmp_path / "ledger.db")
     yield found
     found.ledger.stop()

@@ -12,6 +12,8 @@ HEARTBEAT_S = 2.0
 DEAD_AFTER_MS = 10_000
 # Three heartbeats, so that one late one doesn't change the reporter.
 LEASE_MS = 6_000
+# Several of a database's pages, so that it has to find room for them.
+PROBE_BYTES = 64 * 1024
 
 
 class Presence:
@@ -53,6 +55,19 @@ class Presence:
             "OR leases.worker NOT IN (SELECT id FROM workers)"
         )
         return bool(store.run(lease, (self.worker, now_ms + LEASE_MS, now_ms)))
+
+    def probe(self) -> None:
+        """Write as much as a call may need room for; nothing of it stays.
+
+        Raises:
+            StoreError: the ledger takes no more, though it may let a row be changed in place.
+        """
+        store = self._store
+        store.begin()
+        sql = "INSERT INTO workers (name, heartbeat_ms) VALUES (?, 0) RETURNING id"
+        number = store.rows(sql, ("x" * PROBE_BYTES,))[0][0]
+        store.run("DELETE FROM workers WHERE id = ?", (number,))
+        store.commit()
 
     def leave(self) -> None:
         """Give up the place; another may lead at once.

@@ -131,7 +131,7 @@ class Writer:
                 store.rollback()
                 self._settles.extendleft(reversed(settles))
                 return False
-            self.problem = ""
+            self._took(arrived)
         finally:
             self._lock.release()
             if time.monotonic() - began > STALL_S:
@@ -233,12 +233,10 @@ class Writer:
             return found, False, marks
 
     def _write(self, reserves: Sequence[Reserve], settles: Sequence[Settle]) -> None:
-        """One transaction for all; where it fails, one for each, so that a single bad
-        operation fails alone.
-        """
+        """One transaction for all; where it fails, one for each: a bad operation fails alone."""
         try:
             self._transact(reserves, settles)
-            self.problem = ""
+            self._took(reserves)
         except Exception as error:
             # Whatever it was, this thread goes on: without it no call would ever be answered.
             if len(reserves) + len(settles) > 1 and not self._is_down(error):
@@ -281,9 +279,7 @@ class Writer:
         else:
             # Nothing the database said: trying again would fail again. The reservation expires.
             self._lament(settles)
-        for reserve in reserves:
-            failure = LedgerUnavailableError(self.problem)
-            self._delivered.append((reserve.future, failure))
+        self._delivered += [(r.future, LedgerUnavailableError(self.problem)) for r in reserves]
 
     def _deliver(self) -> None:
         if not self._delivered:
@@ -337,11 +333,26 @@ class Writer:
                     "hung; it cost %s USD at most",
                     text(call.id), call.user_id, call.model, usd(call.reserved),
                 )  # fmt: skip
-            if not self._unsettled:
-                self.problem = ""
+            if self.problem and not self._unsettled:
+                # A heartbeat changes a row in place: a full disk may let it pass, and no call.
+                self._probe()
         except Exception as error:
             self._store.rollback()
             self.leads = False
+            self._report(error)
+
+    def _took(self, reserves: Iterable[Reserve]) -> None:
+        """All is well where a call was let in; one that ends needs hardly any room."""
+        if self.problem and any(isinstance(r.verdict, Reservation) for r in reserves):
+            self.problem = ""
+
+    def _probe(self) -> None:
+        """Find out whether calls could be written again, though none may come to try it."""
+        try:
+            self._presence.probe()
+            self.problem = ""
+        except StoreError as error:
+            self._store.rollback()
             self._report(error)
 
     def _lament(self, settles: Iterable[Settle]) -> None:

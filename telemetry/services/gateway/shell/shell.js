@@ -9,7 +9,8 @@ const chat = $("chat"), text = $("text");
 const turns = new Map(); // id -> Turn
 const unsent = new Map(); // id -> text, until the gateway says that it begins
 let session = localStorage.getItem("session") || newSession();
-let socket, ready = false, wait = 500, before = new Map();
+const before = new Map(); // id -> Turn, while the gateway says what it knows: what was running
+let socket, ready = false, wait = 500;
 
 // --- the connection ----------------------------------------------------------------------------
 
@@ -53,15 +54,21 @@ function take(event) {
 }
 
 function showHistory(list) {
-  before = new Map([...turns].filter(([, turn]) => turn.running));
+  // Those of a connection that was lost before "ready" are in `before` still.
+  for (const [id, turn] of turns) if (turn.running) before.set(id, turn);
   clear();
-  for (const turn of list) place(Turn.finished(turn, acts));
+  for (const turn of list) {
+    unsent.delete(turn.id);
+    place(Turn.finished(turn, acts));
+  }
 }
 
 // All that the gateway knows is on the page. What it doesn't know never reached it, or was lost.
 function begun() {
   wait = 500;
   setReady(true);
+  // Typed since the history came.
+  for (const [id, prompt] of unsent) if (turns.has(id) && !before.has(id)) post(id, prompt);
   for (const [id, { prompt }] of before) {
     if (turns.has(id)) continue;
     const turn = add(id, prompt);
@@ -135,6 +142,7 @@ function open(id) {
   const old = socket;
   clear();
   unsent.clear();
+  before.clear();
   connect();
   old.close();
   $("menu").setAttribute("aria-expanded", false);
