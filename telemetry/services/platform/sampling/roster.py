@@ -286,23 +286,23 @@ class Roster:
                 before.name, state.name, state.handle,
             )  # fmt: skip
             return None
+        shown = state
         if not self._view.put(state, asked_at):
             latest = self._view.get(state.handle)
             if latest is None or latest.id != id:
                 return None  # it was removed meanwhile
-            self._series.sees(latest, known.created_ns)
-            return latest, latest  # whoever asked later has `look` called, too
-        self._series.sees(state, known.created_ns)
+            before = shown = latest  # whoever asked later has `look` called, too
+        self._series.sees(shown, known.created_ns)
         if (
             before is not None
             and before.state == "exited"
-            and before.started_at != state.started_at
+            and before.started_at != shown.started_at
         ):
             self._counts.started_by_hand(state.handle)
         restarts = int(attrs.get("RestartCount", 0))
         oom_killed = state.oom_killed and not state.pid
         self._counts.inspected(state.handle, state.started_at, restarts, oom_killed)
-        return before, state
+        return before, shown
 
 
 def _event(raw: Mapping[str, Any]) -> ContainerEvent:
