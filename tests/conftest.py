@@ -11,6 +11,12 @@ pytest_plugins = [
     if path.stem != "__init__"
 ]
 
-# A shell's background job ignores Ctrl-C, and with it whatever the tests start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A background job ignores these, one under nohup the last, and so does whatever it starts: what
+# the tests start has to hear them.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
