@@ -142,6 +142,17 @@ def test_markdown_is_shown_and_nothing_in_it_runs(
     assert page.title() == "telemetry"
 
 
+@pytest.mark.parametrize("answer", [">" * 12_000, "- * " * 3_000])
+def test_an_answer_that_nests_without_end_is_shown(
+    gateway: Gateway, enter: Callable[[Gateway], Page], answer: str
+) -> None:
+    page = enter(gateway)
+    expect(ask(page, f"\n\n{answer}").locator(".figures")).to_be_visible()
+    page.reload()
+    expect(page.locator(".text")).to_contain_text(answer[:80])
+    expect(page.locator(".figures")).to_be_visible()
+
+
 def test_chats_are_kept_and_told_apart(gateway: Gateway, enter: Callable[[Gateway], Page]) -> None:
     page = enter(gateway)
     expect(ask(page, "Hello first").locator(".figures")).to_be_visible()

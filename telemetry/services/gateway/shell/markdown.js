@@ -9,12 +9,13 @@ const RULE = /^\s*([-*_])(\s*\1){2,}\s*$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
 const TABLE = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
 const QUOTE = /^\s*>\s?/;
+const MOST_NESTED = 20; // quotes and lists in each other; what is deeper is shown as it stands
 const INLINE = new RegExp([
   "(`+)(.+?)\\1(?!`)", // 1, 2: code
   "\\*\\*(.+?)\\*\\*", // 3: strong
   "(?<![*\\w])\\*(?![\\s*])([^*\\n]+?)\\*(?!\\w)", // 4: emphasis
   "(?<!\\w)_(?!\\s)([^_\\n]+?)_(?!\\w)", // 5
-  "\\[([^\\]\\n]+)\\]\\((https?://[^\\s)]+)\\)", // 6, 7: link
+  "\\[([^\\]\\n]{1,500})\\]\\((https?://[^\\s)]+)\\)", // 6, 7: link
   "(https?://[^\\s<>\"'`)\\]]+[^\\s<>\"'`)\\].,;:!?])", // 8: address
 ].join("|"), "gs");
 
@@ -22,8 +23,12 @@ export function markdown(text) {
   return blocks(text.split("\n"));
 }
 
-function blocks(lines) {
+function blocks(lines, depth = 0) {
   const made = document.createDocumentFragment();
+  if (depth > MOST_NESTED) {
+    made.append(element("p", "", lines.join("\n")));
+    return made;
+  }
   let at = 0;
   while (at < lines.length) {
     const line = lines[at];
@@ -47,7 +52,7 @@ function blocks(lines) {
     } else if (QUOTE.test(line)) {
       let end = at;
       while (end < lines.length && QUOTE.test(lines[end])) end += 1;
-      made.append(element("blockquote", "", blocks(lines.slice(at, end).map((l) => l.replace(QUOTE, "")))));
+      made.append(element("blockquote", "", blocks(lines.slice(at, end).map((l) => l.replace(QUOTE, "")), depth + 1)));
       at = end;
     } else if (line.includes("|") && TABLE.test(lines[at + 1] ?? "") && lines[at + 1].includes("-")) {
       let end = at + 2;
@@ -57,7 +62,7 @@ function blocks(lines) {
     } else if (ITEM.test(line)) {
       let end = at + 1;
       while (end < lines.length && belongs(lines, end)) end += 1;
-      made.append(list(lines.slice(at, end)));
+      made.append(list(lines.slice(at, end), depth + 1));
       at = end;
     } else {
       let end = at + 1;
@@ -82,7 +87,7 @@ function belongs(lines, at) {
   return ITEM.test(line) || /^\s/.test(line) || (!starts(lines, at) && !!lines[at - 1].trim());
 }
 
-function list(lines) {
+function list(lines, depth) {
   const [, indent, mark] = lines[0].match(ITEM);
   const ordered = /\d/.test(mark);
   const made = element(ordered ? "ol" : "ul");
@@ -90,7 +95,7 @@ function list(lines) {
   let body = [];
   const close = () => {
     if (!body.length) return;
-    const nodes = blocks(body);
+    const nodes = blocks(body, depth);
     const item = element("li");
     // One paragraph needs no space around it.
     if (nodes.firstChild?.nodeName === "P") item.append(...nodes.firstChild.childNodes, ...[...nodes.childNodes].slice(1));
