@@ -47,6 +47,7 @@ class Outcome:
         upstream: the last one asked.
         known: whether it took the model for one of its own.
         tokens: what was used, None where nothing was.
+        context: what its price depends on, as asked for until the provider says otherwise.
         estimated: whether ``tokens`` is our estimate, not the provider's report.
         error_type: ``""`` where it went well.
         first_s: from request to the first streamed bytes.
@@ -241,7 +242,8 @@ class Answer:
         finally:
             rest = stream.rest()
             outcome.tokens, outcome.estimated = stream.tokens(self._estimate)
-            outcome.context = stream.context
+            if stream.usage is not None:
+                outcome.context = stream.context
         if not (broken or stream.complete or stream.failed):
             broken = "interrupted"
         if stream.failed:

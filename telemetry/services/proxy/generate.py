@@ -103,7 +103,7 @@ class Generate:
         plan = await worked(self._read, raw)
         rates = proxy.prices.rates(plan.upstream.prices, plan.model, plan.ask.context)
         reservation = await self._reserve(key, plan, rates)
-        outcome = Outcome(plan.upstream)
+        outcome = Outcome(plan.upstream, context=plan.ask.context)
         answer = Answer(
             proxy, self._wire, self._endpoint, self._path, scope, receive, send, plan.ask, outcome,
             reservation, began, plan.estimate,

@@ -1,0 +1,98 @@
+"""What a call is charged, by what the provider's answer says of it, and where it says nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from telemetry.services.proxy.money import pico
+from telemetry.services.proxy.prices import PriceBook
+from telemetry.services.proxy.usage import KINDS, Tokens
+from tests.fixtures.simulated import served
+from tests.proxy.conftest import Running
+
+Start = Callable[..., Running]
+CHAT = {"model": "gpt-5", "messages": [], "max_completion_tokens": 100}
+PRIORITY = (("service_tier", "priority"),)
+
+
+class Scripted:
+    """A provider that answers every call with the same bytes."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.stream = False
+        self.url = ""
+
+    def says(self, *answers: dict[str, Any], stream: bool = False) -> None:
+        """Give these from now on, as JSON or as events of a stream."""
+        texts = [json.dumps(answer) for answer in answers]
+        self.stream = stream
+        self.body = "".join(f"data: {t}\n\n" if stream else t for t in texts).encode()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        while (await receive()).get("more_body", False):
+            pass
+        kind = b"text/event-stream" if self.stream else b"application/json"
+        head = {"type": "http.response.start", "status": 200}
+        await send({**head, "headers": [(b"content-type", kind)]})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+@pytest.fixture
+def provider() -> Iterator[Scripted]:
+    found = Scripted()
+    with served(found) as found.url:
+        yield found
+
+
+@pytest.fixture
+def asked(start_proxy: Start, provider: Scripted) -> Callable[..., Any]:
+    """Calls the proxy over ``provider``; the call's row in the ledger."""
+    url = provider.url
+    proxy = start_proxy(TELEMETRY_ANTHROPIC_URL=url, TELEMETRY_OPENAI_URL=url)
+    key = proxy.key()
+
+    def ask(path: str, body: dict[str, Any]) -> Any:
+        proxy.post(path, key, body)
+        return proxy.calls()[-1]
+
+    return ask
+
+
+def tokens_of(row: Any) -> Tokens:
+    return Tokens(**{kind: getattr(row, kind) for kind in KINDS})
+
+
+def cost(provider: str, model: str, tokens: Tokens, *context: tuple[str, str]) -> int:
+    rates = PriceBook(None).rates(provider, model, context)
+    assert rates is not None
+    return rates.cost(tokens)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_cut_short_keeps_the_tier_that_was_asked_for(
+    asked: Callable[..., Any], provider: Scripted, stream: bool
+) -> None:
+    provider.says({"choices": [{"delta": {"content": "A" * 400}}]}, stream=stream)
+    if not stream:
+        provider.body = provider.body[:-1]
+    tiered = asked("/v1/chat/completions", {**CHAT, "stream": stream, "service_tier": "priority"})
+    assert tiered.estimated
+    assert tiered.cost == cost("openai", "gpt-5", tokens_of(tiered), *PRIORITY)
+    assert tiered.cost > cost("openai", "gpt-5", tokens_of(tiered))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_tier_is_the_one_the_answer_names(
+    asked: Callable[..., Any], provider: Scripted, stream: bool
+) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100}
+    provider.says({"service_tier": "default", "choices": [], "usage": usage}, stream=stream)
+    row = asked("/v1/chat/completions", {**CHAT, "stream": stream, "service_tier": "priority"})
+    assert row.cost == cost("openai", "gpt-5", Tokens(1000, output=100)) == pico("0.00225")
