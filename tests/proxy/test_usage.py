@@ -10,7 +10,7 @@ import pytest
 
 from telemetry.services.proxy.money import pico
 from telemetry.services.proxy.prices import PriceBook
-from telemetry.services.proxy.usage import KINDS, Tokens
+from telemetry.services.proxy.usage import KINDS, Tokens, from_openai
 from tests.fixtures.simulated import served
 from tests.proxy.conftest import Running
 
@@ -96,3 +96,37 @@ def test_the_tier_is_the_one_the_answer_names(
     provider.says({"service_tier": "default", "choices": [], "usage": usage}, stream=stream)
     row = asked("/v1/chat/completions", {**CHAT, "stream": stream, "service_tier": "priority"})
     assert row.cost == cost("openai", "gpt-5", Tokens(1000, output=100)) == pico("0.00225")
+
+
+@pytest.mark.parametrize(
+    ("usage", "output", "reasoning"),
+    [
+        # xAI's and Gemini's: the reasoning is in the total alone.
+        (
+            {"prompt_tokens": 10120, "completion_tokens": 1499, "total_tokens": 14428,
+             "completion_tokens_details": {"reasoning_tokens": 2809}}, 4308, 2809,
+        ),
+        ({"prompt_tokens": 20, "completion_tokens": 424, "total_tokens": 1016}, 996, 0),
+        # OpenAI's: it is in the output too.
+        (
+            {"prompt_tokens": 75, "completion_tokens": 1186, "total_tokens": 1261,
+             "completion_tokens_details": {"reasoning_tokens": 1024}}, 1186, 1024,
+        ),
+        (
+            {"input_tokens": 75, "output_tokens": 1186, "total_tokens": 1261,
+             "output_tokens_details": {"reasoning_tokens": 1024}}, 1186, 1024,
+        ),
+        # Embeddings have no output, and totals of other servers may be no totals.
+        ({"prompt_tokens": 8, "total_tokens": 8}, 0, 0),
+        ({"total_tokens": 8}, 0, 0),
+        ({"prompt_tokens": 8, "completion_tokens": 2, "total_tokens": 0}, 2, 0),
+        ({"prompt_tokens": 8, "completion_tokens": 2, "total_tokens": "10"}, 2, 0),
+        ({"prompt_tokens": 8, "completion_tokens": 2, "total_tokens": 10**30}, 2, 0),
+        ({"prompt_tokens": 8, "completion_tokens": 2, "total_tokens": 9}, 2, 0),
+    ],
+)  # fmt: skip
+def test_reasoning_counts_whether_or_not_the_output_has_it(
+    usage: dict[str, Any], output: int, reasoning: int
+) -> None:
+    found = from_openai(usage)
+    assert (found.output, found.reasoning) == (output, reasoning)

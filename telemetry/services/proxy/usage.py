@@ -80,7 +80,11 @@ def from_openai(usage: Mapping[str, Any]) -> Tokens:
     """OpenAI's usage, of chat completions, responses or embeddings: input tokens include
     the cached ones, output tokens the reasoning.
 
-    Source: https://platform.openai.com/docs/guides/prompt-caching
+    Others that speak this format (xAI, Gemini) leave the reasoning out of the output, and have
+    it in the total alone.
+
+    Source: https://platform.openai.com/docs/guides/prompt-caching,
+    https://docs.x.ai/docs/key-information/consumption-and-rate-limits
     """
     if "prompt_tokens" in usage:
         given, said = "prompt_tokens", "completion_tokens"
@@ -94,6 +98,9 @@ def from_openai(usage: Mapping[str, Any]) -> Tokens:
     written = min(total - cached, _count(inputs, "cache_write_tokens"))
     fresh = total - cached - written
     output = _count(usage, said)
+    if total:
+        # Without it, a total says nothing of the output: some embeddings report it alone.
+        output = max(output, _count(usage, "total_tokens") - total)
     return Tokens(
         input=fresh,
         cache_read=cached,
