@@ -10,9 +10,9 @@ import pytest
 
 from telemetry.services.proxy.money import pico
 from telemetry.services.proxy.prices import PriceBook
-from telemetry.services.proxy.usage import KINDS, Tokens, from_openai
+from telemetry.services.proxy.usage import KINDS, Tokens, from_anthropic, from_openai
 from tests.fixtures.simulated import served
-from tests.proxy.conftest import Running
+from tests.proxy.conftest import MESSAGE, Running
 
 Start = Callable[..., Running]
 CHAT = {"model": "gpt-5", "messages": [], "max_completion_tokens": 100}
@@ -130,3 +130,46 @@ def test_reasoning_counts_whether_or_not_the_output_has_it(
 ) -> None:
     found = from_openai(usage)
     assert (found.output, found.reasoning) == (output, reasoning)
+
+
+COMPACTED = {
+    "input_tokens": 23000, "output_tokens": 1000, "cache_read_input_tokens": 40,
+    "iterations": [
+        {
+            "type": "compaction", "input_tokens": 180000, "output_tokens": 3500,
+            "cache_read_input_tokens": 7, "cache_creation_input_tokens": 5,
+            "cache_creation": {"ephemeral_1h_input_tokens": 2},
+        },
+        # Already in the figures above.
+        {
+            "type": "message", "input_tokens": 23000, "output_tokens": 1000,
+            "cache_read_input_tokens": 40,
+        },
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_shortening_the_conversation_first_is_charged_too(
+    asked: Callable[..., Any], provider: Scripted, stream: bool
+) -> None:
+    if stream:
+        began = {"input_tokens": 23000, "output_tokens": 1, "cache_read_input_tokens": 40}
+        provider.says(
+            {"type": "message_start", "message": {"usage": began}},
+            {"type": "message_delta", "delta": {}, "usage": COMPACTED},
+            {"type": "message_stop"},
+            stream=True,
+        )
+    else:
+        provider.says({"type": "message", "content": [], "usage": COMPACTED})
+    row = asked("/v1/messages", {**MESSAGE, "stream": stream})
+    tokens = Tokens(203_000, cache_read=47, cache_write=3, cache_write_1h=2, output=4500)
+    assert (row.status, tokens_of(row), bool(row.estimated)) == ("ok", tokens, False)
+    assert row.cost == cost("anthropic", "claude-sonnet-4-6", tokens)
+
+
+@pytest.mark.parametrize("iterations", [None, {}, "x", [None, 1, {"type": "compaction"}]])
+def test_iterations_no_provider_reports_count_as_nothing(iterations: Any) -> None:
+    usage = {"input_tokens": 3, "output_tokens": 4, "iterations": iterations}
+    assert from_anthropic(usage) == Tokens(3, output=4)

@@ -38,6 +38,11 @@ class Tokens:
         """Every input token, cached or not."""
         return self.input + self.cache_read + self.cache_write + self.cache_write_1h
 
+    def add(self, other: Tokens) -> None:
+        """Count another part of the same call in."""
+        for kind in KINDS:
+            setattr(self, kind, min(MOST_TOKENS, getattr(self, kind) + getattr(other, kind)))
+
 
 KINDS = tuple(field.name for field in fields(Tokens))
 # More than any call can have; what is beyond is nonsense, and sums must fit in 64 bits.
@@ -58,10 +63,21 @@ def _nested(usage: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
 
 
 def from_anthropic(usage: Mapping[str, Any]) -> Tokens:
-    """Anthropic's usage: ``input_tokens`` leaves cached tokens out.
+    """Anthropic's usage: ``input_tokens`` leaves cached tokens out, and all of it what was spent
+    on shortening the conversation first, which stands among the iterations.
 
-    Source: https://docs.claude.com/en/docs/build-with-claude/prompt-caching
+    Source: https://docs.claude.com/en/docs/build-with-claude/prompt-caching,
+    https://docs.claude.com/en/docs/build-with-claude/compaction
     """
+    tokens = _of_anthropic(usage)
+    iterations = usage.get("iterations")
+    for entry in iterations if isinstance(iterations, list) else ():
+        if isinstance(entry, dict) and entry.get("type") == "compaction":
+            tokens.add(_of_anthropic(entry))
+    return tokens
+
+
+def _of_anthropic(usage: Mapping[str, Any]) -> Tokens:
     written = _count(usage, "cache_creation_input_tokens")
     hour = _count(_nested(usage, "cache_creation"), "ephemeral_1h_input_tokens")
     output = _count(usage, "output_tokens")
