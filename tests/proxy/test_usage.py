@@ -173,3 +173,44 @@ def test_shortening_the_conversation_first_is_charged_too(
 def test_iterations_no_provider_reports_count_as_nothing(iterations: Any) -> None:
     usage = {"input_tokens": 3, "output_tokens": 4, "iterations": iterations}
     assert from_anthropic(usage) == Tokens(3, output=4)
+
+
+SEARCH: dict[str, Any] = {"type": "web_search_call", "status": "completed"}
+SEARCHED: list[Any] = [
+    SEARCH,
+    {**SEARCH, "action": {"type": "search", "query": "x"}},
+    {**SEARCH, "action": {"type": "open_page", "url": "http://x"}},
+    {**SEARCH, "action": {"type": "find_in_page", "url": "http://x", "pattern": "y"}},
+    {**SEARCH, "action": None},
+    {"type": "message", "content": [{"type": "output_text", "text": '"web_search_call"'}]},
+    None,
+]
+RESPONSE = {"model": "gpt-5", "input": "x", "max_output_tokens": 100}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_openais_web_searches_are_charged(
+    asked: Callable[..., Any], provider: Scripted, stream: bool
+) -> None:
+    usage = {"input_tokens": 100, "output_tokens": 50, "total_tokens": 150}
+    answer = {"object": "response", "output": SEARCHED, "usage": usage}
+    if stream:
+        items = [{"type": "response.output_item.done", "item": item} for item in SEARCHED]
+        provider.says(*items, {"type": "response.completed", "response": answer}, stream=True)
+    else:
+        provider.says(answer)
+    row = asked("/v1/responses", {**RESPONSE, "stream": stream})
+    tokens = Tokens(100, output=50, searches=3)
+    assert (row.status, tokens_of(row)) == ("ok", tokens)
+    assert row.cost == cost("openai", "gpt-5", tokens) == pico("0.030625")
+
+
+def test_searches_before_a_stream_broke_off_are_charged(
+    asked: Callable[..., Any], provider: Scripted
+) -> None:
+    begun = {"type": "response.output_item.added", "item": {**SEARCH, "status": "in_progress"}}
+    done = {"type": "response.output_item.done", "item": SEARCH}
+    provider.says(begun, {"type": "response.web_search_call.searching"}, done, stream=True)
+    row = asked("/v1/responses", {**RESPONSE, "stream": True})
+    assert (row.status, row.searches) == ("interrupted", 1)
+    assert row.cost > pico("0.01")

@@ -39,15 +39,22 @@ _OPEN_BRACE = re.compile(rb"\s*\{")
 # In a line of its own: an answer that speaks of it has its ends of lines escaped.
 _DONE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 _NOTABLE = re.compile(rb'"usage"\s*:\s*\{|"error"')
-_NOTABLE_RESPONSE = re.compile(_NOTABLE.pattern + rb"|response\.(?:completed|incomplete|failed)")
+_NOTABLE_RESPONSE = re.compile(
+    _NOTABLE.pattern + rb"|web_search_call|response\.(?:completed|incomplete|failed)"
+)
 _ENDS = frozenset(("response.completed", "response.incomplete"))
 
 
 class _Stream(EventStream):
+    _searches = 0
+
     def tokens(self, input_estimate: int) -> tuple[Tokens, bool]:
         if self.usage is not None:
-            return from_openai(self.usage), False
-        return Tokens(input=input_estimate, output=self.output_estimate()), True
+            tokens = from_openai(self.usage)
+        else:
+            tokens = Tokens(input=input_estimate, output=self.output_estimate())
+        tokens.searches = self._searches
+        return tokens, self.usage is None
 
 
 class ChatStream(_Stream):
@@ -121,7 +128,10 @@ class ResponsesStream(_Stream):
             if usage is not None:
                 self.usage = usage
                 self.context = _context(answer)
+            if kind == "response.output_item.done":
+                self._searches += _searched([event.get("item")])
             if kind in _ENDS:
+                self._searches = max(self._searches, _searched(answer.get("output")))
                 self.complete = True
             elif kind in ("error", "response.failed"):
                 self.failed = True
@@ -135,6 +145,19 @@ class ResponsesStream(_Stream):
 def _context(answer: Mapping[str, Any]) -> Context:
     tier = answer.get("service_tier")
     return (("service_tier", tier),) if tier in ("flex", "priority", "fast") else ()
+
+
+def _searched(output: object) -> int:
+    """Web searches among a response's items, which its usage doesn't count. Each is charged;
+    opening a page that was found, or looking for something in it, is not.
+
+    Source: https://platform.openai.com/docs/guides/tools-web-search
+    """
+    return sum(
+        item.get("type") == "web_search_call"
+        and obj(item.get("action")).get("type", "search") == "search"
+        for item in objs(output)
+    )
 
 
 class OpenAI(Wire):
@@ -178,7 +201,11 @@ class OpenAI(Wire):
 
     def used(self, answer: Mapping[str, Any]) -> tuple[Tokens, Context] | None:
         usage = reported(answer.get("usage"))
-        return None if usage is None else (from_openai(usage), _context(answer))
+        if usage is None:
+            return None
+        tokens = from_openai(usage)
+        tokens.searches = _searched(answer.get("output"))
+        return tokens, _context(answer)
 
     def stream(self, endpoint: Endpoint, ask: Ask) -> EventStream:
         return ResponsesStream() if endpoint == "responses" else ChatStream(not ask.wants_usage)
