@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -164,3 +165,46 @@ def test_a_response_without_usage_ends_all_the_same() -> None:
     run(stream, b'data: {"type":"response.completed","response":{"usage":null}}\n\n', 10)
     assert stream.complete
     assert stream.tokens(9)[1], "and is estimated"
+
+
+def chat(*events: dict[str, Any]) -> bytes:
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+
+
+def choice(index: int, finish: str | None = None) -> dict[str, Any]:
+    delta = {"content": 'He said "finish_reason":"stop"'}
+    return {"choices": [{"index": index, "delta": delta, "finish_reason": finish}]}
+
+
+USAGE: dict[str, Any] = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}
+ASK_USAGE = replace(ASK, wants_usage=True)
+ASK_TWO = replace(ASK, choices=2)
+
+
+@pytest.mark.parametrize(
+    ("ask", "events", "complete"),
+    [
+        # The client is to have no usage: it has its whole answer all the same.
+        (ASK, [choice(0), choice(0, "stop")], True),
+        (ASK, [choice(0), choice(0, "stop"), USAGE], True),
+        (ASK, [choice(0), USAGE], False),
+        (ASK, [choice(0), choice(0, "")], False),
+        (ASK_USAGE, [choice(0), choice(0, "length"), USAGE], True),
+        (ASK_USAGE, [choice(0), choice(0, "length")], False),
+        # Usage so far comes with every event of some servers.
+        (ASK_USAGE, [{**USAGE, **choice(0)}], False),
+        (ASK_USAGE, [{**USAGE, **choice(0)}, {**USAGE, **choice(0, "stop")}], True),
+        (ASK_TWO, [choice(0, "stop"), choice(1)], False),
+        (ASK_TWO, [choice(0, "stop"), choice(0, "stop")], False),
+        (ASK_TWO, [choice(0, "stop"), choice(1), choice(1, "stop")], True),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_a_chat_that_nobody_says_is_done(
+    ask: Ask, events: list[dict[str, Any]], complete: bool, size: int
+) -> None:
+    stream = OPENAI.stream("chat", ask)
+    run(stream, chat(*events), size)
+    assert stream.complete is complete
+    run(stream, b"data: [DONE]\n\n", size)
+    assert stream.complete

@@ -214,3 +214,19 @@ def test_searches_before_a_stream_broke_off_are_charged(
     row = asked("/v1/responses", {**RESPONSE, "stream": True})
     assert (row.status, row.searches) == ("interrupted", 1)
     assert row.cost > pico("0.01")
+
+
+def test_a_whole_stream_without_done_is_no_error(
+    asked: Callable[..., Any], provider: Scripted
+) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 2}
+    text = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": None}]}
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    provider.says(text, end, {"choices": [], "usage": usage}, stream=True)
+    row = asked("/v1/chat/completions", {**CHAT, "stream": True})
+    assert (row.status, bool(row.estimated)) == ("ok", False)
+    assert tokens_of(row) == Tokens(9, output=2)
+    # Nor where it reports no usage either, as older servers don't.
+    provider.says(text, end, stream=True)
+    row = asked("/v1/chat/completions", {**CHAT, "stream": True})
+    assert (row.status, bool(row.estimated), row.output) == ("ok", True, 1)

@@ -39,6 +39,7 @@ _OPEN_BRACE = re.compile(rb"\s*\{")
 # In a line of its own: an answer that speaks of it has its ends of lines escaped.
 _DONE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 _NOTABLE = re.compile(rb'"usage"\s*:\s*\{|"error"')
+_NOTABLE_CHAT = re.compile(_NOTABLE.pattern + rb'|"finish_reason"\s*:\s*"')
 _NOTABLE_RESPONSE = re.compile(
     _NOTABLE.pattern + rb"|web_search_call|response\.(?:completed|incomplete|failed)"
 )
@@ -60,24 +61,33 @@ class _Stream(EventStream):
 class ChatStream(_Stream):
     """Usage comes in a last event without choices, asked for by ``include_usage``.
 
+    The end is ``[DONE]``, or all that the client asked for: some servers never say so.
+
     Args:
-        hide: whether the client didn't ask for it and must not see it.
+        choices: how many answers come.
+        hide: whether the client didn't ask for usage and must not see it.
     """
 
-    def __init__(self, hide: bool) -> None:
+    def __init__(self, choices: int, hide: bool) -> None:
         super().__init__()
+        self._choices = choices
         self._hide = hide
+        self._finished: set[str] = set()
 
     def _scan(self, whole: bytes) -> None:
-        # Look for the words first: in most of a stream they aren't, and patterns take longer.
-        if (b'"usage"' in whole or b'"error"' in whole) and _NOTABLE.search(whole):
-            for event in events(whole, _NOTABLE):
+        if _NOTABLE_CHAT.search(whole):
+            for event in events(whole, _NOTABLE_CHAT):
+                for choice in objs(event.get("choices")):
+                    if choice.get("finish_reason"):
+                        self._finished.add(str(choice.get("index")))
                 usage = reported(event.get("usage"))
                 if usage is not None:
                     self.usage = usage
                     self.context = _context(event)
                 if event.get("error"):
                     self.failed = True
+            if len(self._finished) >= self._choices and (self._hide or self.usage is not None):
+                self.complete = True
         if b"[DONE]" in whole and _DONE.search(whole):
             self.complete = True
 
@@ -208,7 +218,9 @@ class OpenAI(Wire):
         return tokens, _context(answer)
 
     def stream(self, endpoint: Endpoint, ask: Ask) -> EventStream:
-        return ResponsesStream() if endpoint == "responses" else ChatStream(not ask.wants_usage)
+        if endpoint == "responses":
+            return ResponsesStream()
+        return ChatStream(ask.choices, hide=not ask.wants_usage)
 
     def with_usage(
         self, endpoint: Endpoint, ask: Ask, request: dict[str, Any], raw: bytes
