@@ -15,7 +15,7 @@ import pytest
 from telemetry.services.proxy.ids import now_ms
 from telemetry.services.proxy.money import usd
 from telemetry.services.proxy.prices import PriceBook
-from telemetry.services.proxy.quota import Period
+from telemetry.services.proxy.quota import MS_PER_DAY, Period
 from telemetry.services.proxy.usage import Tokens
 from tests.proxy.conftest import HELLO, Running, wait_for
 
@@ -140,6 +140,33 @@ def test_a_day_ends_at_midnight_utc(proxy: Running) -> None:
     assert proxy.post("/v1/messages", key, BODY).status_code == 200
     user = proxy.user()
     assert (user.day, user.day_spent) == (today, proxy.calls()[-1].cost)
+
+
+def test_a_clock_that_was_ahead_switches_no_limit_off(proxy: Running, steer: Any) -> None:
+    """A machine's clock may be far ahead until NTP has set it."""
+    ahead_ms = 43 * MS_PER_DAY
+
+    def clock() -> int:
+        return now_ms() + ahead_ms
+
+    most = reservation(proxy, proxy.key("probe"))
+    ann = proxy.key("ann", daily_budget_usd=usd(3 * COST + most - 1))
+    bob = proxy.key("bob", requests_per_minute=3)
+    writer = proxy.proxy.ledger._writer
+    writer._batch._clock = clock
+    if writer._quick_store is not None:
+        writer._quick._clock = clock
+    headers = steer(input=10, output=100)
+    for key in (ann, bob):
+        assert proxy.post("/v1/messages", key, BODY, **headers).status_code == 200
+    assert proxy.user().day == Period.at(clock()).day
+    ahead_ms = 0
+    statuses = [proxy.post("/v1/messages", ann, BODY, **headers).status_code for _ in range(4)]
+    assert statuses == [200, 200, 429, 429]
+    assert proxy.user().day_spent == 3 * COST
+    for _ in range(4):
+        assert proxy.post("/v1/messages", bob, BODY, **headers).status_code == 200
+        ahead_ms += 60_000
 
 
 def test_an_unpriced_model_is_served_counted_and_flagged(proxy: Running) -> None:

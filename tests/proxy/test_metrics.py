@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from telemetry import catalog, metrics, testing
-from telemetry.services.proxy import accounts
+from telemetry.services.proxy import accounts, ledger
 from telemetry.services.proxy.app import create_app
 from telemetry.services.proxy.money import PICO
 from telemetry.services.proxy.operations import Reservation
@@ -64,6 +64,22 @@ def test_a_model_that_no_provider_answers_for_is_no_label(proxy: Running, fault:
     status = "upstream_error" if fault in ("status=429", "status=500") else "client_error"
     assert found("proxy_api_calls_total") == {("other", status, "ann"): 5}
     assert "junk" not in str(testing.collect())
+
+
+def test_a_server_that_answers_any_name_makes_no_labels_without_end(
+    start_proxy: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MOST_MODELS", 3)
+    for proxy in (start_proxy(), start_proxy()):
+        key = proxy.key()
+        for number in range(5):
+            made_up = {**BODY, "model": f"claude-sonnet-4-5-junk{number}"}
+            assert proxy.post("/v1/messages", key, made_up).status_code == 200
+        proxy.calls()
+    kept = {f"claude-sonnet-4-5-junk{number}" for number in range(3)}
+    labels = {(model, calls) for (model, _, _), calls in found("proxy_api_calls_total").items()}
+    assert labels == {(model, 2) for model in kept} | {("other", 4)}
+    assert "junk4" not in str(testing.collect())
 
 
 def test_a_model_that_was_answered_for_keeps_its_name(
@@ -160,8 +176,8 @@ def test_the_metrics_page_of_the_instrumented_app(
     with testing.isolated():
         app = create_app(Settings.from_env(environ))
         with served(app) as url:
-            ledger = metrics.current().sources[0]._ledger  # type: ignore[attr-defined]
-            key = accounts.create_key(ledger.engine, "ann", {"daily_budget": PICO}).key
+            held = metrics.current().sources[0]._ledger  # type: ignore[attr-defined]
+            key = accounts.create_key(held.engine, "ann", {"daily_budget": PICO}).key
             traceparent = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
             answer = httpx.post(
                 f"{url}/v1/messages", json=BODY,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from telemetry.services.proxy.ids import Ids, first_of, parse, text
 from telemetry.services.proxy.money import pico
-from telemetry.services.proxy.quota import Account, Blocked, Period, Refusal
+from telemetry.services.proxy.quota import MS_PER_DAY, Account, Blocked, Period, Refusal
 
 NOW = int(datetime(2026, 12, 31, 23, 59, 30, tzinfo=UTC).timestamp() * 1000)
 EMPTY = Account("ann", None, None, None, None, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -74,6 +74,24 @@ def test_periods_roll_and_never_go_back() -> None:
     mine.day_spent = 7
     mine.roll(Period.at(NOW))
     assert mine.day_spent == 7
+    assert mine.day == Period.at(NOW + 30_000).day
+
+
+def test_figures_from_a_clock_that_was_ahead_become_the_presents() -> None:
+    ahead = Period.at(NOW + 43 * MS_PER_DAY)
+    mine = account(daily_budget=100, monthly_budget=100, requests_per_minute=3)
+    mine.roll(ahead)
+    mine.day_spent = mine.month_spent = 60
+    mine.minute_requests = mine.minute_tokens = 3
+    mine.roll(Period.at(NOW))
+    assert (mine.day_spent, mine.month_spent) == (60, 60), "what was spent is kept"
+    assert (mine.day, mine.month) == (Period.at(NOW).day, Period.at(NOW).month)
+    mine.charge(Period.at(NOW), 30, 0)
+    mine.charge(ahead, 10, 0)  # began under the wrong clock, ends under the right one
+    assert (mine.day_spent, mine.month_spent) == (100, 100)
+    assert isinstance(mine.check(1, 0, NOW), Refusal)
+    mine.roll(Period.at(NOW + 60_000))
+    assert (mine.day_spent, mine.minute_requests, mine.minute_tokens) == (0, 0, 0)
 
 
 def test_a_call_is_charged_to_the_day_it_began_on() -> None:

@@ -24,6 +24,9 @@ __all__ = ["Ledger", "LedgerUnavailableError", "open_ledger"]
 
 # Another process may be making the same tables at the same moment.
 _CREATE_TRIES = 5
+# Names that metrics show; a judgement, several times what any provider has. Some servers answer
+# for any name (llama.cpp, LM Studio), so that whoever has a key could make series without end.
+MOST_MODELS = 500
 
 
 def open_ledger(url: URL) -> Engine:
@@ -126,13 +129,14 @@ class Ledger:
 
         A name comes from a client and may be any text, even one that has a price, since prices
         go by the beginning of names; and each name is a series for good. So it is one only once
-        a provider has answered for it, in this process or in the ledger as it was at the start.
+        a provider has answered for it, in this process or in the ledger as it was at the start;
+        and `MOST_MODELS` are.
 
         Args:
             model: as the provider was asked for it.
             answered: whether a provider has just answered for it.
         """
-        if answered:
+        if answered and len(self._answered) < MOST_MODELS:
             self._answered.add(model)
         return model if model in self._answered else OTHER
 

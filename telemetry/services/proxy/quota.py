@@ -12,6 +12,9 @@ Kind = Literal["daily_budget", "monthly_budget", "requests", "tokens", "too_larg
 
 MS_PER_MINUTE = 60_000
 MS_PER_DAY = 86_400_000
+# Processes that share a ledger agree to seconds. Figures further ahead than this were rolled by
+# a clock that was wrong, e.g. at boot before NTP set it; a judgement.
+_AHEAD_MINUTES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +77,12 @@ class Account:
     rejections: int
 
     def roll(self, now: Period) -> None:
-        """Begin a new day, month or minute where one has begun. Never goes back: another
-        machine's clock may be ahead.
+        """Begin a new day, month or minute where one has begun. Doesn't go back for seconds,
+        by which another machine's clock may be ahead; figures of a time that is far from come
+        are the present's, and what was spent is kept.
         """
+        if self.minute - now.minute > _AHEAD_MINUTES:
+            self.day, self.month, self.minute = now.day, now.month, now.minute
         if now.day > self.day:
             self.day, self.day_spent = now.day, 0
         if now.month > self.month:
@@ -149,11 +155,12 @@ class Account:
 
     def charge(self, started: Period, cost: int, tokens: int) -> None:
         """Charge a call to the day and month it started in; its tokens, to the present
-        minute, since that is when they were used.
+        minute, since that is when they were used. One that started later than today did so
+        by a wrong clock, which has been set since: it is today's.
         """
-        if started.day == self.day:
+        if started.day >= self.day:
             self.day_spent += cost
-        if started.month == self.month:
+        if started.month >= self.month:
             self.month_spent += cost
         self.minute_tokens += tokens
 
