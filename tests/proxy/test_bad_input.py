@@ -89,9 +89,9 @@ def test_large_bodies_are_decoded_in_a_thread(
 ) -> None:
     in_loop = []
 
-    def noted(raw: bytes, request: dict[str, Any]) -> int:
+    def noted(*args: Any) -> Any:
         in_loop.append(asyncio._get_running_loop() is not None)
-        return input_estimate(raw, request)
+        return input_estimate(*args)
 
     monkeypatch.setattr("telemetry.services.proxy.generate.input_estimate", noted)
     answer = proxy.post(path, proxy.key(), {**body, "padding": "x" * padding})
@@ -210,11 +210,15 @@ def test_upstream_down(start_proxy: Start, path: str, body: Any) -> None:
 @BOTH
 @pytest.mark.parametrize("stream", [False, True])
 def test_upstream_slow(start_proxy: Start, path: str, body: Any, stream: bool, steer: Any) -> None:
-    proxy = start_proxy(TELEMETRY_PROXY_READ_TIMEOUT="0.3")
+    limit = "TELEMETRY_PROXY_READ_TIMEOUT" if stream else "TELEMETRY_PROXY_TOTAL_TIMEOUT"
+    proxy = start_proxy(**{limit: "0.3"})
     answer = proxy.post(path, proxy.key(), {**body, "stream": stream}, **steer(hang=1))
     assert (answer.status_code, "in time" in message_of(answer)) == (504, True)
     (row,) = proxy.calls()
-    assert (row.status, row.http_status) == ("upstream_error", 504)
+    assert (row.status, row.http_status, bool(row.estimated)) == ("upstream_error", 504, True)
+    assert row.input > 0
+    assert row.output == 0
+    assert row.cost > 0, "the provider has read the prompt, and will want to be paid"
     still_works(start_proxy())  # one that waits longer
 
 

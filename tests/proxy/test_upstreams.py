@@ -247,6 +247,41 @@ def test_the_fallback_is_charged_at_its_own_price(
     assert errors() == {("first", "connect"): 1}, "made good, and counted all the same"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_in_one_piece_is_silent_until_its_end(
+    start_proxy: Start, steer: Any, stream: bool
+) -> None:
+    proxy = start_proxy(TELEMETRY_PROXY_READ_TIMEOUT="0.3")
+    body = {**MESSAGE, "stream": stream}
+    answer = proxy.post("/v1/messages", proxy.key(), body, **steer(delay=0.8, output=9))
+    (row,) = proxy.calls()
+    if stream:
+        assert (answer.status_code, row.status) == (504, "upstream_error")
+    else:
+        assert (answer.status_code, row.status, row.output) == (200, "ok", 9)
+        assert not row.estimated
+
+
+def test_a_call_whose_time_is_up_goes_to_no_fallback(
+    start_proxy: Start, recorder: tuple[Recorder, str], simulated_upstream: str, tmp_path: Path,
+    steer: Any,
+) -> None:  # fmt: skip
+    seen, url = recorder
+    file = upstreams_file(
+        tmp_path,
+        f'[upstreams.first]\nwire = "openai"\nurl = "{simulated_upstream}/v1"\n'
+        'fallback = "second"\n'
+        f'[upstreams.second]\nwire = "openai"\nurl = "{url}/v1"\nmodels = []\n',
+    )
+    proxy = start_proxy(TELEMETRY_PROXY_UPSTREAMS=file, TELEMETRY_PROXY_TOTAL_TIMEOUT="0.3")
+    answer = proxy.post("/v1/chat/completions", proxy.key(), CHAT, **steer(hang=1))
+    assert answer.status_code == 504
+    (row,) = proxy.calls()
+    assert (row.provider, row.status, bool(row.estimated)) == ("first", "upstream_error", True)
+    assert row.cost > 0
+    assert seen.requests == []
+
+
 def test_the_models_of_several_upstreams_are_listed_where_their_calls_go(
     start_proxy: Start, simulated_upstream: str, tmp_path: Path
 ) -> None:

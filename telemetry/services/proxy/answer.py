@@ -137,11 +137,15 @@ class Answer:
         outcome = self._outcome
         try:
             outcome.upstream, response = await self._proxy.upstreams.call(
-                outcome.upstream, self._wire, "POST", self._path, self._scope["headers"], body
-            )
+                outcome.upstream, self._wire, "POST", self._path, self._scope["headers"], body,
+                whole=not self._ask.stream,
+            )  # fmt: skip
         except UpstreamError as error:
             outcome.upstream = error.upstream
             outcome.http_status, outcome.error_type = error.status, error.kind
+            if error.kind == "timeout":
+                # It has the prompt, and works on, for all we know.
+                outcome.tokens, outcome.estimated = Tokens(input=self._estimate), True
             await self._fail(error.status, error.message)
             return
         async with response:

@@ -69,8 +69,10 @@ class Settings:
         aliases: model names that stand for others.
         prices: file that overrides prices, or None.
         connect_timeout_s: to reach an upstream.
-        read_timeout_s: longest silence of an upstream.
-        total_timeout_s: longest call; its reservation expires a minute later.
+        read_timeout_s: longest silence of an upstream; an answer in one piece, silent until
+            its end, has the call's whole time.
+        total_timeout_s: longest call, with retries and fallbacks; its reservation expires a
+            minute later.
         retries: further tries on a connection error or 502, 503, 504, 529 before the first
             byte; none after it.
         on_disconnect: what to do with the upstream when the client goes: ``drain`` reads to

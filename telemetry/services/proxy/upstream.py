@@ -39,6 +39,8 @@ _NOT_RETURNED = frozenset(
 ) | {CALL_ID}
 RETRIED = frozenset((502, 503, 504, 529))
 _BACKOFF_S = 0.25
+# aiohttp takes a time of 0 for no limit.
+_LEAST_S = 0.001
 # What a query is written in; all else, the ends of lines above all, is quoted.
 _QUERY = string.punctuation.replace("#", "")
 # A provider that names a longer time means it: the client is told instead.
@@ -80,14 +82,8 @@ class Upstreams:
 
     async def open(self) -> None:
         """Open the session, in the event loop that will use it."""
-        settings = self._settings
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0, ttl_dns_cache=60),
-            timeout=aiohttp.ClientTimeout(
-                total=settings.total_timeout_s,
-                sock_connect=settings.connect_timeout_s,
-                sock_read=settings.read_timeout_s,
-            ),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
@@ -99,8 +95,9 @@ class Upstreams:
             await self._session.close()
 
     async def call(
-        self, first: Upstream, wire: Wire, method: str, path: str, headers: RawHeaders, body: bytes
-    ) -> tuple[Upstream, aiohttp.ClientResponse]:
+        self, first: Upstream, wire: Wire, method: str, path: str, headers: RawHeaders,
+        body: bytes, *, whole: bool = False,
+    ) -> tuple[Upstream, aiohttp.ClientResponse]:  # fmt: skip
         """Answer's head from the first upstream that gives one; its body is still to come.
 
         Args:
@@ -109,23 +106,30 @@ class Upstreams:
             path: below the upstream's address, e.g. ``/messages``, with any query.
             headers: the client's.
             body: the request's.
+            whole: whether the answer takes long and comes in one piece: silent until its end,
+                it has the call's whole time.
 
         Raises:
             UpstreamError: there is none.
         """
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + self._settings.total_timeout_s
+        silence_s = None if whole else self._settings.read_timeout_s
         upstream = first
         seen = {first.name}
         while True:
             other = self._settings.upstream(upstream.fallback) if upstream.fallback else None
             last = other is None or other.name in seen
             try:
-                response = await self._try(upstream, wire, method, path, headers, body)
+                response = await self._try(
+                    upstream, wire, method, path, headers, body, ends, silence_s
+                )
                 if last or response.status not in RETRIED:
                     return upstream, response
                 response.close()
                 kind = f"http_{response.status}"
             except UpstreamError as error:
-                if last:
+                if last or loop.time() >= ends:
                     raise
                 kind = error.kind
             assert other is not None
@@ -136,7 +140,7 @@ class Upstreams:
 
     async def _try(
         self, upstream: Upstream, wire: Wire, method: str, path: str, headers: RawHeaders,
-        body: bytes,
+        body: bytes, ends: float, silence_s: float | None,
     ) -> aiohttp.ClientResponse:  # fmt: skip
         if not upstream.key and upstream.needs_key:
             raise UpstreamError(
@@ -155,7 +159,7 @@ class Upstreams:
             sent.update(wire.authorization(upstream.key))
         for tries_left in reversed(range(self._settings.retries + 1)):
             try:
-                response = await self._request(method, url, sent, body)
+                response = await self._request(method, url, sent, body, ends, silence_s)
             except (aiohttp.ClientError, TimeoutError) as error:
                 if tries_left and not isinstance(error, TimeoutError):
                     await asyncio.sleep(_BACKOFF_S)
@@ -176,11 +180,18 @@ class Upstreams:
         raise AssertionError("the last try returns or raises")
 
     async def _request(
-        self, method: str, url: URL, headers: CIMultiDict[str], body: bytes
-    ) -> aiohttp.ClientResponse:
+        self, method: str, url: URL, headers: CIMultiDict[str], body: bytes, ends: float,
+        silence_s: float | None,
+    ) -> aiohttp.ClientResponse:  # fmt: skip
         assert self._session is not None, "open() comes first"
+        left_s = ends - asyncio.get_running_loop().time()
+        timeout = aiohttp.ClientTimeout(
+            total=max(left_s, _LEAST_S),
+            sock_connect=self._settings.connect_timeout_s,
+            sock_read=silence_s,
+        )
         return await self._session.request(
-            method, url, data=body or None, headers=headers, allow_redirects=False
+            method, url, data=body or None, headers=headers, allow_redirects=False, timeout=timeout
         )
 
 
