@@ -10,6 +10,7 @@ https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
 from __future__ import annotations
 
 import base64
+import http
 import json
 import re
 import urllib.error
@@ -20,9 +21,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from telemetry import config
+from telemetry.alerting.rules import all_rules
+from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
 
 _TIMEOUT_S = 5.0
+_NO_ENTRY = (
+    "set TELEMETRY_GRAFANA_PASSWORD to the password of Grafana's user admin, or "
+    "TELEMETRY_ALERTING=prometheus where Alertmanager notifies"
+)
 _SIGNS = {(True, False): "=", (False, False): "!=", (True, True): "=~", (False, True): "!~"}
 
 
@@ -100,7 +107,7 @@ def rule_states(environ: Mapping[str, str]) -> tuple[RuleState, ...]:
     for evaluator, url in (
         ("prometheus", config.url("prometheus", environ) + "/api/v1/rules?type=alert"),
         ("loki", config.url("loki", environ) + "/prometheus/api/v1/rules?type=alert"),
-        ("grafana", config.url("grafana", environ) + "/api/prometheus/grafana/api/v1/rules"),
+        ("grafana", _grafana_rules(environ)),
     ):
         try:
             answer = _request(url, environ)
@@ -125,7 +132,7 @@ def silences(environ: Mapping[str, str]) -> tuple[Silence, ...]:
     """The silences in force, the one that ends first first.
 
     Raises:
-        TelemetryError: neither Alertmanager nor Grafana can be asked.
+        TelemetryError: Grafana, where it evaluates, or else Alertmanager can't be asked.
     """
     found = _request(f"{_alertmanager(environ)}/silences", environ)
     current = [
@@ -164,7 +171,7 @@ def silence(
         The silence's id.
 
     Raises:
-        TelemetryError: neither Alertmanager nor Grafana takes it.
+        TelemetryError: Grafana, where it evaluates, or else Alertmanager doesn't take it.
     """
     now = datetime.now(UTC)
     body = {
@@ -223,18 +230,46 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(re.sub(r"\.\d+", "", text))
 
 
+class _Status(TelemetryError):
+    """An answer that is no success.
+
+    Args:
+        message: who answered what.
+        status: of HTTP.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, message: str, status: int, remedy: str) -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
 def _alertmanager(environ: Mapping[str, str]) -> str:
-    alertmanager = config.url("alertmanager", environ) + "/api/v2"
+    # Whose silences count: an Alertmanager may run idle beside a Grafana that evaluates.
+    given = environ.get("TELEMETRY_ALERTING", "")
+    if given == "grafana" or (given != "prometheus" and _grafana_evaluates(environ)):
+        return config.url("grafana", environ) + "/api/alertmanager/grafana/api/v2"
+    return config.url("alertmanager", environ) + "/api/v2"
+
+
+def _grafana_evaluates(environ: Mapping[str, str]) -> bool:
+    # One that only shows may hold rules of its own.
+    ours = {rule.name for rule in all_rules(Thresholds())}
     try:
-        _request(f"{alertmanager}/status", environ)
-    except TelemetryError as missing:
-        grafana = config.url("grafana", environ) + "/api/alertmanager/grafana/api/v2"
-        try:
-            _request(f"{grafana}/status", environ)
-        except TelemetryError:
-            raise missing from None
-        return grafana
-    return alertmanager
+        answer = _request(_grafana_rules(environ), environ)
+    except _Status as error:
+        if error.status == http.HTTPStatus.NOT_FOUND:  # its alerting is switched off
+            return False
+        raise
+    except TelemetryError:
+        return False
+    return any(
+        rule["name"] in ours for group in answer["data"]["groups"] for rule in group["rules"]
+    )
+
+
+def _grafana_rules(environ: Mapping[str, str]) -> str:
+    return config.url("grafana", environ) + "/api/prometheus/grafana/api/v1/rules"
 
 
 def _request(
@@ -249,7 +284,8 @@ def _request(
         request.data = json.dumps(body).encode()
         request.add_header("Content-Type", "application/json")
     password = environ.get("TELEMETRY_GRAFANA_PASSWORD")
-    if password and url.startswith(config.url("grafana", environ)):
+    is_grafana = url.startswith(config.url("grafana", environ) + "/")
+    if password and is_grafana:
         credentials = base64.b64encode(f"admin:{password}".encode()).decode()
         request.add_header("Authorization", f"Basic {credentials}")
     try:
@@ -258,7 +294,8 @@ def _request(
     except urllib.error.HTTPError as error:
         with error:
             said = error.read(200).decode(errors="replace").strip()
-        raise TelemetryError(f"{url} answered {error.code}: {said}") from None
+        remedy = _NO_ENTRY if is_grafana and error.code in (401, 403) else ""
+        raise _Status(f"{url} answered {error.code}: {said}", error.code, remedy) from None
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", error)
         raise TelemetryError(

@@ -132,11 +132,13 @@ def test_an_answer_that_is_no_json_is_named() -> None:
         evaluator.silences({**_environ(NOBODY), "TELEMETRY_ALERTMANAGER_URL": page.url})
 
 
-def test_silences_go_to_grafana_where_no_alertmanager_runs() -> None:
-    with http_receiver(b'{"silenceID": "abc"}') as grafana:
+def test_silences_go_to_the_grafana_that_evaluates_not_to_an_idle_alertmanager() -> None:
+    answer = json.dumps({**GRAFANA, "silenceID": "abc"}).encode()
+    with http_receiver(answer) as grafana, http_receiver(b"[]") as idle:
         matchers = {"alertname": "ContainerDown", "handle": "demo-1"}
-        environ = _environ(grafana.url)
+        environ = {**_environ(grafana.url), "TELEMETRY_ALERTMANAGER_URL": idle.url}
         identity = evaluator.silence(matchers, timedelta(hours=2), "moving", "me", environ)
+    assert not idle.requests
     assert identity == "abc"
     posted = grafana.requests[-1]
     assert posted.path == "/api/alertmanager/grafana/api/v2/silences"
@@ -147,6 +149,54 @@ def test_silences_go_to_grafana_where_no_alertmanager_runs() -> None:
         {"name": "handle", "value": "demo-1", "isRegex": False, "isEqual": True},
     ]
     assert (posted.body["createdBy"], posted.body["comment"]) == ("me", "moving")
+
+
+OTHERS_RULES = {"data": {"groups": [{"name": "shop", "rules": [{"name": "TooFewOrders"}]}]}}
+
+
+@pytest.mark.parametrize(
+    ("status", "rules"),
+    [(200, {"data": {"groups": []}}), (200, OTHERS_RULES), (404, {"message": "not found"})],
+)
+def test_silences_go_to_alertmanager_where_grafana_only_shows(status: int, rules: object) -> None:
+    with http_receiver(json.dumps(rules).encode()) as shows, http_receiver(b"[]") as alertmanager:
+        shows.status = status
+        environ = {**_environ(shows.url), "TELEMETRY_ALERTMANAGER_URL": alertmanager.url}
+        assert evaluator.silences(environ) == ()
+    assert [request.path for request in alertmanager.requests] == ["/api/v2/silences"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_grafana_that_lets_nobody_in_is_named_and_alertmanager_gets_no_silence(
+    status: int,
+) -> None:
+    with http_receiver(b'{"message": "Unauthorized"}') as grafana, http_receiver(b"[]") as idle:
+        grafana.status = status
+        environ = {**_environ(grafana.url), "TELEMETRY_ALERTMANAGER_URL": idle.url}
+        for ask in (
+            lambda: evaluator.silence({"a": "b"}, timedelta(hours=2), "", "me", environ),
+            lambda: evaluator.silences(environ),
+            lambda: evaluator.end_silence("abc", environ),
+        ):
+            with pytest.raises(TelemetryError, match=f"rules answered {status}") as error:
+                ask()
+            assert "TELEMETRY_GRAFANA_PASSWORD" in error.value.remedy
+            assert "TELEMETRY_ALERTING" in error.value.remedy
+    assert not idle.requests
+
+
+@pytest.mark.parametrize("mode", ["grafana", "prometheus"])
+def test_who_evaluates_is_not_asked_where_it_is_said(mode: str) -> None:
+    with http_receiver(b"[]") as grafana, http_receiver(b"[]") as alertmanager:
+        environ = {
+            **_environ(grafana.url),
+            "TELEMETRY_ALERTMANAGER_URL": alertmanager.url,
+            "TELEMETRY_ALERTING": mode,
+        }
+        assert evaluator.silences(environ) == ()
+    asked = [request.path for request in (*grafana.requests, *alertmanager.requests)]
+    grafanas = "/api/alertmanager/grafana/api/v2/silences"
+    assert asked == [grafanas if mode == "grafana" else "/api/v2/silences"]
 
 
 def test_a_silence_made_in_a_browser_is_shown_as_it_is() -> None:
