@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -67,6 +68,18 @@ def test_the_most_a_call_can_cost_covers_every_way_it_can_go() -> None:
     ):
         assert rates.cost(used) <= most
     assert rates.cost(Tokens(cache_write_1h=1000, output=500)) == most
+
+
+def test_inference_within_the_us_costs_a_tenth_more_but_for_searches() -> None:
+    book, us = PriceBook(None), (("inference_geo", "us"),)
+    tokens = replace(USED, searches=3)
+    for model in ("claude-opus-4-6", "claude-sonnet-4-6", "claude-sonnet-4-5"):
+        plain, dearer = book.rates("anthropic", model), book.rates("anthropic", model, us)
+        assert plain is not None
+        assert dearer is not None
+        for used in (USED, LONG):
+            assert 10 * dearer.cost(used) == 11 * plain.cost(used)
+        assert dearer.cost(tokens) - dearer.cost(USED) == 3 * pico("0.01")
 
 
 def test_an_unknown_model_has_no_price_rather_than_none_to_pay() -> None:

@@ -230,3 +230,28 @@ def test_a_whole_stream_without_done_is_no_error(
     provider.says(text, end, stream=True)
     row = asked("/v1/chat/completions", {**CHAT, "stream": True})
     assert (row.status, bool(row.estimated), row.output) == ("ok", True, 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_inference_within_the_us_is_charged_as_the_answer_names_it(
+    asked: Callable[..., Any], provider: Scripted, stream: bool
+) -> None:
+    """A workspace's default may ask for it where the request doesn't."""
+    body = {**MESSAGE, "stream": stream}
+    plain = cost("anthropic", "claude-sonnet-4-6", Tokens(1_000_000, output=20))
+    for asked_for, said, expected in (
+        (None, "us", plain * 11 // 10), ("us", "us", plain * 11 // 10),
+        (None, "global", plain), (None, "not_available", plain), ("us", "global", plain),
+    ):  # fmt: skip
+        usage = {"input_tokens": 1_000_000, "output_tokens": 20, "inference_geo": said}
+        if stream:
+            provider.says(
+                {"type": "message_start", "message": {"usage": usage}},
+                {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 20}},
+                {"type": "message_stop"},
+                stream=True,
+            )
+        else:
+            provider.says({"type": "message", "content": [], "usage": usage})
+        row = asked("/v1/messages", {**body, "inference_geo": asked_for})
+        assert (row.status, row.cost) == ("ok", expected)

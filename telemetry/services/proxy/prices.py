@@ -33,6 +33,9 @@ _ATTO_PER_USD = Decimal(10**18)
 _ATTO_PER_PICO = 10**6
 # USD per million tokens, or per call: sums of what a call costs must fit in 64 bits.
 _MOST_USD = 10_000
+# What inference within the US alone multiplies Anthropic's prices of tokens by, which the
+# table leaves out: https://platform.claude.com/docs/en/about-claude/pricing
+_IN_US = Decimal("1.1")
 # Prices that depend on the time of day (off-peak) are looked up anew this often.
 REFRESH_S = 60.0
 
@@ -173,6 +176,7 @@ def _tiers(
     values = [v for v in vars(price).values() if v is not None]
     if not values:
         return ()
+    factor = _IN_US if context.get("inference_geo") == "us" else Decimal(1)
     starts = {tier.start for v in values if isinstance(v, TieredPrices) for tier in v.tiers}
 
     def cost(**usage: int) -> Decimal:
@@ -183,7 +187,7 @@ def _tiers(
         floor = cost(input_tokens=base)
 
         def one(input_tokens: int = 0, **kind: int) -> int:
-            return _atto(cost(input_tokens=base + input_tokens, **kind) - floor)
+            return _atto((cost(input_tokens=base + input_tokens, **kind) - floor) * factor)
 
         return Rate(
             input=one(1),
@@ -194,7 +198,7 @@ def _tiers(
             reasoning=one(output_tokens=1, output_reasoning_tokens=1),
             audio_input=one(1, input_audio_tokens=1),
             audio_output=one(output_tokens=1, output_audio_tokens=1),
-            searches=one(web_searches=1),
+            searches=_atto(cost(input_tokens=base, web_searches=1) - floor),
             per_call=_atto(cost()),
         )
 

@@ -86,8 +86,14 @@ class AnthropicStream(EventStream):
 
 
 def _context(usage: Mapping[str, Any]) -> Context:
-    speed = usage.get("speed")
-    return (("speed", speed),) if isinstance(speed, str) and speed != "standard" else ()
+    """What the price depends on, by the names that requests and usage both have for it."""
+    speed, geo = usage.get("speed"), usage.get("inference_geo")
+    context: Context = ()
+    if isinstance(speed, str) and speed != "standard":
+        context += (("speed", speed),)
+    if geo == "us":
+        context += (("inference_geo", geo),)
+    return context
 
 
 class Anthropic(Wire):
@@ -106,7 +112,6 @@ class Anthropic(Wire):
         return {"x-api-key": key}
 
     def read(self, endpoint: Endpoint, request: Mapping[str, Any]) -> Ask:
-        speed = request.get("speed")
         return Ask(
             model=model_of(request),
             stream=request.get("stream") is True,
@@ -114,7 +119,7 @@ class Anthropic(Wire):
             choices=1,
             wants_usage=True,
             caches=True,
-            context=_context({"speed": speed}),
+            context=_context(request),
         )
 
     def used(self, answer: Mapping[str, Any]) -> tuple[Tokens, Context] | None:
