@@ -34,14 +34,21 @@ def reservation(proxy: Running, key: str) -> int:
     return int(proxy.calls()[-1].reserved)
 
 
-def storm(urls: list[str], key: str, count: int, headers: dict[str, str]) -> list[httpx.Response]:
+def storm(
+    urls: list[str],
+    key: str,
+    count: int,
+    headers: dict[str, str],
+    path: str = "/v1/messages",
+    body: dict[str, Any] = BODY,
+) -> list[httpx.Response]:
     """``count`` calls at once, spread over ``urls``."""
     barrier = threading.Barrier(count)
 
     def one(index: int) -> httpx.Response:
         barrier.wait(30)
         return httpx.post(
-            f"{urls[index % len(urls)]}/v1/messages", json=BODY, timeout=60,
+            f"{urls[index % len(urls)]}{path}", json=body, timeout=60,
             headers={"x-api-key": key, **headers},
         )  # fmt: skip
 
@@ -140,6 +147,34 @@ def test_a_day_ends_at_midnight_utc(proxy: Running) -> None:
     assert proxy.post("/v1/messages", key, BODY).status_code == 200
     user = proxy.user()
     assert (user.day, user.day_spent) == (today, proxy.calls()[-1].cost)
+
+
+def test_calls_whose_input_lies_at_the_provider(proxy: Running, steer: Any) -> None:
+    """They may cost a whole window, and a budget below that can be used all the same."""
+    body = {"model": "gpt-5", "input": "go on", "previous_response_id": "resp_1",
+            "max_output_tokens": 100}  # fmt: skip
+    rates = PriceBook(None).rates("openai", "gpt-5")
+    assert rates is not None
+    cost = rates.cost(Tokens(input=300_000, output=100))
+    key = proxy.key("ann", daily_budget_usd=usd(2 * cost + cost // 2))
+    headers = steer(input=300_000, output=100)
+    answers = storm([proxy.url], key, 12, headers, "/v1/responses", body)
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(200), statuses.count(429)) == (3, 9)
+    # The last had a window in view that was more than what was left, and went alone.
+    assert proxy.user().day_spent == 3 * cost
+    assert all(row.reserved > rates.cost(Tokens(input=400_000)) for row in proxy.calls())
+    small = proxy.key("bob", daily_budget_usd="0.10")
+    answers = storm([proxy.url], small, 3, steer(input=1000, output=1), "/v1/responses", body)
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+
+
+def test_a_text_is_reserved_as_one_whatever_is_beside_it(proxy: Running) -> None:
+    table = "\n".join(f"{n},{n * 7919 % 99991},{n % 1009}" for n in range(14_000))
+    content = [{"type": "text", "text": "Here is my file."}, {"type": "text", "text": table}]
+    body = {**BODY, "messages": [{"role": "user", "content": content}]}
+    refused = proxy.post("/v1/messages", proxy.key("ann", daily_budget_usd="0.10"), body)
+    assert (refused.status_code, "don't cover" in refused.text) == (429, True)
 
 
 def test_a_clock_that_was_ahead_switches_no_limit_off(proxy: Running, steer: Any) -> None:

@@ -65,6 +65,22 @@ def test_requests_and_tokens_of_a_minute() -> None:
     assert (refusal.kind, refusal.retry) == ("too_large", False)
 
 
+def test_what_only_might_come_refuses_nothing_but_goes_alone() -> None:
+    mine = account(daily_budget=100, monthly_budget=200, day_spent=70, tokens_per_minute=1000)
+    assert isinstance(mine.check(31, 0, NOW), Refusal)
+    assert mine.check(500, 9000, NOW, hidden_amount=470, hidden_tokens=8000) is None
+    assert isinstance(mine.check(500, 0, NOW, hidden_amount=469), Refusal)
+    assert isinstance(mine.check(0, 9000, NOW, hidden_tokens=7999), Refusal)
+    mine.reserve(1, 1)
+    assert isinstance(mine.check(500, 0, NOW, hidden_amount=470), Blocked)
+    assert isinstance(mine.check(0, 9000, NOW, hidden_tokens=8500), Blocked)
+    assert mine.check(29, 999, NOW, hidden_amount=20, hidden_tokens=20) is None
+    mine.release(1, 1)
+    mine.reserve(500, 9000)
+    assert isinstance(mine.check(1, 0, NOW), Blocked), "nor does another go beside it"
+    assert isinstance(mine.check(0, 1, NOW), Blocked)
+
+
 def test_periods_roll_and_never_go_back() -> None:
     mine = account(day_spent=5, month_spent=5, minute_requests=5, minute_tokens=5)
     mine.roll(Period.at(NOW + 30_000))

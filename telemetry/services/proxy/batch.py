@@ -216,7 +216,10 @@ class Batch:
         if account is None:
             reserve.verdict = UnknownKey(revoked=False)
             return None
-        verdict = account.check(reserve.amount, reserve.tokens, now_ms)
+        verdict = account.check(
+            reserve.amount, reserve.tokens, now_ms,
+            hidden_amount=reserve.hidden_amount, hidden_tokens=reserve.hidden_tokens,
+        )  # fmt: skip
         if isinstance(verdict, Blocked) and now_ms >= reserve.waits_until_ms:
             verdict = busy()
         if isinstance(verdict, Refusal):

@@ -2,43 +2,158 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Any
+
+from genai_prices.data_snapshot import get_snapshot
 
 # A judgement, on the safe side: text runs at 3 to 4.5 bytes of JSON a token.
 BYTES_PER_TOKEN = 3
-# Pictures and files travel as base64, which says nothing of their tokens. Most pictures cost
-# up to 1,600 (https://docs.claude.com/en/docs/build-with-claude/vision).
-ATTACHMENT_TOKENS = 1600
-_ATTACHMENT_CHARS = 2000
+# Pictures travel as base64 or by address, neither of which says anything of their tokens. Most
+# cost up to 1,600 (https://docs.claude.com/en/docs/build-with-claude/vision).
+IMAGE_TOKENS = 1600
+# A token is 100 ms at OpenAI (https://platform.openai.com/docs/guides/realtime-costs), which as
+# MP3 of the poorest kind, 8 kbit/s, are 133 characters; rounded to the safe side.
+CHARS_PER_AUDIO_TOKEN = 100
+# A judgement: what most models hold, where the price table doesn't say.
+WINDOW_TOKENS = 200_000
+
+_LONG = 2000
+_BASE64 = re.compile(r"(?:data:[^,]{0,100},)?[A-Za-z0-9+/=_\r\n-]+")
+_IMAGES = ("image", "image_url", "input_image", "computer_screenshot")
+_DOCUMENTS = ("document", "file", "input_file", "video_url")
 
 
-def input_estimate(raw: bytes, request: dict[str, Any]) -> int:
-    """Input tokens that a request may have, on the safe side, from its size.
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A request's input tokens.
+
+    Args:
+        shown: of what it holds itself.
+        hidden: what there may be beyond, where it refers to what lies elsewhere.
+    """
+
+    shown: int
+    hidden: int
+
+
+def input_estimate(raw: bytes, request: dict[str, Any], provider: str, model: str) -> Input:
+    """Input tokens that a request may have, on the safe side.
 
     Args:
         raw: the request's body.
         request: the same, decoded.
+        provider: genai-prices' provider id, or ``""`` to go by the model alone.
+        model: its model's real name.
     """
-    size = len(raw)
-    # Only a large request can hold an attachment worth looking for.
-    if size > _ATTACHMENT_CHARS and (b"base64" in raw or b"image" in raw or b"file" in raw):
-        attachments, chars = _attachments(request)
-        return (size - chars) // BYTES_PER_TOKEN + attachments * ATTACHMENT_TOKENS + 1
-    return size // BYTES_PER_TOKEN + 1
+    found = _Found(request)
+    # A document counts as text does, by its size. A page, its text and its picture, costs up to
+    # 4,600 tokens (https://docs.claude.com/en/docs/build-with-claude/pdf-support), which stand
+    # for 10 kB of it here: fonts and pictures make most pages larger, only bare text smaller.
+    # However large, the model reads no more than its window holds.
+    documents = found.document_chars // BYTES_PER_TOKEN
+    window = context_window(provider, model) if documents or found.refers else 0
+    shown = (
+        (len(raw) - found.chars - found.document_chars) // BYTES_PER_TOKEN
+        + found.tokens
+        + min(documents, window)
+        + 1
+    )
+    return Input(shown, max(0, window - shown) if found.refers else 0)
 
 
-def _attachments(request: dict[str, Any]) -> tuple[int, int]:
-    """How many base64 texts a request holds, and their characters in all."""
-    number = chars = 0
-    # No recursion: a request may be nested as deep as the decoder goes.
-    left: list[Any] = [request]
-    while left:
-        value = left.pop()
-        if isinstance(value, str):
-            if len(value) > _ATTACHMENT_CHARS and " " not in value[:_ATTACHMENT_CHARS]:
-                number, chars = number + 1, chars + len(value)
-        elif isinstance(value, dict):
-            left.extend(value.values())
-        elif isinstance(value, list):
-            left.extend(value)
-    return number, chars
+def context_window(provider: str, model: str) -> int:
+    """Most input tokens a model takes, `WINDOW_TOKENS` where that isn't known.
+
+    Args:
+        provider: genai-prices' provider id, or ``""`` to go by the model alone.
+        model: its name.
+    """
+    try:
+        _, info = get_snapshot().find_provider_model(model, None, provider or None, None)
+    except (LookupError, ValueError):
+        return WINDOW_TOKENS
+    return info.context_window or WINDOW_TOKENS
+
+
+class _Found:
+    """What a request has beside text.
+
+    Attributes:
+        tokens: of its pictures and recordings.
+        chars: base64 of these.
+        document_chars: base64 of its documents.
+        refers: whether more input lies elsewhere.
+    """
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.tokens = self.chars = self.document_chars = 0
+        prompt, items = request.get("prompt"), request.get("input")
+        self.refers = bool(
+            request.get("previous_response_id")
+            or request.get("conversation")
+            or (isinstance(prompt, dict) and prompt.get("id"))
+            or (isinstance(items, list) and any(map(_is_reference, items)))
+        )
+        # No recursion: a request may be nested as deep as the decoder goes.
+        left: list[Any] = [request.get("messages"), items]
+        while left:
+            value = left.pop()
+            if isinstance(value, list):
+                left.extend(value)
+            elif isinstance(value, dict) and self._goes_on(value):
+                left.extend(value.values())
+
+    def _goes_on(self, block: dict[str, Any]) -> bool:
+        """Note what a block is; whether there may be others within it."""
+        kind = block.get("type")
+        if kind == "text":  # nearly all are
+            return False
+        if kind in _IMAGES:
+            self.tokens += IMAGE_TOKENS
+            self.chars += len(_base64(block))
+            return False
+        if kind == "input_audio":
+            chars = len(_base64(block))
+            self.tokens += chars // CHARS_PER_AUDIO_TOKEN
+            self.chars += chars
+            return False
+        if kind in _DOCUMENTS:
+            chars = len(_base64(block))
+            self.document_chars += chars
+            self.refers = self.refers or _lies_elsewhere(block)
+            return not chars  # what it holds must not be found again
+        # What a model wrote for a tool is text to it, whatever it looks like.
+        return not (isinstance(kind, str) and kind.endswith("tool_use"))
+
+
+def _parts(block: dict[str, Any]) -> list[dict[str, Any]]:
+    """A block and what may hold its content."""
+    names = ("source", "image_url", "file", "input_audio", "video_url")
+    return [block, *(part for name in names if isinstance(part := block.get(name), dict))]
+
+
+def _base64(block: dict[str, Any]) -> str:
+    """The base64 a block holds, ``""`` where it is short or none."""
+    for part in _parts(block):
+        for name in ("data", "url", "image_url", "file_data"):
+            value = part.get(name)
+            if isinstance(value, str) and len(value) > _LONG and _BASE64.fullmatch(value[:_LONG]):
+                return value
+    return ""
+
+
+def _is_reference(item: object) -> bool:
+    """Whether an item of a response's input is only named; its ``type`` may be left out."""
+    return isinstance(item, dict) and (
+        item.get("type") == "item_reference" or item.keys() == {"id"}
+    )
+
+
+def _lies_elsewhere(block: dict[str, Any]) -> bool:
+    """Whether a document is only referred to."""
+    return any(
+        part.get("file_id") or part.get("file_url") or part.get("type") == "url"
+        for part in _parts(block)
+    )

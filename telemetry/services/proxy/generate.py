@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from telemetry.services.proxy.accounts import digest
 from telemetry.services.proxy.answer import Answer, Outcome, Proxy
-from telemetry.services.proxy.estimate import input_estimate
+from telemetry.services.proxy.estimate import Input, input_estimate
 from telemetry.services.proxy.intake import (
     SMALL_BYTES,
     check_key,
@@ -54,14 +54,14 @@ class Plan:
         model: its model's real name.
         upstream: where it goes.
         body: what is sent there.
-        estimate: input tokens it may have.
+        input: tokens it may have.
     """
 
     ask: Ask
     model: str
     upstream: Upstream
     body: bytes
-    estimate: int
+    input: Input
 
 
 class Generate:
@@ -106,7 +106,7 @@ class Generate:
         outcome = Outcome(plan.upstream, context=plan.ask.context)
         answer = Answer(
             proxy, self._wire, self._endpoint, self._path, scope, receive, send, plan.ask, outcome,
-            reservation, began, plan.estimate,
+            reservation, began, plan.input.shown,
         )  # fmt: skip
         try:
             await answer.run(plan.body)
@@ -124,12 +124,18 @@ class Generate:
             request["model"] = model
             raw = json.dumps(request).encode()
         body = self._wire.with_usage(self._endpoint, ask, request, raw)
-        return Plan(ask, model, upstream, body, input_estimate(raw, request))
+        found = input_estimate(raw, request, upstream.prices, model)
+        return Plan(ask, model, upstream, body, found)
 
     async def _reserve(self, key: str, plan: Plan, rates: Rates | None) -> Reservation:
         settings, ask = self._proxy.settings, plan.ask
         most = settings.max_output_tokens if ask.max_output is None else ask.max_output
         most = min(MOST_TOKENS, most * ask.choices)
+        shown, hidden = plan.input.shown, plan.input.hidden
+        amount = hidden_amount = 0
+        if rates:
+            amount = rates.most(shown + hidden, most, caches=ask.caches)
+            hidden_amount = amount - rates.most(shown, most, caches=ask.caches) if hidden else 0
         span = trace.get_current_span().get_span_context()
         try:
             verdict = await self._proxy.ledger.reserve(
@@ -138,8 +144,10 @@ class Generate:
                 provider=plan.upstream.name,
                 model=plan.model,
                 stream=ask.stream,
-                amount=rates.most(plan.estimate, most, caches=ask.caches) if rates else 0,
-                tokens=plan.estimate + most,
+                amount=amount,
+                tokens=shown + hidden + most,
+                hidden_amount=hidden_amount,
+                hidden_tokens=hidden,
                 priced=rates is not None,
                 price_version=rates.version if rates else "",
                 trace_id=f"{span.trace_id:032x}" if span.trace_id else "",

@@ -155,6 +155,8 @@ class Ledger:
         trace_id: str,
         lasts_ms: int,
         wait_ms: int,
+        hidden_amount: int = 0,
+        hidden_tokens: int = 0,
     ) -> Verdict:
         """Ask for a call; see `Reserve` for the arguments. Waits up to ``wait_ms`` where only
         open reservations stand in the way.
@@ -166,7 +168,7 @@ class Ledger:
         self._writer.reserve(
             Reserve(
                 digest, endpoint, provider, model, stream, amount, tokens, priced, price_version,
-                trace_id, lasts_ms, self._clock() + wait_ms, future,
+                trace_id, lasts_ms, self._clock() + wait_ms, hidden_amount, hidden_tokens, future,
             )
         )  # fmt: skip
         try:

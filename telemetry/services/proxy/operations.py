@@ -43,6 +43,8 @@ class Reserve:
         trace_id: 32 hex digits, or ``""``.
         lasts_ms: after which time its reservation is void.
         waits_until_ms: until when it waits for open reservations.
+        hidden_amount: of ``amount``, what is for input that the request only refers to.
+        hidden_tokens: of ``tokens``, the same.
     """
 
     digest: str
@@ -57,6 +59,8 @@ class Reserve:
     trace_id: str
     lasts_ms: int
     waits_until_ms: int
+    hidden_amount: int
+    hidden_tokens: int
     future: asyncio.Future[Reservation | Refusal | UnknownKey]
     key_id: str = ""
     user_id: str = ""

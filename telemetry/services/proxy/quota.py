@@ -90,9 +90,25 @@ class Account:
         if now.minute > self.minute:
             self.minute, self.minute_requests, self.minute_tokens = now.minute, 0, 0
 
-    def check(self, amount: int, tokens: int, now_ms: int) -> Refusal | Blocked | None:
+    def check(
+        self,
+        amount: int,
+        tokens: int,
+        now_ms: int,
+        *,
+        hidden_amount: int = 0,
+        hidden_tokens: int = 0,
+    ) -> Refusal | Blocked | None:
         """Whether a call that can cost ``amount`` picodollars and use ``tokens`` may go; None
         where it may. The account must have been rolled to ``now_ms``.
+
+        What only might come, for input that the request refers to, refuses nothing: mostly far
+        less does come. Where it is more than what's left, the call goes alone, so that no more
+        than one of them is ever beyond a limit.
+
+        Args:
+            hidden_amount: of ``amount``, what only might come.
+            hidden_tokens: of ``tokens``, the same.
         """
         next_minute_s = max(1, -(-(MS_PER_MINUTE - now_ms % MS_PER_MINUTE) // 1000))
         requests = self.requests_per_minute
@@ -106,40 +122,44 @@ class Account:
         blocked = False
         limit = self.tokens_per_minute
         if limit is not None:
-            if tokens > limit:
+            shown = tokens - hidden_tokens
+            if shown > limit:
                 return Refusal(
                     "too_large",
-                    f"this call may use {tokens} tokens, more than your {limit} a minute: "
+                    f"this call may use {shown} tokens, more than your {limit} a minute: "
                     "shorten it or lower its maximum of output tokens",
                     next_minute_s,
                     False,
                 )
-            if self.minute_tokens + tokens > limit:
+            left = limit - self.minute_tokens
+            if shown > left:
                 return Refusal(
                     "tokens",
                     f"you have used {self.minute_tokens} of your {limit} tokens of this minute, "
-                    f"and this call may use {tokens}: wait for the next minute",
+                    f"and this call may use {shown}: wait for the next minute",
                     next_minute_s,
                     True,
                 )
-            blocked = self.minute_tokens + self.reserved_tokens + tokens > limit
+            blocked = self.reserved_tokens + min(tokens, left) > left
         # A call that costs nothing known (no price) still needs a budget that isn't spent.
-        least = max(amount, 1)
+        amount = max(amount, 1)
+        least = max(amount - hidden_amount, 1)
         for kind, budget, spent in (
             ("daily_budget", self.daily_budget, self.day_spent),
             ("monthly_budget", self.monthly_budget, self.month_spent),
         ):
             if budget is None:
                 continue
-            if spent + least > budget:
+            left = budget - spent
+            if least > left:
                 return _over_budget(
                     "daily_budget" if kind == "daily_budget" else "monthly_budget",
                     budget,
                     spent,
-                    amount,
+                    least,
                     now_ms,
                 )
-            blocked = blocked or spent + self.reserved + least > budget
+            blocked = blocked or self.reserved + min(amount, left) > left
         return Blocked() if blocked else None
 
     def reserve(self, amount: int, tokens: int) -> None:
