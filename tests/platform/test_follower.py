@@ -1,28 +1,26 @@
-"""Logs through Docker's API: which containers', in what form, every line once."""
+"""Logs through Docker's API: which containers', every line once."""
 
 from __future__ import annotations
 
+import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 
-from telemetry.redaction import MASK, Redactor
+from telemetry.redaction import MASK
 from telemetry.services.platform import follower
 from telemetry.services.platform.desired import ContainerEvent
-from telemetry.services.platform.follower import (
-    Follower,
-    Line,
-    by_api,
-    entries,
-    lines,
-    record_of,
-)
+from telemetry.services.platform.follower import Exporter, Follower, by_api
+from telemetry.services.platform.lines import Line
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.store import Store
+from telemetry.services.platform.view import ContainerState
+from telemetry.testing import Recorded
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
@@ -31,55 +29,8 @@ from tests.platform.conftest import Start
 AT = "2026-01-02T03:04:05.000000001Z"
 
 
-def line(text: str, container_id: str = "c1") -> Line:
-    return Line("ann", container_id, AT, text)
-
-
-def test_messages_without_a_terminal_are_put_together_by_their_line_feed() -> None:
-    """A long line comes in pieces, each with a time of its own."""
-    stream = [b"t1 one\n", b"t2 " + b"x" * 16384, b"t3 " + b"y\r\n", b"t4 \n", b"t5 50%\rdone\n"]
-    assert list(lines(stream, tty=False)) == [
-        ("t1", "one"),
-        ("t2", "x" * 16384 + "y"),
-        ("t4", ""),
-        ("t5", "50%\rdone"),
-    ]
-
-
-def test_with_a_terminal_chunks_are_cut_anywhere() -> None:
-    text = "t1 grüße\r\nt2 two\n".encode()
-    stream = [bytes([byte]) for byte in text]
-    assert list(lines(stream, tty=True)) == [("t1", "grüße"), ("t2", "two")]
-
-
-def test_a_stack_trace_is_one_entry_even_among_others_lines() -> None:
-    batch = [
-        line("it failed"),
-        line("fine", "c2"),
-        line("Traceback (most recent call last):"),
-        line('  File "x.py", line 1'),
-        line("shop.NoMoney: none left"),
-        line("ValueError: not a number"),
-        line("next"),
-    ]
-    assert [(e.container_id, e.text) for e in entries(batch)] == [
-        ("c1", 'it failed\nTraceback (most recent call last):\n  File "x.py", line 1'),
-        ("c2", "fine"),
-        ("c1", "shop.NoMoney: none left\nValueError: not a number"),
-        ("c1", "next"),
-    ]
-
-
-def test_a_record_is_what_the_collector_would_make_of_the_line() -> None:
-    record = record_of(line("2026 WARNING low disk"), Redactor())
-    assert record.resource.attributes == {"service.name": "container", "handle": "ann"}
-    log = record.log_record
-    assert (log.body, log.severity_text) == ("2026 WARNING low disk", "warning")
-    assert log.severity_number is not None
-    assert log.severity_number.value == 13
-    assert log.attributes == {"log.source": "container"}
-    assert log.timestamp == 1767323045_000000000
-    assert record_of(line("all quiet"), Redactor()).log_record.severity_text is None
+def line(text: str) -> Line:
+    return Line("ann", "c1", AT, text)
 
 
 def test_secrets_are_taken_out_as_an_apps_own_are(
@@ -137,39 +88,54 @@ class Printed:
     """A container that printed some lines and stopped, in a Docker engine that has it alone."""
 
     id = "c1"
+    base_url, api_version = "http://docker", "1.47"
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.asked_for = 0
         self.attrs: dict[str, Any] = {
             "Config": {"Labels": {}, "Tty": False},
             "HostConfig": {"LogConfig": {"Type": "local", "Config": {}}},
             "LogPath": "",
+            "State": {"Running": False, "StartedAt": "2026-01-02T03:04:04.000000001Z"},
         }
-        self.containers = self
+        self.containers = SimpleNamespace(get={self.id: self}.__getitem__)
+        self.api = self
 
     @contextmanager
     def asked(self) -> Iterator[Printed]:
         yield self
 
-    def get(self, container_id: str) -> Printed:
-        assert container_id == self.id
-        return self
+    def get(self, url: str, **_: Any) -> Any:
+        assert url == "http://docker/v1.47/containers/c1/logs"
+        self.asked_for += 1
+        messages = [
+            f"2026-01-02T03:04:05.{number:09}Z {text}\n".encode()
+            for number, text in enumerate(self.lines)
+        ]
+        framed = b"".join(struct.pack(">BxxxL", 1, len(said)) + said for said in messages)
+        return SimpleNamespace(raw=io.BytesIO(framed), raise_for_status=lambda: None)
 
-    def logs(self, **_: Any) -> Iterator[bytes]:
-        for number, text in enumerate(self.lines):
-            yield f"2026-01-02T03:04:05.{number:09}Z {text}\n".encode()
 
-
-def test_a_container_that_starts_again_before_its_lines_are_sent(
-    tmp_path: Path, otlp: Receiver
-) -> None:
-    """They wait for the collector; they are not read a second time meanwhile."""
+@pytest.fixture
+def followed(tmp_path: Path, otlp: Receiver, recorded: Recorded) -> Iterator[tuple[Follower, Any]]:
+    """A follower that runs, and the container it is to follow; the platform knows it."""
     settings = Settings.from_env({"TELEMETRY_HOME": str(tmp_path)})
     store = Store(tmp_path / "platform.db")
     store.started("ann", "c1")
     printed: Any = Printed()
-    follower = Follower(settings, printed, store, OTLPLogExporter(f"{otlp.url}/v1/logs"))
+    follower = Follower(settings, printed, store, Exporter(f"{otlp.url}/v1/logs"))
     follower.start()
+    yield follower, printed
+    follower.stop()
+    store.close()
+
+
+def test_a_container_that_starts_again_before_its_lines_are_sent(
+    followed: tuple[Follower, Any], otlp: Receiver
+) -> None:
+    """They wait for the collector; they are not read a second time meanwhile."""
+    follower, printed = followed
     otlp.answering.clear()
     for text in ("one", "two", "three"):
         printed.lines.append(text)
@@ -179,7 +145,70 @@ def test_a_container_that_starts_again_before_its_lines_are_sent(
     until(lambda: "three" in otlp.bodies())
     follower.stop()
     assert otlp.bodies() == ["one", "two", "three"]
-    store.close()
+
+
+def test_the_last_words_of_a_run_that_ended_unheard_are_read_once(
+    followed: tuple[Follower, Any], otlp: Receiver
+) -> None:
+    follower, printed = followed
+    printed.lines = ["fatal: database is gone"]
+    ended = ContainerState(
+        "ann", "c1", state="exited", started_at=printed.attrs["State"]["StartedAt"]
+    )
+    stranger = ContainerState("eve", "c2", state="exited", started_at="2020-01-01T00:00:00Z")
+    for _ in range(3):
+        follower.look([ended, stranger])
+        until(lambda: not follower._streams)
+    until(otlp.bodies)
+    assert printed.asked_for == 1
+    printed.lines.append("fatal: gone again")
+    printed.attrs["State"]["StartedAt"] = "2026-01-02T03:04:05.000000000Z"
+    again = ContainerState("ann", "c1", state="exited", started_at="2026-01-02T03:04:05.000000000Z")
+    follower.look([again])
+    until(lambda: len(otlp.bodies()) > 1)
+    assert otlp.bodies() == ["fatal: database is gone", "fatal: gone again"]
+
+
+def test_lines_of_any_size_arrive(followed: tuple[Follower, Any], otlp: Receiver) -> None:
+    """More at once than the collector takes: by number they would be one batch."""
+    follower, _ = followed
+    for _ in range(450):
+        follower._put(line("x" * 50_000))
+    follower._put(line("hello"))
+    until(lambda: "hello" in otlp.bodies())
+    assert len(otlp.bodies()) == 451
+    until(lambda: follower._store.get("ann").logs_until == AT)
+
+
+def test_what_is_refused_for_good_is_counted_and_holds_up_nobody(
+    followed: tuple[Follower, Any], otlp: Receiver, recorded: Recorded
+) -> None:
+    follower, _ = followed
+    otlp.limit = 100_000
+    texts = [f"line {number}" for number in range(20)]
+    for text in texts[:10]:
+        follower._put(line(text))
+    follower._put(line("x" * 200_000))
+    for text in texts[10:]:
+        follower._put(line(text))
+    until(lambda: len(otlp.bodies()) == 20)
+    assert otlp.bodies() == texts
+    until(lambda: follower._store.get("ann").logs_until == AT)
+    assert recorded.value("telemetry_dropped_total", signal="logs", reason="refused") == 1
+
+
+@pytest.mark.parametrize("status", [401, 404, 408, 429, 500, 503])
+def test_what_is_refused_for_now_is_kept(
+    followed: tuple[Follower, Any], otlp: Receiver, recorded: Recorded, status: int
+) -> None:
+    follower, _ = followed
+    otlp.status = status
+    follower._put(line("one"))
+    until(lambda: otlp.requests > 1)
+    otlp.status = 200
+    until(otlp.bodies)
+    assert otlp.bodies() == ["one"]
+    assert not recorded.value("telemetry_dropped_total", signal="logs", reason="refused")
 
 
 @pytest.mark.docker
@@ -226,3 +255,42 @@ def test_every_line_once_over_restarts_of_everything(
     assert numbers() == [int(number) for number in printed]
     handles = {log.resource.get("handle") for log in otlp.logs}
     assert handles == {"bob"}, "the collector reads the others' files itself"
+
+
+@pytest.mark.docker
+def test_both_streams_terminals_and_last_words(
+    run_platform: Start, empty_docker: DockerEngine, otlp: Receiver
+) -> None:
+    """As Docker itself sends them; what a container says as it dies while no platform runs comes
+    with the next one."""
+    environ = {
+        "DOCKER_HOST": empty_docker.base_url,
+        "TELEMETRY_DOCKER_CONTAINERS": str(empty_docker.home / "data/containers"),
+    }
+    script = (
+        "trap 'echo fatal: gone; exit 1' TERM; "
+        "for n in 1 2 3; do echo failed >&2; echo request $n; echo '    pay()' >&2; done; "
+        "head -c 40000 /dev/zero | tr '\\0' x; echo; while true; do sleep 0.05; done"
+    )
+    two = empty_docker.run("bob", "sh", "-c", script)
+    one = empty_docker.run("tess", "sh", "-c", "echo grüße; echo two; sleep 3600", tty=True)
+    until(lambda: two.logs().endswith(b"x\n") and two.logs().count(b"\n") == 10)
+    until(lambda: one.logs().endswith(b"two\r\n"))
+
+    def of(handle: str) -> list[tuple[str, str]]:
+        return [
+            (log.attributes["log.iostream"], log.body)
+            for log in otlp.logs
+            if log.resource.get("handle") == handle
+        ]
+
+    requests = [("stdout", f"request {n}") for n in (1, 2, 3)]
+    said = [*requests, ("stdout", "x" * 40000), *[("stderr", "failed\n    pay()")] * 3]
+    with run_platform(**environ):
+        until(lambda: len(of("bob")) >= len(said))
+        until(lambda: len(of("tess")) >= 2)
+    two.stop(timeout=5)
+    with run_platform(**environ):
+        until(lambda: ("stdout", "fatal: gone") in of("bob"))
+    assert sorted(of("bob")) == sorted([*said, ("stdout", "fatal: gone")])
+    assert of("tess") == [("stdout", "grüße"), ("stdout", "two")]

@@ -8,7 +8,6 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,7 +20,7 @@ from telemetry.services.platform import network
 from telemetry.services.platform.admin import Admin
 from telemetry.services.platform.api import Api
 from telemetry.services.platform.engine import Engine
-from telemetry.services.platform.follower import Follower
+from telemetry.services.platform.follower import Exporter, Follower
 from telemetry.services.platform.keys import Keys
 from telemetry.services.platform.lifecycle import Lifecycle
 from telemetry.services.platform.relay import Relay
@@ -55,7 +54,7 @@ class Platform:
         self.relay = Relay(settings, self.store)
         self.keys = Keys(settings.proxy_url, settings.admin_token)
         self.follower = Follower(
-            settings, self.engine, self.store, OTLPLogExporter(f"{settings.otlp_url}/v1/logs")
+            settings, self.engine, self.store, Exporter(f"{settings.otlp_url}/v1/logs")
         )
         self.monitor = Monitor(
             self.engine,

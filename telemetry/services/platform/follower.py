@@ -10,71 +10,62 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
-import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from opentelemetry._logs import LogRecord, SeverityNumber
+import requests
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.sdk._logs.export import LogRecordExportResult
 
+from telemetry import metrics
 from telemetry.errors import TelemetryError
 from telemetry.redaction import Redactor
 from telemetry.services.platform.desired import HANDLE_LABEL, LOGS_LABEL, ContainerEvent
 from telemetry.services.platform.engine import Engine, cut
+from telemetry.services.platform.lines import Line, Waiting, entries, follow, lines, record_of
 from telemetry.services.platform.sampling.timestamps import to_ns
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.store import Store
 from telemetry.services.platform.view import ContainerState
 
 DOCKER_CONTAINERS = Path("/var/lib/docker/containers")
-QUEUE = 2000  # lines of all containers that wait to be sent; then their readers wait
-BATCH = 500
 GATHER_S = 0.3  # how long lines wait for company, such as the rest of a stack trace
 RETRY_S = 1.0
-_SCOPE = InstrumentationScope("telemetry.platform")
-# As collector/config.yaml has them, so that a line looks the same whichever way it came.
-_CONTINUED = re.compile(
-    r"\s|Traceback |Caused by: |\.\.\. \d+ more|During handling of |The above exception |"
-    r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)(:|$)|"
-    r"[A-Za-z0-9+/]{64}$|-----END "
-)
-_LEVEL = re.compile(r"\b(trace|debug|info|warn|warning|error|fatal|critical)\b", re.IGNORECASE)
-_SEVERITY = {
-    "trace": SeverityNumber.TRACE,
-    "debug": SeverityNumber.DEBUG,
-    "info": SeverityNumber.INFO,
-    "warn": SeverityNumber.WARN,
-    "warning": SeverityNumber.WARN,
-    "error": SeverityNumber.ERROR,
-    "fatal": SeverityNumber.FATAL,
-    "critical": SeverityNumber.FATAL,
-}
+# Refusals that say nothing about what was sent: of whom, of where to, and for now.
+_FOR_NOW = frozenset((401, 403, 404, 407, 408, 429))
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line that a container printed.
+class Exporter(OTLPLogExporter):
+    """Sends records by OTLP, and knows what the collector answered.
 
     Args:
-        handle: whose.
-        container_id: which container's.
-        at: Docker's time of it, RFC 3339 with nine digits.
-        text: without the line feed.
+        endpoint: the collector's address for logs.
     """
 
-    handle: str
-    container_id: str
-    at: str
-    text: str
+    def __init__(self, endpoint: str) -> None:
+        self._status = 0
+        session = requests.Session()
+        session.hooks["response"] = [self._answered]
+        super().__init__(endpoint, session=session)
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Send records; blocks for up to OTEL_EXPORTER_OTLP_LOGS_TIMEOUT."""
+        self._status = 0
+        return super().export(batch)
+
+    @property
+    def refused(self) -> int:
+        """The status by which the collector refused the last export for good, 0 where it didn't:
+        no answer is no refusal."""
+        lasting = 400 <= self._status < 500 and self._status not in _FOR_NOW
+        return self._status if lasting else 0
+
+    def _answered(self, response: requests.Response, *_: Any, **__: Any) -> None:
+        self._status = response.status_code
 
 
 class Follower:
@@ -91,7 +82,7 @@ class Follower:
     """
 
     def __init__(
-        self, settings: Settings, engine: Engine, store: Store, exporter: LogRecordExporter
+        self, settings: Settings, engine: Engine, store: Store, exporter: Exporter
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -102,7 +93,9 @@ class Follower:
         self._streams: dict[str, Any] = {}
         # Read, though maybe not sent yet: a container that starts again is followed from there.
         self._read_until: dict[str, str] = {}
-        self._lines: queue.Queue[Line | None] = queue.Queue(QUEUE)
+        # Runs that had ended when they were read: the time of each one's start, by container.
+        self._ended: dict[str, str] = {}
+        self._waiting = Waiting()
         self._stopping = threading.Event()
         self._sender = threading.Thread(target=self._send, name="platform-logs-out", daemon=True)
 
@@ -117,8 +110,7 @@ class Follower:
             streams = list(self._streams.values())
         for stream in filter(None, streams):
             cut(stream)
-        with suppress(queue.Full):
-            self._lines.put_nowait(None)  # wakes the sender
+        self._waiting.wake()
         self._sender.join(5.0)
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
@@ -128,12 +120,22 @@ class Follower:
             self._follow(event.handle, event.id)
         elif event.action == "destroy":
             self._read_until.pop(event.id, None)
+            self._ended.pop(event.id, None)
 
     def look(self, states: Iterable[ContainerState]) -> None:
-        """Follow those that run and are not followed yet."""
+        """Follow those that run and are not followed yet, and read what is left of a run that
+        ended while nobody listened: the last words."""
         for state in states:
-            if state.state == "running":
+            if state.state == "running" or self._unread(state):
                 self._follow(state.handle, state.id)
+
+    def _unread(self, state: ContainerState) -> bool:
+        if state.state not in ("exited", "dead") or not state.started_at:
+            return False
+        # One that no platform ever saw running may have ended long ago.
+        record = self._store.get(state.handle)
+        known = record is not None and record.container_id == state.id
+        return known and self._ended.get(state.id) != state.started_at
 
     def _follow(self, handle: str, container_id: str) -> None:
         with self._lock:
@@ -152,61 +154,68 @@ class Follower:
         try:
             with self._engine.asked() as client:
                 container = client.containers.get(container_id)
-                if not by_api(container.attrs, self._settings):
-                    return
-                self._read_from(container, handle)
+                if by_api(container.attrs, self._settings):
+                    self._read_from(client, container, handle)
+                if not container.attrs["State"]["Running"]:
+                    self._ended[container_id] = container.attrs["State"]["StartedAt"]
         except (TelemetryError, docker.errors.APIError) as error:
             _log.warning("logs of %s can't be followed now: %s", handle, error)
         finally:
             with self._lock:
                 del self._streams[container_id]
 
-    def _read_from(self, container: Any, handle: str) -> None:
+    def _read_from(self, client: Any, container: Any, handle: str) -> None:
         record = self._store.get(handle)
         sent = record.logs_until if record and record.container_id == container.id else ""
         until = max(sent, self._read_until.get(container.id, ""))
-        stream = container.logs(
-            stream=True,
-            follow=True,
-            timestamps=True,
-            since=to_ns(until) // 10**9 if until else None,
-        )
+        stream = follow(client, container, to_ns(until) // 10**9 if until else None)
         with self._lock:
             self._streams[container.id] = stream
         if self._stopping.is_set():  # it may have looked for the stream just before
             cut(stream)
-        for at, text in lines(stream, tty=container.attrs["Config"]["Tty"]):
+        for name, at, text in lines(stream, tty=container.attrs["Config"]["Tty"]):
             # Docker takes whole seconds: the lines of this one that have been sent come again.
             if at > until:
-                self._put(Line(handle, container.id, at, text))
+                self._put(Line(handle, container.id, at, text, name))
 
     def _put(self, line: Line) -> None:
+        # Where there is no room the collector is away; Docker keeps the lines meanwhile.
         while not self._stopping.is_set():
-            try:
-                self._lines.put(line, timeout=RETRY_S)
-                self._read_until[line.container_id] = line.at
+            if self._waiting.put(line, RETRY_S):
+                # The times of two streams cross now and then.
+                until = self._read_until.get(line.container_id, "")
+                self._read_until[line.container_id] = max(until, line.at)
                 return
-            except queue.Full:
-                pass  # the collector is away; Docker keeps the lines meanwhile
 
     # --- sending: one thread --------------------------------------------------------------------
 
     def _send(self) -> None:
         while not self._stopping.is_set():
-            batch = self._gather()
-            records = [record_of(entry, self._redactor) for entry in entries(batch)]
-            while records and self._exporter.export(records) is not LogRecordExportResult.SUCCESS:
-                if self._stopping.wait(RETRY_S):
-                    return
-            for line in {line.container_id: line for line in batch}.values():
+            if not self._waiting.wait(RETRY_S):
+                continue
+            self._stopping.wait(GATHER_S)
+            batch = self._waiting.take()
+            if not self._deliver([record_of(entry, self._redactor) for entry in entries(batch)]):
+                return
+            last = {line.container_id: line for line in sorted(batch, key=lambda line: line.at)}
+            for line in last.values():
                 self._store.save_logs_until(line.handle, line.container_id, line.at)
 
-    def _gather(self) -> list[Line]:
-        found = [self._lines.get()]
-        self._stopping.wait(GATHER_S)
-        while len(found) < BATCH and not self._lines.empty():
-            found.append(self._lines.get_nowait())
-        return [line for line in found if line is not None]
+    def _deliver(self, records: Sequence[ReadableLogRecord]) -> bool:
+        """Send records until they have arrived; False where it is time to stop. One that the
+        collector refuses for good is given up, lest it hold up all others."""
+        while self._exporter.export(records) is not LogRecordExportResult.SUCCESS:
+            if status := self._exporter.refused:
+                if len(records) == 1:
+                    metrics.dropped("logs", "refused")
+                    handle = records[0].resource.attributes[HANDLE_LABEL]
+                    _log.warning("an entry of %s was dropped: refused with %d", handle, status)
+                    return True
+                half = len(records) // 2
+                return self._deliver(records[:half]) and self._deliver(records[half:])
+            if self._stopping.wait(RETRY_S):
+                return False
+        return True
 
 
 def by_api(attrs: Mapping[str, Any], settings: Settings) -> bool:
@@ -229,56 +238,3 @@ def by_api(attrs: Mapping[str, Any], settings: Settings) -> bool:
         return not path.is_relative_to(settings.tailed)
     # Else a collector of this machine reads Docker's own, as the same user.
     return not path.is_relative_to(DOCKER_CONTAINERS) or not os.access(path, os.R_OK)
-
-
-def lines(stream: Iterable[bytes], *, tty: bool) -> Iterator[tuple[str, str]]:
-    """Times and texts of what Docker streams with timestamps.
-
-    Args:
-        stream: chunks: without a terminal each is a message, of which long lines take several,
-            each with a time of its own; with one, they are cut anywhere.
-        tty: whether the container has a terminal.
-    """
-    at, text, rest = "", "", b""
-    for chunk in stream:
-        rest += chunk
-        if tty and not rest.endswith(b"\n"):
-            continue
-        time, _, said = rest.decode(errors="replace").partition(" ")
-        at, text, rest = at or time, text + said, b""
-        if said.endswith("\n"):
-            yield at, text.rstrip("\r\n")
-            at, text = "", ""
-
-
-def entries(batch: Iterable[Line]) -> list[Line]:
-    """Lines with what belongs to them: a stack trace is one entry."""
-    found: list[Line] = []
-    last: dict[str, int] = {}
-    for line in batch:
-        index = last.get(line.container_id)
-        if index is not None and (not line.text or _CONTINUED.match(line.text)):
-            first = found[index]
-            text = f"{first.text}\n{line.text}"
-            found[index] = Line(first.handle, first.container_id, first.at, text)
-        else:
-            last[line.container_id] = len(found)
-            found.append(line)
-    return found
-
-
-def record_of(entry: Line, redactor: Redactor) -> ReadableLogRecord:
-    """An entry as the collector would have made it of a file's, without secrets."""
-    level = _LEVEL.search(entry.text)
-    severity = _SEVERITY[level[0].lower()] if level else SeverityNumber.UNSPECIFIED
-    return ReadableLogRecord(
-        LogRecord(
-            timestamp=to_ns(entry.at),
-            severity_number=severity,
-            severity_text=level[0].lower() if level else None,
-            body=redactor.text(entry.text),
-            attributes={"log.source": "container"},
-        ),
-        Resource({"service.name": "container", HANDLE_LABEL: entry.handle}),
-        _SCOPE,
-    )
