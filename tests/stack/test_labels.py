@@ -7,8 +7,10 @@ import time
 import httpx
 import pytest
 
+from telemetry.catalog import METRICS
+from telemetry.naming import prometheus_name
 from telemetry.stack import ready
-from tests.fixtures.stack import Stack
+from tests.fixtures.stack import Stack, until
 from tests.stack.sending import RELAYED, lines, send_log
 
 pytestmark = pytest.mark.stack
@@ -86,3 +88,89 @@ def test_who_sends_without_the_relay_is_believed(stack: Stack) -> None:
     send_as(stack, "believed", {})
     lines(stack, '{service_name="believed", handle="bob"}', 1)
     stack.wait_query('claimed{job="believed", handle="bob"}')
+
+
+# Name and unit; counters.
+RESERVED = [
+    *((m.name, "") for m in METRICS.values() if m.name.startswith(("proxy.", "platform."))),
+    ("proxy_user_cost_today_usd", ""),
+    ("..proxy..user__cost..today", "usd"),
+    ("proxy\u00e9user_cost_today_usd", ""),
+    ("proxy", "user_cost_today_usd"),
+    ("total.proxy.api.cost", "usd"),
+    ("total", "proxy_api_cost_usd"),
+    ("_", "proxy_api_cost_usd"),
+    ("up", ""),
+    ("_up", ""),
+    ("up.", ""),
+    ("_", "up"),
+    ("ALERTS", ""),
+    ("ALERTS_FOR_STATE", ""),
+    ("system.filesystem.usage", "By"),
+    ("system", "filesystem_usage_bytes"),
+    ("otelcol_exporter_queue_size", ""),
+    ("prometheus_tsdb_too_old_samples_total", ""),
+    ("loki.discarded.samples", ""),
+    ("scrape_duration_seconds", ""),
+]
+ALLOWED = [
+    ("http.server.active_requests", ""),
+    ("gateway.dispatch.queue.depth", ""),
+    ("gen_ai.client.token.usage", ""),
+    ("telemetry.dropped", ""),
+    ("system.cpu.utilization", ""),
+    ("uptime", ""),
+    ("upload.size", "By"),
+    ("proxyless", ""),
+    ("Proxy.calls", ""),
+    ("scrape.pages", ""),
+    ("shop.platform.orders", ""),
+    ("total.orders", ""),
+]
+
+
+def send_counters(
+    stack: Stack, service: str, metrics: list[tuple[str, str]], headers: dict[str, str]
+) -> None:
+    """As gauges, too, of another service: Prometheus spells their names otherwise."""
+    point = {"timeUnixNano": str(time.time_ns()), "asInt": "999"}
+    cumulative = {"isMonotonic": True, "aggregationTemporality": 2, "dataPoints": [point]}
+    for kind, data in (("gauge", {"dataPoints": [point]}), ("sum", cumulative)):
+        name = {"key": "service.name", "value": {"stringValue": f"{service}-{kind}"}}
+        sent = [{"name": name, "unit": unit, kind: data} for name, unit in metrics]
+        scoped = {"resource": {"attributes": [name]}, "scopeMetrics": [{"metrics": sent}]}
+        body = {"resourceMetrics": [scoped]}
+        answer = httpx.post(f"{stack.otlp_http}/v1/metrics", json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+
+
+def names_of(stack: Stack, service: str) -> set[str]:
+    found = stack.query(f'{{job=~"{service}-(gauge|sum)"}}')
+    return {series["metric"]["__name__"] for series in found}
+
+
+def filtered(stack: Stack) -> float:
+    """What the collector counts as dropped."""
+    url = f"http://127.0.0.1:{stack.ports['collector_metrics']}/metrics"
+    counted = [
+        float(line.rpartition(" ")[2])
+        for line in httpx.get(url).text.splitlines()
+        if line.startswith("otelcol_processor_filter_datapoints_filtered")
+    ]
+    return sum(counted)
+
+
+def test_a_container_does_not_speak_for_the_machine(stack: Stack) -> None:
+    """What rules and bills are made of comes from the machine's own services alone, however a
+    container spells it."""
+    send_counters(stack, "own", [("proxy.upstream.errors", "")], {})
+    before = filtered(stack)
+    send_counters(stack, "claiming", RESERVED, RELAYED)
+    send_counters(stack, "claiming", ALLOWED, RELAYED)
+    expected = {
+        prometheus_name(name, kind, unit) for name, unit in ALLOWED for kind in ("gauge", "counter")
+    }
+    until(lambda: expected <= names_of(stack, "claiming"))
+    assert names_of(stack, "claiming") == expected | {"target_info"}
+    assert filtered(stack) - before == 2 * len(RESERVED)
+    until(lambda: "proxy_upstream_errors_total" in names_of(stack, "own"))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from telemetry.stack import ready
+from tests.fixtures.levels import LEVELS
 from tests.fixtures.stack import Stack, free_ports, until
 from tests.stack.sending import lines
 from tests.stack.test_secrets import LETTERS, PEM
@@ -31,14 +32,14 @@ class Containers:
         self.folder = folder
         folder.mkdir()
 
-    def write(self, name: str, *pieces: str, **attrs: str) -> None:
+    def write(self, name: str, *pieces: str, stream: str = "stdout", **attrs: str) -> None:
         """Append what a container printed; a piece without a line feed is one that Docker cut."""
         path = self.folder / name / f"{name}-json.log"
         path.parent.mkdir(exist_ok=True)
         with open(path, "a") as file:
             for piece in pieces:
                 at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "123Z")
-                row: dict[str, Any] = {"log": piece, "stream": "stdout", "time": at}
+                row: dict[str, Any] = {"log": piece, "stream": stream, "time": at}
                 if attrs:
                     row["attrs"] = attrs
                 file.write(json.dumps(row) + "\n")
@@ -156,6 +157,33 @@ def test_a_line_that_docker_cut_is_whole_again(tailing: tuple[Stack, Containers]
     long, short = lines(stack, '{service_name="container", handle="frank"}', 2)
     assert long["line"] == "".join(pieces).rstrip("\n")
     assert short["line"] == "short"
+
+
+def test_two_streams_of_a_container_are_not_mixed(tailing: tuple[Stack, Containers]) -> None:
+    """A line of one comes amid a stack trace of the other, and amid a long line."""
+    stack, containers = tailing
+    trace = TRACEBACK.splitlines(keepends=True)
+    containers.write("c12", *trace[:3], stream="stderr", handle="lena")
+    containers.write("c12", "GET /health 200 OK\n", handle="lena")
+    containers.write("c12", *trace[3:], stream="stderr", handle="lena")
+    containers.write("c12", "a" * 16384, handle="lena")
+    containers.write("c12", "short\n", stream="stderr", handle="lena")
+    containers.write("c12", "b" * 100 + "\n", handle="lena")
+    found = lines(stack, '{service_name="container", handle="lena"}', 4)
+    assert {(entry["line"], entry["labels"]["log_iostream"]) for entry in found} == {
+        (TRACEBACK.rstrip("\n"), "stderr"),
+        ("GET /health 200 OK", "stdout"),
+        ("a" * 16384 + "b" * 100, "stdout"),
+        ("short", "stderr"),
+    }
+    assert not [entry for entry in found if "log_of" in entry["labels"]]
+
+
+def test_the_level_is_what_is_called_so(tailing: tuple[Stack, Containers]) -> None:
+    stack, containers = tailing
+    containers.write("c13", *(f"{text}\n" for text, _ in LEVELS), handle="mona")
+    found = lines(stack, '{service_name="container", handle="mona"}', len(LEVELS))
+    assert {entry["line"]: entry["labels"]["level"] for entry in found} == dict(LEVELS)
 
 
 def test_two_containers_lines_are_not_mixed(tailing: tuple[Stack, Containers]) -> None:
