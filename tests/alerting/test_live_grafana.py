@@ -8,19 +8,27 @@ import os
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from telemetry.alerting import grafana_environment, provision
+from telemetry.alerting import evaluator, grafana_environment, provision
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
+from telemetry.errors import TelemetryError
 from telemetry.stack.grafana import home_of
 from tests.alerting.processes import process, prometheus
 from tests.alerting.receivers import TELEGRAM_CHAT, Receivers, receivers
-from tests.alerting.test_prometheus import TOTAL, UP, Stack
+from tests.alerting.test_prometheus import (
+    TOTAL,
+    UP,
+    Stack,
+    a_container_crashes_again_and_again,
+    a_host_dies_while_another_lives,
+)
 from tests.fixtures.simulated import free_port
 from tests.fixtures.stack import until
 
@@ -116,3 +124,31 @@ def test_a_container_that_is_down_reaches_the_receivers(grafana: Grafana) -> Non
     until(lambda: any("ContainerDown" in mail["Subject"] for mail in inbox.mail.messages))
     grafana.stack.push("a", TOTAL, (UP, here, 1.0))
     until(lambda: ("resolved", "demo-1") in grafana.stack.notices("ContainerDown"), 60)
+
+
+def test_a_host_that_dies_is_told_while_another_lives(grafana: Grafana) -> None:
+    a_host_dies_while_another_lives(grafana.stack)
+
+
+def test_a_container_that_runs_between_crashes_is_down(grafana: Grafana) -> None:
+    a_container_crashes_again_and_again(grafana.stack)
+
+
+def test_a_silence_is_grafanas_where_it_evaluates(grafana: Grafana) -> None:
+    environ = {
+        "TELEMETRY_GRAFANA_URL": grafana.url,
+        "TELEMETRY_GRAFANA_PASSWORD": PASSWORD,
+        "TELEMETRY_ALERTMANAGER_URL": "http://127.0.0.1:9",
+    }
+    matchers = {"alertname": "ContainerDown", "handle": "demo-9"}
+    identity = evaluator.silence(matchers, timedelta(hours=1), "moving", "me", environ)
+    [silence] = evaluator.silences(environ)
+    assert (silence.id, set(silence.matchers)) == (
+        identity,
+        {"alertname=ContainerDown", "handle=demo-9"},
+    )
+    evaluator.end_silence(identity, environ)
+    assert evaluator.silences(environ) == ()
+    with pytest.raises(TelemetryError, match="answered 401") as error:
+        evaluator.silences({**environ, "TELEMETRY_GRAFANA_PASSWORD": "wrong"})
+    assert "TELEMETRY_GRAFANA_PASSWORD" in error.value.remedy

@@ -43,14 +43,20 @@ class Stack:
     inbox: HttpReceiver
     environ: dict[str, str]
 
-    def push(self, instance: str, *points: tuple[catalog.Metric, dict[str, str], float | None]):
+    def push(
+        self,
+        instance: str,
+        *points: tuple[catalog.Metric, dict[str, str], float | None],
+        job: str = "platform",
+        age_s: float = 0,
+    ) -> None:
         """Push points over OTLP, as the collector does; None ends a series."""
         request = ExportMetricsServiceRequest()
         resource = request.resource_metrics.add()
-        for key, value in (("service.name", "platform"), ("service.instance.id", instance)):
+        for key, value in (("service.name", job), ("service.instance.id", instance)):
             resource.resource.attributes.append(_attribute(key, value))
         scope = resource.scope_metrics.add()
-        now = time.time_ns()
+        now = time.time_ns() - int(age_s * 1e9)
         for metric, attributes, number in points:
             point = NumberDataPoint(
                 attributes=[_attribute(key, value) for key, value in attributes.items()],
@@ -110,6 +116,27 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 UP = catalog.PLATFORM_CONTAINER_UP
 TOTAL = (catalog.PLATFORM_CONTAINERS_TOTAL, {"status": "running"}, 1.0)
+HOST = (catalog.Metric("system.memory.usage", "gauge", "By", ""), {"state": "used"}, 1.0)
+
+
+def a_host_dies_while_another_lives(stack: Stack) -> None:
+    """An agent's last word is 6 minutes old, past what Prometheus shows as present."""
+    stack.push("b", TOTAL, (UP, {"handle": "db"}, 0.0), job="agent", age_s=360)
+    stack.push("a", TOTAL, (UP, {"handle": "ann"}, 1.0))
+    stack.push("localhost", HOST, job="host")
+    until(lambda: ("firing", "db") in stack.notices("ContainerDown"), 60)
+    gone = {"job": "agent", "instance": "b"}
+    until(
+        lambda: any(gone.items() <= alert["labels"].items() for alert in stack.inbox.alerts()), 90
+    )
+
+
+def a_container_crashes_again_and_again(stack: Stack) -> None:
+    """It runs at this moment, after four restarts."""
+    restarts, here = catalog.PLATFORM_CONTAINER_RESTARTS, {"handle": "loop"}
+    stack.push("c", TOTAL, (UP, here, 0.0), (restarts, here, 0.0), age_s=30)
+    stack.push("c", TOTAL, (UP, here, 1.0), (restarts, here, 4.0))
+    until(lambda: ("firing", "loop") in stack.notices("ContainerDown"), 60)
 
 
 def test_a_container_goes_down_and_comes_back(stack: Stack) -> None:
@@ -127,6 +154,14 @@ def test_a_container_that_is_removed_while_down_resolves(stack: Stack) -> None:
     until(lambda: ("firing", "removed") in stack.notices("ContainerDown"))
     stack.push("a", TOTAL, (UP, here, None))
     until(lambda: ("resolved", "removed") in stack.notices("ContainerDown"))
+
+
+def test_a_host_that_dies_is_told_while_another_lives(stack: Stack) -> None:
+    a_host_dies_while_another_lives(stack)
+
+
+def test_a_container_that_runs_between_crashes_is_down(stack: Stack) -> None:
+    a_container_crashes_again_and_again(stack)
 
 
 def test_the_first_oom_kill_of_a_container_is_seen(stack: Stack) -> None:

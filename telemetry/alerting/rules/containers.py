@@ -22,22 +22,47 @@ _RESTARTS = catalog.PLATFORM_CONTAINER_RESTARTS.prometheus
 
 _HANDLE = (("handle", "handle"),)
 
-# While a platform reports, its word stands: 0 is down, a series that ended is a container that
-# was removed. Once no platform reports (its last samples are older than 5 minutes), the last
-# word of the last one is kept for an hour, or its death would resolve the alert. A container
-# whose series ended before the platform's own (it was removed) is left out; 30 s allow for
-# samples that were exported apart.
-_DOWN = f"""\
+# While a platform (or an agent) reports, its word stands: 0 is down, a series that ended is a
+# container that was removed. Once it is silent (its last samples are older than 5 minutes), its
+# last word is kept for an hour, or its death would resolve the alert; whether others report is no
+# matter. A container whose series ended before its reporter's own (it was removed) is left out;
+# 30 s allow for samples that were exported apart.
+_PRESENT = f"""\
 {newest(_UP)}
 or
 max by (handle) (
-  last_over_time({_UP}[1h])
-  and on (job, instance, handle) (
-    max by (job, instance, handle) (max_over_time(timestamp({_UP})[1h:1m]))
-    >= scalar(max(max_over_time(timestamp({_TOTAL})[1h:1m]))) - 30
+  (
+    last_over_time({_UP}[1h])
+    and
+    topk by (handle) (1,
+      max_over_time(timestamp({_UP})[1h:1m])
+      >= on (job, instance) group_left ()
+      (max by (job, instance) (max_over_time(timestamp({_TOTAL})[1h:1m])) - 30)
+    )
   )
-  unless on () count({_TOTAL})
+  unless on (job, instance) {_TOTAL}
 )"""
+
+
+def _down(restarts: float) -> str:
+    # In a crash loop the container runs for a moment, again and again: each would resolve the
+    # alert and raise it anew. There only 2 minutes without a death count as running; Docker waits
+    # a minute at most before it starts one again.
+    return f"""\
+(
+  min by (handle) (
+    min_over_time({_UP}[2m])
+    and
+    topk by (handle) (1, timestamp({_UP}))
+  )
+  and on (handle)
+  (
+{indent(risen(_RESTARTS, "10m"), 4)}
+  ) > {number(restarts)}
+)
+or
+{_PRESENT}"""
+
 
 # A limit of 0 means none.
 _MEMORY_SHARE = f"""\
@@ -60,7 +85,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             name="ContainerDown",
             source="prometheus",
             group=EVENTS,
-            expression=_DOWN,
+            expression=_down(thresholds.restarts),
             comparison="<",
             threshold=1,
             for_s=0,

@@ -8,14 +8,10 @@ def newest(metric: str, by: str = "handle") -> str:
 
     A process that died without a word leaves its last values standing for 5 minutes (pushed
     series carry no stale marker), beside those of the one that took over; neither max nor min
-    would pick the right one.
+    would pick the right one. Told apart by all their labels: a version or an environment that is
+    promoted to one changes while job and instance stay.
     """
-    return (
-        f"max by ({by}) (\n"
-        f"  {metric}\n"
-        f"  and on (job, instance, {by}) topk by ({by}) (1, timestamp({metric}))\n"
-        ")"
-    )
+    return f"max by ({by}) (\n  {metric}\n  and topk by ({by}) (1, timestamp({metric}))\n)"
 
 
 def risen(metric: str, window: str, by: str = "handle") -> str:

@@ -15,6 +15,7 @@ _STATUS = "http_response_status_code"
 _ASKED = 'http_route!~"/(health|healthz|livez|readyz)"'
 _RATE = f"{_REQUESTS}{{{_ASKED}}}[5m]"
 _FAILURES = f'{_REQUESTS}{{{_ASKED}, {_STATUS}=~"5.."}}[5m]'
+_CONTAINERS = catalog.PLATFORM_CONTAINERS_TOTAL.prometheus
 _QUEUE = catalog.GATEWAY_DISPATCH_QUEUE_DEPTH.prometheus
 
 _WHERE = '{{ .Labels.job }}{{ with index .Labels "handle" }} in container {{ . }}{{ end }}'
@@ -38,10 +39,21 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             # Prometheus always scrapes at least itself, so where nothing was scraped it does not
             # answer: a 0 of our own, which must last as long as any other. Grafana's "no data"
             # would fire at once, at every start, before the first scrape.
-            expression="""\
+            #
+            # An agent has no port and so no `up`: a 0 of our own once it has sent nothing for 5
+            # minutes, for an hour. Only while the Collector's own series arrive: without them no
+            # agent is heard, and after an outage they come no sooner than what agents sent. The
+            # last of all: whatever stands before `or on ()` drops what stands behind it.
+            expression=f"""\
 min by (job, instance) (up and time() - timestamp(up) < 15)
 or on ()
-label_replace(vector(0), "job", "prometheus", "", "")""",
+label_replace(vector(0), "job", "prometheus", "", "")
+or
+0 * max by (job, instance) (
+  last_over_time({_CONTAINERS}{{job="agent"}}[1h])
+  unless on (job, instance) {_CONTAINERS}
+  and on () system_memory_usage_bytes
+)""",
             comparison="<",
             threshold=1,
             for_s=thresholds.service_down_for_s,
@@ -49,9 +61,10 @@ label_replace(vector(0), "job", "prometheus", "", "")""",
             labels=("job", "instance"),
             summary="{{ .Labels.job }} is not answering",
             description=(
-                '{{ .Labels.job }}{{ with index .Labels "instance" }} at {{ . }}{{ end }} does not '
+                '{{ .Labels.job }}{{ with index .Labels "instance" }} at {{ . }}{{ end }} '
+                '{{ if eq .Labels.job "agent" }}has sent nothing for 5 minutes{{ else }}does not '
                 "answer Prometheus' scrapes "
-                f'(up is {{{{ printf "%.0f" {VALUE} }}}}).'
+                f'(up is {{{{ printf "%.0f" {VALUE} }}}}){{{{ end }}}}.'
             ),
             value=f"{{{{ if lt {VALUE} 1.0 }}}}not answering{{{{ else }}}}answering{{{{ end }}}}",
             panel="services.up",
@@ -97,7 +110,9 @@ sum by (job, handle) (increase({_RATE})) >= {number(thresholds.error_min_request
             name="DispatchQueueBacklog",
             source="prometheus",
             group=SERVICES,
-            expression=f"sum by (job, handle) ({_QUEUE})",
+            # A gateway that died leaves its last depth standing for 5 minutes, as long as the
+            # alert waits: 90 s are enough for the slowest usual export, once a minute.
+            expression=f"sum by (job, handle) ({_QUEUE} and timestamp({_QUEUE}) > time() - 90)",
             comparison=">",
             threshold=thresholds.queue_depth,
             for_s=thresholds.queue_for_s,
