@@ -24,6 +24,7 @@ from telemetry import catalog, frameworks, routes
 from telemetry.exposition import MetricsEndpoint
 from telemetry.metrics.points import Attributes, canonical
 from telemetry.metrics.registry import Cells, Instrument
+from telemetry.threads import in_thread
 from telemetry.websocket import WebSocketMetrics
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ class TelemetryMiddleware:
         async def flushed_send(message: Message) -> None:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 # The server may exit the moment it hears this, without running atexit.
-                await asyncio.to_thread(self.pipeline.finish)
+                await in_thread(self.pipeline.finish)
             await send(message)
 
         await self.app(scope, receive, flushed_send)
@@ -329,7 +330,7 @@ def _raised(error: BaseException, status: int, ended: float, gone_at: float) -> 
     if ended and status < 500:
         # What fails in the background after a good answer doesn't make it a bad one.
         return status, ""
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, asyncio.CancelledError) or type(error).__name__ == "Cancelled":  # trio's
         return status, "" if ended else CANCELLED
     if not ended and _says_gone(error):
         return _heard(status), CLIENT_GONE

@@ -10,10 +10,10 @@ import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from telemetry.errors import ConfigError
-from telemetry.redaction import Redactor
+from telemetry.redaction import Redactor, redact
 
 PORTS = {
     "gateway": 4000,
@@ -84,7 +84,7 @@ def http_url(key: str, value: str) -> str:
     """
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(key, value, "an address such as http://127.0.0.1:4318")
+        raise ConfigError(key, redact(value), "an address such as http://127.0.0.1:4318")
     return value.rstrip("/")
 
 
@@ -287,7 +287,7 @@ def _resource(env: Mapping[str, str]) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
             raise ConfigError("OTEL_RESOURCE_ATTRIBUTES", text, "a list like key=value,key=value")
-        found[key.strip()] = value.strip()
+        found[key.strip()] = unquote(value.strip())
     return found
 
 

@@ -73,5 +73,11 @@ def _read(path: Path) -> dict[str, str]:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
         return {}
+    except UnicodeDecodeError as error:
+        raise TelemetryError(
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}",
+            remedy="mend that line, or move the file away: fresh secrets are made",
+            exit_code=78,  # EX_CONFIG
+        ) from error
     pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
     return {name.strip(): value.strip() for name, _, value in pairs}

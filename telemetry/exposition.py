@@ -10,7 +10,7 @@ https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import time
 import zlib
 from collections.abc import Iterable
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from telemetry.catalog import Metric
 from telemetry.metrics.points import HistogramValue, Point
 from telemetry.naming import label_name, unit_suffix
+from telemetry.threads import in_thread
 
 if TYPE_CHECKING:
     from telemetry.pipeline import Pipeline
@@ -59,7 +60,7 @@ class Renderer:
         return chunks
 
     def _sample(self, point: Point) -> str:
-        key = point.key
+        key = (point.key, point.metric.buckets)  # new code in a run may have others
         template = self._templates.get(key)
         if template is None:
             if len(self._templates) >= _TEMPLATES_LIMIT:
@@ -131,7 +132,7 @@ class MetricsEndpoint:
             await _answer(send, 405, [text], headers)
             return
         accept, encoding = _negotiate(scope["headers"])
-        body, headers = await asyncio.to_thread(self.render, accept, encoding)
+        body, headers = await in_thread(self.render, accept, encoding)
         await _answer(send, 200, body if scope["method"] == "GET" else [], headers)
 
     def render(self, accept: str, encoding: str) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
@@ -161,18 +162,16 @@ def _negotiate(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
 
 
 def _quality(header: str, wanted: str) -> float:
-    """How much a client wants one thing of an Accept header, 0 where it isn't named.
-    Source: RFC 9110, section 12.4.2"""
-    best = 0.0
+    """How much a client wants one thing of an Accept header, 0 where nothing names it.
+    Source: RFC 9110, sections 12.4.2 and 12.5.1"""
+    best: dict[str, float] = {}
     for part in header.split(","):
-        name, *parameters = (piece.strip() for piece in part.split(";"))
-        if name.lower() == wanted:
-            quality = next((p[2:] for p in parameters if p.lower().startswith("q=")), "1")
-            try:
-                best = max(best, float(quality))
-            except ValueError:
-                pass
-    return best
+        name, *parameters = (piece.strip() for piece in part.lower().split(";"))
+        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        with contextlib.suppress(ValueError):
+            best[name] = max(best.get(name, 0.0), float(quality))
+    names = (wanted, f"{wanted.partition('/')[0]}/*", "*/*")
+    return next((best[name] for name in names if name in best), 0.0)
 
 
 async def _answer(

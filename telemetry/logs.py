@@ -36,6 +36,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from telemetry import metrics
 from telemetry.config import LogSettings, Settings
+from telemetry.metrics.points import encodable
 from telemetry.outage import Outage
 from telemetry.redaction import Redactor
 
@@ -254,16 +255,19 @@ def _taken(call_handlers: Any) -> Any:
 def _converted(record: logging.LogRecord) -> LogRecord:
     given = vars(record)
     attributes: dict[str, Any] = {
-        "logger.name": record.name,
-        "code.file.path": record.pathname,
-        "code.function.name": record.funcName or "",
+        "logger.name": encodable(record.name),
+        "code.file.path": encodable(record.pathname),
+        "code.function.name": encodable(record.funcName or ""),
         "code.line.number": record.lineno,
     }
     for key in given.keys() - _STANDARD:
         value = given[key]
         # uvicorn's color_message is its message with colours.
         if value is not None and not key.startswith("_") and key != "color_message":
-            number = isinstance(value, (bool, int, float))
+            # OTLP's integers have 64 bits.
+            number = isinstance(value, (bool, float)) or (
+                isinstance(value, int) and -(2**63) <= value < 2**63
+            )
             attributes[key] = value if number else _cut(str(value), ATTRIBUTE_CHARS)
     if record.exc_info and record.exc_info[0] is not None:
         attributes |= _exception(record.exc_info)
@@ -285,6 +289,7 @@ def _converted(record: logging.LogRecord) -> LogRecord:
 
 def _cut(text: str, limit: int) -> str:
     """``text`` without its middle where it is too long: a trace's cause stands at its end."""
+    text = encodable(text)
     if len(text) <= limit:
         return text
     half = limit // 2

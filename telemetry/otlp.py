@@ -174,7 +174,7 @@ def _data_point(point: Point, now_ns: int, *, zero: bool) -> Any:
         attributes = {"otel.metric.overflow": True}
     value = point.value
     if point.metric.kind != "histogram":
-        number = 0.0 if zero or not isinstance(value, (int, float)) else float(value)
+        number = 0.0 if zero or value is None or isinstance(value, HistogramValue) else float(value)
         return NumberDataPoint(attributes, point.start_time_ns, now_ns, number)
     if zero or not isinstance(value, HistogramValue):
         value = HistogramValue(0.0, [0] * (len(point.metric.buckets) + 1))

@@ -7,9 +7,12 @@ to see them all sets the logger ``telemetry`` to DEBUG.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import re
+
+from telemetry.redaction import redact
 
 _log = logging.getLogger("telemetry")
 _PACKAGE = "opentelemetry.exporter.otlp.proto"
@@ -59,21 +62,25 @@ class Outage:
 
     def __init__(self, signal: str, where: str) -> None:
         self._signal = signal
-        self._where = where
+        self._where = redact(where)
         self._kept_back = _kept_back(signal)
         self._lasts = False
 
     def tell(self, worked: bool) -> None:
         """Take note of an export; log where it changes what is known."""
-        if worked and self._lasts:
-            # A warning too: who was told of the one is to be told of the other.
-            _log.warning("telemetry: %s are exported to %s again", self._signal, self._where)
-        elif not worked and not self._lasts:
-            _log.warning(
-                "telemetry: %s can't be exported to %s (%s). The app runs on; what is dropped is "
-                "counted in telemetry_dropped_total. `telemetry doctor` looks for the cause.",
-                self._signal,
-                self._where,
-                self._kept_back.reason or "no answer in time",
-            )
+        if worked != self._lasts:
+            return
         self._lasts = not worked
+        with contextlib.suppress(Exception):  # a handler of the app's; the export goes on
+            if worked:
+                # A warning too: who was told of the one is to be told of the other.
+                _log.warning("telemetry: %s are exported to %s again", self._signal, self._where)
+            else:
+                _log.warning(
+                    "telemetry: %s can't be exported to %s (%s). The app runs on; what is dropped "
+                    "is counted in telemetry_dropped_total. `telemetry doctor` looks for the "
+                    "cause.",
+                    self._signal,
+                    self._where,
+                    self._kept_back.reason or "no answer in time",
+                )

@@ -7,6 +7,7 @@ thread of their own; what they take, and whether they work at all, is nothing to
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -290,7 +291,8 @@ class Pipeline:
             self._export_orphans()
             return done
         except Exception:
-            _log.exception("telemetry: an export of metrics failed")
+            with contextlib.suppress(Exception):  # a handler of the app's
+                _log.exception("telemetry: an export of metrics failed")
             return False
 
     def _export(self) -> bool:
@@ -336,10 +338,8 @@ class Pipeline:
         if not data.resource_metrics:
             return True
         timeout = self.settings.export_timeout_s * 1000
-        done = True
-        for exporter in self.exporters:
-            if exporter.export(data, timeout_millis=timeout) is not MetricExportResult.SUCCESS:
-                done = False
+        results = [exporter.export(data, timeout_millis=timeout) for exporter in self.exporters]
+        done = all(result is MetricExportResult.SUCCESS for result in results)
         if done:
             self._exported |= fresh
         else:

@@ -32,6 +32,10 @@ _HEADER = r"(?:(?:proxy-)?authorization|(?:set-)?cookie)"
 _IS = r"\\{0,2}['\"]?\s{0,4}[:=]>?+\s{0,4}+"
 # A value in quotes, up to the same quote; the groups before the value are kept.
 _QUOTED = r"(b?\\{0,2})(['\"])(?!\[redacted\])(?:(?!\%d)[^\\\r\n]|\\.)*"
+# One character of a value without quotes: a mark ends it only where a space, the end of the text
+# or another `name=` follows.
+_UNQUOTED = r"(?:[^\s'\"&,;})\]<\\]|[&,;})\]](?=[^\s'\"&,;})\]<\\])(?![\w.-]{1,40}[=:]))"
+_PAIR = r"['\"]\s{0,4},\s{0,4}"  # between a name in quotes and its value
 _NOT_SECRET = r"(?!\[redacted\]|(?:none|null|true|false)\b)"
 
 # Each with what stands, in lower case, in whatever it matches: a text without any of these is
@@ -46,7 +50,7 @@ _PATTERNS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     # Headers, as a line, in a mapping, or in pairs as ASGI has them: the whole value.
     (
         ("authorization", "cookie"),
-        rf"(?i)\b({_HEADER})({_IS}|['\"]\s{{0,4}},\s{{0,4}}){_QUOTED % 4}",
+        rf"(?i)\b({_HEADER})({_IS}|{_PAIR}){_QUOTED % 4}",
         rf"\1\2\3\4{MASK}",
     ),
     (
@@ -71,11 +75,18 @@ _PATTERNS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("://",), r"://[\w.~-]{20,}@", f"://{MASK}@"),
     (
         ("hooks.slack.com", "/webhooks/"),
-        r"(hooks\.slack\.com/services/|discord(?:app)?\.com/api/webhooks/)[\w/-]+",
+        r"(hooks\.slack\.com/(?:services|workflows|triggers)/|discord(?:app)?\.com/api/webhooks/)[\w/-]+",
         rf"\1{MASK}",
     ),
     ((":aa",), r"(?<!\d)\d{6,12}:AA[\w-]{30,}", MASK),  # Telegram bot tokens
-    (("eyj",), r"(?<![A-Za-z0-9])eyJ[\w-]{8,}(?:\.[\w-]*){2,4}", MASK),  # JSON web tokens
+    # JSON web tokens. From the start of a run of such characters, once it is known to be followed
+    # by two dots: tried at each `-eyJ` of many it would take the square of the text's length.
+    (
+        ("eyj",),
+        r"(?<![\w-])(?=[\w-]{11,}+\.[\w-]*+\.)"
+        r"([\w-]*?(?<![A-Za-z0-9]))eyJ[\w-]{8,}(?:\.[\w-]*){2,4}",
+        rf"\1{MASK}",
+    ),
     # Anthropic, OpenAI, our own; Stripe. A digit or a capital within: sk-learn is none.
     (
         ("sk-", "tk-"),
@@ -99,18 +110,20 @@ _PATTERNS: tuple[tuple[tuple[str, ...], str, str], ...] = (
 )
 _NAMED: tuple[tuple[str, str], ...] = (
     (rf"({_NAME})({_IS}){_QUOTED % 4}", rf"\1\2\3\4{MASK}"),
+    # Pairs, as ASGI has headers.
+    (rf"({_NAME})({_PAIR}){_QUOTED % 4}(?=['\"]\s{{0,4}}[)\]])", rf"\1\2\3\4{MASK}"),
     (
-        rf"({_NAME})({_IS}|>)(?!b?\\{{0,2}}['\"]){_NOT_SECRET}[^\s'\"&,;}})\]<\\]{{3,}}",
+        rf"({_NAME})({_IS}|>)(?!b?\\{{0,2}}['\"]){_NOT_SECRET}{_UNQUOTED}{{3,}}",
         rf"\1\2{MASK}",
     ),
     # Options of a command line, their value in the next word.
-    (rf"(--[\w-]{{0,40}}{_NAME})(\s{{1,4}}){_NOT_SECRET}[^\s-]\S{{2,}}", rf"\1\2{MASK}"),
+    (rf"(?<![\w-])(--[\w-]{{0,40}}{_NAME})(\s{{1,4}}){_NOT_SECRET}[^\s-]\S{{2,}}", rf"\1\2{MASK}"),
 )
 _NAME_HINTS = ("passw", "passphrase", "passcode", "secret", "credential", "key", "token",
                "signature", "sig", "pwd", "auth")  # fmt: skip
 # Whether there is any such name with a value, asked of the text in lower case: ten times as
 # fast as to ignore case.
-_NAMED_AT = re.compile(rf"{_NAME}(?:{_IS}|>)")
+_NAMED_AT = re.compile(rf"{_NAME}(?:{_IS}|>|{_PAIR})")
 
 _HINTS = tuple(dict.fromkeys([*(h for hints, _, _ in _PATTERNS for h in hints), *_NAME_HINTS]))
 _COMPILED = tuple((hints, re.compile(pattern), mask) for hints, pattern, mask in _PATTERNS)

@@ -26,7 +26,7 @@ def test_nothing_set_is_the_local_collector() -> None:
 def test_what_is_set_is_taken() -> None:
     settings = Settings.from_env(
         {
-            "OTEL_RESOURCE_ATTRIBUTES": "service.name=shop, handle=amy",
+            "OTEL_RESOURCE_ATTRIBUTES": "service.name=sh%6fp, handle=amy",
             "OTEL_METRICS_EXPORTER": "otlp, prometheus",
             "OTEL_LOGS_EXPORTER": "none",
             "OTEL_METRIC_EXPORT_INTERVAL": "1500",

@@ -118,6 +118,8 @@ def test_a_second_rendering_has_the_new_values() -> None:
         ("application/openmetrics-text", OPENMETRICS),
         ("APPLICATION/OpenMetrics-Text; version=1.0.0", OPENMETRICS),
         ("text/plain;q=0.9, application/openmetrics-text;q=0.1", TEXT),
+        ("text/*;q=1, application/openmetrics-text;q=0.1", TEXT),
+        ("application/openmetrics-text, */*;q=0.1", OPENMETRICS),
         ("application/openmetrics-text;q=0", TEXT),
         ("application/openmetrics-text;q=much", TEXT),
     ],

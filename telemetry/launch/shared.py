@@ -20,6 +20,7 @@ from pathlib import Path
 
 from telemetry import config
 from telemetry.launch import server_command
+from telemetry.redaction import redact
 
 # A worker has waited three seconds for its own last export, and Docker kills after ten.
 ADOPT_TIMEOUT_S = 2.0
@@ -61,7 +62,7 @@ class Shared:
             if not any(adopted):
                 print(
                     "telemetry: the last values of this run could not be exported to "
-                    f"{self._endpoint}",
+                    f"{redact(self._endpoint)}",
                     file=sys.stderr,
                 )
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -17,8 +17,14 @@ def canonical(attributes: Mapping[str, object] | None) -> Attributes:
     Prometheus does."""
     if not attributes:
         return ()
-    pairs = ((key, str(value)) for key, value in attributes.items())
+    pairs = ((key, encodable(str(value))) for key, value in attributes.items())
     return tuple(sorted(pair for pair in pairs if pair[1]))
+
+
+def encodable(text: str) -> str:
+    """``text`` with a ``?`` for each half of a surrogate pair, such as undecodable bytes leave:
+    nothing that is sent may hold one, and a whole batch would be refused for it."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 # These two are not frozen: 10,000 may be made for one scrape, and frozen ones take three times
@@ -97,6 +103,8 @@ def merged(points: Iterable[Point]) -> list[Point]:
 
 
 def _sum(a: Point, b: Point) -> Point:
+    if a.metric.buckets != b.metric.buckets:
+        return a  # versions differ between workers; keep the first, which is one's own
     value: float | HistogramValue | None
     if isinstance(a.value, HistogramValue) and isinstance(b.value, HistogramValue):
         buckets = [x + y for x, y in zip(a.value.buckets, b.value.buckets, strict=True)]

@@ -11,6 +11,7 @@ thread gets in between (CPython 3.11 to 3.14 switch threads at calls and backwar
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -274,7 +275,8 @@ class Registry:
             if series is None:
                 return
             instrument._forget(series)
-            self.storage.end(series.cells)
+            with contextlib.suppress(OSError):  # a full disk; the process's end clears it away
+                self.storage.end(series.cells)
             self._ended.append(Point(series.metric, key, None, series.start_time_ns))
 
     def dropped(self, signal: str, reason: str, n: float = 1) -> None:

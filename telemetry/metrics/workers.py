@@ -14,6 +14,7 @@ to thousands of files and no counter ever falls within one run.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import mmap
@@ -56,8 +57,11 @@ class FileStorage:
         self._values = os.open(
             folder / f"{instance}.values", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600
         )
-        # Last, since others look for this name. Kept open for the life of the process.
-        self._series = open(folder / f"{instance}.series", "x", encoding="utf-8")  # noqa: SIM115
+        # Last, since others look for this name. Without a buffer, whose lock a fork's child would
+        # find taken for ever where another thread was writing.
+        self._series = os.open(
+            folder / f"{instance}.series", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600
+        )
         self._chunk: memoryview[float] | None = None
         self._chunks = 0
         self._used = 0
@@ -73,10 +77,9 @@ class FileStorage:
         cells = self._chunk[self._used : self._used + size]
         offset = (self._chunks - 1) * CHUNK_DOUBLES + self._used
         self._used += size
-        self._offsets[id(cells)] = offset
         if metric.name not in self._metrics:
-            self._metrics[metric.name] = len(self._metrics)
             self._write({"metric": _metric_to_json(metric)})
+            self._metrics[metric.name] = len(self._metrics)
         self._write(
             {
                 "m": self._metrics[metric.name],
@@ -86,6 +89,7 @@ class FileStorage:
                 "t": start_time_ns,
             }
         )
+        self._offsets[id(cells)] = offset
         return cells
 
     def end(self, cells: Cells) -> None:
@@ -96,7 +100,7 @@ class FileStorage:
     def close(self) -> None:
         """Let go of the files without touching them: the mappings stay for late writers, and a
         fork's child gives up nothing of its parent's (a lock is a process's own)."""
-        self._series.close()
+        os.close(self._series)
         os.close(self._values)
         os.close(self._lock)
 
@@ -104,15 +108,19 @@ class FileStorage:
         size = CHUNK_DOUBLES * 8
         # Written, not just made longer: a full disk is an error here, where it can be dealt
         # with, and not a SIGBUS when a request is counted.
-        os.pwrite(self._values, bytes(size), self._chunks * size)
+        if os.pwrite(self._values, bytes(size), self._chunks * size) < size:
+            raise OSError(errno.ENOSPC, "no room for more series")
         mapped = mmap.mmap(self._values, size, offset=self._chunks * size)
         self._chunks += 1
         self._used = 0
         return memoryview(mapped).cast("d")
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._series.write(json.dumps(line, separators=(",", ":")) + "\n")
-        self._series.flush()
+        data = (json.dumps(line, separators=(",", ":")) + "\n").encode()
+        size = os.fstat(self._series).st_size
+        if os.write(self._series, data) < len(data):
+            os.ftruncate(self._series, size)  # half a line would spoil the next one
+            raise OSError(errno.ENOSPC, "no room for more series")
 
 
 @dataclass

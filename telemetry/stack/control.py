@@ -137,9 +137,10 @@ def reap(layout: Layout) -> list[str]:
 
     try:
         rows: dict[str, int] = json.loads(layout.pids.read_text())
-    except (FileNotFoundError, ValueError):
-        return []
-    left = _processes(layout, {group: name for name, group in rows.items()})
+        names = {group: name for name, group in rows.items()}
+    except (FileNotFoundError, ValueError, AttributeError):
+        return []  # or half a file, from a disk that was full
+    left = _processes(layout, names)
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.terminate()

@@ -124,7 +124,7 @@ def collector_queues(url: str) -> list[float] | None:
     try:
         with urllib.request.urlopen(url, timeout=1.0) as response:
             text = response.read().decode()
-    except OSError:
+    except (OSError, http.client.HTTPException, ValueError):
         return None
     return [
         sample.value

@@ -18,7 +18,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -146,7 +146,8 @@ class Supervisor:
             for name, entry in self.running.items()
             if name in SERVICES and entry.wanted
         }
-        write_targets(self.layout, ports)
+        with _noted("what is meant to run"):
+            write_targets(self.layout, ports)
 
     async def _limit_loki(self) -> None:
         """Loki has no limit on its disk: its days are shortened instead."""
@@ -223,8 +224,9 @@ class Supervisor:
             if entry.child is not None and entry.child.returncode is None
         }
         fresh = self.layout.pids.with_suffix(".new")
-        fresh.write_text(json.dumps(rows))
-        fresh.replace(self.layout.pids)
+        with _noted("what runs"):
+            fresh.write_text(json.dumps(rows))
+            fresh.replace(self.layout.pids)
 
     async def _stop(self, entry: Running) -> None:
         entry.wanted = False
@@ -247,7 +249,8 @@ class Supervisor:
     async def _stop_all(self) -> None:
         """Services first, then the collector once its queues are empty, then the stores: what
         was accepted is delivered before its store goes."""
-        write_targets(self.layout, {})
+        with _noted("that nothing is meant to run"):
+            write_targets(self.layout, {})
         for tier in sorted({e.process.tier for e in self.running.values()}):
             entries = [e for e in self.running.values() if e.process.tier == tier]
             for entry in entries:
@@ -300,6 +303,15 @@ def inherited(process: Process, environ: Mapping[str, str]) -> dict[str, str]:
         for key, value in environ.items()
         if _FOR_ENGINES.match(key) and key not in _FOR_SERVICES
     }
+
+
+@contextlib.contextmanager
+def _noted(what: str) -> Iterator[None]:
+    """A note for others: where the disk is full there is none, and the processes run on."""
+    try:
+        yield
+    except OSError as error:
+        _log.warning("could not note %s: %s", what, error)
 
 
 def _die_with_parent() -> None:

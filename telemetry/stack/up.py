@@ -284,10 +284,10 @@ def restart(environ: Mapping[str, str], names: list[str]) -> int:
 def show_logs(environ: Mapping[str, str], name: str, follow: bool) -> int:
     """Print what processes have printed, with ``follow`` as it comes."""
     place = Layout(config.home(environ))
-    pattern = f"{name}.log" if name else "*.log"
-    paths = sorted(place.output.glob(pattern))
+    every = sorted(place.output.glob("*.log"))
+    paths = [path for path in every if name in ("", path.stem)]
     if not paths:
-        known = ", ".join(sorted(p.stem for p in place.output.glob("*.log")))
+        known = ", ".join(path.stem for path in every)
         raise TelemetryError(
             f"there is no output of {name or 'anything'} in {place.output}",
             remedy=f"there is: {known}" if known else "start the stack with `telemetry up`",

@@ -107,6 +107,36 @@ def test_workers_that_close_later_than_the_first_are_waited_for(
     assert otlp.bodies().count("closed") == 3
 
 
+TRIO = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                print("closed properly", flush=True)
+                return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+"""
+
+
+def test_hypercorn_with_trio(otlp: Receiver, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(TRIO)
+    port = free_port()
+    run = f"run -- hypercorn -b 127.0.0.1:{port} -k trio shop:app"
+    env = _env(otlp, 60_000)
+    with served([*TELEMETRY, *run.split()], tmp_path, env, port) as server:
+        before = until(lambda: server.counted(""), what="the first answer is counted")
+        for _ in range(5):
+            server.get("/x")
+        server.wait_counted(before + 5, "")
+        assert server.end() == 0, server.output()
+    assert "closed properly" in server.output()
+    assert "error" not in server.output().lower()
+    assert exported(otlp, "") >= before + 5
+
+
 def test_a_worker_that_hangs_is_not_waited_for_for_ever(otlp: Receiver, tmp_path: Path) -> None:
     hanging = SLOW_TO_CLOSE.replace("asyncio.sleep(0.5)", "asyncio.Event().wait()")
     (tmp_path / "shop.py").write_text(APP + hanging)

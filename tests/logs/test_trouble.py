@@ -49,6 +49,40 @@ def test_what_a_collector_refuses_is_counted_and_the_next_arrives(
     assert otlp.bodies() == ["taken"]
 
 
+def test_text_that_is_none_costs_no_other_line(
+    attach: Attach, otlp: Receiver, log: logging.Logger
+) -> None:
+    """Undecodable bytes of a file's name, half of a pair in JSON; an integer too large."""
+    pipeline = attach()
+    log.error("before")
+    log.error("read %s", "\udcff.txt", extra={"path": "\ud800", "uid": 2**64, "size": 2**40})
+    log.error("after")
+    assert pipeline.flush(10)
+    assert otlp.bodies() == ["before", "read ?.txt", "after"]
+    given = otlp.logs[1].attributes
+    assert (given["path"], given["uid"], given["size"]) == ("?", str(2**64), 2**40)
+
+
+def test_a_handler_that_raises_does_not_end_the_export(
+    attach: Attach, otlp: Receiver, log: logging.Logger, root_logger: logging.Logger
+) -> None:
+    class Raising(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ConnectionError("it is down, too")
+
+    pipeline = attach()
+    otlp.status = 503
+    log.error("refused")
+    handler = Raising()
+    root_logger.addHandler(handler)
+    assert not pipeline.flush(10)
+    root_logger.removeHandler(handler)
+    otlp.status = 200
+    log.error("taken")
+    assert pipeline.flush(10)
+    assert otlp.bodies() == ["taken"]
+
+
 def test_an_outage_is_said_once_and_not_exported(
     attach: Attach, otlp: Receiver, log: logging.Logger
 ) -> None:

@@ -13,14 +13,16 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from telemetry.catalog import Metric
+from telemetry.exposition import Renderer
 from telemetry.metrics import workers
-from telemetry.metrics.points import HistogramValue, Point
+from telemetry.metrics.points import HistogramValue, Point, merged
 from telemetry.metrics.registry import Registry
 from telemetry.metrics.workers import FileStorage, RunFolder
 
@@ -142,6 +144,67 @@ def test_scrapes_at_once_lose_nothing_of_what_is_new(
         "shop.orders": 1,
         "shop.time": HistogramValue(2, [0, 0, 0]),
     }
+
+
+@pytest.mark.parametrize("call", ["pwrite", "write"])
+def test_a_full_disk_costs_what_is_new_its_place_and_nothing_else(
+    tmp_path: Path, storage: FileStorage, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """It takes what fits and says how little that was, as a nearly full tmpfs does."""
+    registry, folder = Registry(storage), RunFolder(tmp_path)
+    registry.instrument(ORDERS).at({"country": "de"}).cells[0] = 1
+    storage._used = workers.CHUNK_DOUBLES  # the next series needs room
+    whole = getattr(os, call)
+    monkeypatch.setattr(workers.os, call, lambda fd, data, *at: whole(fd, data[:5], *at))
+    time = registry.instrument(TIME).at({})
+    time.cells[0] = 2
+    registry.end_where(lambda series: series.metric is TIME)
+    monkeypatch.undo()
+    registry.instrument(TIME).at({}).cells[0] = 3
+    assert shown(folder.others()) == {
+        "shop.orders": 1,
+        "shop.time": HistogramValue(3, [0, 0, 0]),
+    }
+
+
+_FORKING = textwrap.dedent(
+    """
+    import itertools, os, pathlib, sys, threading
+    from telemetry.metrics.registry import Registry
+    from telemetry.metrics.workers import FileStorage
+    from tests.metrics.test_workers import ORDERS
+    storage = FileStorage(pathlib.Path(sys.argv[1]), "me", {})
+    registry = Registry(storage, limit=10**6)
+    orders = registry.instrument(ORDERS)
+    def begin_series():
+        for number in itertools.count():
+            orders.at({"country": str(number)})
+    threading.Thread(target=begin_series, daemon=True).start()
+    for _ in range(20):
+        if (child := os.fork()) == 0:
+            storage.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+    os._exit(0)
+    """
+)
+
+
+def test_a_fork_while_another_thread_writes_leaves_no_child_hanging(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _FORKING, str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], timeout=60, check=False)
+    assert done.returncode == 0
+
+
+def test_versions_with_other_buckets_show_the_newer_one_s(tmp_path: Path) -> None:
+    """As after a reload, whose old worker's totals are still in the run folder."""
+    longer = replace(TIME, buckets=(1.0, 2.0, 3.0))
+    own = Point(longer, (), HistogramValue(1.0, [0, 1, 0, 0]), 2)
+    old = Point(TIME, (), HistogramValue(9.0, [3, 3, 3]), 1)
+    assert merged([own, old]) == [own]
+    renderer = Renderer()
+    assert 'le="2.0"} 6' in renderer.render([old]).decode()
+    assert 'le="3.0"} 1' in renderer.render([own]).decode()
 
 
 def test_a_killed_worker_s_last_values_are_taken_by_one_survivor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,17 @@ def test_points_arrive_cumulative_with_their_start(make: Make, otlp: Receiver) -
     assert (metric.unit, metric.sum.is_monotonic, metric.sum.aggregation_temporality) == (
         "{order}", True, 2,
     )  # fmt: skip
+
+
+def test_any_number_is_sent_as_the_number_it_is(make: Make, otlp: Receiver) -> None:
+    pipeline = make()
+    pipeline.registry.instrument(OPEN).at({}).cells[0] = Decimal("12.5")
+    pipeline.registry.instrument(ORDERS).at({"country": "\ud800"}).cells[0] = 1
+    assert pipeline.flush_metrics()
+    found = series(otlp.metrics[0])
+    assert [p.as_double for p in found["shop.open", "{}"]] == [12.5]
+    assert [p.as_double for p in found["shop.orders", '{"country": "?"}']] == [0, 1]
+    assert b'country="?"' in pipeline.renderer.render(pipeline.shown_points())
 
 
 def test_a_histogram_arrives_whole(make: Make, otlp: Receiver) -> None:

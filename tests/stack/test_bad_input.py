@@ -132,6 +132,8 @@ def test_nothing_runs(tmp_path: Path, command: list[str]) -> None:
 
 def test_no_output_yet(tmp_path: Path) -> None:
     home = tmp_path / "home"
+    for name in ("/etc/passwd", "**"):
+        refused(telemetry(home, "logs", name), home, 66)
     error, remedy = refused(telemetry(home, "logs", "loki"), home, 66)
     assert error == f"there is no output of loki in {home}/output"
     assert remedy == "start the stack with `telemetry up`"

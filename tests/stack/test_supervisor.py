@@ -103,6 +103,19 @@ def test_a_killed_process_is_started_again_and_its_end_known(start: Start) -> No
     until(lambda: control.ask(layout)["processes"][0]["restarts"] == 2)
 
 
+def test_a_disk_without_room_for_notes_starts_nothing_twice(start: Start, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "pids.new").mkdir(parents=True)  # where the note would be written
+    layout = start(shell("loki", f"echo started; {FOREVER}"), home=home)
+    until(lambda: "could not note what runs" in output(layout, "supervisor"))
+    until(lambda: "started" in output(layout, "loki"))
+    (home / "targets" / "stack.json.new").mkdir()
+    child = pid(layout, "loki")
+    control.ask(layout, 30.0, do="stop")
+    assert output(layout, "loki").count("started") == 1
+    assert not alive(child)
+
+
 def test_a_program_that_is_not_there(start: Start) -> None:
     layout = start(Process("loki", ("/nowhere/loki",), "", ()))
     until(lambda: control.ask(layout)["processes"][0]["restarts"] >= 1)
