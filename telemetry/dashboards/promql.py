@@ -25,12 +25,10 @@ def where(*matchers: str) -> str:
 
 
 def latest(metric: str, by: str = "handle", matchers: str = "") -> str:
-    """Each ``by``'s value as its newest reporter gave it."""
+    """Each ``by``'s value as its newest reporter gave it; told apart by all labels, as
+    `telemetry.alerting` does it."""
     selector = metric + where(matchers)
-    return (
-        f"max by ({by}) ({selector} and on (job, instance, {by}) "
-        f"topk by ({by}) (1, timestamp({selector})))"
-    )
+    return f"max by ({by}) ({selector} and topk by ({by}) (1, timestamp({selector})))"
 
 
 def fresh(metric: str, matchers: str = "") -> str:
