@@ -22,6 +22,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.wants: set[str] = set()
+        self.ids: dict[str, str] = {}
         self.kept: dict[str, Totals] = {}
 
     def wanted(self, handle: str) -> bool:
@@ -29,13 +30,15 @@ class Memory:
 
     def started(self, handle: str, container_id: str) -> None:
         self.wants.add(handle)
+        self.ids[handle] = container_id
 
     def stopped(self, handle: str) -> None:
         self.wants.discard(handle)
 
     def removed(self, handle: str, container_id: str) -> None:
-        self.wants.discard(handle)
-        self.kept.pop(handle, None)
+        if self.ids.get(handle, container_id) == container_id:
+            self.wants.discard(handle)
+            self.kept.pop(handle, None)
 
     def totals(self, handle: str) -> Totals:
         return self.kept.get(handle, Totals())

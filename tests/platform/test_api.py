@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from telemetry import testing
+from telemetry.services.platform.view import ContainerState
 from tests.platform.conftest import ADMIN, Running
 
 ROUTES = [
@@ -80,6 +81,17 @@ def test_without_docker_a_container_that_was_there_is_shown_as_unknown(absent: R
         assert absent.ask(method, path).status_code == 503
     # It was to be removed, and will be, as soon as there is Docker.
     assert absent.get("ann")["phase"] == "removing"
+
+
+def test_a_paused_container_is_up(absent: Running) -> None:
+    """As its series says: whoever paused it meant to."""
+    view, store = absent.platform.view, absent.platform.store
+    for state, up in (("running", True), ("paused", True), ("restarting", False), ("dead", False)):
+        store.started(state, "c1")
+        view.put(ContainerState(state, "c1", state=state), asked_at=1.0)
+        found = absent.get(state)
+        assert (found["state"], found["up"]) == (state, up)
+        assert not {"pid", "host_network"} & set(found)
 
 
 def test_a_bad_body_is_told_what_is_wrong(absent: Running) -> None:

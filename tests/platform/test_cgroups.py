@@ -86,6 +86,25 @@ def test_a_container_that_ends_between_two_readings_has_vanished(tree: Tree) -> 
     assert reader.read(state) == EXPECTED
 
 
+def test_it_is_gone_only_if_its_group_or_its_process_is(tree: Tree) -> None:
+    """Nobody else may tell that it ended: what merely can't be read now has not."""
+    reader, state = files(tree), tree.add(1)
+    assert not reader.gone(state), "never read: it may be of another machine"
+    reader.read(state)
+    used = next(tree.cgroup.rglob("memory.current" if tree.version == 2 else "*usage_in_bytes"))
+    used.write_text("")
+    with pytest.raises(Vanished):
+        reader.read(state)
+    assert not reader.gone(state)
+    net = tree.proc / str(state.pid) / "net/dev"
+    net.rename(net.with_suffix(".away"))
+    assert reader.gone(state)
+    net.with_suffix(".away").rename(net)
+    tree.remove(state)
+    assert reader.gone(state)
+    assert not reader.gone(replace(state, started_at="2026-02-03T05:00:00Z")), "another run"
+
+
 def test_an_empty_file_of_a_group_that_is_being_removed_is_no_value(tree: Tree) -> None:
     reader, state = files(tree), tree.add(1)
     reader.read(state)
@@ -107,6 +126,13 @@ def test_a_container_in_the_machines_own_network_has_no_network_of_its_own(tree:
         (tree.proc / str(pid) / "ns").mkdir(parents=True)
         (tree.proc / str(pid) / "ns/net").symlink_to("net:[4026531840]")
     assert files(tree).read(state).receive_bytes is None
+
+
+def test_docker_says_so_where_the_machines_network_cannot_be_looked_at(tree: Tree) -> None:
+    """As within a container: /proc/1 is another's."""
+    state = replace(tree.add(1), host_network=True)
+    assert files(tree).read(state).receive_bytes is None
+    assert files(tree).read(state).memory_bytes == EXPECTED.memory_bytes
 
 
 def test_a_loopback_alone_is_no_network(tree: Tree) -> None:

@@ -145,35 +145,6 @@ def test_a_restart_keeps_the_container(platform: Running, recorded: testing.Reco
     until(lambda: recorded.value("platform_container_up", handle="ann") == 1)
 
 
-def test_a_restart_that_docker_fails_at_leaves_it_down_and_wanted(
-    run_platform: Start,
-    empty_docker: DockerEngine,
-    recorded: testing.Recorded,
-    tmp_path: Path,
-) -> None:
-    """Nobody wished for it to be stopped: that it is down must be seen."""
-    (tmp_path / "data").mkdir()
-    up = "platform_container_up"
-    with run_platform(
-        DOCKER_HOST=empty_docker.base_url, TELEMETRY_PLATFORM_VOLUMES=str(tmp_path)
-    ) as running:
-        volume = {"source": str(tmp_path / "data"), "target": "/data"}
-        running.make("ann", volumes=[volume])
-        until(lambda: recorded.value(up, handle="ann") == 1)
-        (tmp_path / "data").rmdir()
-        assert error(running.ask("POST", "/api/containers/ann/restart"))[0] == 409
-        until(lambda: recorded.value(up, handle="ann") == 0)
-        # Whatever Docker still has to say of the first one has been taken in by now.
-        running.make("bob")
-        until(lambda: recorded.value(up, handle="bob") == 1)
-        assert recorded.value(up, handle="ann") == 0
-        assert running.get("ann")["wanted"] is True
-        (tmp_path / "data").mkdir()
-        assert running.ask("POST", "/api/containers/ann/restart").json()["up"] is True
-        empty_docker.client.containers.get("telemetry-ann").stop()
-        until(lambda: running.get("ann")["wanted"] is False)
-
-
 def test_removing_leaves_nothing(
     platform: Running, docker_engine: DockerEngine, recorded: testing.Recorded
 ) -> None:

@@ -109,6 +109,23 @@ def test_a_container_that_vanishes_mid_sample_is_skipped_and_logged(
     assert sampled.value("memory_bytes", "user-2") == 904_000
 
 
+def test_whose_files_say_that_it_ended_is_told_until_it_is_seen(sampled: Sampled) -> None:
+    """The engine may have gone with it."""
+    told: list[ContainerState] = []
+    sampled.sampler._ended = told.append
+    gone = sampled.show(sampled.tree.add(1))
+    sampled.show(sampled.tree.add(2))
+    sampled.sampler.collect_once()
+    assert told == []
+    sampled.tree.remove(gone)
+    for times in (1, 2):
+        sampled.sampler.collect_once()
+        assert [state.id for state in told] == [gone.id] * times
+    sampled.show(replace(gone, state="dead", pid=0))
+    sampled.sampler.collect_once()
+    assert len(told) == 2
+
+
 def test_a_reading_that_comes_after_the_end_brings_no_series_back(sampled: Sampled) -> None:
     state = sampled.show(sampled.tree.add(1))
     removed = sampled.show(sampled.tree.add(2))

@@ -73,6 +73,18 @@ def test_a_removed_container_leaves_no_series_behind(watch: Monitored) -> None:
     assert watch.value("restarts_total", "ann") == 0
 
 
+def test_a_removal_is_no_crash_however_long_it_takes(watch: Monitored) -> None:
+    """Docker says that it died first, and removes its files then."""
+    script = "for i in $(seq 3000); do : > /tmp/$i; done; touch /tmp/made; sleep 3600"
+    containers = [watch.docker.run(f"user-{n}", "sh", "-c", script) for n in range(3)]
+    for container in containers:
+        until(lambda c=container: c.exec_run("test -e /tmp/made").exit_code == 0)
+        container.remove(force=True)
+    for number in range(3):
+        watch.wait_up(f"user-{number}", None)
+        assert (f"user-{number}", 0) not in watch.ups
+
+
 def test_out_of_memory_is_counted_once_and_not_again_after_a_start(watch: Monitored) -> None:
     container = watch.docker.run("ann", "sh", "-c", GREEDY, mem_limit="24m")
     watch.wait_up("ann", 0)
@@ -227,6 +239,52 @@ def test_a_restart_of_the_daemon_is_outlived(watch: Monitored, signum: signal.Si
     watch.wait_up("cid", 0)
 
 
+def test_what_went_down_with_a_daemon_that_stays_away_is_down(docker_engine: DockerEngine) -> None:
+    """As after `systemctl stop docker`: nobody tells any more, but the containers are gone."""
+    try:
+        with monitored(docker_engine) as watch:
+            watch.run("ann")
+            watch.run("bob", restart_policy={"Name": "always"})
+            watch.monitor.sampler.collect_once()
+            docker_engine.stop(signal.SIGTERM)
+            until(lambda: watch.monitor.sampler.collect_once() == 0)
+            for handle in ("ann", "bob"):
+                watch.wait_up(handle, 0)
+                assert watch.value("memory_bytes", handle) is None
+                assert watch.state(handle).state == "dead"
+                assert watch.actions(handle).count("die") == 1
+            watch.wait_statuses(dead=2, running=0)
+            docker_engine.start()
+            watch.wait_up("bob", 1)
+            until(lambda: watch.state("ann").state == "exited")
+            assert watch.up("ann") == 0
+            assert watch.actions("ann").count("die") == 1
+            assert watch.value("restarts_total", "bob") == 0
+    finally:
+        docker_engine.clear()
+
+
+def test_what_outlives_its_daemon_is_up(docker_engine: DockerEngine) -> None:
+    """As with `live-restore`, or where the daemon was killed."""
+    try:
+        with monitored(docker_engine) as watch:
+            watch.run("ann")
+            watch.monitor.sampler.collect_once()
+            docker_engine.stop(signal.SIGKILL)
+            watch.monitor.look("ann")
+            assert watch.monitor.sampler.collect_once() == 1
+            until(lambda: watch.monitor.watcher._queue.empty())
+            assert watch.up("ann") == 1
+            assert watch.state("ann").state == "running"
+            docker_engine.start()
+            # This one ends what it finds, and says that it stopped it: nobody asked for that.
+            watch.wait_up("ann", 0)
+            watch.run("bob")
+            assert watch.up("ann") == 0
+    finally:
+        docker_engine.clear()
+
+
 def test_an_engine_that_comes_late_is_found(docker_engine: DockerEngine) -> None:
     docker_engine.stop()
     try:
@@ -235,16 +293,6 @@ def test_an_engine_that_comes_late_is_found(docker_engine: DockerEngine) -> None
             watch.run("ann")
     finally:
         docker_engine.clear()
-
-
-def test_two_containers_of_one_handle_do_not_hide_each_other(watch: Monitored) -> None:
-    first = watch.docker.run("ann", name="one")
-    watch.wait_up("ann", 1)
-    second = watch.docker.run("ann", name="two")
-    until(lambda: watch.shown("ann") == second.id)
-    second.remove(force=True)
-    until(lambda: watch.shown("ann") == first.id)
-    watch.wait_up("ann", 1)
 
 
 def test_a_burst_is_exported_at_once_and_then_together(watch: Monitored) -> None:

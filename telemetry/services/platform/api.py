@@ -20,7 +20,7 @@ from telemetry.services.platform.lifecycle import Lifecycle, unknown
 from telemetry.services.platform.problems import Problem
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.store import Record, Store
-from telemetry.services.platform.view import Containers, ContainerState
+from telemetry.services.platform.view import RUNS, Containers, ContainerState
 
 BODY_LIMIT = 1 << 20
 TAIL = 200  # log lines, unless asked for others
@@ -196,13 +196,13 @@ def describe(handle: str, state: ContainerState | None, record: Record | None) -
         state = ContainerState(handle, record.container_id if record else "", image=image,
                                state="unknown")  # fmt: skip
     found = asdict(state)
-    del found["pid"]
+    del found["pid"], found["host_network"]
     return {
         **found,
         "provisioned": record.provisioned if record else state.provisioned,
         "phase": record.phase if record else "made",
         "wanted": wanted,
-        "up": (state.state == "running") if wanted else None,
+        "up": (state.state in RUNS) if wanted else None,
         "restarts": record.totals.restarts if record else 0,
         "oom_kills": record.totals.oom_kills if record else 0,
     }

@@ -97,8 +97,14 @@ class Lifecycle:
     def stop(self, handle: str) -> ContainerState:
         """Stop a container on purpose."""
         with self._alone(handle), self._container(handle) as container:
+            wanted = self._store.wanted(handle)
             self._wants(handle, False)  # before it dies: that is what was asked for
-            container.stop(timeout=STOP_S)
+            try:
+                container.stop(timeout=STOP_S)
+            except BaseException:
+                self._wants(handle, wanted)  # it may run on, and must be seen to end
+                self._look(handle)
+                raise
             return self._now(container, wanted=False)
 
     def restart(self, handle: str) -> ContainerState:
@@ -110,6 +116,7 @@ class Lifecycle:
             except BaseException:
                 self._wants(handle, True)
                 self._look(handle)
+                self._not_stopped(container)
                 raise
             return self._now(container, wanted=True)
 
@@ -285,6 +292,13 @@ class Lifecycle:
 
     def _wants(self, handle: str, wanted: bool) -> None:
         self._store.change(handle, wanted=wanted)
+
+    def _not_stopped(self, container: Any) -> None:
+        """Where a restart failed at the stop, the next stop is none of its own."""
+        with suppress(Exception):  # what failed before is what the caller has to hear
+            container.reload()
+            if container.attrs["State"].get("Pid"):
+                self._store.started(container.labels[HANDLE_LABEL], container.id)
 
     def _now(self, container: Any, *, wanted: bool) -> ContainerState:
         asked_at = time.monotonic()

@@ -11,6 +11,7 @@ from typing import Any
 from telemetry.services.platform.desired import HANDLE_LABEL, PLATFORM_LABEL
 
 SAMPLED = ("cpu_percent", "memory_bytes", "memory_limit_bytes", "receive_bytes", "transmit_bytes")
+RUNS = ("running", "paused")  # whoever paused it meant to, and nothing of it is lost
 REMEMBERED = 1024  # removed containers; what is still asked about one is answered long before
 
 
@@ -35,6 +36,7 @@ class ContainerState:
         receive_bytes: network bytes received since its start, None without a network.
         transmit_bytes: likewise sent.
         provisioned: made by a platform, not adopted.
+        host_network: shares the machine's network, whose counters are not its own.
     """
 
     handle: str
@@ -53,6 +55,7 @@ class ContainerState:
     receive_bytes: int | None = None
     transmit_bytes: int | None = None
     provisioned: bool = False
+    host_network: bool = False
 
 
 def from_inspect(attrs: Mapping[str, Any]) -> ContainerState:
@@ -74,6 +77,7 @@ def from_inspect(attrs: Mapping[str, Any]) -> ContainerState:
         oom_killed=bool(state.get("OOMKilled")),
         memory_limit_bytes=attrs["HostConfig"].get("Memory") or None,
         provisioned=PLATFORM_LABEL in labels,
+        host_network=attrs["HostConfig"].get("NetworkMode") == "host",
     )
 
 

@@ -42,6 +42,7 @@ function condition(container) {
   if (state === "unknown") return ["unknown", "warn"];
   if (state === "running" && health === "unhealthy") return ["unhealthy", "bad"];
   if (state === "running") return ["running", "good"];
+  if (state === "paused") return ["paused", "warn"];
   if (wanted) return [container.oom_killed ? "out of memory" : `down: ${state}`, "bad"];
   return [state === "exited" ? "stopped" : state, ""];
 }
@@ -75,7 +76,7 @@ function row(container) {
 
   const cpu = container.cpu_percent, memory = container.memory_bytes;
   const limit = container.memory_limit_bytes;
-  const runs = container.state === "running";
+  const runs = container.state === "running" || container.state === "paused";
   node.append(runs && cpu !== null ? meter("CPU", `${cpu.toFixed(1)} %`, cpu / 100) : meter("CPU", "–", 0));
   node.append(runs && memory !== null
     ? meter("Memory", size(memory) + (limit ? ` of ${size(limit)}` : ""), limit ? memory / limit : 0)

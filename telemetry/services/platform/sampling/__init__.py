@@ -11,7 +11,7 @@ from telemetry.services.platform.sampling.roster import Listener, Roster
 from telemetry.services.platform.sampling.sampler import INTERVAL_S, Sampler
 from telemetry.services.platform.sampling.series import Series
 from telemetry.services.platform.sampling.watcher import Watcher
-from telemetry.services.platform.view import Containers
+from telemetry.services.platform.view import Containers, ContainerState
 
 __all__ = ["Monitor", "Sampler", "Watcher"]
 
@@ -37,7 +37,7 @@ class Monitor:
     ) -> None:
         series, counts = Series(), Counts(desired)
         series.statuses(())
-        self.sampler = Sampler(engine, view, series, counts, interval_s)
+        self.sampler = Sampler(engine, view, series, counts, interval_s, ended=self._ended)
         told = (self.sampler.happened, *listeners)
         self.watcher = Watcher(engine, Roster(engine, desired, view, series, counts, told))
 
@@ -54,3 +54,6 @@ class Monitor:
     def look(self, handle: str) -> None:
         """Look at a handle's container anew; its desired state has changed."""
         self.watcher.look(handle)
+
+    def _ended(self, state: ContainerState) -> None:
+        self.watcher.look(state.handle, ended=state)

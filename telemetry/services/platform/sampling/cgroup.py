@@ -38,6 +38,10 @@ class Cgroup(Protocol):
         """
         ...
 
+    def exists(self) -> bool:
+        """Whether it is still there."""
+        ...
+
 
 def read(path: str) -> bytes:
     """A small file whole, in one system call: the kernel gives these in one piece."""
@@ -80,6 +84,9 @@ class CgroupV1:
         self._limit = f"{memory}/memory.limit_in_bytes"
         self._oom = f"{memory}/memory.oom_control"
 
+    def exists(self) -> bool:
+        return os.path.exists(self._used)
+
     def usage(self) -> Usage:
         inactive = field(read(self._stat), b"total_inactive_file")
         return Usage(
@@ -105,6 +112,9 @@ class CgroupV2:
         self._stat = f"{folder}/memory.stat"
         self._limit = f"{folder}/memory.max"
         self._events = f"{folder}/memory.events"
+
+    def exists(self) -> bool:
+        return os.path.exists(self._used)
 
     def usage(self) -> Usage:
         inactive = field(read(self._stat), b"inactive_file")

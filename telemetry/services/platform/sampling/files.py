@@ -66,7 +66,6 @@ class Files:
             received, sent = _network(place.network) if place.network else (None, None)
         except (OSError, ValueError) as error:
             # A group that is being removed may answer ENODEV, or an empty file.
-            del self._places[state.id]
             raise Vanished(str(error)) from error
         limit = usage.memory_limit_bytes
         return Reading(
@@ -80,6 +79,16 @@ class Files:
             usage.oom_kills,
         )
 
+    def gone(self, state: ContainerState) -> bool:
+        """Whether a container that was read here has ended: its group or first process is gone.
+        Whatever else keeps from reading (no more file descriptors, say) is no such sign."""
+        place = self._places.get(state.id)
+        if place is None or place.run != (state.pid, state.started_at):
+            return False
+        return not place.cgroup.exists() or bool(
+            place.network and not os.path.exists(place.network)
+        )
+
     def keep(self, ids: Collection[str]) -> None:
         """Forget all containers but these."""
         self._places = {id: place for id, place in self._places.items() if id in ids}
@@ -89,12 +98,13 @@ class Files:
         if cgroup is None:
             raise Unreadable(f"no control group of {state.id} for process {state.pid}")
         network = f"{self._proc}/{state.pid}/net/dev"
-        if not os.path.exists(network) or self._is_hosts(state.pid):
+        if not os.path.exists(network) or state.host_network or self._is_hosts(state.pid):
             network = ""
         return _Place((state.pid, state.started_at), cgroup, network)
 
     def _is_hosts(self, pid: int) -> bool:
-        """Whether it shares the machine's network, whose counters are not its own."""
+        """Whether it shares the machine's network by way of another container; without the right
+        to look there it is taken for its own."""
         try:
             own = os.readlink(f"{self._proc}/{pid}/ns/net")
             return own == os.readlink(f"{self._proc}/1/ns/net")

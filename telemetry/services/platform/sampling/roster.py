@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from telemetry.services.platform.desired import HANDLE_LABEL, ContainerEvent, Desired
-from telemetry.services.platform.engine import Engine
+from telemetry.services.platform.engine import Engine, EngineAbsent
 from telemetry.services.platform.sampling.counts import Counts
 from telemetry.services.platform.sampling.series import Series
 from telemetry.services.platform.sampling.timestamps import to_ns, to_seconds
@@ -97,23 +97,49 @@ class Roster:
             for id, found in self._inspect(ids):
                 # A daemon that shuts down reports that it stops its containers, too, but answers
                 # no more and is gone at once: nobody asked for that. `sync` sees to the rest.
-                # And one that runs by now was started again since: that is what is wanted.
+                # And one that runs by now was started again since: that is what is wanted, as is
+                # one that has taken its place.
                 handle, runs = self._stopped.pop(id, None), found is not None and found[1].pid
-                if handle is not None and not runs and connected():
+                if handle is None or runs or not connected():
+                    continue
+                shown = self._view.get(handle)
+                if shown is None or shown.id == id:
                     self._desired.stopped(handle)
+                    self._hand_over(handle)
         finally:
             self._stopped.clear()
             self._tell(events)
         return {event.handle: self._wait_s(event.handle) for event in events}
 
-    def look(self, handle: str) -> None:
+    def look(self, handle: str, ended: ContainerState | None = None) -> float:
         """Look at a handle's container anew.
 
+        Args:
+            handle: whose.
+            ended: where it is said to have ended: how it was seen before.
+
+        Returns:
+            In how many seconds its series have to be shown.
+
         Raises:
-            EngineAbsent: the engine is gone.
+            EngineAbsent: the engine is gone, and nobody said that the container is.
         """
-        if (state := self._view.get(handle)) is not None:
+        state = self._view.get(handle)
+        if state is None:
+            return 0.0
+        try:
             self._inspect([state.id])
+        except EngineAbsent:
+            if ended is None or (state.id, state.started_at) != (ended.id, ended.started_at):
+                raise
+            # The engine took it down with it, and won't tell; `sync` sees to the rest. Not
+            # "exited": restarts by policy would be counted as ones by hand.
+            dead = replace(state, state="dead", pid=0)
+            if state.pid and self._view.put(dead, time.monotonic()):
+                known = self._known.setdefault(state.id, _Known(handle))
+                self._series.sees(dead, known.created_ns)
+                self._tell(self._between(state, dead))
+        return self._wait_s(handle)
 
     def sync(self, remembers: bool) -> dict[str, float]:
         """Look at all containers: some events may have been missed.
@@ -141,9 +167,12 @@ class Roster:
             before, state = found
             handles.add(state.handle)
             self._tell(self._between(before, state))
-            down = not state.pid and self._desired.wanted(state.handle)
+            shown = self._view.get(state.handle)
+            shows = shown is not None and shown.id == id
+            down = shows and not state.pid and self._desired.wanted(state.handle)
             if down and remembers and self._was_stopped(id):
                 self._desired.stopped(state.handle)
+                self._hand_over(state.handle)
         return {handle: self._wait_s(handle) for handle in handles}
 
     def show(self, handle: str) -> None:
@@ -159,7 +188,10 @@ class Roster:
         """How long it is open what a handle's state means, in seconds."""
         state = self._view.get(handle)
         known = self._known.get(state.id) if state is not None else None
-        if state is None or known is None or state.pid or not known.asked_to_end:
+        if state is None or known is None or state.pid:
+            return 0.0
+        # `docker rm -f` says `die` first, too, and then `destroy`.
+        if not known.asked_to_end and state.state != "removing":
             return 0.0
         return STOP_WAIT_S if self._desired.wanted(handle) else 0.0
 
@@ -179,7 +211,9 @@ class Roster:
         elif event.action == "start":
             known.asked_to_end = False
             self._stopped.pop(event.id, None)
-            self._desired.started(event.handle, event.id)
+            shown = self._view.get(event.handle)
+            if shown is None or shown.id == event.id or not shown.pid:
+                self._desired.started(event.handle, event.id)
         elif event.action == "destroy":
             self._gone(event.handle, event.id)
 
@@ -191,10 +225,24 @@ class Roster:
         if not others:
             self._counts.forget(handle)
             self._series.end(handle)
+        if self._view.get(handle) is not None:
+            return
         # A second one with that handle, so far in the shadow of this one.
         for other, found in self._inspect(others):
             if found is not None and found[1].pid:
                 self._desired.started(handle, other)
+
+    def _hand_over(self, handle: str) -> None:
+        """The one that is shown was stopped on purpose: another one with its handle that runs is
+        shown instead. Not after a crash, which that would hide."""
+        shown = self._view.get(handle)
+        for id, known in list(self._known.items()):
+            if known.handle != handle or (shown is not None and shown.id == id):
+                continue
+            answer = self._describe(id)
+            if answer is not None and answer[0]["State"].get("Pid"):
+                self._take(id, *answer, handed_over=True)
+                return
 
     def _was_stopped(self, id: str) -> bool:
         """Whether its last run was ended by a stop that somebody asked for, as far as the engine
@@ -250,10 +298,13 @@ class Roster:
         else:
             with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="telemetry-inspect") as pool:
                 described = list(pool.map(self._describe, ids))
-        return [
-            (id, None if answer is None else self._take(id, *answer))
-            for id, answer in zip(ids, described, strict=True)
-        ]
+        shown = {state.id for state in self._view.all()}
+        answers = sorted(
+            zip(ids, described, strict=True),
+            # Whether one that is shown gives way to another depends on how it is by now.
+            key=lambda each: (each[0] not in shown, _rank(each[1])),
+        )
+        return [(id, None if answer is None else self._take(id, *answer)) for id, answer in answers]
 
     def _describe(self, id: str) -> tuple[Mapping[str, Any], float] | None:
         import docker
@@ -268,23 +319,21 @@ class Roster:
             _log.warning("platform: container %s can't be inspected: %s", id[:12], error)
             return None
 
-    def _take(self, id: str, attrs: Mapping[str, Any], asked_at: float) -> _Found | None:
+    def _take(
+        self, id: str, attrs: Mapping[str, Any], asked_at: float, *, handed_over: bool = False
+    ) -> _Found | None:
         state = from_inspect(attrs)
         known = self._known.setdefault(id, _Known(state.handle))
         known.created_ns = to_ns(attrs["Created"])
         known.finished_ns = to_ns(attrs["State"].get("FinishedAt", ""))
         before = self._view.get(state.handle)
-        if (
-            before is not None
-            and before.pid
-            and before.id != id
-            and before.id in self._known
-            and (not state.pid or state.started_at < before.started_at)
-        ):
-            _log.warning(
-                "platform: containers %s and %s both have the handle %s; the first is shown",
-                before.name, state.name, state.handle,
-            )  # fmt: skip
+        another = before is not None and before.id != id
+        if before is not None and another and not handed_over and self._stays(before, state):
+            if before.pid and state.pid:
+                _log.warning(
+                    "platform: containers %s and %s both have the handle %s; the first is shown",
+                    before.name, state.name, state.handle,
+                )  # fmt: skip
             return None
         shown = state
         if not self._view.put(state, asked_at):
@@ -293,6 +342,8 @@ class Roster:
                 return None  # it was removed meanwhile
             before = shown = latest  # whoever asked later has `look` called, too
         self._series.sees(shown, known.created_ns)
+        if another and shown.pid:
+            self._desired.started(shown.handle, id)
         if (
             before is not None
             and before.state == "exited"
@@ -303,6 +354,27 @@ class Roster:
         oom_killed = state.oom_killed and not state.pid
         self._counts.inspected(state.handle, state.started_at, restarts, oom_killed)
         return before, shown
+
+    def _stays(self, shown: ContainerState, other: ContainerState) -> bool:
+        """Whether of two containers with one handle the one that is shown stays so. It gives way
+        to what was started after its end, such as its next version; not to what was started
+        beside it, such as a one-off by `docker compose run`, unless that was made before it."""
+        known = self._known.get(shown.id)
+        if known is None:
+            return False  # it is gone
+        if shown.pid and other.pid:
+            return known.created_ns <= self._known[other.id].created_ns
+        return not other.pid or to_ns(other.started_at) < known.finished_ns
+
+
+def _rank(answer: tuple[Mapping[str, Any], float] | None) -> tuple[bool, int]:
+    """Of several containers with one handle the first is shown: of those that run the one that
+    was made first, else the one that ended last."""
+    if answer is None:
+        return True, 0
+    attrs, state = answer[0], answer[0]["State"]
+    runs = bool(state.get("Pid"))
+    return not runs, to_ns(attrs["Created"]) if runs else -to_ns(state.get("FinishedAt", ""))
 
 
 def _event(raw: Mapping[str, Any]) -> ContainerEvent:

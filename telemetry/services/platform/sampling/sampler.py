@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from telemetry.services.platform.desired import ContainerEvent
 from telemetry.services.platform.engine import Engine, EngineAbsent
@@ -29,6 +30,8 @@ class Sampler:
         counts: OOM kills that no event told of are counted.
         interval_s: seconds between samples.
         files: the kernel's files.
+        ended: told of each container whose files say that it ended: where Docker itself went
+            down, nobody else will tell.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Sampler:
         counts: Counts,
         interval_s: float = INTERVAL_S,
         files: Files | None = None,
+        ended: Callable[[ContainerState], None] = lambda state: None,
     ) -> None:
         self._engine = engine
         self._view = view
@@ -46,6 +50,7 @@ class Sampler:
         self._counts = counts
         self._interval_s = interval_s
         self._files = files or Files()
+        self._ended = ended
         self._before: dict[str, tuple[str, Reading]] = {}  # id to run and its last reading
         self._engine_answers = True
         self._stopping = False
@@ -111,6 +116,8 @@ class Sampler:
                 unreadable.append(state)
             except Vanished:
                 self._skip(state)
+                if self._files.gone(state):
+                    self._ended(state)
         if unreadable:
             sampled += self._ask(unreadable)
         ids = {state.id for state in self._running()}

@@ -11,7 +11,7 @@ from telemetry import catalog, metrics
 from telemetry.services.platform.desired import Totals
 from telemetry.services.platform.sampling.reading import Reading
 from telemetry.services.platform.sampling.timestamps import to_ns
-from telemetry.services.platform.view import ContainerState
+from telemetry.services.platform.view import RUNS, ContainerState
 
 STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 _HEALTH = {"healthy": 1.0, "unhealthy": 0.0}
@@ -134,5 +134,4 @@ class Series:
 
 
 def _runs(state: ContainerState) -> bool:
-    """Whether it runs: whoever paused it meant to, and nothing of it is lost."""
-    return state.state in ("running", "paused")
+    return state.state in RUNS

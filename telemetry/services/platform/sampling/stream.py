@@ -127,9 +127,11 @@ class EventStream:
         span = {"since": to_seconds(self._last_ns), "until": to_seconds(now_ns)}
         events = list(self._events(client, **span))
         same = self._last in [_key(event) for event in events]
-        # A daemon that starts after a crash stops what the old one left running: nobody asked
-        # for that. It answers nobody before it has done so.
-        self._hand_over(event for event in events if same or event["Action"] != "stop")
+        if not same:
+            # A daemon that starts after a crash stops what the old one left running: nobody asked
+            # for that. It answers nobody before it has done so; the live stream gives them again.
+            self._recent.extend(_key(event) for event in events if event["Action"] == "stop")
+        self._hand_over(events)
         return same
 
     def _events(self, client: Any, **span: str) -> Any:

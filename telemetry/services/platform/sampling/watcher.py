@@ -15,6 +15,7 @@ import telemetry
 from telemetry.services.platform.engine import Engine, EngineAbsent
 from telemetry.services.platform.sampling.roster import Roster
 from telemetry.services.platform.sampling.stream import EventStream
+from telemetry.services.platform.view import ContainerState
 
 # Of a burst of events the first is exported at once, the rest four times a second. A judgement.
 EXPORT_APART_S = 0.25
@@ -40,6 +41,7 @@ class _Connected:
 @dataclass(frozen=True)
 class _Look:
     handle: str
+    ended: ContainerState | None
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class _Stop:
     """Everything has to end."""
 
 
-def _kind(item: Any) -> tuple[type, int]:
-    return type(item), item.connection if isinstance(item, _Happened) else 0
+def _kind(item: Any) -> tuple[type, Any]:
+    """What is taken together: events of one connection. Of looks, one that fails must not keep
+    the next from being shown."""
+    return type(item), item.connection if isinstance(item, _Happened) else item
 
 
 def _export() -> None:
@@ -94,9 +98,14 @@ class Watcher:
             self._thread.join(5)
             self._thread = None
 
-    def look(self, handle: str) -> None:
-        """Look at a handle's container anew; its desired state has changed."""
-        self._queue.put(_Look(handle))
+    def look(self, handle: str, ended: ContainerState | None = None) -> None:
+        """Look at a handle's container anew.
+
+        Args:
+            handle: whose; its desired state has changed, or
+            ended: it ended, as its files say, when it had been seen like this.
+        """
+        self._queue.put(_Look(handle, ended))
 
     def reconnect(self) -> None:
         """Break the connection to the engine and make it again."""
@@ -125,16 +134,15 @@ class Watcher:
         except queue.Empty:
             return items
 
-    def _take(self, kind: tuple[type, int], items: list[Any]) -> None:
+    def _take(self, kind: tuple[type, Any], items: list[Any]) -> None:
         """Items of one kind, in the order they came."""
         try:
             if kind[0] is _Happened:
                 events = [item.event for item in items]
                 shown = self._roster.happened(events, lambda: self._stream.number == kind[1])
             elif kind[0] is _Look:
-                shown = {item.handle: 0.0 for item in items}
-                for handle in shown:
-                    self._roster.look(handle)
+                handle = items[0].handle
+                shown = {handle: self._roster.look(handle, items[0].ended)}
             else:
                 remembers = all(item.remembers for item in items)
                 shown = self._roster.sync(remembers)
