@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from telemetry.stack import ready
 from tests.fixtures.levels import LEVELS
 from tests.fixtures.stack import Stack, free_ports, until
-from tests.stack.sending import lines
+from tests.stack.sending import lines, send_log
 from tests.stack.test_secrets import LETTERS, PEM
 
 pytestmark = pytest.mark.stack
@@ -244,3 +245,17 @@ def test_a_key_that_a_container_prints_line_by_line_is_known_for_one(
     stack.wait_logs('{service_name="container", handle="kate"} |= "after"')
     found = stack.logs('{service_name="container", handle="kate"}')
     assert LETTERS[:20] not in json.dumps(found)
+
+
+def test_much_at_once_does_not_hold_up_what_comes_after(tailing: tuple[Stack, Containers]) -> None:
+    """The parts of Loki talk by gRPC, which by default takes 4 MB: more was tried for ever."""
+    stack, _ = tailing
+    records = [{"body": {"stringValue": f"{n} " + "x" * 300_000}} for n in range(20)]
+    name = {"key": "service.name", "value": {"stringValue": "much"}}
+    logs = {"resource": {"attributes": [name]}, "scopeLogs": [{"logRecords": records}]}
+    body = {"resourceLogs": [logs]}
+    answer = httpx.post(f"{stack.otlp_http}/v1/logs", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    send_log(stack, "after", "hello")
+    lines(stack, '{service_name="after"}', 1)
+    lines(stack, '{service_name="much"} | line_format "big"', 20)

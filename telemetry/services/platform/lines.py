@@ -25,7 +25,9 @@ LINE_BYTES = (1 << 20) - 64
 WAITING = 2000  # lines of all containers that wait to be sent; then their readers wait
 WAITING_BYTES = 32 << 20
 BATCH = 500
-BATCH_BYTES = 4 << 20  # the collector takes 20 MiB at once
+# The collector takes 20 MiB at once, but looks through a MiB or two a second for secrets, and an
+# export that takes 10 s is tried again.
+BATCH_BYTES = 1 << 20
 # https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Container/operation/ContainerAttach
 _HEADER = struct.Struct(">BxxxL")
 _STREAMS = {1: "stdout", 2: "stderr"}
