@@ -36,7 +36,7 @@ class Renderer:
     """Renders points; remembers the format string of each series."""
 
     def __init__(self) -> None:
-        self._templates: dict[tuple[Any, ...], str] = {}
+        self._templates: dict[tuple[Any, ...], tuple[tuple[float, ...], str]] = {}
 
     def render(self, points: Iterable[Point], *, openmetrics: bool = False) -> bytes:
         """The exposition of ``points``. Blocks; call it in a thread."""
@@ -60,12 +60,14 @@ class Renderer:
         return chunks
 
     def _sample(self, point: Point) -> str:
-        key = (point.key, point.metric.buckets)  # new code in a run may have others
-        template = self._templates.get(key)
-        if template is None:
+        key, buckets = point.key, point.metric.buckets
+        made_for, template = self._templates.get(key, ((), ""))
+        # New code in a run may have other buckets.
+        if not template or (made_for is not buckets and made_for != buckets):
             if len(self._templates) >= _TEMPLATES_LIMIT:
                 self._templates.clear()
-            template = self._templates[key] = _template(point)
+            template = _template(point)
+            self._templates[key] = (buckets, template)
         value = point.value
         if isinstance(value, HistogramValue):
             counts = tuple(accumulate(value.buckets))
