@@ -68,7 +68,13 @@ def test_an_agent_reports_events_at_once_and_goes_on_where_it_was(
     container = empty_docker.run("ann")
     with agent(tmp_path, otlp, empty_docker.base_url, "--interval", "1") as process:
         until(lambda: sent(otlp, "up", "ann") == [1])
-        until(lambda: sent(otlp, "memory", "ann"))
+
+        def sampled() -> bool:
+            container.pause()  # an event, with which goes what has been sampled by now
+            container.unpause()
+            return bool(sent(otlp, "memory", "ann"))
+
+        until(sampled)
         container.kill()
         until(lambda: sent(otlp, "up", "ann")[-1:] == [0])
         # It uses none any more.
