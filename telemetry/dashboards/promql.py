@@ -25,8 +25,10 @@ def where(*matchers: str) -> str:
 
 
 def latest(metric: str, by: str = "handle", matchers: str = "") -> str:
-    """Each ``by``'s value as its newest reporter gave it; told apart by all labels, as
-    `telemetry.alerting` does it."""
+    """Each ``by``'s value as its newest reporter gave it; neither max nor min would pick the
+    right one. Told apart by all their labels: a version or an environment that is promoted to
+    one changes while job and instance stay.
+    """
     selector = metric + where(matchers)
     return f"max by ({by}) ({selector} and topk by ({by}) (1, timestamp({selector})))"
 

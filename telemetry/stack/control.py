@@ -159,10 +159,10 @@ def _processes(layout: Layout, names: Mapping[int, str]) -> dict[psutil.Process,
     import psutil
 
     found = {}
+    others = {group: name for group, name in names.items() if group != os.getpgrp()}
     for process in psutil.process_iter():
         try:
-            group = os.getpgid(process.pid)
-            name = names.get(group) if group != os.getpgrp() else None
+            name = others.get(os.getpgid(process.pid))
             if name and process.environ().get("TELEMETRY_HOME") == str(layout.home):
                 found[process] = name
         except (psutil.Error, OSError):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from telemetry import catalog
 from telemetry.alerting.rule import VALUE, Group, Rule, count
-from telemetry.alerting.rules.promql import indent, newest, risen
+from telemetry.alerting.rules.promql import indent, risen
 from telemetry.alerting.thresholds import Thresholds, number
+from telemetry.dashboards.promql import latest
 
 # A group of its own: evaluated every second, so that the notice of a killed container is out
 # within 3 s, and never waiting for a slower rule.
@@ -28,7 +29,7 @@ _HANDLE = (("handle", "handle"),)
 # matter. A container whose series ended before its reporter's own (it was removed) is left out;
 # 30 s allow for samples that were exported apart.
 _PRESENT = f"""\
-{newest(_UP)}
+{latest(_UP)}
 or
 max by (handle) (
   (
@@ -66,10 +67,10 @@ or
 
 # A limit of 0 means none.
 _MEMORY_SHARE = f"""\
-{newest(_MEMORY)}
+{latest(_MEMORY)}
 /
 (
-{indent(newest(_LIMIT))}
+{indent(latest(_LIMIT))}
   > 0
 )"""
 
@@ -178,7 +179,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             name="ContainerUnhealthy",
             source="prometheus",
             group=CONTAINERS,
-            expression=newest(_HEALTHY),
+            expression=latest(_HEALTHY),
             comparison="<",
             threshold=1,
             for_s=thresholds.unhealthy_for_s,

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-
-def newest(metric: str, by: str = "handle") -> str:
-    """Each ``by``'s value as its newest reporter gave it.
-
-    A process that died without a word leaves its last values standing for 5 minutes (pushed
-    series carry no stale marker), beside those of the one that took over; neither max nor min
-    would pick the right one. Told apart by all their labels: a version or an environment that is
-    promoted to one changes while job and instance stay.
-    """
-    return f"max by ({by}) (\n  {metric}\n  and topk by ({by}) (1, timestamp({metric}))\n)"
+from telemetry.dashboards.promql import latest
 
 
 def risen(metric: str, window: str, by: str = "handle") -> str:
@@ -23,7 +14,7 @@ def risen(metric: str, window: str, by: str = "handle") -> str:
     the window: a first value counts from the 0 that the library exports before it, a count that
     is found high is no event, a reset counts what came after it.
     """
-    return f"{newest(metric, by)}\n- min by ({by}) (min_over_time({metric}[{window}]))"
+    return f"{latest(metric, by)}\n- min by ({by}) (min_over_time({metric}[{window}]))"
 
 
 def indent(text: str, by: int = 2) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from telemetry import catalog
 from telemetry.alerting.rule import VALUE, Group, Rule
 from telemetry.alerting.thresholds import Thresholds, number
+from telemetry.dashboards.promql import fresh
 
 SERVICES = Group("services", 5)
 
@@ -111,8 +112,8 @@ sum by (job, handle) (increase({_RATE})) >= {number(thresholds.error_min_request
             source="prometheus",
             group=SERVICES,
             # A gateway that died leaves its last depth standing for 5 minutes, as long as the
-            # alert waits: 90 s are enough for the slowest usual export, once a minute.
-            expression=f"sum by (job, handle) ({_QUEUE} and timestamp({_QUEUE}) > time() - 90)",
+            # alert waits.
+            expression=f"sum by (job, handle) {fresh(_QUEUE)}",
             comparison=">",
             threshold=thresholds.queue_depth,
             for_s=thresholds.queue_for_s,

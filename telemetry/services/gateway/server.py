@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
-import sys
 from collections.abc import Sequence
 
 from telemetry.errors import TelemetryError
+from telemetry.services.stopping import stop_on_sigterm
 
 # For answers that API calls wait for; those of the shell, whose connections are closed at once,
 # and what is left then have app.GRACE_S more.
@@ -59,9 +58,7 @@ def main(argv: Sequence[str]) -> int:
             remedy="stop what uses the port, or set TELEMETRY_GATEWAY_PORT to a free one",
             exit_code=69,  # EX_UNAVAILABLE
         ) from None
-    # uvicorn raises the signal again once all is done, and one may come before it is ready; a
-    # stop that was asked for is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    stop_on_sigterm()
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
     return 0 if server.started else 1

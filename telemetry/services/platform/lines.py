@@ -39,18 +39,6 @@ _CONTINUED = re.compile(
     r"[A-Za-z0-9+/]{64}$|-----END ",
     re.ASCII,
 )
-# What is called a level is it; only where nothing is, the first word that could be one.
-_LEVELS = (
-    re.compile(
-        r"\b(?:level|levelname|severity|lvl)[\"']?\s*[:=]\s*[\"']?"
-        r"(?P<found>trace|debug|info|warn|warning|error|fatal|critical)\b",
-        re.IGNORECASE | re.ASCII,
-    ),
-    re.compile(
-        r"\b(?P<found>trace|debug|info|warn|warning|error|fatal|critical)\b",
-        re.IGNORECASE | re.ASCII,
-    ),
-)
 _SEVERITY = {
     "trace": SeverityNumber.TRACE,
     "debug": SeverityNumber.DEBUG,
@@ -61,6 +49,16 @@ _SEVERITY = {
     "fatal": SeverityNumber.FATAL,
     "critical": SeverityNumber.FATAL,
 }
+_WORD = "|".join(_SEVERITY)
+# What is called a level is it; only where nothing is, the first word that could be one.
+_LEVELS = (
+    re.compile(
+        r"\b(?:level|levelname|severity|lvl)[\"']?\s*[:=]\s*[\"']?"
+        rf"(?P<found>{_WORD})\b",
+        re.IGNORECASE | re.ASCII,
+    ),
+    re.compile(rf"\b(?P<found>{_WORD})\b", re.IGNORECASE | re.ASCII),
+)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
-import sys
 from collections.abc import Sequence
+
+from telemetry.services.stopping import stop_on_sigterm
 
 # Requests in flight may finish for so long. One that takes longer is cut off, and undone or
 # finished at the next start.
@@ -36,9 +36,7 @@ def main(argv: Sequence[str]) -> int:
     # Before the library adds its own handler, so that people see warnings on the console too.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_env(os.environ)
-    # uvicorn raises the signal again once all is done, and one may come before it is ready; a
-    # stop that was asked for is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    stop_on_sigterm()
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),

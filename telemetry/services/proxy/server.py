@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from telemetry.errors import TelemetryError
 from telemetry.services.proxy.settings import Settings
+from telemetry.services.stopping import stop_on_sigterm
 
 # Calls in flight may finish for so long after a stop was asked for.
 GRACE_S = 30
@@ -77,9 +76,7 @@ def _serve(hosts: Sequence[str], port: int, workers: int) -> int:
         timeout_graceful_shutdown=GRACE_S,
     )
     sockets = [_bind(host, port) for host in hosts]
-    # uvicorn raises the signal again once all is done, and one may come before it is ready; a
-    # stop that was asked for is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    stop_on_sigterm()
     server = uvicorn.Server(config)
     if workers > 1:
         with _run_folder():

@@ -294,16 +294,16 @@ class Roster:
             another one has its handle.
         """
         if len(ids) < 2:
-            described = [self._describe(id) for id in ids]
+            answers = [(id, self._describe(id)) for id in ids]
         else:
             with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="telemetry-inspect") as pool:
                 described = list(pool.map(self._describe, ids))
-        shown = {state.id for state in self._view.all()}
-        answers = sorted(
-            zip(ids, described, strict=True),
-            # Whether one that is shown gives way to another depends on how it is by now.
-            key=lambda each: (each[0] not in shown, _rank(each[1])),
-        )
+            shown = {state.id for state in self._view.all()}
+            answers = sorted(
+                zip(ids, described, strict=True),
+                # Whether one that is shown gives way to another depends on how it is by now.
+                key=lambda each: (each[0] not in shown, _rank(each[1])),
+            )
         return [(id, None if answer is None else self._take(id, *answer)) for id, answer in answers]
 
     def _describe(self, id: str) -> tuple[Mapping[str, Any], float] | None:
