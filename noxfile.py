@@ -4,6 +4,7 @@ nox                     lint, typing, tests, stack, build: everything CI runs
 nox -s tests -- -k x    the quick tests, with pytest's arguments
 nox -s stack            the tests on real engines, Docker, PostgreSQL and a browser
 nox -s render           dashboards and alert rules from their code into grafana/, compose/
+nox -s constraints      pin what CI installs to today's releases
 nox -s bench -- asgi    a measurement: asgi, proxy, sampler, kill (--quick)
 """
 
@@ -22,18 +23,22 @@ nox.options.error_on_missing_interpreters = True
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 GROUPS = PYPROJECT["dependency-groups"]
 REAL_PARTS = "stack or docker or browser or postgres or grafana"
+# A new release of a dependency is a commit here, not a surprise in CI.
+CONSTRAINTS = Path(__file__).resolve().parent / "constraints.txt"
+# pip's second variable is for the environments that it builds packages in; pip before 25.3 takes
+# the first for those, too.
+PINNED = {"PIP_CONSTRAINT": str(CONSTRAINTS), "PIP_BUILD_CONSTRAINT": str(CONSTRAINTS)}
 
 
-def _install(session: nox.Session, *groups: str) -> None:
-    session.install(
-        "-q", "-e", ".[stack]", *(package for group in groups for package in GROUPS[group])
-    )
+def _install(session: nox.Session, *groups: str, env: dict[str, str] = PINNED) -> None:
+    packages = [package for group in groups for package in GROUPS[group]]
+    session.install("-q", "-e", ".[stack]", *packages, env=env)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """ruff: rules and format."""
-    session.install("-q", *(p for p in GROUPS["dev"] if p.startswith("ruff")))
+    session.install("-q", *(p for p in GROUPS["dev"] if p.startswith("ruff")), env=PINNED)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -67,20 +72,32 @@ def render(session: nox.Session) -> None:
     session.run("python", "-m", "telemetry.alerting")
 
 
+@nox.session(reuse_venv=False)
+def constraints(session: nox.Session) -> None:
+    """Pin what CI installs to today's releases: constraints.txt, from a fresh environment."""
+    packages = [*GROUPS["dev"], *PYPROJECT["build-system"]["requires"], "build"]
+    session.install("-q", "-e", ".[demo]", *packages)
+    frozen = session.run("python", "-m", "pip", "freeze", "--exclude-editable", silent=True)
+    CONSTRAINTS.write_text(
+        "# What CI installs. Renew it on purpose: `nox -s constraints`, then the whole `nox`.\n"
+        f"{frozen}"
+    )
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """The wheel, installed clean into an empty folder and used there."""
-    session.install("-q", "build")
+    session.install("-q", "build", env=PINNED)
     work = Path(session.create_tmp()).resolve()
     out, clean, empty = work / "dist", work / "clean", work / "empty"
-    session.run("python", "-m", "build", "-q", "--outdir", str(out), silent=True)
+    session.run("python", "-m", "build", "-q", "--outdir", str(out), env=PINNED, silent=True)
     wheel = max(out.glob("*.whl"), key=lambda path: path.stat().st_mtime)
     session.run(sys.executable, "-m", "venv", "--clear", str(clean), external=True)
     python = str(clean / "bin" / "python")
     empty.mkdir(exist_ok=True)
     script = Path(__file__).resolve().parent / "tests" / "wheel.py"
     session.chdir(empty)
-    env = {"PYTHONPATH": "", "PATH": f"{clean}/bin:{os.environ['PATH']}"}
+    env = {**PINNED, "PYTHONPATH": "", "PATH": f"{clean}/bin:{os.environ['PATH']}"}
 
     def run(*command: str) -> None:
         session.run(python, *command, env=env, external=True)
@@ -98,6 +115,6 @@ def bench(session: nox.Session) -> None:
     """A measurement against peers: `nox -s bench -- asgi|proxy|sampler|kill [--quick]`."""
     if not session.posargs:
         session.error("say which: asgi, proxy, sampler or kill")
-    _install(session, "dev", "bench")
+    _install(session, "dev", "bench", env={})  # peers in today's versions, with what they want
     name, *rest = session.posargs
     session.run("python", "-m", f"bench.{name}", *rest)
