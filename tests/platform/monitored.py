@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -77,6 +78,17 @@ class Monitored:
             engine, self.desired, self.view, [self.events.append, *listeners], interval_s=3600
         )
         self.monitor.watcher._export = self._export
+        self.synced = threading.Event()
+        """Whether it has looked at all containers once."""
+        roster = self.monitor.watcher._roster
+        sync = roster.sync
+
+        def syncing(remembers: bool) -> dict[str, float]:
+            shown = sync(remembers)
+            self.synced.set()
+            return shown
+
+        roster.sync = syncing  # type: ignore[method-assign]
 
     def _export(self) -> None:
         self.exports += 1
@@ -140,13 +152,16 @@ def monitored(
     listeners: Sequence[Listener] = (),
     connected: bool = True,
 ) -> Iterator[Monitored]:
-    """Start a monitor and wait until it follows the engine's events; stopped at the end."""
+    """Start a monitor and wait until it follows the engine's events, and has looked at what was
+    there before: what it sees for the first time then, it makes up events for. Stopped at the
+    end."""
     with testing.isolated() as recorded:
         found = Monitored(docker, recorded, desired, listeners)
         found.monitor.start()
         try:
             if connected:
                 until(lambda: found.monitor.watcher._stream._open)
+                assert found.synced.wait(30)
             yield found
         finally:
             found.monitor.stop()

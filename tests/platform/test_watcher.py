@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
 from telemetry.services.platform.desired import ContainerEvent
+from telemetry.services.platform.engine import EngineAbsent
 from telemetry.services.platform.sampling import roster
+from telemetry.services.platform.sampling.roster import Roster
 from telemetry.services.platform.sampling.watcher import EXPORT_APART_S
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.stack import until
@@ -73,8 +77,11 @@ def test_a_removed_container_leaves_no_series_behind(watch: Monitored) -> None:
     assert watch.value("restarts_total", "ann") == 0
 
 
-def test_a_removal_is_no_crash_however_long_it_takes(watch: Monitored) -> None:
+def test_a_removal_is_no_crash_however_long_it_takes(
+    watch: Monitored, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Docker says that it died first, and removes its files then."""
+    monkeypatch.setattr(roster, "STOP_WAIT_S", 30.0)  # however slow the disk
     script = "for i in $(seq 3000); do : > /tmp/$i; done; touch /tmp/made; sleep 3600"
     containers = [watch.docker.run(f"user-{n}", "sh", "-c", script) for n in range(3)]
     for container in containers:
@@ -224,6 +231,37 @@ def test_a_stop_in_whose_middle_the_stream_is_lost_is_still_a_stop(
     container.stop()
     watch.wait_up("ann", None)
     assert ("ann", 0) not in watch.ups
+
+
+@pytest.mark.parametrize("last", ["die", "start"])
+def test_what_was_told_before_the_engine_was_gone_is_not_told_again(
+    watch: Monitored, last: str
+) -> None:
+    container = watch.run("ann")
+    happened, inspect = watch.monitor.watcher._roster.happened, Roster._inspect
+
+    def absent(*_: Any) -> Any:
+        raise EngineAbsent("gone before it could be inspected")
+
+    def happening(raw: Any, connected: Any) -> dict[str, float]:
+        raw = list(raw)
+        if {"kill", last} & {each["Action"] for each in raw}:
+            watch.monitor.watcher._roster._inspect = absent  # type: ignore[method-assign]
+        try:
+            return happened(raw, connected)
+        finally:
+            watch.monitor.watcher._roster._inspect = partial(  # type: ignore[method-assign]
+                inspect, watch.monitor.watcher._roster
+            )
+
+    watch.monitor.watcher._roster.happened = happening  # type: ignore[method-assign]
+    container.kill()
+    watch.wait_up("ann", 0)
+    if last == "start":
+        container.start()
+        watch.wait_up("ann", 1)
+    told = ["create", "start", "kill", "die", "start"]
+    assert watch.actions("ann") == told[: len(told) - (last == "die")]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])

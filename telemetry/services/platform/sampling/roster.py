@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from telemetry.services.platform.desired import HANDLE_LABEL, ContainerEvent, Desired
@@ -36,12 +36,14 @@ class _Known:
         created_ns: Unix nanoseconds.
         finished_ns: end of its last run, 0 before the first.
         asked_to_end: got a signal that a program may end itself by.
+        told_ns: when the engine last told of an action, Unix nanoseconds.
     """
 
     handle: str
     created_ns: int = 0
     finished_ns: int = 0
     asked_to_end: bool = False
+    told_ns: dict[str, int] = field(default_factory=dict)
 
 
 class Roster:
@@ -92,6 +94,8 @@ class Roster:
         events = [_event(each) for each in raw]
         for event in events:
             self._note(event)
+            if event.id in self._known:
+                self._known[event.id].told_ns[event.action] = event.time_ns
         try:
             ids = list(dict.fromkeys(e.id for e in events if e.action != "destroy"))
             for id, found in self._inspect(ids):
@@ -265,12 +269,15 @@ class Roster:
         found = []
         if before is not None and before.id != now.id:
             before = None
-        if before is not None and before.pid and before.started_at != now.started_at:
-            found.append(self._missed(now.handle, now.id, "die"))
-        if now.pid and (before is None or before.started_at != now.started_at):
+        # What happened may have been told, and the engine been gone before it could be inspected.
+        told_ns = dict(self._known[now.id].told_ns) if now.id in self._known else {}
+        same_run = before is not None and before.started_at == now.started_at
+        died = before is not None and before.pid and not (same_run and now.pid)
+        if before is not None and died and told_ns.get("die", 0) < to_ns(before.started_at):
+            exit_code = now.exit_code if same_run else None
+            found.append(self._missed(now.handle, now.id, "die", exit_code=exit_code))
+        if now.pid and not same_run and told_ns.get("start", 0) < to_ns(now.started_at):
             found.append(self._missed(now.handle, now.id, "start"))
-        if before is not None and before.pid and not now.pid and not found:
-            found.append(self._missed(now.handle, now.id, "die", exit_code=now.exit_code))
         if before is not None and now.health and now.health != before.health:
             found.append(self._missed(now.handle, now.id, "health_status", detail=now.health))
         return found
