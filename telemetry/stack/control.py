@@ -140,7 +140,7 @@ def reap(layout: Layout) -> list[str]:
         names = {group: name for name, group in rows.items()}
     except (FileNotFoundError, ValueError, AttributeError):
         return []  # or half a file, from a disk that was full
-    left = _processes(layout, names)
+    left, leaving = _processes(layout, names)
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.terminate()
@@ -148,26 +148,37 @@ def reap(layout: Layout) -> list[str]:
     for process in alive:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(alive, timeout=REAP_S)  # their ports are free from here on
+    psutil.wait_procs([*alive, *leaving], timeout=REAP_S)  # their ports are free from here on
     layout.pids.unlink(missing_ok=True)
     return sorted(set(left.values()))
 
 
-def _processes(layout: Layout, names: Mapping[int, str]) -> dict[psutil.Process, str]:
-    """What runs of these process groups, workers whose parent is dead too. The numbers may be
-    somebody else's by now: the state folder in their environment must be ours."""
+def _processes(
+    layout: Layout, names: Mapping[int, str]
+) -> tuple[dict[psutil.Process, str], list[psutil.Process]]:
+    """What runs of these process groups, workers whose parent is dead too; and what is about to
+    be gone. The numbers may be somebody else's by now: the state folder in their environment must
+    be ours."""
     import psutil
 
-    found = {}
+    found: dict[psutil.Process, str] = {}
+    leaving: list[psutil.Process] = []
     others = {group: name for group, name in names.items() if group != os.getpgrp()}
     for process in psutil.process_iter():
         try:
             name = others.get(os.getpgid(process.pid))
-            if name and process.environ().get("TELEMETRY_HOME") == str(layout.home):
+            if not name:
+                continue
+            environ = process.environ()
+            if environ.get("TELEMETRY_HOME") == str(layout.home):
                 found[process] = name
+            elif not environ and process.status() != psutil.STATUS_ZOMBIE:
+                # The kernel has taken its memory back, but not yet its ports: some 25 ms for an
+                # engine. Perhaps another's, so it is waited for and not told anything.
+                leaving.append(process)
         except (psutil.Error, OSError):
             continue
-    return found
+    return found, leaving
 
 
 def _connect(connection: socket.socket, layout: Layout) -> None:

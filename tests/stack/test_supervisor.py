@@ -211,6 +211,17 @@ def test_what_a_killed_supervisor_left_is_ended(start: Start) -> None:
     assert control.reap(layout) == []
 
 
+def test_what_is_about_to_be_gone_is_waited_for(tmp_path: Path) -> None:
+    """A killed process has no environment left before its ports are free."""
+    layout = Layout(tmp_path)
+    layout.make()
+    command = f"/bin/sleep 0.3; echo >{tmp_path}/ended"
+    with subprocess.Popen(["/bin/sh", "-c", command], env={}, start_new_session=True) as leaving:
+        layout.pids.write_text(json.dumps({"loki": os.getpgid(leaving.pid)}))
+        assert control.reap(layout) == []
+        assert (tmp_path / "ended").exists(), "by itself, before the next one starts"
+
+
 def test_another_s_process_with_an_old_number_is_left_alone(tmp_path: Path) -> None:
     """A stale pid file: the number is somebody else's by now."""
     layout = Layout(tmp_path)
