@@ -16,7 +16,7 @@ from telemetry.catalog import Metric
 from telemetry.config import Settings
 from telemetry.metrics.registry import Registry
 from telemetry.pipeline import Pipeline
-from tests.fixtures.stack import free_ports
+from tests.ports import free_port
 
 QUIET = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
 ORDERS = Metric("shop.orders", "counter", "{order}", "Orders.", ("country",))
@@ -47,7 +47,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 def test_a_port_of_its_own(pipeline: Pipeline) -> None:
-    port = free_ports(("metrics",))["metrics"]
+    port = free_port()
     serving.serve_metrics(pipeline, port)
     kind, text = get(f"http://127.0.0.1:{port}/metrics?x=1")
     assert kind.startswith("text/plain")
@@ -73,7 +73,7 @@ def test_a_port_that_is_taken_is_said_and_nothing_fails(
 
 
 def test_the_prometheus_exporter_shows_ours_and_the_app_s_by_the_same_names() -> None:
-    port = free_ports(("metrics",))["metrics"]
+    port = free_port()
     environ = QUIET | {
         "OTEL_METRICS_EXPORTER": "prometheus",
         "OTEL_EXPORTER_PROMETHEUS_PORT": str(port),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import socket
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -18,20 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import telemetry
-from telemetry import config, files
+from telemetry import files
 
 
 def free_ports() -> dict[str, str]:
-    sockets = []
-    found = {}
-    for name in config.PORTS:
-        sock = socket.socket()
-        sock.bind(("127.0.0.1", 0))
-        sockets.append(sock)
-        found[f"TELEMETRY_{name.upper()}_PORT"] = str(sock.getsockname()[1])
-    for sock in sockets:
-        sock.close()
-    return found
+    """A free port for each of the stack's, as its variables; by path, since `tests` is no package
+    where this runs."""
+    ports = runpy.run_path(str(Path(__file__).parent / "ports.py"))
+    found = ports["free_ports"]()
+    return {f"TELEMETRY_{name.upper()}_PORT": str(port) for name, port in found.items()}
 
 
 def base() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from tests.alerting.engines import engine
-from tests.fixtures.simulated import free_port
 from tests.fixtures.stack import until
+from tests.ports import free_port
 
 
 def get(url: str) -> Any:
@@ -67,7 +67,8 @@ def alertmanager(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def prometheus(folder: Path, alertmanager_url: str) -> Iterator[str]:
-    """Prometheus with ``folder``'s rules, which takes OTLP and tells Alertmanager; its address."""
+    """Prometheus with ``folder``'s rules, which takes OTLP and tells Alertmanager; its address.
+    It is ready before it has looked where to send alerts: what fires then goes to nobody."""
     url = f"http://127.0.0.1:{free_port()}"
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -94,4 +95,6 @@ def prometheus(folder: Path, alertmanager_url: str) -> Iterator[str]:
         "--web.enable-otlp-receiver",
     ]
     with process(command, f"{url}/-/ready", folder / "prometheus.log"):
+        known = f"{url}/api/v1/alertmanagers"
+        until(lambda: get(known)["data"]["activeAlertmanagers"], what="Alertmanager is known")
         yield url

@@ -11,7 +11,7 @@ from telemetry.alerting.channels import Channels
 from telemetry.alerting.direct import Notice, send
 from telemetry.errors import TelemetryError
 from tests.alerting.receivers import SLACK_PATH, TELEGRAM_CHAT, TELEGRAM_TOKEN, receivers
-from tests.fixtures.simulated import free_port
+from tests.ports import free_port
 
 NOTICE = Notice(
     name="ContainerDown",

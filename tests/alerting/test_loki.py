@@ -21,8 +21,8 @@ from telemetry.alerting.thresholds import Thresholds
 from tests.alerting.engines import engine
 from tests.alerting.processes import alertmanager, get, process
 from tests.alerting.receivers import HttpReceiver, http_receiver
-from tests.fixtures.simulated import free_port
 from tests.fixtures.stack import until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.stack
 

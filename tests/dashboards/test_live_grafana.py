@@ -17,7 +17,8 @@ from telemetry.dashboards import PANELS
 from telemetry.dashboards.expressions import dashboards, substitute
 from tests.dashboards import test_engines as sent
 from tests.dashboards.filler import counting
-from tests.fixtures.stack import Stack, free_ports, until
+from tests.fixtures.stack import Stack, until
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.stack, pytest.mark.grafana]
 

@@ -33,10 +33,11 @@ def day(whole: Whole) -> Iterator[Day]:
 
 
 def _answers(day: Day, name: str, **chosen: str) -> list[list[Series]]:
-    """What a panel's queries answer, all of one moment, as long ago as a sample may be late."""
+    """What a panel's queries answer, all of one moment: as long ago as a sample may be late, but
+    when the day was over."""
     queries = [query for query in all_queries(chosen) if query.panel == name]
     assert queries, name
-    now = time.time() - 5
+    now = max(time.time() - 5, day.over)
     return [ask(day.whole, query, now=now) for query in queries]
 
 

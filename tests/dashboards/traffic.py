@@ -15,9 +15,10 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
-from tests.fixtures.simulated import free_port
+from tests.days import within_a_day
 from tests.fixtures.stack import until
 from tests.fixtures.whole import MODEL, Whole
+from tests.ports import free_port
 
 LIVES, KILLED, STARTS, HUNGRY, UNWELL = (
     "day-lives",
@@ -61,6 +62,7 @@ class Day:
         calls: settled in the ledger, by user.
         dispatches: of the gateway, by how they ended.
         provisioned: containers that were made, and those that could not be.
+        over: when all of it was in the stores, Unix seconds.
     """
 
     whole: Whole
@@ -68,11 +70,13 @@ class Day:
     calls: dict[str, int] = field(default_factory=dict)
     dispatches: dict[str, int] = field(default_factory=dict)
     provisioned: tuple[int, int] = (0, 0)
+    over: float = 0.0
 
 
 @contextmanager
 def a_day(whole: Whole) -> Iterator[Day]:
     """The day, over, with all of it in the stores; what still runs ends with this."""
+    within_a_day(180)
     day = Day(whole)
     with ExitStack() as open_still:
         _model_calls(day)
@@ -244,3 +248,4 @@ def _wait(day: Day) -> None:
         "gateway_interaction_log_failures_total > 0",
     ):
         whole.wait_query(query, timeout_s=60)
+    day.over = time.time()

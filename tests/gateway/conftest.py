@@ -22,8 +22,9 @@ from telemetry.services.gateway.app import create_app
 from telemetry.services.gateway.settings import Settings
 from telemetry.services.proxy.app import create_app as proxy_app
 from telemetry.services.proxy.settings import Settings as ProxySettings
-from tests.fixtures.simulated import free_port, served
+from tests.fixtures.simulated import served
 from tests.fixtures.stack import until
+from tests.ports import free_port
 from tests.proxy.conftest import Running
 
 TOKEN = {"authorization": "Bearer gateway-secret"}

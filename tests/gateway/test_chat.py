@@ -14,9 +14,9 @@ import pytest
 
 from telemetry import testing
 from telemetry.services.proxy.money import PICO
-from tests.fixtures.simulated import free_port
 from tests.fixtures.stack import until
 from tests.gateway.conftest import MODEL, TOKEN, Gateway, Process, events, is_called, text_of
+from tests.ports import free_port
 from tests.proxy.conftest import ADMIN, Running
 
 

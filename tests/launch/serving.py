@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fixtures.otlp import Receiver
-from tests.fixtures.stack import free_ports, until
+from tests.fixtures.stack import until
 
 TELEMETRY = [sys.executable, "-m", "telemetry"]
 PYTHON = [*TELEMETRY, "run", "--", sys.executable]
 SCRIPTS = Path(sys.executable).parent
+RELOADING = "StatReload detected changes"
 
 APP = """
 import asyncio, logging, os
@@ -111,6 +112,17 @@ class Served:
     def output(self) -> str:
         return "".join(self.printed)
 
+    def change(self, file: Path, text: str) -> None:
+        """Change a file that uvicorn's reloader watches, and wait until it has noticed. A change
+        before it first looked is none to it, and when it looks it doesn't say: so the file gets
+        a new time until it has seen one."""
+        before = self.output().count(RELOADING)
+        file.write_text(text)
+        until(
+            lambda: self.output().count(RELOADING) > before or os.utime(file),
+            what="uvicorn notices the change",
+        )
+
     def end(self, number: int = signal.SIGTERM) -> int:
         """Ask it to end; gives its exit code, when all it has printed is read."""
         self.process.send_signal(number)
@@ -145,10 +157,6 @@ def served(
             process.kill()
         server.reader.join(10)
         process.stdout.close()
-
-
-def free_port() -> int:
-    return free_ports(("app",))["app"]
 
 
 def run(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch.serving import free_port, run, said
+from tests.launch.serving import run, said
+from tests.ports import free_port
 
 
 def test_a_module_that_is_not_there_is_named(folder: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
-from tests.launch.serving import APP, BARE, PYTHON, TELEMETRY, environment, free_port, run, served
+from tests.launch.serving import APP, BARE, PYTHON, TELEMETRY, environment, run, served
+from tests.ports import free_port
 
 
 def test_the_stack_is_told_where_to_look_while_it_runs(folder: Path, otlp: Receiver) -> None:

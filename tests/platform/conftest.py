@@ -18,7 +18,8 @@ from telemetry.services.proxy.app import bare_app as bare_proxy
 from telemetry.services.proxy.settings import Settings as ProxySettings
 from tests.fixtures.docker import IMAGE, DockerEngine
 from tests.fixtures.otlp import Receiver
-from tests.fixtures.simulated import free_port, served
+from tests.fixtures.simulated import served
+from tests.ports import free_port
 
 TOKEN = "admin-secret"
 ADMIN = {"authorization": f"Bearer {TOKEN}"}

@@ -19,9 +19,9 @@ from telemetry.redaction import Redactor
 from telemetry.services.platform import tokens
 from telemetry.services.platform.follower import Line, record_of
 from tests.fixtures.otlp import Receiver
-from tests.fixtures.simulated import free_port
 from tests.fixtures.stack import until
 from tests.platform.conftest import Running, Start
+from tests.ports import free_port
 
 
 def listening(running: Running) -> str:

@@ -20,9 +20,9 @@ from telemetry.services.platform.api import BODY_LIMIT, TAIL
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.spec import HealthCheck, Spec
 from tests.fixtures.docker import IMAGE, DockerEngine
-from tests.fixtures.simulated import free_port
 from tests.fixtures.stack import until
 from tests.platform.conftest import ADMIN, IDLE, TOKEN, Running
+from tests.ports import free_port
 
 
 class Watched(dict[str, str]):

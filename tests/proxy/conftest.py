@@ -24,7 +24,8 @@ from telemetry.services.proxy import accounts, schema
 from telemetry.services.proxy.answer import Proxy
 from telemetry.services.proxy.app import bare_app
 from telemetry.services.proxy.settings import Settings
-from tests.fixtures.simulated import free_port, served
+from tests.fixtures.simulated import served
+from tests.ports import free_port
 
 ADMIN = {"authorization": "Bearer admin-secret"}
 CHECKOUT = str(Path(__file__).parents[2])

@@ -17,7 +17,8 @@ from telemetry import testing
 from telemetry.services.proxy import accounts
 from telemetry.services.proxy.estimate import input_estimate
 from telemetry.simulated.app import Dropped
-from tests.fixtures.simulated import free_port, served
+from tests.fixtures.simulated import served
+from tests.ports import free_port
 from tests.proxy.conftest import HELLO, MESSAGE, Running, still_works
 
 Start = Callable[..., Running]

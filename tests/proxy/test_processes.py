@@ -18,6 +18,7 @@ from telemetry.services.proxy import accounts
 from telemetry.services.proxy.costs import costs
 from telemetry.services.proxy.ledger import open_ledger
 from telemetry.services.proxy.stores import parse_url
+from tests.days import within_a_day
 from tests.proxy.conftest import ADMIN, CHECKOUT, HELLO, Process, wait_for
 
 BODY: dict[str, Any] = {"model": "claude-sonnet-4-6", "max_tokens": 50, "messages": HELLO}
@@ -57,6 +58,7 @@ def report(ledger_url: str) -> dict[str, Any]:
 def test_a_killed_process_loses_nothing_settled_and_its_reservation_is_released(
     start: Callable[..., Process], ledger_url: str, key: str
 ) -> None:
+    within_a_day(60)
     victim, survivor = start(), start()
     assert call(victim, key, input=100, output=10).status_code == 200
     wait_for(lambda: user_row(ledger_url).reserved == 0)

@@ -17,7 +17,8 @@ from telemetry.errors import TelemetryError
 from telemetry.services.proxy.settings import Settings
 from telemetry.services.proxy.upstream import query_of
 from telemetry.simulated.app import MODELS
-from tests.fixtures.simulated import free_port, served
+from tests.fixtures.simulated import served
+from tests.ports import free_port
 from tests.proxy.conftest import HELLO, Running, wait_for
 
 Start = Callable[..., Running]

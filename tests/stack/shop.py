@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.fixtures.stack import Stack, until
-from tests.launch.serving import APP, TELEMETRY, Served, environment, free_port, served
+from tests.launch.serving import APP, TELEMETRY, Served, environment, served
+from tests.ports import free_port
 
 UVICORN = "run shop:app --port {port}"
 ITEMS = "/items/{id}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -18,7 +17,8 @@ import pytest
 
 from telemetry import credentials, files
 from telemetry.stack import engines, ready
-from tests.fixtures.stack import Stack, free_ports, until
+from tests.fixtures.stack import Stack, until
+from tests.ports import free_port, free_ports
 
 pytestmark = pytest.mark.stack
 
@@ -73,9 +73,7 @@ def test_a_further_host_s_collector_delivers_with_the_token(
     new_stack: Stack, tmp_path: Path
 ) -> None:
     stack = new_stack
-    with socket.socket() as probe:
-        probe.bind((ADDRESS, 0))
-        port = probe.getsockname()[1]
+    port = free_port(ADDRESS)
     stack.run("up", "--no-services", TELEMETRY_OTLP_BRIDGE_ADDRESS=f"{ADDRESS}:{port}")
     upstream = f"http://{ADDRESS}:{port}"
     token = credentials.ensure(stack.home, {})["TELEMETRY_OTLP_TOKEN"]

@@ -14,7 +14,7 @@ import pytest
 from telemetry import config
 from telemetry.stack import control
 from telemetry.stack.layout import Layout
-from tests.fixtures.stack import free_ports
+from tests.ports import free_ports
 
 
 def telemetry(home: Path, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,8 @@ import pytest
 
 from telemetry import credentials
 from telemetry.stack.doctor import Finding, examine
-from tests.fixtures.stack import Stack, free_ports, until
+from tests.fixtures.stack import Stack, until
+from tests.ports import free_ports
 
 
 def environ(tmp_path: Path, **more: str) -> dict[str, str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.stack import Stack, until
-from tests.launch.serving import APP, TELEMETRY, Served, environment, free_port, served
+from tests.launch.serving import APP, TELEMETRY, Served, environment, served
+from tests.ports import free_port
 from tests.stack.shop import FLOOD, UVICORN, sequence, shop, wait_count, wait_sequence
 
 pytestmark = pytest.mark.stack

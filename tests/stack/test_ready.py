@@ -17,7 +17,7 @@ from telemetry.errors import ConfigError, TelemetryError
 from telemetry.stack import ready, specs
 from telemetry.stack.layout import Layout
 from telemetry.stack.specs import Process
-from tests.fixtures.stack import free_ports
+from tests.ports import free_port, free_ports
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_port_taken_on_all_addresses_is_taken() -> None:
 
 
 def test_one_port_for_two_is_refused() -> None:
-    port = free_ports(("one",))["one"]
+    port = free_port()
     environ = {"TELEMETRY_LOKI_PORT": str(port), "TELEMETRY_PROMETHEUS_PORT": str(port)}
     with pytest.raises(TelemetryError) as caught:
         ready.check_ports([process(port), process(port, name="prometheus")], environ)
@@ -113,7 +113,7 @@ def test_a_bridge_address_of_another_machine() -> None:
 
 def test_conditions(web: str) -> None:
     """Ready; up but with a trouble it names; nobody there."""
-    nobody = f"http://127.0.0.1:{free_ports(('nobody',))['nobody']}"
+    nobody = f"http://127.0.0.1:{free_port()}"
     assert ready.condition(f"{web}/ready") == "ready"
     assert ready.condition(f"{web}/health") == '{"status": "degraded", "docker": "no socket"}'
     assert ready.condition(nobody) == ""

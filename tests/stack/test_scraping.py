@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from telemetry.stack import ready
-from tests.fixtures.stack import Stack, free_ports, until
+from tests.fixtures.stack import Stack, until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.stack
 
@@ -32,7 +33,7 @@ def test_of_a_service_only_whether_it_answers_is_pulled(stack: Stack, tmp_path: 
         "from starlette.routing import Route\n"
         "app = Starlette(routes=[Route('/', lambda request: PlainTextResponse('hi'))])\n"
     )
-    port = free_ports(("app",))["app"]
+    port = free_port()
     env = stack.env(OTEL_SERVICE_NAME="pulled")
     command = [sys.executable, "-m", "telemetry", "run", "tiny:app", f"--port={port}"]
     process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)

@@ -13,7 +13,8 @@ import pytest
 
 from telemetry.stack import ready
 from tests.fixtures.levels import LEVELS
-from tests.fixtures.stack import Stack, free_ports, until
+from tests.fixtures.stack import Stack, until
+from tests.ports import free_ports
 from tests.stack.sending import lines, send_log
 from tests.stack.test_secrets import LETTERS, PEM
 
@@ -33,14 +34,16 @@ class Containers:
         self.folder = folder
         folder.mkdir()
 
-    def write(self, name: str, *pieces: str, stream: str = "stdout", **attrs: str) -> None:
-        """Append what a container printed; a piece without a line feed is one that Docker cut."""
+    def write(self, name: str, *pieces: str | tuple[str, str], **attrs: str) -> None:
+        """Append what a container printed, on stdout or as ``(stream, piece)``, all in one write;
+        a piece without a line feed is one that Docker cut."""
         path = self.folder / name / f"{name}-json.log"
         path.parent.mkdir(exist_ok=True)
         with open(path, "a") as file:
             for piece in pieces:
                 at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "123Z")
-                row: dict[str, Any] = {"log": piece, "stream": stream, "time": at}
+                stream, log = ("stdout", piece) if isinstance(piece, str) else piece
+                row: dict[str, Any] = {"log": log, "stream": stream, "time": at}
                 if attrs:
                     row["attrs"] = attrs
                 file.write(json.dumps(row) + "\n")
@@ -164,12 +167,9 @@ def test_two_streams_of_a_container_are_not_mixed(tailing: tuple[Stack, Containe
     """A line of one comes amid a stack trace of the other, and amid a long line."""
     stack, containers = tailing
     trace = TRACEBACK.splitlines(keepends=True)
-    containers.write("c12", *trace[:3], stream="stderr", handle="lena")
-    containers.write("c12", "GET /health 200 OK\n", handle="lena")
-    containers.write("c12", *trace[3:], stream="stderr", handle="lena")
-    containers.write("c12", "a" * 16384, handle="lena")
-    containers.write("c12", "short\n", stream="stderr", handle="lena")
-    containers.write("c12", "b" * 100 + "\n", handle="lena")
+    begin, end = ([("stderr", line) for line in part] for part in (trace[:3], trace[3:]))
+    containers.write("c12", *begin, "GET /health 200 OK\n", *end, handle="lena")
+    containers.write("c12", "a" * 16384, ("stderr", "short\n"), "b" * 100 + "\n", handle="lena")
     found = lines(stack, '{service_name="container", handle="lena"}', 4)
     assert {(entry["line"], entry["labels"]["log_iostream"]) for entry in found} == {
         (TRACEBACK.rstrip("\n"), "stderr"),
