@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ import pytest
 
 from telemetry import testing
 from telemetry.errors import TelemetryError
-from telemetry.services.proxy.settings import Settings
-from telemetry.services.proxy.upstream import query_of
+from telemetry.services.proxy.settings import Settings, Upstream
+from telemetry.services.proxy.upstream import UpstreamError, Upstreams, query_of
+from telemetry.services.proxy.wires import OPENAI
 from telemetry.simulated.app import MODELS
 from tests.fixtures.simulated import served
 from tests.ports import free_port
@@ -281,6 +284,37 @@ def test_a_call_whose_time_is_up_goes_to_no_fallback(
     assert (row.provider, row.status, bool(row.estimated)) == ("first", "upstream_error", True)
     assert row.cost > 0
     assert seen.requests == []
+
+
+async def test_a_time_that_is_up_by_a_rounding_error_is_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """uvloop's clock counts milliseconds: the end that a call was given and the time at which its
+    time-out fires may differ in the last bit."""
+    file = upstreams_file(
+        tmp_path,
+        '[upstreams.first]\nwire = "openai"\nurl = "http://127.0.0.1:9/v1"\nfallback = "second"\n'
+        '[upstreams.second]\nwire = "openai"\nurl = "http://127.0.0.1:9/v1"\nmodels = []\n',
+    )
+    settings = Settings.from_env(
+        {"TELEMETRY_HOME": str(tmp_path), "TELEMETRY_PROXY_UPSTREAMS": file}
+    )
+    upstreams = Upstreams(settings, lambda name, kind: None)
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    asked = []
+
+    async def timed_out(upstream: Upstream, *args: Any) -> Any:
+        asked.append(upstream.name)
+        monkeypatch.setattr(loop, "time", lambda: math.nextafter(now + settings.total_timeout_s, 0))
+        raise UpstreamError(upstream, "timeout", 504, "in time")
+
+    monkeypatch.setattr(upstreams, "_try", timed_out)
+    monkeypatch.setattr(loop, "time", lambda: now)
+    first = settings.upstream("first")
+    with pytest.raises(UpstreamError):
+        await upstreams.call(first, OPENAI, "POST", "/chat/completions", [], b"")
+    assert asked == ["first"]
 
 
 def test_the_models_of_several_upstreams_are_listed_where_their_calls_go(

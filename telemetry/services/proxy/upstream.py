@@ -39,7 +39,7 @@ _NOT_RETURNED = frozenset(
 ) | {CALL_ID}
 RETRIED = frozenset((502, 503, 504, 529))
 _BACKOFF_S = 0.25
-# aiohttp takes a time of 0 for no limit.
+# aiohttp takes a time of 0 for no limit; uvloop's clock counts milliseconds.
 _LEAST_S = 0.001
 # What a query is written in; all else, the ends of lines above all, is quoted.
 _QUERY = string.punctuation.replace("#", "")
@@ -129,7 +129,8 @@ class Upstreams:
                 response.close()
                 kind = f"http_{response.status}"
             except UpstreamError as error:
-                if last or loop.time() >= ends:
+                # The session's clock may be a rounding error ahead of the loop's.
+                if last or ends - loop.time() <= _LEAST_S:
                     raise
                 kind = error.kind
             assert other is not None
