@@ -70,18 +70,26 @@ class Running:
         content = {"content": body} if isinstance(body, bytes) else {"json": body}
         return httpx.post(f"{self.url}{path}", headers=sent, timeout=30, **content)
 
-    def calls(self, **wanted: Any) -> list[Any]:
-        """Settled rows of the ledger, oldest first."""
+    def is_open(self) -> bool:
+        """Whether a call has begun and is not settled yet."""
         assert self.proxy.ledger.settled()
-        statement = select(schema.calls).where(schema.calls.c.status != "open")
+        statement = select(schema.calls).where(schema.calls.c.status == "open").limit(1)
+        with self.proxy.ledger.engine.connect() as connection:
+            return connection.execute(statement).first() is not None
+
+    def calls(self, **wanted: Any) -> list[Any]:
+        """Rows of the ledger, oldest first, once all of them are settled: a client has its answer
+        a moment before."""
+        wait_for(lambda: not self.is_open())
+        statement = select(schema.calls)
         for column, value in wanted.items():
             statement = statement.where(schema.calls.c[column] == value)
         with self.proxy.ledger.engine.connect() as connection:
             return list(connection.execute(statement.order_by(schema.calls.c.id)))
 
     def user(self, user: str = "ann") -> Any:
-        """A user's row."""
-        assert self.proxy.ledger.settled()
+        """A user's row, once all calls are settled."""
+        wait_for(lambda: not self.is_open())
         statement = select(schema.users).where(schema.users.c.user_id == user)
         with self.proxy.ledger.engine.connect() as connection:
             return connection.execute(statement).one()

@@ -119,7 +119,7 @@ async def test_a_cancelled_sdk_call(proxy: Running, steer: Any) -> None:
                 extra_headers=steer(delay=1, output=9),
             )
         )  # fmt: skip
-        await asyncio.to_thread(wait_for, lambda: proxy.user().reserved > 0)
+        await asyncio.to_thread(wait_for, proxy.is_open)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
