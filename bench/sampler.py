@@ -24,13 +24,13 @@ from typing import Any
 
 from telemetry import metrics
 from telemetry.services.platform.desired import Totals
-from telemetry.services.platform.engine import Engine
 from telemetry.services.platform.sampling import stats
 from telemetry.services.platform.sampling.counts import Counts
 from telemetry.services.platform.sampling.files import Files
 from telemetry.services.platform.sampling.sampler import Sampler
 from telemetry.services.platform.sampling.series import Series
 from telemetry.services.platform.view import Containers, ContainerState, from_inspect
+from telemetry.system.docker_engine import Engine
 
 TARGET_MS = 250
 DOCKER = 20

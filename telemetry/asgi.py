@@ -24,7 +24,7 @@ from telemetry import catalog, frameworks, routes
 from telemetry.exposition import MetricsEndpoint
 from telemetry.metrics.points import Attributes, canonical
 from telemetry.metrics.registry import Cells, Instrument
-from telemetry.threads import in_thread
+from telemetry.system.threads import in_thread
 from telemetry.websocket import WebSocketMetrics
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from telemetry.catalog import Metric
 from telemetry.metrics.points import HistogramValue, Point
 from telemetry.naming import label_name, unit_suffix
-from telemetry.threads import in_thread
+from telemetry.system.threads import in_thread
 
 if TYPE_CHECKING:
     from telemetry.pipeline import Pipeline

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from telemetry import catalog, files
+from telemetry import catalog
 from telemetry.naming import label_name
+from telemetry.system import packaged_files
 
 # The library's own modules: what an instrumented app imports.
 _MODULES = (
@@ -18,7 +19,7 @@ _STACK = {"TELEMETRY_HOME", "TELEMETRY_PROMETHEUS_PORT", "TELEMETRY_PROMETHEUS_U
 
 
 def _table(heading: str) -> list[list[str]]:
-    section = files.path("docs/library.md").read_text().split(f"\n## {heading}\n")[1]
+    section = packaged_files.path("docs/library.md").read_text().split(f"\n## {heading}\n")[1]
     rows = [line for line in section.split("\n## ")[0].splitlines() if line.startswith("| `")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
@@ -27,7 +28,7 @@ def _read() -> set[str]:
     """Every variable that a string or docstring of the library names in whole."""
     found: set[str] = set()
     for module in _MODULES:
-        text = files.path(f"telemetry/{module}.py").read_text()
+        text = packaged_files.path(f"telemetry/{module}.py").read_text()
         found |= set(re.findall(r"\b(?:OTEL|TELEMETRY)_[A-Z_]*[A-Z]\b(?!_?\{)", text))
     constants = {metric.name.upper().replace(".", "_") for metric in catalog.METRICS.values()}
     return found - constants - _STACK

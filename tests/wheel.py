@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import telemetry
-from telemetry import files
+from telemetry.system import packaged_files
 
 
 def free_ports() -> dict[str, str]:
@@ -51,7 +51,7 @@ def stack() -> None:
     """From `up` to `down`, with the configurations that travel in the wheel."""
     package = Path(telemetry.__file__).parent
     assert "site-packages" in str(package), f"not the installed wheel: {package}"
-    assert files.path("collector/config.yaml").is_relative_to(package)
+    assert packaged_files.path("collector/config.yaml").is_relative_to(package)
     with tempfile.TemporaryDirectory() as home:
         env = os.environ | free_ports() | {"TELEMETRY_HOME": home, "TELEMETRY_GRAFANA": "off"}
         command = [sys.executable, "-m", "telemetry"]

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from markdown_it import MarkdownIt
 
-from telemetry import files
+from telemetry.system import packaged_files
 
 _PAGE = """\
 <!doctype html>
@@ -36,7 +36,7 @@ def page() -> str:
     its id.
     """
     markdown = MarkdownIt("commonmark").enable("table")
-    text = files.path("docs/runbooks.md").read_text(encoding="utf-8")
+    text = packaged_files.path("docs/runbooks.md").read_text(encoding="utf-8")
     tokens = markdown.parse(text)
     for heading, content in pairwise(tokens):
         if heading.type == "heading_open":

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from telemetry import files
 from telemetry.dashboards.identifiers import PANELS
+from telemetry.system import packaged_files
 
 DataSource = Literal["prometheus", "loki"]
 
@@ -57,7 +57,7 @@ def substitute(expression: str, variables: Mapping[str, str]) -> str:
 
 def dashboards() -> list[dict[str, Any]]:
     """The shipped dashboards' JSON models, by file name."""
-    folder = files.path("grafana/dashboards")
+    folder = packaged_files.path("grafana/dashboards")
     return [json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))]
 
 

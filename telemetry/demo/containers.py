@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from telemetry.errors import TelemetryError
-from telemetry.services.platform.engine import Engine
+from telemetry.system.docker_engine import Engine
 
 IMAGE = "busybox:stable"
 

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from telemetry import config, ports
+from telemetry import config
 from telemetry.errors import TelemetryError
 from telemetry.launch import failure, server_command
 from telemetry.launch.shared import Shared
+from telemetry.system import ports
 
 _FORWARDED = (
     signal.SIGTERM,

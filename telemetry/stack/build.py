@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from telemetry import files
 from telemetry.stack.engines import FOLDER, Engine, EngineError, Say
 from telemetry.stack.fetch import install
+from telemetry.system import packaged_files
 
 
 def build(engine: Engine, target: Path, environ: Mapping[str, str], say: Say) -> None:
@@ -90,7 +90,7 @@ def _generate_collector(go: str, module: Path, environ: Mapping[str, str], say: 
     generated = module.parent / "generated"
     manifest = module.parent / "builder.yaml"
     # The builder takes the folder it writes to from its manifest only.
-    text = files.path("collector/builder.yaml").read_text()
+    text = packaged_files.path("collector/builder.yaml").read_text()
     manifest.write_text(text.replace("dist:\n", f"dist:\n  output_path: {generated}\n", 1))
     command = [go, "tool", "builder", f"--config={manifest}"]
     _go([*command, "--skip-compilation", "--skip-get-modules"], module, environ)

@@ -161,7 +161,7 @@ def _go_version(environ: Mapping[str, str]) -> str:
 
 
 def _docker(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
-    from telemetry.services.platform.engine import Engine, EngineAbsent
+    from telemetry.system.docker_engine import Engine, EngineAbsent
 
     try:
         with Engine(environ).asked() as client:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from telemetry import config, files
+from telemetry import config
 from telemetry.errors import ConfigError, TelemetryError
+from telemetry.system import packaged_files
 
 Alerting = Literal["grafana", "prometheus"]
 # Stands in a process' output where a run of it begins.
@@ -123,7 +124,7 @@ def write_configs(layout: Layout, environ: Mapping[str, str], mode: Alerting) ->
     (layout.config / "loki" / "fake").mkdir(parents=True, exist_ok=True)
     # A Grafana that doesn't evaluate shows all the same.
     for part in ("datasources", "dashboards"):
-        source = files.path(f"grafana/provisioning/{part}")
+        source = packaged_files.path(f"grafana/provisioning/{part}")
         target = layout.config / "grafana" / "provisioning" / part
         shutil.copytree(source, target, dirs_exist_ok=True)
     _write_prometheus(layout, environ, mode)
@@ -134,7 +135,7 @@ def _write_prometheus(layout: Layout, environ: Mapping[str, str], mode: Alerting
     import yaml
 
     base: dict[str, Any] = yaml.safe_load(
-        files.path("compose/prometheus/prometheus.yaml").read_text()
+        packaged_files.path("compose/prometheus/prometheus.yaml").read_text()
     )
     ports = {name: config.port(name, environ) for name in config.PORTS}
     alertmanager = f"127.0.0.1:{ports['alertmanager']}"

@@ -12,9 +12,10 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from telemetry import config, ports
+from telemetry import config
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.stack.specs import Process
+from telemetry.system import ports
 
 POLL_S = 0.05
 

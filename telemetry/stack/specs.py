@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from telemetry import config, files
+from telemetry import config
 from telemetry.stack import grafana
 from telemetry.stack.layout import Alerting, Layout
 from telemetry.stack.retention import Retention
+from telemetry.system import packaged_files
 
 SERVICES = ("proxy", "platform", "gateway")
 # A line that was read is in the queue on disk before its checkpoint is written; else a kill in
@@ -70,9 +71,9 @@ def engines(
     def base(name: str) -> str:
         return f"http://127.0.0.1:{port[name]}"
 
-    collector_configs = [f"--config={files.path('collector/config.yaml')}"]
+    collector_configs = [f"--config={packaged_files.path('collector/config.yaml')}"]
     if environ.get("TELEMETRY_TRACES_ENDPOINT"):
-        collector_configs.append(f"--config={files.path('collector/traces.yaml')}")
+        collector_configs.append(f"--config={packaged_files.path('collector/traces.yaml')}")
     found = [
         Process(
             "prometheus",
@@ -94,7 +95,7 @@ def engines(
             "loki",
             (
                 str(programs["loki"]),
-                f"-config.file={files.path('compose/loki/loki.yaml')}",
+                f"-config.file={packaged_files.path('compose/loki/loki.yaml')}",
                 "-config.expand-env=true",
             ),
             ready=f"{base('loki')}/ready",
@@ -210,11 +211,11 @@ def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: in
             # alerts go nowhere.
             "GF_UNIFIED_ALERTING_ALERTMANAGER_CONFIG_POLL_INTERVAL": "10s",
             "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
-                files.path("grafana/dashboards/telemetry-overview.json")
+                packaged_files.path("grafana/dashboards/telemetry-overview.json")
             ),
             "TELEMETRY_PROMETHEUS_URL": config.url("prometheus", environ),
             "TELEMETRY_LOKI_URL": config.url("loki", environ),
-            "TELEMETRY_DASHBOARDS": str(files.path("grafana/dashboards")),
+            "TELEMETRY_DASHBOARDS": str(packaged_files.path("grafana/dashboards")),
             **alerting.grafana_environment(environ),
         },
         url=f"http://127.0.0.1:{port}",

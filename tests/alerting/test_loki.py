@@ -13,11 +13,11 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from telemetry import files
 from telemetry.alerting import provision
 from telemetry.alerting.prometheus import condition
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
+from telemetry.system import packaged_files
 from tests.alerting.engines import engine
 from tests.alerting.processes import alertmanager, get, process
 from tests.alerting.receivers import HttpReceiver, http_receiver
@@ -95,7 +95,7 @@ def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loki]:
                 "env",
                 *(f"{key}={value}" for key, value in settings.items()),
                 engine("loki"),
-                f"-config.file={files.path('compose/loki/loki.yaml')}",
+                f"-config.file={packaged_files.path('compose/loki/loki.yaml')}",
                 "-config.expand-env=true",
             ]
             with process(command, f"{url}/ready", folder / "loki.log"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from telemetry import files
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.runbooks import page
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.dashboards.expressions import dashboards
+from telemetry.system import packaged_files
 
 
 def test_every_rules_anchor_is_on_the_page() -> None:
@@ -28,7 +28,7 @@ def test_panels_are_named_as_they_stand_on_their_dashboards() -> None:
     titles = {
         model["title"]: {panel["title"] for panel in model["panels"]} for model in dashboards()
     }
-    text = files.path("docs/runbooks.md").read_text()
+    text = packaged_files.path("docs/runbooks.md").read_text()
     named = re.findall(r"([A-Z][\w ]+(?:& usage)?), panels? ((?:\*[^*]+\*[\s,and]*)+)", text)
     assert len(named) == len(re.findall(r", panels? ", text)) > 10
     for dashboard, panels in named:

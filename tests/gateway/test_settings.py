@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from telemetry import files
 from telemetry.errors import ConfigError
 from telemetry.services.gateway.settings import Settings
+from telemetry.system import packaged_files
 from tests.fixtures.stack import until
 from tests.gateway.conftest import TOKEN, Gateway, Process, is_called, text_of
 from tests.proxy.conftest import Running
@@ -38,7 +38,7 @@ def test_every_setting_is_documented_and_the_reverse(tmp_path: Path) -> None:
     asked = {name for name in environ.asked if not name.endswith("_PORT")}
     asked -= {"TELEMETRY_GRAFANA_PASSWORD", "TELEMETRY_OTLP_TOKEN"}  # made here, not used
     asked = {name for name in asked if name.startswith(("TELEMETRY_", "OTEL_"))}
-    page = files.path("docs/gateway.md").read_text()
+    page = packaged_files.path("docs/gateway.md").read_text()
     table = page[page.index("## Settings") : page.index("## ", page.index("## Settings") + 3)]
     documented = set(re.findall(r"^\| `(\w+)`", table, re.M))
     assert documented - {"TELEMETRY_GATEWAY_PORT"} == asked

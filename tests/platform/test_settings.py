@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
-from telemetry import files
 from telemetry.errors import ConfigError
 from telemetry.services.platform.api import BODY_LIMIT, TAIL
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.spec import HealthCheck, Spec
+from telemetry.system import packaged_files
 from tests.fixtures.docker import IMAGE, DockerEngine
 from tests.fixtures.stack import until
 from tests.platform.conftest import ADMIN, IDLE, TOKEN, Running
@@ -39,7 +39,7 @@ class Watched(dict[str, str]):
 
 def table(heading: str, first: str) -> dict[str, str]:
     """A table of docs/platform.md: the first column and the last."""
-    page = files.path("docs/platform.md").read_text()
+    page = packaged_files.path("docs/platform.md").read_text()
     section = page[page.index(heading) :]
     rows = section[section.index(f"| {first} |") :].split("\n\n")[0]
     return dict(re.findall(r"^\| `([^`]+)` \|(?:.*\|)? (.*) \|$", rows, re.M))
@@ -73,7 +73,7 @@ def test_documented_defaults_are_the_codes(tmp_path: Path) -> None:
 
 def test_every_field_and_route_is_documented_and_the_reverse(absent: Running) -> None:
     assert set(table("## The API", "field")) == set(Spec.__dataclass_fields__)
-    page = files.path("docs/platform.md").read_text()
+    page = packaged_files.path("docs/platform.md").read_text()
     for name, field in HealthCheck.__dataclass_fields__.items():
         assert (f"`{name}`" if name == "command" else f"`{name}` ({field.default})") in page
     routes = {

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from telemetry.services.platform.desired import ContainerEvent
-from telemetry.services.platform.engine import EngineAbsent
 from telemetry.services.platform.sampling import roster
 from telemetry.services.platform.sampling.roster import Roster
 from telemetry.services.platform.sampling.watcher import EXPORT_APART_S
+from telemetry.system.docker_engine import EngineAbsent
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.stack import until
 from tests.platform.monitored import Memory, Monitored, monitored

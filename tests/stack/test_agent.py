@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from telemetry import credentials, files
+from telemetry import credentials
 from telemetry.stack import engines, ready
+from telemetry.system import packaged_files
 from tests.fixtures.stack import Stack, until
 from tests.ports import free_port, free_ports
 
@@ -48,7 +49,9 @@ def agent(home: Path, upstream: str, token: str) -> Iterator[dict[str, int]]:
     """A collector as it runs on another host; gives its ports."""
     ports = free_ports(("otlp_grpc", "otlp_http", "collector_metrics", "collector_health"))
     program = engines.ensure(engines.table()["collector"], os.environ)
-    configs = [f"--config={files.path(f'collector/{name}.yaml')}" for name in ("config", "agent")]
+    configs = [
+        f"--config={packaged_files.path(f'collector/{name}.yaml')}" for name in ("config", "agent")
+    ]
     environ = {
         **{f"TELEMETRY_{name.upper()}_PORT": str(port) for name, port in ports.items()},
         "PATH": os.environ["PATH"],

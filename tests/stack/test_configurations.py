@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from telemetry import files
 from telemetry.stack import engines
+from telemetry.system import packaged_files
 from tests.fixtures.stack import Stack
 
 pytestmark = pytest.mark.stack
@@ -18,7 +18,7 @@ def _validate(*configs: str, **environ: str) -> subprocess.CompletedProcess[str]
     program = engines.ensure(engines.table()["collector"], os.environ)
     given = {"TELEMETRY_HOME": "/x", "TELEMETRY_COLLECTOR_DATA": "/x", "TELEMETRY_OTLP_TOKEN": "t"}
     return subprocess.run(
-        [program, "validate", *(f"--config={files.path(name)}" for name in configs)],
+        [program, "validate", *(f"--config={packaged_files.path(name)}" for name in configs)],
         env={"PATH": os.environ["PATH"], **given, **environ},
         capture_output=True,
         text=True,
@@ -50,7 +50,7 @@ def test_prometheus_takes_its_configuration(stack: Stack) -> None:
             "check",
             "config",
             "--syntax-only",
-            files.path("compose/prometheus/prometheus.yaml"),
+            packaged_files.path("compose/prometheus/prometheus.yaml"),
         ],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from telemetry import cli, config, credentials, files
+from telemetry import cli, config, credentials
 from telemetry.stack import specs
 from telemetry.stack.layout import Layout
+from telemetry.system import packaged_files
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "running.md").read_text()
@@ -18,11 +19,11 @@ NAME = re.compile(r"\b(?:TELEMETRY_[A-Z_]*[A-Z]|GRAFANA_(?:HOME|BIN))\b")
 READERS = (
     *(ROOT / "telemetry" / "stack").glob("*.py"),
     *(ROOT / "telemetry" / "demo").glob("*.py"),
-    files.path("collector/config.yaml"),
-    files.path("collector/traces.yaml"),
-    files.path("compose/loki/loki.yaml"),
-    files.path("compose/compose.yaml"),
-    files.path("compose/compose.services.yaml"),
+    packaged_files.path("collector/config.yaml"),
+    packaged_files.path("collector/traces.yaml"),
+    packaged_files.path("compose/loki/loki.yaml"),
+    packaged_files.path("compose/compose.yaml"),
+    packaged_files.path("compose/compose.services.yaml"),
 )
 # Of services, which document them themselves; the demo sets them.
 ELSEWHERE = {"TELEMETRY_MODEL"}

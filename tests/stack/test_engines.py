@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from telemetry import files
 from telemetry.stack import engines
 from telemetry.stack.engines import Engine, EngineError
+from telemetry.system import packaged_files
 
 TABLE = engines.table()
 BUILT = [engine for engine in TABLE.values() if engine.packages or engine.name == "collector"]
@@ -52,7 +52,7 @@ def test_go_builds_the_version_of_the_table(engine: Engine) -> None:
 
 def test_the_collector_is_built_from_what_its_manifest_names() -> None:
     """Every component of the manifest stands in go.mod in that version; so does the whole."""
-    manifest = yaml.safe_load(files.path("collector/builder.yaml").read_text())
+    manifest = yaml.safe_load(packaged_files.path("collector/builder.yaml").read_text())
     assert manifest["dist"]["version"] == TABLE["collector"].version
     assert manifest["dist"]["name"] == TABLE["collector"].programs[0]
     go_mod = (engines.FOLDER / "collector" / "go.mod").read_text()
@@ -67,8 +67,8 @@ def test_the_collector_is_built_from_what_its_manifest_names() -> None:
 
 def test_every_component_of_the_configuration_is_built() -> None:
     """What config.yaml uses is in the manifest."""
-    manifest = yaml.safe_load(files.path("collector/builder.yaml").read_text())
-    config = yaml.safe_load(files.path("collector/config.yaml").read_text())
+    manifest = yaml.safe_load(packaged_files.path("collector/builder.yaml").read_text())
+    config = yaml.safe_load(packaged_files.path("collector/config.yaml").read_text())
     for kind, suffix in (("receivers", "receiver"), ("processors", "processor")):
         used = {name.partition("/")[0].replace("_", "") for name in config[kind]}
         built = {

@@ -13,15 +13,15 @@ from typing import Any
 
 import yaml
 
-from telemetry import files
 from telemetry.alerting.grafana import DATASOURCES, FOLDER
 from telemetry.dashboards.identifiers import LOKI, PROMETHEUS
 from telemetry.stack import specs
 from telemetry.stack.layout import Layout
+from telemetry.system import packaged_files
 
 
 def _read(part: str) -> dict[str, Any]:
-    text = files.path(f"grafana/provisioning/{part}/telemetry.yaml").read_text()
+    text = packaged_files.path(f"grafana/provisioning/{part}/telemetry.yaml").read_text()
     document: dict[str, Any] = yaml.safe_load(text)
     assert document.pop("apiVersion") == 1
     return document
@@ -53,7 +53,9 @@ def test_addresses_come_from_grafana_s_environment() -> None:
 
 def test_the_interval_is_the_scrape_interval() -> None:
     """$__rate_interval is four of it: shorter finds no two samples, longer smooths."""
-    prometheus = yaml.safe_load(files.path("compose/prometheus/prometheus.yaml").read_text())
+    prometheus = yaml.safe_load(
+        packaged_files.path("compose/prometheus/prometheus.yaml").read_text()
+    )
     interval = _sources()["prometheus"]["jsonData"]["timeInterval"]
     assert interval == prometheus["global"]["scrape_interval"]
 
@@ -70,7 +72,9 @@ def test_a_line_s_fields_lead_to_dashboards_that_take_them() -> None:
         labels.remove(field["matcherRegex"])
         found = re.fullmatch(r"/d/([\w-]+)\?var-(\w+)=\$\$\{__value\.raw\}", field["url"])
         assert found is not None, field["url"]
-        dashboard = json.loads(files.path(f"grafana/dashboards/{found[1]}.json").read_text())
+        dashboard = json.loads(
+            packaged_files.path(f"grafana/dashboards/{found[1]}.json").read_text()
+        )
         variables = {variable["name"] for variable in dashboard["templating"]["list"]}
         assert found[2] in variables
     assert not labels

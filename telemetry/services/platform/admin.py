@@ -16,10 +16,10 @@ from starlette.staticfiles import StaticFiles
 
 from telemetry.services.access import Access
 from telemetry.services.platform.api import Api, error
-from telemetry.services.platform.engine import Engine
 from telemetry.services.platform.keys import Keys
 from telemetry.services.platform.problems import Problem
 from telemetry.services.platform.settings import Settings
+from telemetry.system.docker_engine import Engine
 
 PAGES = Path(__file__).parent / "pages"
 GATEWAY_TIMEOUT_S = 3.0

@@ -23,10 +23,10 @@ def main(argv: Sequence[str]) -> int:
     """
     import telemetry
     from telemetry import config
-    from telemetry.services.platform.engine import Engine
     from telemetry.services.platform.sampling import Monitor
     from telemetry.services.platform.store import Store
     from telemetry.services.platform.view import Containers
+    from telemetry.system.docker_engine import Engine
 
     parser = argparse.ArgumentParser(
         prog="telemetry agent",

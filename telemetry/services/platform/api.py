@@ -15,12 +15,12 @@ from starlette.routing import Route
 
 from telemetry.services.access import Access
 from telemetry.services.platform import spec
-from telemetry.services.platform.engine import EngineAbsent, cut
 from telemetry.services.platform.lifecycle import Lifecycle, unknown
 from telemetry.services.platform.problems import Problem
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.store import Record, Store
 from telemetry.services.platform.view import RUNS, Containers, ContainerState
+from telemetry.system.docker_engine import EngineAbsent, cut
 
 BODY_LIMIT = 1 << 20
 TAIL = 200  # log lines, unless asked for others

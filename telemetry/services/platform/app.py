@@ -19,7 +19,6 @@ from telemetry.services.access import Access
 from telemetry.services.platform import network
 from telemetry.services.platform.admin import Admin
 from telemetry.services.platform.api import Api
-from telemetry.services.platform.engine import Engine
 from telemetry.services.platform.follower import Exporter, Follower
 from telemetry.services.platform.keys import Keys
 from telemetry.services.platform.lifecycle import Lifecycle
@@ -28,6 +27,7 @@ from telemetry.services.platform.sampling import Monitor
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.store import Store
 from telemetry.services.platform.view import Containers
+from telemetry.system.docker_engine import Engine
 
 COOKIE = "telemetry_platform"
 # What was left half-way is looked at again; also how soon a Docker that came back is used.

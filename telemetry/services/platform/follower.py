@@ -24,12 +24,12 @@ from telemetry import metrics
 from telemetry.errors import TelemetryError
 from telemetry.redaction import Redactor
 from telemetry.services.platform.desired import HANDLE_LABEL, LOGS_LABEL, ContainerEvent
-from telemetry.services.platform.engine import Engine, cut
 from telemetry.services.platform.lines import Line, Waiting, entries, follow, lines, record_of
 from telemetry.services.platform.sampling.timestamps import to_ns
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.store import Store
 from telemetry.services.platform.view import ContainerState
+from telemetry.system.docker_engine import Engine, cut
 
 DOCKER_CONTAINERS = Path("/var/lib/docker/containers")
 GATHER_S = 0.3  # how long lines wait for company, such as the rest of a stack trace

@@ -17,13 +17,13 @@ from telemetry import catalog, metrics
 from telemetry.errors import TelemetryError
 from telemetry.services.platform import network, recipe
 from telemetry.services.platform.desired import HANDLE_LABEL, PLATFORM_LABEL
-from telemetry.services.platform.engine import Engine
 from telemetry.services.platform.keys import Keys
 from telemetry.services.platform.problems import Problem
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.spec import Spec
 from telemetry.services.platform.store import Store, taken
 from telemetry.services.platform.view import Containers, ContainerState, from_inspect
+from telemetry.system.docker_engine import Engine
 
 STOP_S = 10  # Docker's own patience before it kills
 _log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from telemetry.services.platform.desired import HANDLE_LABEL, ContainerEvent, Desired
-from telemetry.services.platform.engine import Engine, EngineAbsent
 from telemetry.services.platform.sampling.counts import Counts
 from telemetry.services.platform.sampling.series import Series
 from telemetry.services.platform.sampling.timestamps import to_ns, to_seconds
 from telemetry.services.platform.view import Containers, ContainerState, from_inspect
+from telemetry.system.docker_engine import Engine, EngineAbsent
 
 Listener = Callable[[ContainerEvent], None]
 _Found = tuple[ContainerState | None, ContainerState]

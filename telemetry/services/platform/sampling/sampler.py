@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 
 from telemetry.services.platform.desired import ContainerEvent
-from telemetry.services.platform.engine import Engine, EngineAbsent
 from telemetry.services.platform.sampling import stats
 from telemetry.services.platform.sampling.counts import Counts
 from telemetry.services.platform.sampling.files import Files
 from telemetry.services.platform.sampling.reading import Reading, Unreadable, Vanished
 from telemetry.services.platform.sampling.series import Series
 from telemetry.services.platform.view import Containers, ContainerState
+from telemetry.system.docker_engine import Engine, EngineAbsent
 
 INTERVAL_S = 15.0
 _log = logging.getLogger(__name__)

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from telemetry.services.platform.engine import CONNECTIONS, Engine
 from telemetry.services.platform.sampling.cgroup import working_set
 from telemetry.services.platform.sampling.reading import Reading
 from telemetry.services.platform.sampling.timestamps import to_ns
 from telemetry.services.platform.view import ContainerState
+from telemetry.system.docker_engine import CONNECTIONS, Engine
 
 
 def read_all(

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from telemetry.services.platform.desired import HANDLE_LABEL
-from telemetry.services.platform.engine import Engine, EngineAbsent
 from telemetry.services.platform.sampling.timestamps import to_ns, to_seconds
+from telemetry.system.docker_engine import Engine, EngineAbsent
 
 # Health checks raise three exec events a probe; only what changes a container is asked for.
 ACTIONS = (

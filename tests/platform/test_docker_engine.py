@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry.services.platform.engine import PING_TIMEOUT_S, Engine
+from telemetry.system.docker_engine import PING_TIMEOUT_S, Engine
 from tests.fixtures.docker import DockerEngine
 
 

@@ -1,0 +1,1 @@
+"""Files, processes, ports, JSON over HTTP, Docker: nothing of telemetry itself."""
