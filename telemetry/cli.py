@@ -9,8 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from telemetry import config
 from telemetry.errors import TelemetryError
+from telemetry.settings import stack as stack_settings
 
 # Each has `add_commands(subparsers)`, and imports what is heavy only when a command runs.
 MODULES = (
@@ -52,7 +52,7 @@ def version() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    config.keep_loopback_direct(os.environ)
+    stack_settings.keep_loopback_direct(os.environ)
     try:
         top = parser()
         args, unknown = top.parse_known_args(argv)

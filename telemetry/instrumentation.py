@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from telemetry.config import Settings
+from telemetry.settings.library import Settings
 
 if TYPE_CHECKING:
     from telemetry.pipeline import Pipeline

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.resources import Resource
 
-from telemetry.config import Settings
 from telemetry.metrics.points import Point
 from telemetry.metrics.registry import Registry
 from telemetry.metrics.workers import RunFolder
+from telemetry.settings.library import Settings
 from telemetry.views import NamespacedHTTP
 
 if TYPE_CHECKING:

@@ -35,10 +35,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from telemetry import metrics
-from telemetry.config import LogSettings, Settings
 from telemetry.metrics.points import encodable
 from telemetry.outage import Outage
 from telemetry.redaction import Redactor
+from telemetry.settings.library import LogSettings, Settings
 
 BODY_CHARS = 65_536
 ATTRIBUTE_CHARS = 16_384

@@ -28,9 +28,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from telemetry.catalog import Metric
-from telemetry.config import Settings
 from telemetry.metrics.points import Attributes, Batch, HistogramValue, Point
 from telemetry.metrics.registry import OVERFLOW
+from telemetry.settings.library import Settings
 
 SCOPE = InstrumentationScope("telemetry")
 ENDED_SCOPE = InstrumentationScope("telemetry.ended")

@@ -24,13 +24,13 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.resources import Resource
 
 from telemetry import leftovers, otlp, process, traces
-from telemetry.config import Settings
 from telemetry.exposition import Renderer
 from telemetry.meters import Meters
 from telemetry.metrics.points import Attributes, Point, merged
 from telemetry.metrics.registry import MemoryStorage, Registry
 from telemetry.metrics.workers import FileStorage, RunFolder
 from telemetry.outage import Outage
+from telemetry.settings.library import Settings
 from telemetry.views import NamespacedHTTP
 
 if TYPE_CHECKING:

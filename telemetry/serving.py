@@ -9,10 +9,10 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from telemetry.config import integer
 from telemetry.exposition import MetricsEndpoint
 from telemetry.metrics.points import HistogramValue, Point
 from telemetry.naming import label_name
+from telemetry.settings.env import integer
 
 if TYPE_CHECKING:
     from telemetry.pipeline import Pipeline

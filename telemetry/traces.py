@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import (
     SimpleSpanProcessor,
 )
 
-from telemetry.config import Settings
+from telemetry.settings.library import Settings
 
 
 def provide(settings: Settings, resource: Resource) -> TracerProvider | None:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
-from telemetry import config
+from telemetry.settings import stack as stack_settings
 
 # The kernel gives outgoing connections, and whoever asks for any port, one from its own range: a
 # port from there may be taken between our look and the start of the process that is to have it.
@@ -33,6 +33,6 @@ def free_port(address: str = "127.0.0.1") -> int:
         return port
 
 
-def free_ports(names: Iterable[str] = config.PORTS) -> dict[str, int]:
+def free_ports(names: Iterable[str] = stack_settings.PORTS) -> dict[str, int]:
     """A free port for each name, by default for each of the stack's."""
     return {name: free_port() for name in names}

@@ -10,8 +10,9 @@ from telemetry.system import packaged_files
 
 # The library's own modules: what an instrumented app imports.
 _MODULES = (
-    "asgi", "config", "distro", "exposition", "frameworks", "instrumentation", "leftovers", "logs",
-    "meters", "otlp", "pipeline", "process", "redaction", "serving", "traces",
+    "asgi", "distro", "exposition", "frameworks", "instrumentation", "leftovers", "logs",
+    "meters", "otlp", "pipeline", "process", "redaction", "serving",
+    "settings/library", "traces",
 )  # fmt: skip
 _SERVICES = ("gateway.", "platform.", "proxy.", "gen_ai.")
 # Named in the code, and documented elsewhere: docs/running.md.

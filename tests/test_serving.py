@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry import catalog, serving
 from telemetry.catalog import Metric
-from telemetry.config import Settings
 from telemetry.metrics.registry import Registry
 from telemetry.pipeline import Pipeline
+from telemetry.settings.library import Settings
 from tests.ports import free_port
 
 QUIET = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from email.utils import parseaddr
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from telemetry import config
 from telemetry.alerting.thresholds import refuse_misspelt
 from telemetry.errors import ConfigError, TelemetryError
+from telemetry.settings import env as env_values
+from telemetry.settings import stack as stack_settings
 
 _SMTP = tuple(f"TELEMETRY_SMTP_{k}" for k in ("HOST", "PORT", "USER", "PASSWORD", "FROM", "TLS"))
 _SLACK = "TELEMETRY_SLACK_WEBHOOK_URL"
@@ -163,7 +164,7 @@ def _webhook(environ: Mapping[str, str]) -> Webhook:
             exit_code=78,
         )
     return Webhook(
-        url=config.url("gateway", environ) + "/api/alert",
+        url=stack_settings.url("gateway", environ) + "/api/alert",
         token=given.get(token, ""),
         token_file="" if token in given else given[file],
     )
@@ -189,10 +190,10 @@ def _email(environ: Mapping[str, str]) -> Email | None:
         to=addresses,
         sender=given.get(sender) or given[user],
         host=given[host],
-        port=config.integer(environ, port, 587, 1, 65535),
+        port=env_values.integer(environ, port, 587, 1, 65535),
         user=given.get(user, ""),
         password=given.get(password, ""),
-        tls=config.flag(environ, tls, True),
+        tls=env_values.flag(environ, tls, True),
     )
 
 
@@ -222,7 +223,7 @@ def _telegram(environ: Mapping[str, str]) -> Telegram | None:
         raise ConfigError(
             chat, given[chat], "a chat id, a whole number (negative for groups)"
         ) from None
-    url = config.http_url(api, given[api]) if api in given else "https://api.telegram.org"
+    url = env_values.http_url(api, given[api]) if api in given else "https://api.telegram.org"
     return Telegram(given[token], chat_id, url)
 
 

@@ -44,9 +44,10 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _environ() -> Mapping[str, str]:
-    from telemetry import config, credentials
+    from telemetry.settings import credentials
+    from telemetry.settings import stack as stack_settings
 
-    return {**credentials.ensure(config.home(os.environ), os.environ), **os.environ}
+    return {**credentials.ensure(stack_settings.home(os.environ), os.environ), **os.environ}
 
 
 def _list(args: argparse.Namespace) -> int:

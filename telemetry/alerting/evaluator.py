@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from telemetry import config
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
+from telemetry.settings import stack as stack_settings
 
 _TIMEOUT_S = 5.0
 _NO_ENTRY = (
@@ -105,8 +105,8 @@ def rule_states(environ: Mapping[str, str]) -> tuple[RuleState, ...]:
     states: list[RuleState] = []
     failures: list[TelemetryError] = []
     for evaluator, url in (
-        ("prometheus", config.url("prometheus", environ) + "/api/v1/rules?type=alert"),
-        ("loki", config.url("loki", environ) + "/prometheus/api/v1/rules?type=alert"),
+        ("prometheus", stack_settings.url("prometheus", environ) + "/api/v1/rules?type=alert"),
+        ("loki", stack_settings.url("loki", environ) + "/prometheus/api/v1/rules?type=alert"),
         ("grafana", _grafana_rules(environ)),
     ):
         try:
@@ -248,8 +248,8 @@ def _alertmanager(environ: Mapping[str, str]) -> str:
     # Whose silences count: an Alertmanager may run idle beside a Grafana that evaluates.
     given = environ.get("TELEMETRY_ALERTING", "")
     if given == "grafana" or (given != "prometheus" and _grafana_evaluates(environ)):
-        return config.url("grafana", environ) + "/api/alertmanager/grafana/api/v2"
-    return config.url("alertmanager", environ) + "/api/v2"
+        return stack_settings.url("grafana", environ) + "/api/alertmanager/grafana/api/v2"
+    return stack_settings.url("alertmanager", environ) + "/api/v2"
 
 
 def _grafana_evaluates(environ: Mapping[str, str]) -> bool:
@@ -269,7 +269,7 @@ def _grafana_evaluates(environ: Mapping[str, str]) -> bool:
 
 
 def _grafana_rules(environ: Mapping[str, str]) -> str:
-    return config.url("grafana", environ) + "/api/prometheus/grafana/api/v1/rules"
+    return stack_settings.url("grafana", environ) + "/api/prometheus/grafana/api/v1/rules"
 
 
 def _request(
@@ -284,7 +284,7 @@ def _request(
         request.data = json.dumps(body).encode()
         request.add_header("Content-Type", "application/json")
     password = environ.get("TELEMETRY_GRAFANA_PASSWORD")
-    is_grafana = url.startswith(config.url("grafana", environ) + "/")
+    is_grafana = url.startswith(stack_settings.url("grafana", environ) + "/")
     if password and is_grafana:
         credentials = base64.b64encode(f"admin:{password}".encode()).decode()
         request.add_header("Authorization", f"Basic {credentials}")

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote_plus
 
-from telemetry import config
 from telemetry.alerting.rule import VALUE, Rule
 from telemetry.dashboards.identifiers import BY_DAYS, PANELS
+from telemetry.settings import env as env_values
+from telemetry.settings import stack as stack_settings
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class Links:
         """
         key = "TELEMETRY_ALERT_RUNBOOK_URL"
         own = environ.get(key, "").strip()
-        gateway = config.url("gateway", environ)
+        gateway = stack_settings.url("gateway", environ)
         return cls(
-            grafana=config.url("grafana", environ),
-            runbooks=config.http_url(key, own) if own else f"{gateway}/runbooks",
+            grafana=stack_settings.url("grafana", environ),
+            runbooks=env_values.http_url(key, own) if own else f"{gateway}/runbooks",
         )
 
     def runbook(self, rule: Rule) -> str:

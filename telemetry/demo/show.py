@@ -13,11 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from telemetry import config
 from telemetry.demo import web
 from telemetry.demo.containers import Containers
 from telemetry.demo.spending import USERS, Spenders
 from telemetry.errors import TelemetryError
+from telemetry.settings import stack as stack_settings
 from telemetry.stack import control, ready, up
 from telemetry.stack.layout import Layout
 from telemetry.stack.specs import Process
@@ -39,7 +39,7 @@ def run(environ: Mapping[str, str], seconds: int) -> int:
         TelemetryError: something is missing or did not start.
     """
     console = Console(highlight=False)
-    place = Layout(config.home(environ))
+    place = Layout(stack_settings.home(environ))
     if control.is_running(place):
         raise TelemetryError(
             f"a stack runs already in {place.home}; the demo wants one of its own",
@@ -64,8 +64,8 @@ def run(environ: Mapping[str, str], seconds: int) -> int:
     up.up(env, "auto", with_services=True, extra=(model,))
     env = up.environment(env)
     console.rule("traffic")
-    spenders = Spenders(config.url("proxy", env), env)
-    containers = Containers(config.url("platform", env), env)
+    spenders = Spenders(stack_settings.url("proxy", env), env)
+    containers = Containers(stack_settings.url("platform", env), env)
     no_docker = containers.unavailable()
     spending = threading.Thread(target=spenders.spend, args=(seconds,), daemon=True)
     began = time.time()
@@ -92,7 +92,7 @@ def _report(
     spenders: Spenders,
     began: float,
 ) -> int:
-    prometheus, loki = config.url("prometheus", env), config.url("loki", env)
+    prometheus, loki = stack_settings.url("prometheus", env), stack_settings.url("loki", env)
     sent = sum(statuses.values())
 
     def requests(which: str = "") -> float:
@@ -122,7 +122,7 @@ def _report(
     _alerts(console, env)
     console.print(
         "\nLook around: the shell, the platform's page and Prometheus are at the addresses above; "
-        f"log in with the tokens of {config.home(env) / 'secrets.env'}.\n"
+        f"log in with the tokens of {stack_settings.home(env) / 'secrets.env'}.\n"
         "The stack goes on running, with the simulated model; `telemetry down` stops it."
     )
     if (found, logged) != (sent, sent):

@@ -28,7 +28,7 @@ def _exported() -> Iterator[None]:
     from opentelemetry.sdk.resources import Resource
 
     from telemetry import TelemetryError, logs
-    from telemetry.config import Settings
+    from telemetry.settings.library import Settings
 
     try:
         settings = Settings.from_env()

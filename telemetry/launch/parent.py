@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from telemetry import config
 from telemetry.errors import TelemetryError
 from telemetry.launch import failure, server_command
 from telemetry.launch.shared import Shared
+from telemetry.settings import library
 from telemetry.system import ports
 
 _FORWARDED = (
@@ -49,7 +49,7 @@ def run(rest: Sequence[str], environ: Mapping[str, str]) -> int:
             can't be used.
     """
     command = _command(list(rest))
-    settings = config.Settings.from_env(environ)  # a bad OTEL_* value is told here, once
+    settings = library.Settings.from_env(environ)  # a bad OTEL_* value is told here, once
     if settings.disabled:
         return _wait(command, dict(environ))
     _check_port(command, environ)

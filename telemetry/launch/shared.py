@@ -18,9 +18,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from telemetry import config
 from telemetry.launch import server_command
 from telemetry.redaction import redact
+from telemetry.settings import library
+from telemetry.settings import stack as stack_settings
 
 # A worker has waited three seconds for its own last export, and Docker kills after ten.
 ADOPT_TIMEOUT_S = 2.0
@@ -36,7 +37,7 @@ class Shared:
     """
 
     def __init__(
-        self, command: Sequence[str], environ: Mapping[str, str], settings: config.Settings
+        self, command: Sequence[str], environ: Mapping[str, str], settings: library.Settings
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="telemetry-run-"))
         name = settings.service_name or server_command.service_name(command)
@@ -90,7 +91,7 @@ def begin_own() -> None:
         ConfigError: a variable has a value that can't be used.
     """
     global _own, _owner
-    settings = config.Settings.from_env()
+    settings = library.Settings.from_env()
     if settings.disabled or settings.run_dir is not None:
         return
     _own, _owner = Shared(sys.orig_argv, os.environ, settings), os.getpid()
@@ -107,13 +108,13 @@ def end_own() -> None:
 
 
 def _write_target(
-    command: Sequence[str], environ: Mapping[str, str], settings: config.Settings, name: str
+    command: Sequence[str], environ: Mapping[str, str], settings: library.Settings, name: str
 ) -> Path | None:
     """Tell the stack's Prometheus, where there is one, that this service is meant to run, so
     that it notices when it doesn't. Named for the port, so that the next run there takes over
     what a killed one left."""
     address = server_command.address(command, environ, Path.cwd())
-    folder = config.home(environ) / "targets"
+    folder = stack_settings.home(environ) / "targets"
     if address is None or not os.access(folder, os.W_OK) or not settings.metrics_path:
         return None
     host, port = address

@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from telemetry import config, credentials
 from telemetry.errors import TelemetryError
+from telemetry.settings import credentials, library
+from telemetry.settings import env as env_values
+from telemetry.settings import stack as stack_settings
 from telemetry.stack import control, engines, grafana, layout, ready, show, specs, up
 from telemetry.stack.layout import Layout
 from telemetry.stack.retention import Retention
@@ -63,7 +65,7 @@ def doctor(environ: Mapping[str, str]) -> int:
 
 def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     """All findings, in the order in which one thing rests on another."""
-    place = Layout(config.home(environ))
+    place = Layout(stack_settings.home(environ))
     checks: dict[str, Check] = {
         "state folder": _state_folder,
         "settings": _settings,
@@ -104,12 +106,12 @@ def _state_folder(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding
 def _settings(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
     from telemetry import alerting
 
-    for name in config.PORTS:
-        config.port(name, environ)
+    for name in stack_settings.PORTS:
+        stack_settings.port(name, environ)
     alerting.check(up.environment(environ))
-    app = config.Settings.from_env(environ)
+    app = library.Settings.from_env(environ)
     yield Finding("settings", "well", "all can be used")
-    endpoint, ours = app.otlp_endpoint, config.url("otlp_http", environ)
+    endpoint, ours = app.otlp_endpoint, stack_settings.url("otlp_http", environ)
     if environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") and endpoint != ours:
         yield Finding(
             "settings",
@@ -140,7 +142,7 @@ def _engines(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
             else "`telemetry up` fetches them where the internet can be reached; else install Go "
             "1.26 or later",
         )
-    if not config.flag(environ, "TELEMETRY_GRAFANA", True):
+    if not env_values.flag(environ, "TELEMETRY_GRAFANA", True):
         yield Finding("grafana", "well", "off, by TELEMETRY_GRAFANA")
         return
     found = grafana.find(environ, engines.cache(environ) / f"grafana-{table['grafana'].version}")
@@ -245,7 +247,9 @@ def _scrapes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
     if not _rows(place):
         return
     try:
-        answer = ready.get_json(f"{config.url('prometheus', environ)}/api/v1/targets?state=active")
+        answer = ready.get_json(
+            f"{stack_settings.url('prometheus', environ)}/api/v1/targets?state=active"
+        )
     except OSError:
         return  # that it is down was said above
     targets = answer["data"]["activeTargets"]
@@ -262,7 +266,7 @@ def _scrapes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
 def _queues(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
     if not _rows(place):
         return
-    sizes = ready.collector_queues(f"{config.url('collector_metrics', environ)}/metrics")
+    sizes = ready.collector_queues(f"{stack_settings.url('collector_metrics', environ)}/metrics")
     if sizes is not None and sum(sizes) > 0:
         yield Finding(
             "collector", "note", f"{sum(sizes):.0f} items wait to be delivered",

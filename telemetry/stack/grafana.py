@@ -9,8 +9,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from telemetry import config
 from telemetry.errors import TelemetryError
+from telemetry.settings import env as env_values
 from telemetry.stack import engines, fetch
 
 # After a failed download `up` doesn't try again at each start, which shall take 3 s.
@@ -33,7 +33,7 @@ def ensure(
     Raises:
         TelemetryError: one is named that isn't there.
     """
-    if not config.flag(environ, "TELEMETRY_GRAFANA", True):
+    if not env_values.flag(environ, "TELEMETRY_GRAFANA", True):
         return None, "TELEMETRY_GRAFANA is off"
     engine = engines.table()["grafana"]
     target = engines.cache(environ) / f"grafana-{engine.version}"

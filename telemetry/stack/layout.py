@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from telemetry import config
 from telemetry.errors import ConfigError, TelemetryError
+from telemetry.settings import stack as stack_settings
 from telemetry.system import packaged_files
 
 Alerting = Literal["grafana", "prometheus"]
@@ -137,7 +137,7 @@ def _write_prometheus(layout: Layout, environ: Mapping[str, str], mode: Alerting
     base: dict[str, Any] = yaml.safe_load(
         packaged_files.path("compose/prometheus/prometheus.yaml").read_text()
     )
-    ports = {name: config.port(name, environ) for name in config.PORTS}
+    ports = {name: stack_settings.port(name, environ) for name in stack_settings.PORTS}
     alertmanager = f"127.0.0.1:{ports['alertmanager']}"
     addresses = {
         "prometheus": f"127.0.0.1:{ports['prometheus']}",

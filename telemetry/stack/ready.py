@@ -12,8 +12,8 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from telemetry import config
 from telemetry.errors import ConfigError, TelemetryError
+from telemetry.settings import stack as stack_settings
 from telemetry.stack.specs import Process
 from telemetry.system import ports
 
@@ -80,9 +80,9 @@ def check_ports(processes: Iterable[Process], environ: Mapping[str, str]) -> Non
         TelemetryError: names the port, whose it should be, and who has it where that is known.
     """
     variables: dict[int, list[str]] = {}
-    for name in config.PORTS:
+    for name in stack_settings.PORTS:
         key = f"TELEMETRY_{name.upper()}_PORT"
-        variables.setdefault(config.port(name, environ), []).append(key)
+        variables.setdefault(stack_settings.port(name, environ), []).append(key)
     seen: set[int] = set()
     for process in processes:
         for port in process.ports:
@@ -138,7 +138,7 @@ def collector_queues(url: str) -> list[float] | None:
 def see_signal(environ: Mapping[str, str], timeout_s: float) -> bool:
     """Send one metric and one log record and wait until both can be read in their stores."""
     marker = uuid.uuid4().hex
-    endpoint = config.url("otlp_http", environ)
+    endpoint = stack_settings.url("otlp_http", environ)
     now = str(time.time_ns())
     resource = {"attributes": [_attribute("service.name", "telemetry-up")]}
     point = {"asDouble": 1, "timeUnixNano": now, "attributes": [_attribute("probe", marker)]}
@@ -152,9 +152,11 @@ def see_signal(environ: Mapping[str, str], timeout_s: float) -> bool:
     })  # fmt: skip
     query = urllib.parse.quote(f'telemetry_probe{{probe="{marker}"}}')
     line = urllib.parse.quote(f'{{service_name="telemetry-up"}} |= "{marker}"')
-    metric_url = f"{config.url('prometheus', environ)}/api/v1/query?query={query}"
+    metric_url = f"{stack_settings.url('prometheus', environ)}/api/v1/query?query={query}"
     start = int(now) - 60 * 10**9
-    log_url = f"{config.url('loki', environ)}/loki/api/v1/query_range?query={line}&start={start}"
+    log_url = (
+        f"{stack_settings.url('loki', environ)}/loki/api/v1/query_range?query={line}&start={start}"
+    )
     return wait(lambda: _found(metric_url) and _found(log_url), timeout_s)
 
 

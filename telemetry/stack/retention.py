@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from telemetry import config
+from telemetry.settings import env as env_values
 from telemetry.stack.layout import Layout
 
 CHECK_S = 600.0  # as often as Loki's compactor looks
@@ -38,8 +38,8 @@ class Retention:
             ConfigError: a setting isn't a number in its range.
         """
         return cls(
-            config.integer(environ, "TELEMETRY_RETENTION_DAYS", 15, 1, 3650),
-            config.integer(environ, "TELEMETRY_RETENTION_GB", 10, 1, 100_000),
+            env_values.integer(environ, "TELEMETRY_RETENTION_DAYS", 15, 1, 3650),
+            env_values.integer(environ, "TELEMETRY_RETENTION_GB", 10, 1, 100_000),
         )
 
     @property

@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from telemetry import config
 from telemetry.errors import TelemetryError
+from telemetry.settings import stack as stack_settings
 from telemetry.stack import ready
 
 _COLOURS = {"trace": "dim", "debug": "dim", "warn": "yellow", "error": "red", "fatal": "bold red"}
@@ -87,7 +87,7 @@ def entries(environ: Mapping[str, str], wanted: Search) -> list[dict[str, Any]]:
             "direction": "backward",
         }
     )
-    loki = config.url("loki", environ)
+    loki = stack_settings.url("loki", environ)
     try:
         answer = ready.get_json(f"{loki}/loki/api/v1/query_range?{query}", 30.0)
     except OSError as error:

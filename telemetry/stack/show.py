@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from telemetry import config
+from telemetry.settings import stack as stack_settings
 from telemetry.stack import control, ready
 from telemetry.stack.engines import Say
 from telemetry.stack.layout import STARTED, Layout
@@ -152,7 +152,7 @@ def complaint(place: Layout, name: str) -> str:
 
 def status(environ: Mapping[str, str]) -> int:
     """Show what runs. Exit code 0 where all is well, 1 where something is not."""
-    place = Layout(config.home(environ))
+    place = Layout(stack_settings.home(environ))
     console = Console(highlight=False)
     rows = control.ask(place)["processes"]
     console.print(addresses(rows))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from telemetry import config
+from telemetry.settings import stack as stack_settings
 from telemetry.stack import grafana
 from telemetry.stack.layout import Alerting, Layout
 from telemetry.stack.retention import Retention
@@ -65,7 +65,7 @@ def engines(
     layout: Layout, environ: Mapping[str, str], programs: Mapping[str, Path], mode: Alerting
 ) -> list[Process]:
     """The engines' processes, with the programs found for them."""
-    port = {name: config.port(name, environ) for name in config.PORTS}
+    port = {name: stack_settings.port(name, environ) for name in stack_settings.PORTS}
     retention = Retention.from_env(environ)
 
     def base(name: str) -> str:
@@ -165,7 +165,7 @@ def services(layout: Layout, environ: Mapping[str, str]) -> list[Process]:
     """Gateway, platform and proxy."""
     found = []
     for name in SERVICES:
-        port = config.port(name, environ)
+        port = stack_settings.port(name, environ)
         found.append(
             Process(
                 name,
@@ -201,7 +201,7 @@ def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: in
             "GF_SERVER_HTTP_ADDR": "127.0.0.1",
             "GF_SERVER_HTTP_PORT": str(port),
             # What its notices' own links begin with, as a person's browser reaches it.
-            "GF_SERVER_ROOT_URL": config.url("grafana", environ),
+            "GF_SERVER_ROOT_URL": stack_settings.url("grafana", environ),
             "GF_AUTH_ANONYMOUS_ENABLED": "false",
             "GF_SECURITY_ADMIN_PASSWORD": environ["TELEMETRY_GRAFANA_PASSWORD"],
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
@@ -213,8 +213,8 @@ def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: in
             "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
                 packaged_files.path("grafana/dashboards/telemetry-overview.json")
             ),
-            "TELEMETRY_PROMETHEUS_URL": config.url("prometheus", environ),
-            "TELEMETRY_LOKI_URL": config.url("loki", environ),
+            "TELEMETRY_PROMETHEUS_URL": stack_settings.url("prometheus", environ),
+            "TELEMETRY_LOKI_URL": stack_settings.url("loki", environ),
             "TELEMETRY_DASHBOARDS": str(packaged_files.path("grafana/dashboards")),
             **alerting.grafana_environment(environ),
         },

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from telemetry import config, credentials
 from telemetry.errors import TelemetryError
+from telemetry.settings import credentials, library
+from telemetry.settings import env as env_values
+from telemetry.settings import stack as stack_settings
 from telemetry.stack import control, engines, grafana, layout, ready, show, specs
 from telemetry.stack.layout import Layout
 from telemetry.stack.retention import Retention, limit_loki
@@ -25,7 +27,7 @@ NEEDED = ("collector", "prometheus", "loki", "alertmanager")
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of everything that is started: with the state folder's secrets."""
-    home = config.home(environ)
+    home = stack_settings.home(environ)
     secrets = credentials.ensure(home, environ)
     return {**environ, **secrets, "TELEMETRY_HOME": str(home)}
 
@@ -55,7 +57,7 @@ def up(
     """
     console = Console(highlight=False)
     began = time.monotonic()
-    place = Layout(config.home(environ))
+    place = Layout(stack_settings.home(environ))
     place.make()
     with control.only_one(place):
         if control.is_running(place):
@@ -89,11 +91,11 @@ def _check_settings(place: Layout, env: Mapping[str, str]) -> None:
     from telemetry import alerting
 
     alerting.check(env)
-    config.Settings.from_env(env)  # the services' own telemetry
-    config.flag(env, "TELEMETRY_GRAFANA", True)
+    library.Settings.from_env(env)  # the services' own telemetry
+    env_values.flag(env, "TELEMETRY_GRAFANA", True)
     layout.alerting_mode(env, True)
-    for name in config.PORTS:
-        config.url(name, env)
+    for name in stack_settings.PORTS:
+        stack_settings.url(name, env)
     expected = specs.engines(place, env, {name: Path(name) for name in NEEDED}, "prometheus")
     # Whether an Alertmanager runs is known only once it is known whether a Grafana does.
     ready.check_ports((p for p in expected if p.name != "alertmanager"), env)
@@ -212,7 +214,7 @@ def _wait_ready(place: Layout, processes: list[Process], console: Console) -> No
 def _notes(
     console: Console, env: Mapping[str, str], mode: str, no_grafana: str, place: Layout
 ) -> None:
-    if not config.flag(env, "TELEMETRY_GRAFANA", True):
+    if not env_values.flag(env, "TELEMETRY_GRAFANA", True):
         console.print("Alerts are evaluated by prometheus; Grafana is off.")
     elif no_grafana:
         console.print(
@@ -233,7 +235,7 @@ def _notes(
 
 def down(environ: Mapping[str, str]) -> int:
     """Stop the stack; what was accepted is delivered or kept on disk."""
-    place = Layout(config.home(environ))
+    place = Layout(stack_settings.home(environ))
     console = Console(highlight=False)
     if not place.home.is_dir():
         console.print(f"Nothing runs in {place.home}.", soft_wrap=True)
@@ -256,7 +258,7 @@ def down(environ: Mapping[str, str]) -> int:
 
 def restart(environ: Mapping[str, str], names: list[str]) -> int:
     """Restart the named processes, all if none is named."""
-    place = Layout(config.home(environ))
+    place = Layout(stack_settings.home(environ))
     console = Console(highlight=False)
     rows = control.ask(place)["processes"]
     processes = {row["name"]: row for row in rows}
@@ -283,7 +285,7 @@ def restart(environ: Mapping[str, str], names: list[str]) -> int:
 
 def show_logs(environ: Mapping[str, str], name: str, follow: bool) -> int:
     """Print what processes have printed, with ``follow`` as it comes."""
-    place = Layout(config.home(environ))
+    place = Layout(stack_settings.home(environ))
     every = sorted(place.output.glob("*.log"))
     paths = [path for path in every if name in ("", path.stem)]
     if not paths:

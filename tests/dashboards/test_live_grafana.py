@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from telemetry import credentials
 from telemetry.dashboards import PANELS
 from telemetry.dashboards.expressions import dashboards, substitute
+from telemetry.settings import credentials
 from tests.dashboards import test_engines as sent
 from tests.dashboards.filler import counting
 from tests.fixtures.stack import Stack, until

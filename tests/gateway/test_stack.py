@@ -18,10 +18,10 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
-from telemetry import credentials
 from telemetry.services.proxy import schema
 from telemetry.services.proxy.ledger import open_ledger
 from telemetry.services.proxy.stores import parse_url
+from telemetry.settings import credentials
 from tests.fixtures.stack import Stack, until
 from tests.gateway.conftest import MODEL, Event, events, text_of
 from tests.gateway.test_metrics import BUCKETS, TABLE

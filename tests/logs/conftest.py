@@ -12,7 +12,7 @@ from opentelemetry.sdk.resources import Resource
 
 import telemetry.testing
 from telemetry import logs
-from telemetry.config import Settings
+from telemetry.settings.library import Settings
 from tests.fixtures.otlp import Receiver
 
 RESOURCE = Resource({"service.name": "shop", "service.instance.id": "1"})

@@ -11,7 +11,7 @@ from opentelemetry.sdk.resources import Resource
 
 import telemetry.testing
 from telemetry import ConfigError
-from telemetry.config import Settings
+from telemetry.settings.library import Settings
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
 from tests.logs.conftest import Attach, console

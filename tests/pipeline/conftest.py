@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from telemetry.catalog import Metric
-from telemetry.config import Settings
 from telemetry.metrics.registry import Registry
 from telemetry.pipeline import Pipeline
+from telemetry.settings.library import Settings
 from tests.fixtures.otlp import Receiver
 
 ORDERS = Metric("shop.orders", "counter", "{order}", "Orders.", ("country",))

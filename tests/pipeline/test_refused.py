@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import pytest
 
 from telemetry import metrics, otlp
-from telemetry.config import Settings
 from telemetry.metrics.points import Point
+from telemetry.settings.library import Settings
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
 from tests.pipeline.conftest import OPEN, ORDERS, Make, resources, series

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from telemetry import credentials
+from telemetry.settings import credentials
 from telemetry.stack import engines, ready
 from telemetry.system import packaged_files
 from tests.fixtures.stack import Stack, until

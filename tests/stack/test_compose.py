@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from telemetry import config, credentials
+from telemetry.settings import credentials
+from telemetry.settings import stack as stack_settings
 from telemetry.stack import engines
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def test_every_port_is_published_on_loopback_only_and_is_the_documented_one() ->
         host, outside, inside = port.split(":")
         assert host == "127.0.0.1"
         assert outside == inside
-        assert int(outside) in config.PORTS.values()
+        assert int(outside) in stack_settings.PORTS.values()
 
 
 def test_only_the_platform_sees_docker_s_socket() -> None:
@@ -125,7 +126,7 @@ def test_never_two_evaluators() -> None:
 def test_prometheus_is_told_of_every_service() -> None:
     rows = json.loads((COMPOSE / "prometheus" / "targets" / "services.json").read_text())
     assert {row["labels"]["job"]: row["targets"] for row in rows} == {
-        name: [f"{name}:{config.PORTS[name]}"] for name in OURS
+        name: [f"{name}:{stack_settings.PORTS[name]}"] for name in OURS
     }
 
 

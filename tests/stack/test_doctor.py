@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry import credentials
+from telemetry.settings import credentials
 from telemetry.stack.doctor import Finding, examine
 from tests.fixtures.stack import Stack, until
 from tests.ports import free_ports

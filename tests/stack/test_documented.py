@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry import cli, config, credentials
+from telemetry import cli
+from telemetry.settings import credentials
+from telemetry.settings import stack as stack_settings
 from telemetry.stack import specs
 from telemetry.stack.layout import Layout
 from telemetry.system import packaged_files
@@ -31,7 +33,7 @@ ELSEWHERE = {"TELEMETRY_MODEL"}
 
 def _read() -> set[str]:
     found = {name for path in READERS for name in NAME.findall(path.read_text())}
-    found |= {f"TELEMETRY_{name.upper()}_PORT" for name in config.PORTS}
+    found |= {f"TELEMETRY_{name.upper()}_PORT" for name in stack_settings.PORTS}
     return found | set(credentials.GENERATED) | {"TELEMETRY_HOME"}
 
 
@@ -50,7 +52,7 @@ def _commands() -> dict[str, argparse.ArgumentParser]:
 
 
 def test_every_documented_setting_is_read() -> None:
-    addresses = {f"TELEMETRY_{name.upper()}_URL" for name in config.PORTS}
+    addresses = {f"TELEMETRY_{name.upper()}_URL" for name in stack_settings.PORTS}
     assert set(NAME.findall(TEXT)) - _read() - addresses == set()
 
 
@@ -59,12 +61,12 @@ def test_every_setting_that_is_read_is_documented() -> None:
     assert _read() - documented - _given_to_engines() == set()
 
 
-@pytest.mark.parametrize("name", config.PORTS)
+@pytest.mark.parametrize("name", stack_settings.PORTS)
 def test_the_documented_ports_are_the_defaults(name: str) -> None:
     row = next(line for line in TEXT.splitlines() if f"`TELEMETRY_{name.upper()}_PORT`" in line)
     _, _, variables, defaults, _ = (cell.strip() for cell in row.split("|"))
     found = dict(zip(NAME.findall(variables), re.findall(r"\d+", defaults), strict=True))
-    assert found[f"TELEMETRY_{name.upper()}_PORT"] == str(config.PORTS[name])
+    assert found[f"TELEMETRY_{name.upper()}_PORT"] == str(stack_settings.PORTS[name])
 
 
 def test_every_documented_command_exists() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from telemetry import config
 from telemetry.errors import ConfigError, TelemetryError
+from telemetry.settings import stack as stack_settings
 from telemetry.stack import ready, specs
 from telemetry.stack.layout import Layout
 from telemetry.stack.specs import Process
@@ -140,7 +140,7 @@ def test_every_port_of_the_stack_is_loopback_and_checked(tmp_path: Path) -> None
         *specs.services(place, environ),
     ]
     claimed = {port for process in everything for port in process.ports}
-    assert claimed == set(config.PORTS.values())
+    assert claimed == set(stack_settings.PORTS.values())
     for started in everything:
         told = " ".join((*started.argv, *started.env.values()))
         assert "0.0.0.0" not in told

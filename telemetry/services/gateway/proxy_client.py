@@ -12,10 +12,10 @@ from typing import Any
 
 import aiohttp
 
-from telemetry import credentials
 from telemetry.errors import TelemetryError
 from telemetry.services.gateway.kernel import Call, KernelError
 from telemetry.services.gateway.settings import Settings
+from telemetry.settings import credentials
 
 SETTLE_TIMEOUT_S = 90.0  # longer than the proxy drains an abandoned call
 RETRY_S = 0.5

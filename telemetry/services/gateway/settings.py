@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from telemetry import config
+from telemetry.settings import env as env_values
+from telemetry.settings import stack as stack_settings
 
 
 @dataclass(frozen=True)
@@ -60,30 +61,30 @@ class Settings:
             ConfigError: a variable has a value that can't be used.
             TelemetryError: the state folder can't be written.
         """
-        from telemetry import credentials
+        from telemetry.settings import credentials
 
-        home = config.home(environ)
+        home = stack_settings.home(environ)
         secrets = credentials.ensure(home, environ)
         knowledge = environ.get("TELEMETRY_KNOWLEDGE", "")
         return cls(
-            port=config.port("gateway", environ),
+            port=stack_settings.port("gateway", environ),
             home=home,
             token=secrets["TELEMETRY_GATEWAY_TOKEN"],
             webhook_token=secrets["TELEMETRY_WEBHOOK_TOKEN"],
             admin_token=secrets["TELEMETRY_ADMIN_TOKEN"],
             proxy_key=environ.get("TELEMETRY_PROXY_KEY", ""),
             kept_proxy_key=secrets.get("TELEMETRY_PROXY_KEY", ""),
-            proxy_url=config.url("proxy", environ),
-            prometheus_url=config.url("prometheus", environ),
-            loki_url=config.url("loki", environ),
+            proxy_url=stack_settings.url("proxy", environ),
+            prometheus_url=stack_settings.url("prometheus", environ),
+            loki_url=stack_settings.url("loki", environ),
             model=environ.get("TELEMETRY_MODEL", "") or "claude-sonnet-4-6",
             kernel=environ.get("TELEMETRY_KERNEL", "") or "agent",
             knowledge=Path(knowledge) if knowledge else None,
             handle=environ.get("TELEMETRY_HANDLE", "") or _handle(environ),
-            max_turns=config.integer(environ, "TELEMETRY_GATEWAY_MAX_TURNS", 8, 1, 100),
-            queue_limit=config.integer(environ, "TELEMETRY_GATEWAY_QUEUE", 64, 1, 100_000),
-            concurrency=config.integer(environ, "TELEMETRY_GATEWAY_CONCURRENCY", 4, 1, 1000),
-            retention_days=config.integer(environ, "TELEMETRY_RETENTION_DAYS", 15, 1, 3650),
+            max_turns=env_values.integer(environ, "TELEMETRY_GATEWAY_MAX_TURNS", 8, 1, 100),
+            queue_limit=env_values.integer(environ, "TELEMETRY_GATEWAY_QUEUE", 64, 1, 100_000),
+            concurrency=env_values.integer(environ, "TELEMETRY_GATEWAY_CONCURRENCY", 4, 1, 1000),
+            retention_days=env_values.integer(environ, "TELEMETRY_RETENTION_DAYS", 15, 1, 3650),
             origins=tuple(environ.get("TELEMETRY_GATEWAY_ORIGINS", "").split()),
         )
 

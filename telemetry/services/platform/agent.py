@@ -22,10 +22,11 @@ def main(argv: Sequence[str]) -> int:
         TelemetryError: a setting can't be used, or the state folder can't be written.
     """
     import telemetry
-    from telemetry import config
     from telemetry.services.platform.sampling import Monitor
     from telemetry.services.platform.store import Store
     from telemetry.services.platform.view import Containers
+    from telemetry.settings import env as env_values
+    from telemetry.settings import stack as stack_settings
     from telemetry.system.docker_engine import Engine
 
     parser = argparse.ArgumentParser(
@@ -43,8 +44,8 @@ def main(argv: Sequence[str]) -> int:
     environ = dict(os.environ)
     if args.interval is not None:
         environ["TELEMETRY_PLATFORM_SAMPLE_INTERVAL"] = str(args.interval)
-    interval_s = config.integer(environ, "TELEMETRY_PLATFORM_SAMPLE_INTERVAL", 15, 1, 3600)
-    engine, store = Engine(environ), Store(config.home(environ) / "agent.db")
+    interval_s = env_values.integer(environ, "TELEMETRY_PLATFORM_SAMPLE_INTERVAL", 15, 1, 3600)
+    engine, store = Engine(environ), Store(stack_settings.home(environ) / "agent.db")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from telemetry import config
 from telemetry.errors import ConfigError
+from telemetry.settings import env as env_values
+from telemetry.settings import stack as stack_settings
 
 RELAY_PORT = 9001
 NETWORK = "telemetry"
@@ -65,28 +66,28 @@ class Settings:
             ConfigError: a variable has a value that can't be used.
             TelemetryError: the state folder can't be written.
         """
-        from telemetry import credentials
+        from telemetry.settings import credentials
 
-        home = config.home(environ)
+        home = stack_settings.home(environ)
         secrets = credentials.ensure(home, environ)
         tailed = environ.get("TELEMETRY_DOCKER_CONTAINERS", "")
         return cls(
-            port=config.port("platform", environ),
+            port=stack_settings.port("platform", environ),
             home=home,
             admin_token=secrets["TELEMETRY_ADMIN_TOKEN"],
             otlp_token=secrets["TELEMETRY_OTLP_TOKEN"],
             otlp_url=_otlp_url(environ),
-            proxy_url=config.url("proxy", environ),
-            keys=config.flag(environ, "TELEMETRY_PLATFORM_KEYS", True),
-            gateway_url=config.url("gateway", environ),
-            grafana_url=config.url("grafana", environ),
+            proxy_url=stack_settings.url("proxy", environ),
+            keys=env_values.flag(environ, "TELEMETRY_PLATFORM_KEYS", True),
+            gateway_url=stack_settings.url("gateway", environ),
+            grafana_url=stack_settings.url("grafana", environ),
             network=environ.get("TELEMETRY_PLATFORM_NETWORK", "") or NETWORK,
-            relay_port=config.integer(
+            relay_port=env_values.integer(
                 environ, "TELEMETRY_PLATFORM_RELAY_PORT", RELAY_PORT, 1, 65535
             ),
             relay_host=environ.get("TELEMETRY_PLATFORM_RELAY_HOST", ""),
             volumes=_folders(environ.get("TELEMETRY_PLATFORM_VOLUMES", "")),
-            sample_interval_s=config.integer(
+            sample_interval_s=env_values.integer(
                 environ, "TELEMETRY_PLATFORM_SAMPLE_INTERVAL", 15, 1, 3600
             ),
             tailed=Path(tailed) if tailed else None,
@@ -98,8 +99,8 @@ def _otlp_url(environ: Mapping[str, str]) -> str:
     key = "OTEL_EXPORTER_OTLP_ENDPOINT"
     # The relay speaks HTTP: an address for gRPC is not one for it.
     if environ.get(key) and environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "") != "grpc":
-        return config.http_url(key, environ[key])
-    return config.url("otlp_http", environ)
+        return env_values.http_url(key, environ[key])
+    return stack_settings.url("otlp_http", environ)
 
 
 def _folders(text: str) -> tuple[Path, ...]:

@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         TelemetryError: a setting can't be used, the port is taken, the ledger can't be opened.
     """
-    from telemetry import credentials
+    from telemetry.settings import credentials
 
     parser = argparse.ArgumentParser(
         prog="telemetry proxy", description="Serve the metering gateway for model APIs."

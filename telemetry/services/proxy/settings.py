@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from telemetry import config
 from telemetry.errors import ConfigError, TelemetryError
+from telemetry.settings import env as env_values
+from telemetry.settings import stack as stack_settings
 
 WireName = Literal["anthropic", "openai"]
 OnDisconnect = Literal["drain", "cancel"]
@@ -111,14 +112,14 @@ class Settings:
             ConfigError: a variable can't be used.
             TelemetryError: the file of upstreams can't be used.
         """
-        home = config.home(environ)
+        home = stack_settings.home(environ)
         table = _table(environ.get("TELEMETRY_PROXY_UPSTREAMS", ""))
         on_disconnect = environ.get("TELEMETRY_PROXY_ON_DISCONNECT", "drain")
         if on_disconnect not in ("drain", "cancel"):
             raise ConfigError("TELEMETRY_PROXY_ON_DISCONNECT", on_disconnect, "drain or cancel")
         prices = environ.get("TELEMETRY_PRICES", "")
         return cls(
-            port=config.port("proxy", environ),
+            port=stack_settings.port("proxy", environ),
             home=home,
             ledger_url=environ.get("TELEMETRY_LEDGER_URL") or f"sqlite:///{home / 'ledger.db'}",
             admin_token=environ.get("TELEMETRY_ADMIN_TOKEN", "")
@@ -130,13 +131,13 @@ class Settings:
             connect_timeout_s=_number(environ, "TELEMETRY_PROXY_CONNECT_TIMEOUT", 5.0),
             read_timeout_s=_number(environ, "TELEMETRY_PROXY_READ_TIMEOUT", 300.0),
             total_timeout_s=_number(environ, "TELEMETRY_PROXY_TOTAL_TIMEOUT", 1800.0),
-            retries=config.integer(environ, "TELEMETRY_PROXY_RETRIES", 1, 0, 10),
+            retries=env_values.integer(environ, "TELEMETRY_PROXY_RETRIES", 1, 0, 10),
             on_disconnect="cancel" if on_disconnect == "cancel" else "drain",
             drain_limit_s=_number(environ, "TELEMETRY_PROXY_DRAIN_LIMIT", 60.0),
-            max_body_bytes=config.integer(
+            max_body_bytes=env_values.integer(
                 environ, "TELEMETRY_PROXY_MAX_BODY", 32 * 1024 * 1024, 1024, 1 << 30
             ),
-            max_output_tokens=config.integer(
+            max_output_tokens=env_values.integer(
                 environ, "TELEMETRY_PROXY_MAX_OUTPUT_TOKENS", 16_384, 1, 10_000_000
             ),
         )

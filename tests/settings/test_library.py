@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import telemetry
-from telemetry import config
-from telemetry.config import Settings
 from telemetry.errors import ConfigError, TelemetryError
+from telemetry.settings import env as env_values
+from telemetry.settings import stack as stack_settings
+from telemetry.settings.library import Settings
 
 
 def test_nothing_set_is_the_local_collector() -> None:
@@ -94,21 +95,23 @@ def test_instrument_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ("text", "expected"), [("", True), ("1", True), ("Yes", True), ("off", False), ("FALSE", False)]
 )
 def test_flags(text: str, expected: bool) -> None:
-    assert config.flag({"X": text}, "X", True) is expected
+    assert env_values.flag({"X": text}, "X", True) is expected
 
 
 def test_addresses_and_ports_of_the_stack() -> None:
-    assert config.url("prometheus", {}) == "http://127.0.0.1:9090"
-    assert config.url("prometheus", {"TELEMETRY_PROMETHEUS_PORT": "1"}) == "http://127.0.0.1:1"
-    assert config.url("loki", {"TELEMETRY_LOKI_URL": "https://loki/"}) == "https://loki"
+    assert stack_settings.url("prometheus", {}) == "http://127.0.0.1:9090"
+    assert (
+        stack_settings.url("prometheus", {"TELEMETRY_PROMETHEUS_PORT": "1"}) == "http://127.0.0.1:1"
+    )
+    assert stack_settings.url("loki", {"TELEMETRY_LOKI_URL": "https://loki/"}) == "https://loki"
     with pytest.raises(ConfigError):
-        config.port("loki", {"TELEMETRY_LOKI_PORT": "http"})
+        stack_settings.port("loki", {"TELEMETRY_LOKI_PORT": "http"})
 
 
 def test_the_state_folder() -> None:
-    assert config.home({"TELEMETRY_HOME": "/x"}) == Path("/x")
-    assert config.home({"XDG_STATE_HOME": "/y"}) == Path("/y/telemetry")
-    assert config.home({"HOME": "/h"}) == Path("/h/.local/state/telemetry")
+    assert stack_settings.home({"TELEMETRY_HOME": "/x"}) == Path("/x")
+    assert stack_settings.home({"XDG_STATE_HOME": "/y"}) == Path("/y/telemetry")
+    assert stack_settings.home({"HOME": "/h"}) == Path("/h/.local/state/telemetry")
 
 
 def test_every_error_is_one_of_ours() -> None:
@@ -130,11 +133,11 @@ def test_every_error_is_one_of_ours() -> None:
 def test_this_machine_is_never_asked_through_a_proxy(given: dict[str, str], kept: str) -> None:
     environ = dict(given)
     for _ in range(2):  # once more in each process that is started
-        config.keep_loopback_direct(environ)
+        stack_settings.keep_loopback_direct(environ)
         assert (environ["no_proxy"], environ["NO_PROXY"]) == (kept, kept)
 
 
 def test_without_a_proxy_nothing_is_changed() -> None:
     environ = {"PATH": "/bin", "http_proxy": ""}
-    config.keep_loopback_direct(environ)
+    stack_settings.keep_loopback_direct(environ)
     assert environ == {"PATH": "/bin", "http_proxy": ""}

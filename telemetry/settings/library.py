@@ -7,115 +7,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from telemetry.errors import ConfigError
-from telemetry.redaction import Redactor, redact
+from telemetry.redaction import Redactor
+from telemetry.settings.env import flag, http_url, integer
+from telemetry.settings.stack import port
 
-PORTS = {
-    "gateway": 4000,
-    "proxy": 8080,
-    "platform": 9000,
-    "grafana": 3200,
-    "prometheus": 9090,
-    "loki": 3100,
-    "loki_grpc": 9095,
-    "alertmanager": 9093,
-    "otlp_grpc": 4317,
-    "otlp_http": 4318,
-    "collector_metrics": 8888,
-    "collector_health": 13133,
-}
 EXPORTERS = ("otlp", "prometheus", "console", "none")
-
-
-def keep_loopback_direct(environ: MutableMapping[str, str]) -> None:
-    """Never ask what runs on this machine through an HTTP proxy: tokens would leave it.
-
-    Args:
-        environ: changed where it names a proxy; what is started inherits it.
-    """
-    if not any(name.lower().endswith("_proxy") and environ[name] for name in environ):
-        return
-    given = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    names = [name.strip() for name in given.split(",") if name.strip()]
-    names += [name for name in ("127.0.0.1", "localhost", "::1") if name not in names]
-    # Libraries differ in which of the two they read first.
-    environ["no_proxy"] = environ["NO_PROXY"] = ",".join(names)
-
-
-def home(environ: Mapping[str, str]) -> Path:
-    """The state folder: TELEMETRY_HOME, else ``~/.local/state/telemetry``."""
-    if given := environ.get("TELEMETRY_HOME"):
-        return Path(given).expanduser().absolute()
-    state = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "~")) / ".local/state"
-    return Path(state).expanduser().absolute() / "telemetry"
-
-
-def port(name: str, environ: Mapping[str, str]) -> int:
-    """The port of a part of the stack, e.g. ``prometheus``: TELEMETRY_PROMETHEUS_PORT or 9090.
-
-    Raises:
-        ConfigError: the variable is not a port.
-    """
-    return integer(environ, f"TELEMETRY_{name.upper()}_PORT", PORTS[name], 1, 65535)
-
-
-def url(name: str, environ: Mapping[str, str]) -> str:
-    """The base address of a part of the stack, without a slash at its end:
-    TELEMETRY_PROMETHEUS_URL, else its port on 127.0.0.1.
-
-    Raises:
-        ConfigError: the variable is not an http(s) address.
-    """
-    key = f"TELEMETRY_{name.upper()}_URL"
-    given = environ.get(key, "")
-    return http_url(key, given) if given else f"http://127.0.0.1:{port(name, environ)}"
-
-
-def http_url(key: str, value: str) -> str:
-    """``value`` as an http(s) address without a slash at its end.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(key, redact(value), "an address such as http://127.0.0.1:4318")
-    return value.rstrip("/")
-
-
-def integer(environ: Mapping[str, str], key: str, default: int, low: int, high: int) -> int:
-    """A whole number from the environment.
-
-    Raises:
-        ConfigError: it is not one, or out of range.
-    """
-    text = environ.get(key, "").strip()
-    if not text:
-        return default
-    try:
-        value = int(text)
-    except ValueError:
-        value = low - 1
-    if not low <= value <= high:
-        raise ConfigError(key, text, f"a whole number from {low} to {high}")
-    return value
-
-
-def flag(environ: Mapping[str, str], key: str, default: bool) -> bool:
-    """A yes or no from the environment.
-
-    Raises:
-        ConfigError: neither true nor false.
-    """
-    text = environ.get(key, "").strip().lower()
-    if text in ("", "1", "true", "yes", "on", "0", "false", "no", "off"):
-        return text in ("1", "true", "yes", "on") if text else default
-    raise ConfigError(key, text, "true or false")
 
 
 @dataclass(frozen=True)

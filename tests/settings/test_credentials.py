@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from telemetry import credentials
+from telemetry.settings import credentials
 
 
 def test_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
