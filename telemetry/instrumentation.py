@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from telemetry.settings.library import Settings
 
 if TYPE_CHECKING:
-    from telemetry.pipeline import Pipeline
+    from telemetry.export.pipeline import Pipeline
 
 _pipeline: Pipeline | None = None
 _lock = threading.Lock()
@@ -39,7 +39,7 @@ def instrument(
     Raises:
         ConfigError: an OTEL_* or TELEMETRY_* variable has a value that can't be used.
     """
-    from telemetry.asgi import TelemetryMiddleware
+    from telemetry.asgi.middleware import TelemetryMiddleware
 
     if isinstance(app, TelemetryMiddleware):
         return app
@@ -49,7 +49,7 @@ def instrument(
     if namespace:
         current.add_namespace(namespace)
     if current.settings.traces_exporters:
-        from telemetry import traces
+        from telemetry.export import traces
 
         app = traces.spans(app)
     path = current.settings.metrics_path if metrics_path is None else metrics_path
@@ -105,7 +105,7 @@ def replace_pipeline(pipeline: Pipeline | None) -> Pipeline | None:
 
 def _make(service_name: str, resource: Mapping[str, str] | None) -> Pipeline:
     from telemetry import metrics
-    from telemetry.pipeline import Pipeline
+    from telemetry.export.pipeline import Pipeline
 
     global _pipeline
     with _lock:

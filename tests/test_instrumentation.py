@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import telemetry
+from telemetry.metrics.derived import NamespacedHTTP
 from telemetry.metrics.points import HistogramValue, Point
-from telemetry.views import NamespacedHTTP
 
 QUIET = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
 

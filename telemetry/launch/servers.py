@@ -17,7 +17,7 @@ def instrumented(app: Any) -> Any:
     """``app``, instrumented; as it is where it is already, by ``app = instrument(app)`` under
     whatever its server puts around it, or where a setting can't be used, which is said once."""
     import telemetry
-    from telemetry.asgi import TelemetryMiddleware
+    from telemetry.asgi.middleware import TelemetryMiddleware
 
     inner, seen = app, 0
     while inner is not None and seen < 10:  # its server adds two or three
@@ -149,7 +149,7 @@ def hypercorn(module: Any) -> None:
 def hypercorn_manager(module: Any) -> None:
     """Let hypercorn's workers come to their end: it terminates those that are still at it once
     the first has exited, and with them what they were to export and the app was to close."""
-    from telemetry.pipeline import FINISH_TIMEOUT_S
+    from telemetry.export.pipeline import FINISH_TIMEOUT_S
 
     if not hasattr(module, "_join_exited"):
         return  # another version, which may well do it right

@@ -54,7 +54,7 @@ class Shared:
             self._target.unlink(missing_ok=True)
         if any(self.folder.glob("*.series")):
             # Not against the clock: a cold import takes as long as that.
-            from telemetry import leftovers, otlp, pipeline  # noqa: F401
+            from telemetry.export import orphans, pipeline  # noqa: F401
 
             adopted: list[bool] = []
             thread = threading.Thread(target=lambda: adopted.append(self._adopt()), daemon=True)
@@ -69,11 +69,11 @@ class Shared:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _adopt(self) -> bool:
-        from telemetry import leftovers
+        from telemetry.export import orphans
 
         logging.getLogger("telemetry").disabled = True  # the line above says it all
         try:
-            return leftovers.adopt(self.folder)
+            return orphans.adopt(self.folder)
         except Exception as error:
             logging.getLogger(__name__).debug("adopting failed", exc_info=error)
             return False

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import telemetry
-from telemetry import asgi
+from telemetry.asgi import middleware
 from telemetry.metrics.points import HistogramValue
 from telemetry.testing import Recorded
 from tests.asgi.shop import hello, shop
@@ -27,7 +27,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(asgi, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(middleware, "perf_counter", lambda: self.now)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ async def test_methods_are_the_known_ones(recorded: Recorded, method: str, known
 
 
 async def test_made_up_methods_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asgi, "_CACHE_LIMIT", 10)
+    monkeypatch.setattr(middleware, "_CACHE_LIMIT", 10)
     app = shop()
     for number in range(100):
         await call(app, "/none", f"X{number}")

@@ -10,8 +10,8 @@ from opentelemetry import metrics as otel_metrics
 from starlette.routing import Mount
 
 import telemetry
+from telemetry.export.pipeline import Pipeline
 from telemetry.metrics.registry import Registry
-from telemetry.pipeline import Pipeline
 from telemetry.settings.library import Settings
 from telemetry.testing import Recorded
 from tests.fixtures.asgi import DURATION, call, requests

@@ -13,7 +13,7 @@ from starlette.routing import Host, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 import telemetry
-from telemetry import frameworks
+from telemetry.asgi import frameworks
 from tests.fixtures.asgi import call, requests
 
 pytestmark = pytest.mark.usefixtures("recorded")

@@ -11,12 +11,12 @@ import pytest
 from opentelemetry.sdk.resources import Resource
 
 import telemetry.testing
-from telemetry import logs
+from telemetry.logs import pipeline as logs_pipeline
 from telemetry.settings.library import Settings
 from tests.fixtures.otlp import Receiver
 
 RESOURCE = Resource({"service.name": "shop", "service.instance.id": "1"})
-Attach = Callable[..., logs.LogPipeline]
+Attach = Callable[..., logs_pipeline.LogPipeline]
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +39,14 @@ def root_logger() -> Iterator[logging.Logger]:
 @pytest.fixture
 def attach(otlp: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attach]:
     """Attaches a pipeline with the environment given, ended with the test."""
-    made: list[logs.LogPipeline] = []
+    made: list[logs_pipeline.LogPipeline] = []
 
-    def attaching(**environ: str) -> logs.LogPipeline:
+    def attaching(**environ: str) -> logs_pipeline.LogPipeline:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp.url)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3")
         for key, value in environ.items():
             monkeypatch.setenv(key, value)
-        made.append(logs.attach(Settings.from_env(), RESOURCE))
+        made.append(logs_pipeline.attach(Settings.from_env(), RESOURCE))
         return made[-1]
 
     yield attaching

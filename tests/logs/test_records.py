@@ -9,7 +9,7 @@ import pytest
 from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from telemetry import logs
+from telemetry.logs import pipeline as logs_pipeline
 from tests.fixtures.otlp import Receiver
 from tests.logs.conftest import Attach
 
@@ -50,7 +50,7 @@ def test_severities(
     attach: Attach, otlp: Receiver, log: logging.Logger, level: int, number: int
 ) -> None:
     pipeline = attach(TELEMETRY_LOG_LEVEL="DEBUG")
-    pipeline.settings = logs.LogSettings(1)
+    pipeline.settings = logs_pipeline.LogSettings(1)
     log.setLevel(1)
     log.log(level, "x")
     assert pipeline.flush(5)

@@ -7,9 +7,9 @@ import os
 import pytest
 
 from telemetry.catalog import METRICS
+from telemetry.export.pipeline import Pipeline
 from telemetry.metrics.registry import Registry
 from telemetry.naming import label_name
-from telemetry.pipeline import Pipeline
 from telemetry.settings.library import Settings
 from tests.fixtures.stack import Stack, until
 

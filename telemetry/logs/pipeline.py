@@ -36,7 +36,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from telemetry import metrics
 from telemetry.metrics.points import encodable
-from telemetry.outage import Outage
+from telemetry.otlp.exporter_logs import Outage
 from telemetry.redaction import Redactor
 from telemetry.settings.library import LogSettings, Settings
 

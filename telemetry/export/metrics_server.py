@@ -9,13 +9,13 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from telemetry.exposition import MetricsEndpoint
+from telemetry.export.exposition import MetricsEndpoint
 from telemetry.metrics.points import HistogramValue, Point
 from telemetry.naming import label_name
 from telemetry.settings.env import integer
 
 if TYPE_CHECKING:
-    from telemetry.pipeline import Pipeline
+    from telemetry.export.pipeline import Pipeline
 
 _log = logging.getLogger(__name__)
 

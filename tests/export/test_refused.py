@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from telemetry import metrics, otlp
+from telemetry import metrics
 from telemetry.metrics.points import Point
+from telemetry.otlp import points as otlp_points
 from telemetry.settings.library import Settings
+from tests.export.conftest import OPEN, ORDERS, Make, resources, series
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
-from tests.pipeline.conftest import OPEN, ORDERS, Make, resources, series
 
 
 def test_a_refusal_is_counted_and_the_next_export_has_it_all(make: Make, otlp: Receiver) -> None:
@@ -42,7 +43,7 @@ def test_an_exporter_that_raises_is_logged_and_the_thread_lives(
     make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pipeline = make()
-    real, failing = otlp.to_sdk, [True]
+    real, failing = otlp_points.to_sdk, [True]
 
     def to_sdk(*args: Any) -> Any:
         if failing:
@@ -50,7 +51,7 @@ def test_an_exporter_that_raises_is_logged_and_the_thread_lives(
             raise RuntimeError("cannot")
         return real(*args)
 
-    monkeypatch.setattr(otlp, "to_sdk", to_sdk)
+    monkeypatch.setattr(otlp_points, "to_sdk", to_sdk)
     assert not pipeline.flush_metrics()
     assert "an export of metrics failed" in caplog.text
     assert pipeline.flush_metrics()
@@ -92,7 +93,7 @@ def test_a_pipeline_that_cannot_start_leaves_the_app_running(
         raise RuntimeError("no exporter")
 
     pipeline = make(start=False)
-    monkeypatch.setattr(otlp, "exporters", broken)
+    monkeypatch.setattr(otlp_points, "exporters", broken)
     pipeline.start()
     assert "the app runs without it" in caplog.text
     assert pipeline.flush_metrics()

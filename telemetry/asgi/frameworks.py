@@ -17,7 +17,7 @@ import wrapt
 from opentelemetry import _logs, trace
 from opentelemetry import metrics as otel_metrics
 
-from telemetry import routes
+from telemetry.asgi import routes
 
 _log = logging.getLogger(__name__)
 _UNSET = ("ProxyTracerProvider", "_ProxyMeterProvider", "ProxyLoggerProvider")

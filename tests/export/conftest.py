@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from telemetry.catalog import Metric
+from telemetry.export.pipeline import Pipeline
 from telemetry.metrics.registry import Registry
-from telemetry.pipeline import Pipeline
 from telemetry.settings.library import Settings
 from tests.fixtures.otlp import Receiver
 

@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from telemetry import catalog, process
+from telemetry import catalog
 from telemetry.catalog import Metric
+from telemetry.metrics import process
 from telemetry.metrics.points import HistogramValue
 from telemetry.metrics.registry import Registry
 from tests.fixtures.stack import until

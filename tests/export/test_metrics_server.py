@@ -11,10 +11,11 @@ import pytest
 from opentelemetry import metrics as otel_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from telemetry import catalog, serving
+from telemetry import catalog
 from telemetry.catalog import Metric
+from telemetry.export import metrics_server
+from telemetry.export.pipeline import Pipeline
 from telemetry.metrics.registry import Registry
-from telemetry.pipeline import Pipeline
 from telemetry.settings.library import Settings
 from tests.ports import free_port
 
@@ -48,7 +49,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 def test_a_port_of_its_own(pipeline: Pipeline) -> None:
     port = free_port()
-    serving.serve_metrics(pipeline, port)
+    metrics_server.serve_metrics(pipeline, port)
     kind, text = get(f"http://127.0.0.1:{port}/metrics?x=1")
     assert kind.startswith("text/plain")
     assert samples(text)["shop_orders_total", (("country", "de"),)] == 3
@@ -68,7 +69,7 @@ def test_a_port_that_is_taken_is_said_and_nothing_fails(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        serving.serve_metrics(pipeline, port)
+        metrics_server.serve_metrics(pipeline, port)
     assert f"metrics port 127.0.0.1:{port} can't be had" in caplog.text
 
 
@@ -82,7 +83,7 @@ def test_the_prometheus_exporter_shows_ours_and_the_app_s_by_the_same_names() ->
     pipeline.registry.instrument(ORDERS).at({"country": "de"}).cells[0] = 3
     cells = pipeline.registry.instrument(catalog.HTTP_SERVER_REQUEST_DURATION).at({}).cells
     cells[0], cells[3] = 0.5, 2
-    reader = serving.prometheus_reader(pipeline)
+    reader = metrics_server.prometheus_reader(pipeline)
     from opentelemetry.sdk.metrics import MeterProvider
 
     provider = MeterProvider([reader], shutdown_on_exit=False)

@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from telemetry import catalog, frameworks, routes
-from telemetry.exposition import MetricsEndpoint
+from telemetry import catalog
+from telemetry.asgi import frameworks, routes
+from telemetry.asgi.websocket import WebSocketMetrics
+from telemetry.export.exposition import MetricsEndpoint
 from telemetry.metrics.points import Attributes, canonical
 from telemetry.metrics.registry import Cells, Instrument
 from telemetry.system.threads import in_thread
-from telemetry.websocket import WebSocketMetrics
 
 if TYPE_CHECKING:
-    from telemetry.pipeline import Pipeline
+    from telemetry.export.pipeline import Pipeline
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

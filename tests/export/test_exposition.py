@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 import telemetry
 from telemetry import metrics
 from telemetry.catalog import Metric
-from telemetry.exposition import OPENMETRICS, TEXT, Renderer
+from telemetry.export.exposition import OPENMETRICS, TEXT, Renderer
 from telemetry.metrics.points import HistogramValue, Point
 from telemetry.metrics.registry import OVERFLOW
 from tests.fixtures.asgi import call

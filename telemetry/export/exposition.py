@@ -23,7 +23,7 @@ from telemetry.naming import label_name, unit_suffix
 from telemetry.system.threads import in_thread
 
 if TYPE_CHECKING:
-    from telemetry.pipeline import Pipeline
+    from telemetry.export.pipeline import Pipeline
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from opentelemetry import metrics as otel_metrics
 
-from telemetry.pipeline import Pipeline
+from telemetry.export.pipeline import Pipeline
+from tests.export.conftest import NO_RECORDED_VALUE, OPEN, ORDERS, Make, attributes, series
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
-from tests.pipeline.conftest import NO_RECORDED_VALUE, OPEN, ORDERS, Make, attributes, series
 
 
 def test_it_exports_by_itself_in_its_interval(make: Make, otlp: Receiver) -> None:

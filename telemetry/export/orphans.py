@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.resources import Resource
 
+from telemetry.metrics.derived import NamespacedHTTP
+from telemetry.metrics.multiprocess import RunFolder
 from telemetry.metrics.points import Point
 from telemetry.metrics.registry import Registry
-from telemetry.metrics.workers import RunFolder
 from telemetry.settings.library import Settings
-from telemetry.views import NamespacedHTTP
 
 if TYPE_CHECKING:
-    from telemetry.pipeline import Pipeline
+    from telemetry.export.pipeline import Pipeline
 
 
 def export_orphans(folder: RunFolder, pipeline: Pipeline) -> None:
@@ -41,14 +41,14 @@ def adopt(run_dir: Path) -> bool:
     Returns:
         Whether everything has been exported.
     """
-    from telemetry import otlp
-    from telemetry.pipeline import Pipeline
+    from telemetry.export.pipeline import Pipeline
+    from telemetry.otlp import points as otlp_points
 
     folder = RunFolder(run_dir)
     if not any(True for _ in folder.orphans()):
         return True
     settings = Settings.from_env()
     pipeline = Pipeline(settings, Registry())
-    pipeline.exporters = otlp.exporters(settings)
+    pipeline.exporters = otlp_points.exporters(settings)
     export_orphans(folder, pipeline)
     return not any(True for _ in folder.orphans())

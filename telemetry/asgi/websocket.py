@@ -10,7 +10,8 @@ from collections.abc import Awaitable
 from time import perf_counter
 from typing import Any
 
-from telemetry import catalog, routes
+from telemetry import catalog
+from telemetry.asgi import routes
 from telemetry.metrics import BoundHistogram
 from telemetry.metrics.registry import Registry
 

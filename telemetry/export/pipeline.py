@@ -23,18 +23,20 @@ from opentelemetry import context
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricReader
 from opentelemetry.sdk.resources import Resource
 
-from telemetry import leftovers, otlp, process, traces
-from telemetry.exposition import Renderer
-from telemetry.meters import Meters
+from telemetry.export import orphans, traces
+from telemetry.export.exposition import Renderer
+from telemetry.metrics import process
+from telemetry.metrics.derived import NamespacedHTTP
+from telemetry.metrics.multiprocess import FileStorage, RunFolder
 from telemetry.metrics.points import Attributes, Point, merged
 from telemetry.metrics.registry import MemoryStorage, Registry
-from telemetry.metrics.workers import FileStorage, RunFolder
-from telemetry.outage import Outage
+from telemetry.metrics.sdk_meters import Meters
+from telemetry.otlp import points as otlp_points
+from telemetry.otlp.exporter_logs import Outage
 from telemetry.settings.library import Settings
-from telemetry.views import NamespacedHTTP
 
 if TYPE_CHECKING:
-    from telemetry.logs import LogPipeline
+    from telemetry.logs.pipeline import LogPipeline
 
 FINISH_TIMEOUT_S = 3.0  # how long an exiting process waits for its last export; a judgement
 FORK_TIMEOUT_S = 1.0  # how long a fork waits for a collection under way; it takes milliseconds
@@ -118,7 +120,7 @@ class Pipeline:
             self._share(self.settings.run_dir)
         if not self.registry.samplers:
             process.watch(self.registry)
-        self.exporters = otlp.exporters(self.settings)
+        self.exporters = otlp_points.exporters(self.settings)
         if not self._provided:
             self._provide()
         self._start_logs()
@@ -162,25 +164,25 @@ class Pipeline:
         self._provided = True
         readers: list[MetricReader] = []
         if "prometheus" in self.settings.metrics_exporters:
-            from telemetry import serving
+            from telemetry.export import metrics_server
 
-            readers.append(serving.prometheus_reader(self))
+            readers.append(metrics_server.prometheus_reader(self))
         self._meters.provide(self.resource, readers)
         if self.settings.traces_exporters:
             traces.provide(self.settings, self.resource)
         if self.settings.metrics_port:
-            from telemetry import serving
+            from telemetry.export import metrics_server
 
-            serving.serve_metrics(self, self.settings.metrics_port)
+            metrics_server.serve_metrics(self, self.settings.metrics_port)
         atexit.register(self.finish)
 
     def _start_logs(self) -> None:
         if not self.settings.logs_exporters:
             return
-        from telemetry import logs
+        from telemetry.logs import pipeline as logs_pipeline
 
         if self.logs is None:
-            self.logs = logs.attach(self.settings, self.resource)
+            self.logs = logs_pipeline.attach(self.settings, self.resource)
         else:
             self.logs.after_fork(self.settings, self.resource)
 
@@ -333,8 +335,8 @@ class Pipeline:
                 fresh.add((instance, key))
             return not seen
 
-        ours = otlp.to_sdk(batches, now, is_new)
-        data = otlp.combined([*ours.resource_metrics, *sdk])
+        ours = otlp_points.to_sdk(batches, now, is_new)
+        data = otlp_points.combined([*ours.resource_metrics, *sdk])
         if not data.resource_metrics:
             return True
         timeout = self.settings.export_timeout_s * 1000
@@ -350,7 +352,7 @@ class Pipeline:
     def _export_orphans(self) -> None:
         if self._folder is None:
             return
-        leftovers.export_orphans(self._folder, self)
+        orphans.export_orphans(self._folder, self)
         self._folder.retire()
 
     # --- shown -----------------------------------------------------------------------------
@@ -358,7 +360,7 @@ class Pipeline:
     def shown_points(self) -> list[Point]:
         """What `/metrics` shows: this process, its siblings living and gone, the sources, and
         what the app recorded with the OpenTelemetry API."""
-        recorded = merged(otlp.from_sdk(self._meters.collect()))
+        recorded = merged(otlp_points.from_sdk(self._meters.collect()))
         if self._folder is not None:
             # The SDK counts for this worker alone; unlabelled, its counters would seem to fall
             # whenever another worker answers.

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from telemetry.catalog import Metric
-from telemetry.exposition import Renderer
-from telemetry.metrics import workers
+from telemetry.export.exposition import Renderer
+from telemetry.metrics import multiprocess
+from telemetry.metrics.multiprocess import FileStorage, RunFolder
 from telemetry.metrics.points import HistogramValue, Point, merged
 from telemetry.metrics.registry import Registry
-from telemetry.metrics.workers import FileStorage, RunFolder
 
 ORDERS = Metric("shop.orders", "counter", "{order}", "Orders.", ("country",))
 OPEN = Metric("shop.open", "updowncounter", "{order}", "Orders open.")
@@ -35,8 +35,8 @@ _WORKER = textwrap.dedent(
     """
     import sys, pathlib
     from telemetry.metrics.registry import Registry
-    from telemetry.metrics.workers import FileStorage
-    from tests.metrics.test_workers import fill
+    from telemetry.metrics.multiprocess import FileStorage
+    from tests.metrics.test_multiprocess import fill
     folder, name, amount = sys.argv[1:4]
     registry = Registry(FileStorage(pathlib.Path(folder), name, {"service.name": "shop"}, ["shop"]))
     fill(registry, float(amount))
@@ -131,7 +131,7 @@ def test_scrapes_at_once_lose_nothing_of_what_is_new(
 
     registry.instrument(ORDERS).at({"country": "de"}).cells[0] = 1
     monkeypatch.setattr(
-        workers, "open", lambda path, mode: Interrupted(io.FileIO(path)), raising=False
+        multiprocess, "open", lambda path, mode: Interrupted(io.FileIO(path)), raising=False
     )
     scrapes = [threading.Thread(target=folder.others) for _ in range(2)]
     for scrape in scrapes:
@@ -153,9 +153,9 @@ def test_a_full_disk_costs_what_is_new_its_place_and_nothing_else(
     """It takes what fits and says how little that was, as a nearly full tmpfs does."""
     registry, folder = Registry(storage), RunFolder(tmp_path)
     registry.instrument(ORDERS).at({"country": "de"}).cells[0] = 1
-    storage._used = workers.CHUNK_DOUBLES  # the next series needs room
+    storage._used = multiprocess.CHUNK_DOUBLES  # the next series needs room
     whole = getattr(os, call)
-    monkeypatch.setattr(workers.os, call, lambda fd, data, *at: whole(fd, data[:5], *at))
+    monkeypatch.setattr(multiprocess.os, call, lambda fd, data, *at: whole(fd, data[:5], *at))
     time = registry.instrument(TIME).at({})
     time.cells[0] = 2
     registry.end_where(lambda series: series.metric is TIME)
@@ -171,8 +171,8 @@ _FORKING = textwrap.dedent(
     """
     import itertools, os, pathlib, sys, threading
     from telemetry.metrics.registry import Registry
-    from telemetry.metrics.workers import FileStorage
-    from tests.metrics.test_workers import ORDERS
+    from telemetry.metrics.multiprocess import FileStorage
+    from tests.metrics.test_multiprocess import ORDERS
     storage = FileStorage(pathlib.Path(sys.argv[1]), "me", {})
     registry = Registry(storage, limit=10**6)
     orders = registry.instrument(ORDERS)
@@ -244,7 +244,7 @@ def test_an_orphan_that_could_not_be_exported_is_one_again(tmp_path: Path, worke
 
 def test_recycled_workers_add_up_to_one_file_and_no_counter_falls(tmp_path: Path) -> None:
     """Written by a process that is gone: this one holds no lock on them."""
-    run = "import sys; from tests.metrics.test_workers import leave; leave(sys.argv[1], 40)"
+    run = "import sys; from tests.metrics.test_multiprocess import leave; leave(sys.argv[1], 40)"
     subprocess.run(
         [sys.executable, "-c", run, str(tmp_path)], check=True, cwd=Path(__file__).parents[2]
     )
@@ -306,7 +306,7 @@ def test_a_file_is_read_on_from_where_it_was(tmp_path: Path, storage: FileStorag
 def test_more_series_than_a_chunk_holds(
     tmp_path: Path, storage: FileStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "CHUNK_DOUBLES", 512)  # a page
+    monkeypatch.setattr(multiprocess, "CHUNK_DOUBLES", 512)  # a page
     registry = Registry(storage, limit=5000)
     time = registry.instrument(TIME)
     for number in range(1000):

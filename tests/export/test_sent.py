@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from opentelemetry import metrics as otel_metrics
 
+from tests.export.conftest import NO_RECORDED_VALUE, OPEN, ORDERS, TIME, Make, resources, series
 from tests.fixtures.otlp import Receiver
-from tests.pipeline.conftest import NO_RECORDED_VALUE, OPEN, ORDERS, TIME, Make, resources, series
 
 
 def test_points_arrive_cumulative_with_their_start(make: Make, otlp: Receiver) -> None:

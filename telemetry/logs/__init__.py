@@ -1,0 +1,1 @@
+"""Log records: captured, converted, exported."""

@@ -1,0 +1,1 @@
+"""Exporters and points of the OpenTelemetry protocol."""
