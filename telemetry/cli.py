@@ -14,7 +14,7 @@ from telemetry.settings import stack as stack_settings
 
 # Each has `add_commands(subparsers)`, and imports what is heavy only when a command runs.
 MODULES = (
-    "telemetry.launch.commands",
+    "telemetry.run.commands",
     "telemetry.stack.commands",
     "telemetry.demo.commands",
     "telemetry.alerting.commands",

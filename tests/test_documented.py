@@ -10,8 +10,8 @@ from telemetry.system import packaged_files
 
 # The library's own: what an instrumented app imports.
 _LIBRARY = (
-    "asgi/*.py", "distro.py", "export/*.py", "instrumentation.py", "logs/*.py", "metrics/*.py",
-    "otlp/*.py", "redaction.py", "settings/library.py",
+    "asgi/*.py", "export/*.py", "instrumentation.py", "logs/*.py", "metrics/*.py",
+    "otlp/*.py", "redaction.py", "run/distro.py", "settings/library.py",
 )  # fmt: skip
 _SERVICES = ("gateway.", "platform.", "proxy.", "gen_ai.")
 # Named in the code, and documented elsewhere: docs/running.md.

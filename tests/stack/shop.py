@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.fixtures.stack import Stack, until
-from tests.launch.serving import APP, TELEMETRY, Served, environment, served
 from tests.ports import free_port
+from tests.run.serving import APP, TELEMETRY, Served, environment, served
 
 UVICORN = "run shop:app --port {port}"
 ITEMS = "/items/{id}"

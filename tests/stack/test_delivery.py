@@ -17,8 +17,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fixtures.stack import Stack, until
-from tests.launch.serving import APP, SCRIPTS, TELEMETRY, Served, environment, served
 from tests.ports import free_port
+from tests.run.serving import APP, SCRIPTS, TELEMETRY, Served, environment, served
 from tests.stack.shop import ITEMS, UVICORN, shop, wait_count, wait_sequence
 
 pytestmark = pytest.mark.stack

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.stack import Stack, until
-from tests.launch.serving import APP, TELEMETRY, Served, environment, served
 from tests.ports import free_port
+from tests.run.serving import APP, TELEMETRY, Served, environment, served
 from tests.stack.shop import FLOOD, UVICORN, sequence, shop, wait_count, wait_sequence
 
 pytestmark = pytest.mark.stack

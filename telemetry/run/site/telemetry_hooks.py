@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-# Each module with the function in telemetry.launch.servers that sees to it.
+# Each module with the function in telemetry.run.server_hooks that sees to it.
 HOOKS = {
     "uvicorn.config": "uvicorn_config",
     "uvicorn.server": "uvicorn_server",
@@ -52,12 +52,12 @@ class Finder:
 
 def _hook(name: str, module: ModuleType) -> None:
     try:
-        from telemetry.launch import servers
+        from telemetry.run import server_hooks
     except ImportError as error:
         # Another interpreter than the one `telemetry` is installed in: the app runs all the same.
         print(f"telemetry: not instrumented, {error} ({sys.executable})", file=sys.stderr)
         return
-    getattr(servers, HOOKS[name])(module)
+    getattr(server_hooks, HOOKS[name])(module)
 
 
 def install() -> None:

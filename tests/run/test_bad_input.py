@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch.serving import run, said
 from tests.ports import free_port
+from tests.run.serving import run, said
 
 
 def test_a_module_that_is_not_there_is_named(folder: Path) -> None:

@@ -12,7 +12,7 @@ LIBRARY = [
     *(ROOT / "telemetry").glob("*.py"),
     *(
         path
-        for folder in ("asgi", "export", "launch", "logs", "metrics", "otlp", "settings", "system")
+        for folder in ("asgi", "export", "logs", "metrics", "otlp", "run", "settings", "system")
         for path in (ROOT / "telemetry" / folder).rglob("*.py")
     ),
 ]
@@ -42,9 +42,9 @@ def test_every_documented_setting_is_read() -> None:
 
 
 def test_every_exit_code_of_a_run_is_documented() -> None:
-    launch = "".join(path.read_text() for path in (ROOT / "telemetry/launch").glob("*.py"))
-    raised = set(re.findall(r"exit_code=(\d+)", launch)) | set(
-        re.findall(r"^        (\d+),  # EX_", launch, re.MULTILINE)
+    run = "".join(path.read_text() for path in (ROOT / "telemetry/run").glob("*.py"))
+    raised = set(re.findall(r"exit_code=(\d+)", run)) | set(
+        re.findall(r"^        (\d+),  # EX_", run, re.MULTILINE)
     )
     table = TEXT[TEXT.index("| exit code |") :]
     assert {

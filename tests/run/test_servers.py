@@ -11,8 +11,8 @@ import pytest
 
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
-from tests.launch.serving import APP, BARE, TELEMETRY, Served, environment, exported, served
 from tests.ports import free_port
+from tests.run.serving import APP, BARE, TELEMETRY, Served, environment, exported, served
 
 COMMANDS = {
     "app": "run shop:app --port {port}",

@@ -1,5 +1,5 @@
 """`opentelemetry-instrument COMMAND`: what it does to a command that is no server, and to one it
-can't instrument. What it does to servers stands in launch/test_servers.py."""
+can't instrument. What it does to servers stands in test_servers.py."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 
-from telemetry.distro import Configurator, Distro
-from tests.launch.serving import ended
+from telemetry.run.distro import Configurator, Distro
+from tests.run.serving import ended
 
 WHAT = "import os, sys; print(os.environ.get('TELEMETRY_RUN_DIR'), 'asyncio' in sys.modules)"
 

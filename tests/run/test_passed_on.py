@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch.serving import PYTHON, environment, run
+from tests.run.serving import PYTHON, environment, run
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 42])
@@ -84,7 +84,7 @@ def test_another_interpreter_runs_its_app_all_the_same(folder: Path) -> None:
     (folder / "uvicorn").mkdir()
     (folder / "uvicorn/__init__.py").touch()
     (folder / "uvicorn/config.py").write_text("print('served')\n")
-    site = Path(__file__).parents[2] / "telemetry/launch/site"
+    site = Path(__file__).parents[2] / "telemetry/run/site"
     script = (
         f"import sys; sys.path[:0] = [{str(site)!r}, '.']; import sitecustomize, uvicorn.config"
     )

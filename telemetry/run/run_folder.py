@@ -18,8 +18,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from telemetry.launch import server_command
 from telemetry.redaction import redact
+from telemetry.run import command_line
 from telemetry.settings import library
 from telemetry.settings import stack as stack_settings
 
@@ -40,7 +40,7 @@ class Shared:
         self, command: Sequence[str], environ: Mapping[str, str], settings: library.Settings
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="telemetry-run-"))
-        name = settings.service_name or server_command.service_name(command)
+        name = settings.service_name or command_line.service_name(command)
         self.variables = {"TELEMETRY_RUN_DIR": str(self.folder)}
         """What the processes need in their environment."""
         if not settings.service_name:
@@ -113,7 +113,7 @@ def _write_target(
     """Tell the stack's Prometheus, where there is one, that this service is meant to run, so
     that it notices when it doesn't. Named for the port, so that the next run there takes over
     what a killed one left."""
-    address = server_command.address(command, environ, Path.cwd())
+    address = command_line.address(command, environ, Path.cwd())
     folder = stack_settings.home(environ) / "targets"
     if address is None or not os.access(folder, os.W_OK) or not settings.metrics_path:
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry.launch import server_command
+from telemetry.run import command_line
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from telemetry.launch import server_command
     ],
 )
 def test_a_service_is_named_for_its_app_or_its_program(command: str, name: str) -> None:
-    assert server_command.service_name(shlex.split(command)) == name
+    assert command_line.service_name(shlex.split(command)) == name
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_a_service_is_named_for_its_app_or_its_program(command: str, name: str) 
 def test_where_a_server_will_listen(
     command: str, environ: dict[str, str], address: tuple[str, int] | None, tmp_path: Path
 ) -> None:
-    assert server_command.address(shlex.split(command), environ, tmp_path) == address
+    assert command_line.address(shlex.split(command), environ, tmp_path) == address
 
 
 def test_a_configuration_file_in_the_folder_may_say_otherwise(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").touch()
-    assert server_command.address(["gunicorn", "a:app"], {}, tmp_path) is None
-    assert server_command.address(["gunicorn", "-b", "h:1", "a:app"], {}, tmp_path) == ("h", 1)
+    assert command_line.address(["gunicorn", "a:app"], {}, tmp_path) is None
+    assert command_line.address(["gunicorn", "-b", "h:1", "a:app"], {}, tmp_path) == ("h", 1)

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from telemetry.errors import TelemetryError
-from telemetry.launch import failure, server_command
-from telemetry.launch.shared import Shared
+from telemetry.run import command_line, load_failure
+from telemetry.run.run_folder import Shared
 from telemetry.settings import library
 from telemetry.system import ports
 
@@ -57,7 +57,7 @@ def run(rest: Sequence[str], environ: Mapping[str, str]) -> int:
     path = os.pathsep.join(filter(None, (str(_SITE), environ.get("PYTHONPATH", ""))))
     try:
         code = _wait(command, {**environ, **shared.variables, "PYTHONPATH": path})
-        if told := failure.told(shared.folder):
+        if told := load_failure.told(shared.folder):
             message, remedy, exit_code = told
             raise TelemetryError(message, remedy=remedy, exit_code=exit_code)
         return code
@@ -110,12 +110,12 @@ def _check_app(app: str, rest: Sequence[str]) -> None:
 
 
 def _check_port(command: Sequence[str], environ: Mapping[str, str]) -> None:
-    address = server_command.address(command, environ, Path.cwd())
+    address = command_line.address(command, environ, Path.cwd())
     if address is None or not ports.is_taken(*address):
         return
     owner = ports.owner(address[1])
     raise TelemetryError(
-        f"port {address[1]} on {address[0]}, where {server_command.program(command)} is to "
+        f"port {address[1]} on {address[0]}, where {command_line.program(command)} is to "
         "listen, is taken" + (owner and f" by {owner}"),
         remedy="stop that process, or give the server another port",
         exit_code=75,  # EX_TEMPFAIL

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch.serving import APP
+from tests.run.serving import APP
 
 
 @pytest.fixture

@@ -38,6 +38,6 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from telemetry.launch import parent
+    from telemetry.run import parent
 
     return parent.run(args.rest, os.environ)

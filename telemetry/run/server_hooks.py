@@ -61,21 +61,21 @@ def _failure_told(app: Any) -> Iterator[None]:
     """Where ``app`` is named and can't be loaded, have the parent of the run say why. What its
     import raised is shown without the server's frames, and ends the process in the way that
     uvicorn takes for a failed start: with several workers it would try for ever otherwise."""
-    from telemetry.launch import failure
+    from telemetry.run import load_failure
 
     if not isinstance(app, str):
         yield
         return
     try:
         yield
-    except failure.Failed:
+    except load_failure.Failed:
         raise
     except SystemExit as error:
-        failure.not_found(app, error)
+        load_failure.not_found(app, error)
         raise
     except Exception as error:
-        raise failure.not_loaded(app, error) from None
-    failure.none()
+        raise load_failure.not_loaded(app, error) from None
+    load_failure.none()
 
 
 def uvicorn_server(module: Any) -> None:
@@ -98,26 +98,26 @@ def uvicorn_server(module: Any) -> None:
 
 def _finish() -> None:
     from telemetry import instrumentation
-    from telemetry.launch import shared
+    from telemetry.run import run_folder
 
     pipeline = instrumentation.current_pipeline()
     if pipeline is not None:
         pipeline.finish()
-    shared.end_own()
+    run_folder.end_own()
 
 
 def uvicorn_manager(module: Any) -> None:
     """Export what uvicorn says of its workers."""
-    from telemetry.launch import manager
+    from telemetry.run import manager_logs
 
-    module.Multiprocess.run = manager.logged(module.Multiprocess.run)
+    module.Multiprocess.run = manager_logs.logged(module.Multiprocess.run)
 
 
 def gunicorn_manager(module: Any) -> None:
     """Export what gunicorn says of its workers."""
-    from telemetry.launch import manager
+    from telemetry.run import manager_logs
 
-    module.Arbiter.run = manager.logged(module.Arbiter.run)
+    module.Arbiter.run = manager_logs.logged(module.Arbiter.run)
 
 
 def gunicorn_asgi(module: Any) -> None:

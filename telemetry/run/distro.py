@@ -10,8 +10,8 @@ from typing import Any
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 
 from telemetry.errors import TelemetryError
-from telemetry.launch import shared
-from telemetry.launch.site import telemetry_hooks
+from telemetry.run import run_folder
+from telemetry.run.site import telemetry_hooks
 
 
 class Distro(BaseDistro):
@@ -31,7 +31,7 @@ class Configurator:
 
     def configure(self, **kwargs: Any) -> None:
         try:
-            shared.begin_own()
+            run_folder.begin_own()
         except TelemetryError as error:
             # The app runs on without us, rather than with a traceback of the loader's.
             print(f"telemetry: not instrumented: {error.message}", file=sys.stderr)

@@ -13,8 +13,8 @@ import pytest
 
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
-from tests.launch.serving import APP, BARE, PYTHON, TELEMETRY, environment, run, served
 from tests.ports import free_port
+from tests.run.serving import APP, BARE, PYTHON, TELEMETRY, environment, run, served
 
 
 def test_the_stack_is_told_where_to_look_while_it_runs(folder: Path, otlp: Receiver) -> None:
@@ -46,7 +46,7 @@ def test_the_last_worker_killed_is_exported_by_the_parent(folder: Path, otlp: Re
     port = free_port()
     env = environment(OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url, OTEL_METRIC_EXPORT_INTERVAL="60000")
     command = [*TELEMETRY, "run", "shop:app", "--port", str(port)]
-    from tests.launch.test_servers import exported
+    from tests.run.test_servers import exported
 
     with served(command, folder, env, port) as server:
         pids = [server.get(f"/items/{i}") for i in range(20)]
