@@ -27,7 +27,7 @@ from telemetry.alerting.routing import (
 )
 from telemetry.alerting.rule import Comparison, Rule, Source
 from telemetry.alerting.thresholds import format_duration
-from telemetry.dashboards.identifiers import PANELS
+from telemetry.dashboards.panel_ids import PANELS
 
 FOLDER = "Telemetry"
 DATASOURCES: dict[Source, str] = {"prometheus": "telemetry-prometheus", "loki": "telemetry-loki"}

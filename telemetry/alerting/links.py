@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote_plus
 
 from telemetry.alerting.rule import VALUE, Rule
-from telemetry.dashboards.identifiers import BY_DAYS, PANELS
+from telemetry.dashboards.panel_ids import BY_DAYS, PANELS
 from telemetry.settings import env as env_values
 from telemetry.settings import stack as stack_settings
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from telemetry.dashboards.expressions import Query, all_queries
-from telemetry.dashboards.identifiers import PANELS
+from telemetry.dashboards.inventory import Query, all_queries
+from telemetry.dashboards.panel_ids import PANELS
 
 __all__ = ["PANELS", "Query", "all_queries", "render"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from telemetry.dashboards import logql, queries
-from telemetry.dashboards.frame import Band, handle, link
-from telemetry.dashboards.frame import build as frame
-from telemetry.dashboards.identifiers import CONTAINER, COST, LOGS, OVERVIEW
-from telemetry.dashboards.look import CALM, GREEN, GREY, ORANGE, RED, override, override_like
+from telemetry.dashboards import log_queries, queries
+from telemetry.dashboards.dashboard import Band, handle, link
+from telemetry.dashboards.dashboard import build as frame
 from telemetry.dashboards.overview import ANY_IS_RED, HEALTH, MEMORY_STEPS, STATE
+from telemetry.dashboards.panel_ids import CONTAINER, COST, LOGS, OVERVIEW
 from telemetry.dashboards.panels import About, lines, log_lines, stat_panel, timeline
+from telemetry.dashboards.style import CALM, GREEN, GREY, ORANGE, RED, override, override_like
 from telemetry.dashboards.targets import Ask
 
 _SAMPLED = "15s"  # how often the platform looks
@@ -89,7 +89,9 @@ def _now() -> Band:
             (3, stat_panel(cost, Ask(queries.CONTAINER_COST_TODAY), background=False)),
             (
                 3,
-                stat_panel(errors, Ask(logql.CONTAINER_ERROR_COUNT, instant=True, source="loki")),
+                stat_panel(
+                    errors, Ask(log_queries.CONTAINER_ERROR_COUNT, instant=True, source="loki")
+                ),
             ),
         ],
     )
@@ -238,4 +240,4 @@ def _logs() -> Band:
         "container.logs", "Latest log lines",
         "What the container said, newest first; click a line for its fields and its trace.",
     )  # fmt: skip
-    return Band(12, [(24, log_lines(about, Ask(logql.CONTAINER_LINES, source="loki")))])
+    return Band(12, [(24, log_lines(about, Ask(log_queries.CONTAINER_LINES, source="loki")))])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from telemetry.dashboards import queries
-from telemetry.dashboards.frame import Band, address, link, user_id
-from telemetry.dashboards.frame import build as frame
-from telemetry.dashboards.identifiers import CONTAINER, COST, OVERVIEW
-from telemetry.dashboards.look import BLUE, CALM, GREEN, ORANGE, RED, override_like
+from telemetry.dashboards.dashboard import Band, address, link, user_id
+from telemetry.dashboards.dashboard import build as frame
 from telemetry.dashboards.overview import MEMORY_STEPS
+from telemetry.dashboards.panel_ids import CONTAINER, COST, OVERVIEW
 from telemetry.dashboards.panels import About, bar_gauge, donut, lines, stat_panel
+from telemetry.dashboards.style import BLUE, CALM, GREEN, ORANGE, RED, override_like
 from telemetry.dashboards.tables import Column, key_table
 from telemetry.dashboards.targets import Ask
 

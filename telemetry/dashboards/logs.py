@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from telemetry.dashboards import logql
-from telemetry.dashboards.frame import (
+from telemetry.dashboards import log_queries
+from telemetry.dashboards.dashboard import (
     Band,
     address,
     choice,
@@ -14,12 +14,10 @@ from telemetry.dashboards.frame import (
     log_service,
     text,
 )
-from telemetry.dashboards.frame import (
-    build as frame,
-)
-from telemetry.dashboards.identifiers import CONTAINER, LOGS
-from telemetry.dashboards.look import BLUE, CALM, GREEN, ORANGE, RED, override
+from telemetry.dashboards.dashboard import build as frame
+from telemetry.dashboards.panel_ids import CONTAINER, LOGS
 from telemetry.dashboards.panels import About, bar_gauge, lines, log_lines, stat_panel
+from telemetry.dashboards.style import BLUE, CALM, GREEN, ORANGE, RED, override
 from telemetry.dashboards.targets import Ask
 
 _COLOURS = {
@@ -79,13 +77,13 @@ def _summary() -> Band:
     return Band(
         7,
         [
-            (3, stat_panel(count, Ask(logql.LINE_COUNT, instant=True, source="loki"))),
-            (3, stat_panel(error_count, Ask(logql.ERROR_COUNT, instant=True, source="loki"))),
+            (3, stat_panel(count, Ask(log_queries.LINE_COUNT, instant=True, source="loki"))),
+            (3, stat_panel(error_count, Ask(log_queries.ERROR_COUNT, instant=True, source="loki"))),
             (
                 6,
                 lines(
                     volume,
-                    Ask(logql.VOLUME, "{{level}}", source="loki"),
+                    Ask(log_queries.VOLUME, "{{level}}", source="loki"),
                     stacked=True,
                     bars=True,
                     overrides=[
@@ -98,7 +96,7 @@ def _summary() -> Band:
                 6,
                 lines(
                     errors,
-                    Ask(logql.ERRORS, "{{service_name}} {{handle}}", source="loki"),
+                    Ask(log_queries.ERRORS, "{{service_name}} {{handle}}", source="loki"),
                     limits=True,
                 ),
             ),
@@ -107,7 +105,7 @@ def _summary() -> Band:
                 bar_gauge(
                     noisiest,
                     Ask(
-                        logql.NOISIEST,
+                        log_queries.NOISIEST,
                         "{{service_name}} {{handle}}",
                         instant=True,
                         source="loki",
@@ -133,4 +131,4 @@ def _lines() -> Band:
         "logs.lines", "Lines",
         "Newest first. Click a line for its fields: trace id and container lead on from there.",
     )  # fmt: skip
-    return Band(20, [(24, log_lines(about, Ask(logql.LINES, source="loki")))])
+    return Band(20, [(24, log_lines(about, Ask(log_queries.LINES, source="loki")))])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from telemetry.dashboards import engines, logql, queries
-from telemetry.dashboards.frame import Band, address
-from telemetry.dashboards.frame import build as frame
-from telemetry.dashboards.identifiers import CONTAINER, COST, LOGS, OVERVIEW, PIPELINE, SERVICES
-from telemetry.dashboards.look import BLUE, CALM, GREEN, GREY, ORANGE, RED, override, override_like
+from telemetry.dashboards import log_queries, pipeline_queries, queries
+from telemetry.dashboards.dashboard import Band, address
+from telemetry.dashboards.dashboard import build as frame
+from telemetry.dashboards.panel_ids import CONTAINER, COST, LOGS, OVERVIEW, PIPELINE, SERVICES
 from telemetry.dashboards.panels import About, alert_list, lines, log_lines, opens, stat_panel
+from telemetry.dashboards.style import BLUE, CALM, GREEN, GREY, ORANGE, RED, override, override_like
 from telemetry.dashboards.tables import Column, key_table
 from telemetry.dashboards.targets import Ask
 
@@ -76,7 +76,7 @@ def _is_anything_wrong() -> Band:
         opens(stat_panel(services, Ask(queries.SERVICES_DOWN, instant=True)), "Services", SERVICES),
         stat_panel(containers, Ask(queries.CONTAINERS_DOWN, instant=True)),
         opens(stat_panel(errors, Ask(queries.ERROR_SHARE)), "Services", SERVICES),
-        opens(stat_panel(loss, Ask(engines.LOSS_COUNT)), "Pipeline health", PIPELINE),
+        opens(stat_panel(loss, Ask(pipeline_queries.LOSS_COUNT)), "Pipeline health", PIPELINE),
     ]
     return Band(4, [(4, panel) for panel in panels])
 
@@ -250,4 +250,4 @@ def _errors() -> Band:
         "overview.logs", "Latest errors",
         "Error lines of every service and container, newest first.",
     )  # fmt: skip
-    return Band(8, [(24, log_lines(about, Ask(logql.ALL_ERRORS, source="loki")))])
+    return Band(8, [(24, log_lines(about, Ask(log_queries.ALL_ERRORS, source="loki")))])

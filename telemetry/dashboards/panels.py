@@ -25,8 +25,8 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmap_model
 from grafana_foundation_sdk.models import piechart as piechart_model
 
-from telemetry.dashboards.identifiers import BY_DAYS, PANELS
-from telemetry.dashboards.look import GREEN, Steps, Texts, mappings, thresholds
+from telemetry.dashboards.panel_ids import BY_DAYS, PANELS
+from telemetry.dashboards.style import GREEN, Steps, Texts, mappings, thresholds
 from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF, Ask, letter, target
 
 # Behind a number 150 pixels wide more are not to be seen, and a thousand containers would be

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from telemetry.dashboards import engines
-from telemetry.dashboards.frame import Band, link
-from telemetry.dashboards.frame import build as frame
-from telemetry.dashboards.identifiers import OVERVIEW, PIPELINE
-from telemetry.dashboards.look import CALM, GREEN, ORANGE, RED, override, override_like
+from telemetry.dashboards import pipeline_queries
+from telemetry.dashboards.dashboard import Band, link
+from telemetry.dashboards.dashboard import build as frame
 from telemetry.dashboards.overview import ANY_IS_RED
+from telemetry.dashboards.panel_ids import OVERVIEW, PIPELINE
 from telemetry.dashboards.panels import About, lines, stat_panel, timeline
 from telemetry.dashboards.services import ANSWERING
+from telemetry.dashboards.style import CALM, GREEN, ORANGE, RED, override, override_like
 from telemetry.dashboards.targets import Ask
 
 _FILL = ((0, GREEN), (0.5, ORANGE), (0.8, RED))
@@ -63,12 +63,12 @@ def _now() -> Band:
     return Band(
         4,
         [
-            (4, stat_panel(loss, Ask(engines.LOSS_COUNT))),
-            (4, stat_panel(down, Ask(engines.TARGETS_DOWN, instant=True))),
-            (4, stat_panel(queue, Ask(engines.QUEUE_FILL_NOW))),
-            (4, stat_panel(age, Ask(engines.AGE_NOW))),
-            (4, stat_panel(disk, Ask(engines.DISK_NOW))),
-            (4, stat_panel(memory, Ask(engines.MEMORY_NOW))),
+            (4, stat_panel(loss, Ask(pipeline_queries.LOSS_COUNT))),
+            (4, stat_panel(down, Ask(pipeline_queries.TARGETS_DOWN, instant=True))),
+            (4, stat_panel(queue, Ask(pipeline_queries.QUEUE_FILL_NOW))),
+            (4, stat_panel(age, Ask(pipeline_queries.AGE_NOW))),
+            (4, stat_panel(disk, Ask(pipeline_queries.DISK_NOW))),
+            (4, stat_panel(memory, Ask(pipeline_queries.MEMORY_NOW))),
         ],
     )
 
@@ -93,16 +93,16 @@ def _loss() -> Band:
     return Band(
         8,
         [
-            (8, lines(loss, Ask(engines.LOSS, "{{job}} {{metric}}"))),
+            (8, lines(loss, Ask(pipeline_queries.LOSS, "{{job}} {{metric}}"))),
             (
                 8,
                 lines(
                     dropped,
-                    Ask(engines.DROPPED, "{{job}} {{signal}} {{reason}}"),
-                    Ask(engines.INTERACTION_FAILURES, "interaction log {{reason}}"),
+                    Ask(pipeline_queries.DROPPED, "{{job}} {{signal}} {{reason}}"),
+                    Ask(pipeline_queries.INTERACTION_FAILURES, "interaction log {{reason}}"),
                 ),
             ),
-            (8, timeline(up, Ask(engines.TARGETS, "{{at}} {{job}}"))),
+            (8, timeline(up, Ask(pipeline_queries.TARGETS, "{{at}} {{job}}"))),
         ],
     )
 
@@ -134,11 +134,11 @@ def _collector() -> Band:
     return Band(
         7,
         [
-            (5, lines(accepted, Ask(engines.ACCEPTED, "{{receiver}} {{kind}}"))),
-            (5, lines(sent, Ask(engines.SENT, "{{exporter}} {{kind}}"))),
-            (5, lines(queue, Ask(engines.QUEUE_FILL, "{{exporter}}"), limits=True)),
-            (5, lines(age, Ask(engines.AGE, "{{job}}"))),
-            (4, lines(memory, Ask(engines.COLLECTOR_MEMORY, "{{job}}"))),
+            (5, lines(accepted, Ask(pipeline_queries.ACCEPTED, "{{receiver}} {{kind}}"))),
+            (5, lines(sent, Ask(pipeline_queries.SENT, "{{exporter}} {{kind}}"))),
+            (5, lines(queue, Ask(pipeline_queries.QUEUE_FILL, "{{exporter}}"), limits=True)),
+            (5, lines(age, Ask(pipeline_queries.AGE, "{{job}}"))),
+            (4, lines(memory, Ask(pipeline_queries.COLLECTOR_MEMORY, "{{job}}"))),
         ],
         "Collector",
     )
@@ -173,15 +173,15 @@ def _prometheus() -> Band:
     return Band(
         7,
         [
-            (4, lines(series, Ask(engines.SERIES, "series"))),
-            (4, lines(samples, Ask(engines.SAMPLES, "{{type}}"))),
-            (4, lines(rejected, Ask(engines.REJECTED, "{{reason}}"))),
+            (4, lines(series, Ask(pipeline_queries.SERIES, "series"))),
+            (4, lines(samples, Ask(pipeline_queries.SAMPLES, "{{type}}"))),
+            (4, lines(rejected, Ask(pipeline_queries.REJECTED, "{{reason}}"))),
             (
                 4,
                 lines(
                     rules,
-                    Ask(engines.RULE_FAILURES, "failures"),
-                    Ask(engines.RULE_DURATION, "slowest group"),
+                    Ask(pipeline_queries.RULE_FAILURES, "failures"),
+                    Ask(pipeline_queries.RULE_DURATION, "slowest group"),
                     overrides=[override("slowest group", unit="s", custom__axisPlacement="right")],
                 ),
             ),
@@ -189,13 +189,13 @@ def _prometheus() -> Band:
                 4,
                 lines(
                     storage,
-                    Ask(engines.STORAGE_BLOCKS, "blocks"),
-                    Ask(engines.STORAGE_HEAD, "head"),
-                    Ask(engines.STORAGE_WAL, "write-ahead log"),
+                    Ask(pipeline_queries.STORAGE_BLOCKS, "blocks"),
+                    Ask(pipeline_queries.STORAGE_HEAD, "head"),
+                    Ask(pipeline_queries.STORAGE_WAL, "write-ahead log"),
                     stacked=True,
                 ),
             ),
-            (4, lines(scrapes, Ask(engines.SCRAPE_DURATION, "{{job}}"))),
+            (4, lines(scrapes, Ask(pipeline_queries.SCRAPE_DURATION, "{{job}}"))),
         ],
         "Prometheus",
     )
@@ -230,20 +230,20 @@ def _loki() -> Band:
                 5,
                 lines(
                     received,
-                    Ask(engines.LOKI_BYTES, "bytes"),
-                    Ask(engines.LOKI_LINES, "lines"),
+                    Ask(pipeline_queries.LOKI_BYTES, "bytes"),
+                    Ask(pipeline_queries.LOKI_LINES, "lines"),
                     overrides=[override("lines", unit="ops", custom__axisPlacement="right")],
                 ),
             ),
-            (5, lines(discarded, Ask(engines.LOKI_DISCARDED, "{{reason}}"))),
-            (5, lines(latency, Ask(engines.LOKI_P95, "{{route}}"))),
-            (5, lines(memory, Ask(engines.ENGINE_MEMORY, "{{job}}"))),
+            (5, lines(discarded, Ask(pipeline_queries.LOKI_DISCARDED, "{{reason}}"))),
+            (5, lines(latency, Ask(pipeline_queries.LOKI_P95, "{{route}}"))),
+            (5, lines(memory, Ask(pipeline_queries.ENGINE_MEMORY, "{{job}}"))),
             (
                 4,
                 lines(
                     notices,
-                    Ask(engines.NOTIFIED, "{{integration}}"),
-                    Ask(engines.NOTIFY_FAILED, "{{integration}} failed"),
+                    Ask(pipeline_queries.NOTIFIED, "{{integration}}"),
+                    Ask(pipeline_queries.NOTIFY_FAILED, "{{integration}} failed"),
                     overrides=[
                         override_like("/ failed$/", color={"mode": "fixed", "fixedColor": RED})
                     ],
@@ -271,9 +271,15 @@ def _host() -> Band:
     return Band(
         8,
         [
-            (8, lines(cpu, Ask(engines.CPU, "{{instance}} {{state}}"), stacked=True)),
-            (8, lines(memory, Ask(engines.MEMORY, "{{instance}} {{state}}"), stacked=True)),
-            (8, lines(disk, Ask(engines.DISK, "{{instance}} {{mountpoint}}"), limits=True)),
+            (8, lines(cpu, Ask(pipeline_queries.CPU, "{{instance}} {{state}}"), stacked=True)),
+            (
+                8,
+                lines(memory, Ask(pipeline_queries.MEMORY, "{{instance}} {{state}}"), stacked=True),
+            ),
+            (
+                8,
+                lines(disk, Ask(pipeline_queries.DISK, "{{instance}} {{mountpoint}}"), limits=True),
+            ),
         ],
         "Host",
     )

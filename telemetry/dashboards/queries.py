@@ -7,7 +7,7 @@ also matches series without the label.
 from __future__ import annotations
 
 from telemetry import catalog as c
-from telemetry.dashboards.promql import (
+from telemetry.promql.functions import (
     RANGE,
     RATE,
     STEP,

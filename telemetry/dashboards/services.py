@@ -5,12 +5,12 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from telemetry.dashboards import queries
-from telemetry.dashboards.frame import Band, address, handle, link, service
-from telemetry.dashboards.frame import build as frame
-from telemetry.dashboards.identifiers import LOGS, OVERVIEW, SERVICES
-from telemetry.dashboards.look import CALM, GREEN, ORANGE, RED, override
+from telemetry.dashboards.dashboard import Band, address, handle, link, service
+from telemetry.dashboards.dashboard import build as frame
 from telemetry.dashboards.overview import ANY_IS_RED, FAILURE_STEPS
+from telemetry.dashboards.panel_ids import LOGS, OVERVIEW, SERVICES
 from telemetry.dashboards.panels import About, heat, lines, stat_panel, timeline
+from telemetry.dashboards.style import CALM, GREEN, ORANGE, RED, override
 from telemetry.dashboards.tables import Column, key_table
 from telemetry.dashboards.targets import Ask
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from grafana_foundation_sdk.builders import common, table
 from grafana_foundation_sdk.models import dashboard as model
 
-from telemetry.dashboards.look import Steps, Texts, mappings, override, overriding, thresholds
 from telemetry.dashboards.panels import About, finished
+from telemetry.dashboards.style import Steps, Texts, mappings, override, overriding, thresholds
 from telemetry.dashboards.targets import Ask, letter
 
 

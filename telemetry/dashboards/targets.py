@@ -11,8 +11,8 @@ from grafana_foundation_sdk.cog import variants
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import prometheus as prometheus_model
 
-from telemetry.dashboards.identifiers import LOKI, PROMETHEUS
-from telemetry.dashboards.promql import RATE
+from telemetry.dashboards.panel_ids import LOKI, PROMETHEUS
+from telemetry.promql.functions import RATE
 
 Source = Literal["prometheus", "loki"]
 

@@ -7,7 +7,7 @@ import re
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.runbooks import page
 from telemetry.alerting.thresholds import Thresholds
-from telemetry.dashboards.expressions import dashboards
+from telemetry.dashboards.inventory import dashboards
 from telemetry.system import packaged_files
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from telemetry.dashboards.promql import gained, gained_each_day, or_zero, today
+from telemetry.promql.functions import gained, gained_each_day, or_zero, today
 from tests.alerting.engines import engine
 
 pytestmark = pytest.mark.stack

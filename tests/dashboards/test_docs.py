@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from telemetry.dashboards.expressions import dashboards
+from telemetry.dashboards.inventory import dashboards
 
 TEXT = (Path(__file__).parents[2] / "docs" / "dashboards.md").read_text()
 

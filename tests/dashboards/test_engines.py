@@ -291,7 +291,7 @@ def test_legends_name_labels_that_the_answers_have(filled: Stack) -> None:
 
 
 def _legends() -> list[tuple[Query, str]]:
-    from telemetry.dashboards.expressions import dashboards
+    from telemetry.dashboards.inventory import dashboards
 
     names = {place: name for name, place in PANELS.items()}
     legends = [

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from telemetry.dashboards import PANELS
-from telemetry.dashboards.expressions import dashboards, substitute
+from telemetry.dashboards.inventory import dashboards, substitute
 from telemetry.settings import credentials
 from tests.dashboards import test_engines as sent
 from tests.dashboards.filler import counting

@@ -15,8 +15,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from telemetry.dashboards import PANELS, render
 from telemetry.dashboards.__main__ import main
-from telemetry.dashboards.expressions import dashboards, seconds
-from telemetry.dashboards.identifiers import LOKI, PROMETHEUS
+from telemetry.dashboards.inventory import dashboards, seconds
+from telemetry.dashboards.panel_ids import LOKI, PROMETHEUS
 
 COMMITTED = Path(__file__).parents[2] / "grafana" / "dashboards"
 MODELS = {model["uid"]: model for model in dashboards()}

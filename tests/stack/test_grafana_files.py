@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from telemetry.alerting.grafana import DATASOURCES, FOLDER
-from telemetry.dashboards.identifiers import LOKI, PROMETHEUS
+from telemetry.dashboards.panel_ids import LOKI, PROMETHEUS
 from telemetry.stack import specs
 from telemetry.stack.layout import Layout
 from telemetry.system import packaged_files

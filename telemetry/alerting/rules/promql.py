@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telemetry.dashboards.promql import latest
+from telemetry.promql.functions import latest
 
 
 def risen(metric: str, window: str, by: str = "handle") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from telemetry import catalog
 from telemetry.alerting.rule import VALUE, Group, Rule
 from telemetry.alerting.thresholds import Thresholds, number
-from telemetry.dashboards.promql import fresh
+from telemetry.promql.functions import fresh
 
 SERVICES = Group("services", 5)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from telemetry.dashboards.identifiers import PANELS
+from telemetry.dashboards.panel_ids import PANELS
 from telemetry.system import packaged_files
 
 DataSource = Literal["prometheus", "loki"]

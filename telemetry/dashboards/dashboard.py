@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from telemetry import catalog
 from telemetry.dashboards.annotations import marks
-from telemetry.dashboards.identifiers import (
+from telemetry.dashboards.panel_ids import (
     BY_DAYS,
     CONTAINER,
     COST,

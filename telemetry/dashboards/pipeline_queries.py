@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from telemetry import catalog as c
 from telemetry.alerting.rules.pipeline import DISK_SHARE, LOST
-from telemetry.dashboards.promql import RATE, answering, gained, or_zero, quantile, rate
+from telemetry.promql.functions import RATE, answering, gained, or_zero, quantile, rate
 
 
 def _collector(name: str) -> str:

@@ -1,0 +1,1 @@
+"""PromQL that rules and dashboards share."""
