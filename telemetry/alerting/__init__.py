@@ -4,7 +4,7 @@ Rules stand once, in ``rules/``; ``provision`` renders them for who evaluates: G
 Prometheus and Loki with Alertmanager.
 """
 
-from telemetry.alerting.direct import notify_directly
-from telemetry.alerting.provision import Mode, check, grafana_environment, provision
+from telemetry.alerting.delivery import notify_directly
+from telemetry.alerting.render.write import Mode, check, grafana_environment, provision
 
 __all__ = ["Mode", "check", "grafana_environment", "notify_directly", "provision"]

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from telemetry.alerting import alertmanager, grafana, prometheus
 from telemetry.alerting.channels import Channels
-from telemetry.alerting.links import Links
-from telemetry.alerting.provision import LOKI_TENANT, replace_file
+from telemetry.alerting.render import alertmanager, grafana, prometheus
+from telemetry.alerting.render.links import Links
+from telemetry.alerting.render.write import LOKI_TENANT, replace_file
 from telemetry.alerting.rules import RETIRED, all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError

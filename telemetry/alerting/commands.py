@@ -51,37 +51,37 @@ def _environ() -> Mapping[str, str]:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from telemetry.alerting import evaluator, tables
+    from telemetry.alerting import rules_api, terminal
 
-    states = evaluator.rule_states(_environ())
-    tables.print_rules(states, datetime.now(UTC))
+    states = rules_api.rule_states(_environ())
+    terminal.print_rules(states, datetime.now(UTC))
     return 0
 
 
 def _test(args: argparse.Namespace) -> int:
-    from telemetry.alerting import direct, tables
+    from telemetry.alerting import delivery, terminal
     from telemetry.alerting.channels import Channels
 
     environ = _environ()
     channels = Channels.from_env(environ)
-    notice = direct.test_notice(_rule(args.name, environ) if args.name else None, environ)
-    deliveries = direct.send(notice, channels)
-    direct.resolve(notice, channels)
-    tables.print_deliveries(deliveries)
+    notice = delivery.test_notice(_rule(args.name, environ) if args.name else None, environ)
+    deliveries = delivery.send(notice, channels)
+    delivery.resolve(notice, channels)
+    terminal.print_deliveries(deliveries)
     return 0 if all(delivery.delivered for delivery in deliveries) else 1
 
 
 def _silence(args: argparse.Namespace) -> int:
-    from telemetry.alerting import evaluator, tables
+    from telemetry.alerting import rules_api, terminal
     from telemetry.alerting.thresholds import parse_duration
 
     environ = _environ()
     if args.end:
-        evaluator.end_silence(args.end, environ)
+        rules_api.end_silence(args.end, environ)
         print(f"ended {args.end}")
         return 0
     if not args.name and not args.label:
-        tables.print_silences(evaluator.silences(environ), datetime.now(UTC))
+        terminal.print_silences(rules_api.silences(environ), datetime.now(UTC))
         return 0
     matchers = {"alertname": _rule(args.name, environ).name} if args.name else {}
     for label in args.label:
@@ -100,7 +100,7 @@ def _silence(args: argparse.Namespace) -> int:
         raise TelemetryError(
             f"--for {args.duration} is not a duration", remedy="e.g. --for 2h", exit_code=2
         )
-    identity = evaluator.silence(matchers, duration, args.comment, getpass.getuser(), environ)
+    identity = rules_api.silence(matchers, duration, args.comment, getpass.getuser(), environ)
     until = datetime.now().astimezone() + duration
     what = " ".join(f"{name}={value}" for name, value in matchers.items())
     print(f"silenced {what} until {until:%Y-%m-%d %H:%M}")

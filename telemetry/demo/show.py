@@ -162,11 +162,11 @@ def _costs(prometheus: str, spenders: Spenders) -> Table:
 
 
 def _alerts(console: Console, env: Mapping[str, str]) -> None:
-    from telemetry.alerting import evaluator
+    from telemetry.alerting import rules_api
 
     firing = [
         (state, instance)
-        for state in evaluator.rule_states(env)
+        for state in rules_api.rule_states(env)
         for instance in state.instances
         if instance.firing
     ]

@@ -226,13 +226,13 @@ def _processes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _alerts(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
-    from telemetry.alerting import evaluator
+    from telemetry.alerting import rules_api
 
     names = {row["name"] for row in _rows(place)}
     if not names:
         return
     mode = layout.alerting_mode(environ, "grafana" in names)
-    states = evaluator.rule_states(up.environment(environ))
+    states = rules_api.rule_states(up.environment(environ))
     failing = [state for state in states if state.error]
     for state in failing:
         yield Finding("alerts", "wrong", f"{state.name} can't be evaluated: {state.error}")

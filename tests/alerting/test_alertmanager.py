@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from telemetry.alerting import provision
+from telemetry.alerting.render.write import provision
 from tests.alerting.processes import alertmanager as alertmanager_process
 from tests.alerting.processes import get
 from tests.alerting.receivers import SLACK_PATH, TELEGRAM_CHAT, TELEGRAM_TOKEN, Receivers, receivers

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from telemetry.alerting.prometheus import condition
+from telemetry.alerting.render.prometheus import condition
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from tests.fixtures.stack import Stack

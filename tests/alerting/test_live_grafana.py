@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from telemetry.alerting import evaluator, grafana_environment, provision
+from telemetry.alerting import grafana_environment, rules_api
+from telemetry.alerting.render.write import provision
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
@@ -142,14 +143,14 @@ def test_a_silence_is_grafanas_where_it_evaluates(grafana: Grafana) -> None:
         "TELEMETRY_ALERTMANAGER_URL": "http://127.0.0.1:9",
     }
     matchers = {"alertname": "ContainerDown", "handle": "demo-9"}
-    identity = evaluator.silence(matchers, timedelta(hours=1), "moving", "me", environ)
-    [silence] = evaluator.silences(environ)
+    identity = rules_api.silence(matchers, timedelta(hours=1), "moving", "me", environ)
+    [silence] = rules_api.silences(environ)
     assert (silence.id, set(silence.matchers)) == (
         identity,
         {"alertname=ContainerDown", "handle=demo-9"},
     )
-    evaluator.end_silence(identity, environ)
-    assert evaluator.silences(environ) == ()
+    rules_api.end_silence(identity, environ)
+    assert rules_api.silences(environ) == ()
     with pytest.raises(TelemetryError, match="answered 401") as error:
-        evaluator.silences({**environ, "TELEMETRY_GRAFANA_PASSWORD": "wrong"})
+        rules_api.silences({**environ, "TELEMETRY_GRAFANA_PASSWORD": "wrong"})
     assert "TELEMETRY_GRAFANA_PASSWORD" in error.value.remedy

@@ -13,8 +13,8 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from telemetry.alerting import provision
-from telemetry.alerting.prometheus import condition
+from telemetry.alerting.render.prometheus import condition
+from telemetry.alerting.render.write import provision
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.system import packaged_files

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from telemetry.alerting.prometheus import condition
+from telemetry.alerting.render.prometheus import condition
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.rules.pipeline import LOSS_COUNTERS
 from telemetry.alerting.thresholds import Thresholds

@@ -22,8 +22,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from telemetry import catalog
-from telemetry.alerting import provision
 from telemetry.alerting.commands import add_commands
+from telemetry.alerting.render.write import provision
 from telemetry.errors import TelemetryError
 from tests.alerting.processes import alertmanager, get, prometheus
 from tests.alerting.receivers import HttpReceiver, http_receiver

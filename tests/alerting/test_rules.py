@@ -120,7 +120,7 @@ def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
     text = (TOP / "docs/alerting.md").read_text()
     documented = set(re.findall(r"\bTELEMETRY_(?:ALERT|SMTP|SLACK|TELEGRAM|WEBHOOK)_[A-Z_]+", text))
     code = "".join(
-        (TOP / f"telemetry/alerting/{name}.py").read_text() for name in ("channels", "links")
+        (TOP / f"telemetry/alerting/{name}.py").read_text() for name in ("channels", "render/links")
     )
     existing = set(environment_keys()) | set(
         re.findall(r"TELEMETRY_(?:ALERT|SLACK|WEBHOOK)_[A-Z_]*[A-Z]", code)

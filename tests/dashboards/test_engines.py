@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from telemetry import catalog as c
-from telemetry.alerting.prometheus import condition
+from telemetry.alerting.render.prometheus import condition
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.dashboards import PANELS, Query, all_queries

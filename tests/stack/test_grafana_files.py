@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from telemetry.alerting.grafana import DATASOURCES, FOLDER
+from telemetry.alerting.render.grafana import DATASOURCES, FOLDER
 from telemetry.dashboards.panel_ids import LOKI, PROMETHEUS
 from telemetry.stack import specs
 from telemetry.stack.layout import Layout

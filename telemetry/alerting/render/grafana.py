@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from email.utils import parseaddr
 from typing import Any
 
-from telemetry.alerting import messages, yaml
-from telemetry.alerting.alertmanager import quiet_interval
 from telemetry.alerting.channels import Channels
-from telemetry.alerting.links import Links, texts
-from telemetry.alerting.routing import (
+from telemetry.alerting.render import templates, yaml_blocks
+from telemetry.alerting.render.alertmanager import quiet_interval
+from telemetry.alerting.render.links import Links, texts
+from telemetry.alerting.render.routing import (
     CRITICAL,
     DATASOURCE,
     QUIET_HOURS,
@@ -59,7 +59,7 @@ def provisioning(
         "templates.yaml": _file(
             {
                 "templates": [
-                    {"orgId": _ORG, "name": "telemetry", "template": messages.text_templates()}
+                    {"orgId": _ORG, "name": "telemetry", "template": templates.text_templates()}
                 ]
             }
         ),
@@ -106,7 +106,7 @@ def escape(text: str) -> str:
 
 
 def _file(content: dict[str, Any]) -> str:
-    return yaml.dump({"apiVersion": 1, **content}, head=_HEAD)
+    return yaml_blocks.dump({"apiVersion": 1, **content}, head=_HEAD)
 
 
 def _rules(rules: Iterable[Rule], links: Links, retired: Iterable[str]) -> dict[str, Any]:
@@ -200,15 +200,15 @@ def _contact_points(channels: Channels) -> dict[str, Any]:
         settings: dict[str, Any] = {
             "addresses": escape(";".join(channels.email.to)),
             "singleEmail": True,
-            "subject": messages.SUBJECT,
-            "message": messages.TEXT,
+            "subject": templates.SUBJECT,
+            "message": templates.TEXT,
         }
         receivers.append(_receiver("email", settings))
     if channels.slack:
         settings = {
             "url": escape(channels.slack.url),
-            "title": messages.SUBJECT,
-            "text": messages.TEXT,
+            "title": templates.SUBJECT,
+            "text": templates.TEXT,
         }
         receivers.append(_receiver("slack", settings))
     if channels.telegram:
@@ -216,7 +216,7 @@ def _contact_points(channels: Channels) -> dict[str, Any]:
             "bottoken": escape(channels.telegram.token),
             # A string: a negative number here stops Grafana (grafana/grafana#69950).
             "chatid": str(channels.telegram.chat_id),
-            "message": messages.TEXT,
+            "message": templates.TEXT,
             "parse_mode": "None",
         }
         receivers.append(_receiver("telegram", settings))

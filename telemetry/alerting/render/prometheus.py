@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from telemetry.alerting import yaml
-from telemetry.alerting.links import Links, texts
+from telemetry.alerting.render import yaml_blocks
+from telemetry.alerting.render.links import Links, texts
 from telemetry.alerting.rule import Rule, Source
 from telemetry.alerting.thresholds import format_duration, number
 
@@ -37,7 +37,7 @@ def rule_files(rules: Iterable[Rule], links: Links, source: Source) -> dict[str,
             )
             group["rules"].append(_rule(rule, links))
     return {
-        f"{name}.rules.yaml": yaml.dump({"groups": [group]}, head=_HEAD)
+        f"{name}.rules.yaml": yaml_blocks.dump({"groups": [group]}, head=_HEAD)
         for name, group in groups.items()
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from telemetry.alerting import provision
+from telemetry.alerting.render.write import provision
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError

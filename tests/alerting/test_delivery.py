@@ -8,7 +8,7 @@ import pytest
 
 from telemetry.alerting import notify_directly
 from telemetry.alerting.channels import Channels
-from telemetry.alerting.direct import Notice, send
+from telemetry.alerting.delivery import Notice, send
 from telemetry.errors import TelemetryError
 from tests.alerting.receivers import SLACK_PATH, TELEGRAM_CHAT, TELEGRAM_TOKEN, receivers
 from tests.ports import free_port

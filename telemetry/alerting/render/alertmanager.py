@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from telemetry.alerting import messages, yaml
 from telemetry.alerting.channels import Channels, Email, QuietHours, Slack, Telegram, Webhook
-from telemetry.alerting.routing import CRITICAL, QUIET_HOURS, RECEIVER, WARNING, Timing
+from telemetry.alerting.render import templates, yaml_blocks
+from telemetry.alerting.render.routing import CRITICAL, QUIET_HOURS, RECEIVER, WARNING, Timing
 
 TEMPLATE_FILE = "alertmanager.tmpl"
 
@@ -38,8 +38,8 @@ def configuration(channels: Channels) -> dict[str, str]:
         )
         document["time_intervals"] = [quiet_interval(channels.quiet_hours)]
     return {
-        "alertmanager.yaml": yaml.dump(document, head=_HEAD),
-        TEMPLATE_FILE: messages.text_templates() + "\n" + messages.html_templates(),
+        "alertmanager.yaml": yaml_blocks.dump(document, head=_HEAD),
+        TEMPLATE_FILE: templates.text_templates() + "\n" + templates.html_templates(),
     }
 
 
@@ -97,9 +97,9 @@ def _email(email: Email) -> dict[str, Any]:
         "smarthost": f"{email.host}:{email.port}",
         # On port 465 Alertmanager speaks TLS from the first byte and must not ask for more.
         "require_tls": email.tls and email.port != 465,
-        "headers": {"Subject": messages.SUBJECT},
-        "html": messages.HTML,
-        "text": messages.TEXT,
+        "headers": {"Subject": templates.SUBJECT},
+        "html": templates.HTML,
+        "text": templates.TEXT,
     }
     if email.user:
         settings["auth_username"] = email.user
@@ -111,9 +111,9 @@ def _slack(slack: Slack) -> dict[str, Any]:
     return {
         "send_resolved": True,
         "api_url": slack.url,
-        "title": messages.SUBJECT,
-        "text": messages.TEXT,
-        "fallback": messages.SUBJECT,
+        "title": templates.SUBJECT,
+        "text": templates.TEXT,
+        "fallback": templates.SUBJECT,
     }
 
 
@@ -125,5 +125,5 @@ def _telegram(telegram: Telegram) -> dict[str, Any]:
         "chat_id": telegram.chat_id,
         # Plain text: names of containers and users need no escaping then.
         "parse_mode": "",
-        "message": messages.TEXT,
+        "message": templates.TEXT,
     }

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from telemetry.alerting.direct import Delivery
-from telemetry.alerting.evaluator import RuleState, Silence
+from telemetry.alerting.delivery import Delivery
+from telemetry.alerting.rules_api import RuleState, Silence
 
 _COLOURS = {"firing": "bold red", "failing": "bold magenta", "pending": "yellow", "ok": "green"}
 _ORDER = ("firing", "failing", "pending", "ok")

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetry.alerting import evaluator, tables
-from telemetry.alerting.evaluator import Instance, RuleState
+from telemetry.alerting import rules_api, terminal
+from telemetry.alerting.rules_api import Instance, RuleState
 from telemetry.errors import TelemetryError
 from tests.alerting.receivers import http_receiver
 
@@ -74,7 +74,7 @@ def _environ(grafana: str) -> dict[str, str]:
 
 def test_grafanas_rules_are_read_with_its_password() -> None:
     with http_receiver(json.dumps(GRAFANA).encode()) as grafana:
-        states = evaluator.rule_states(_environ(grafana.url))
+        states = rules_api.rule_states(_environ(grafana.url))
     [request] = grafana.requests
     assert request.path == "/api/prometheus/grafana/api/v1/rules"
     credentials = base64.b64encode(b"admin:grafana-secret").decode()
@@ -103,12 +103,12 @@ def test_the_password_goes_to_grafana_only() -> None:
     with http_receiver(b'{"data": {"groups": []}}') as prometheus:
         environ = {**_environ(NOBODY), "TELEMETRY_PROMETHEUS_URL": prometheus.url}
         with pytest.raises(TelemetryError):
-            evaluator.rule_states(environ)
+            rules_api.rule_states(environ)
     assert "Authorization" not in prometheus.requests[0].headers
 
 
 def test_nobody_to_ask_is_an_error_with_a_remedy() -> None:
-    for ask in (evaluator.rule_states, evaluator.silences):
+    for ask in (rules_api.rule_states, rules_api.silences):
         with pytest.raises(TelemetryError, match=f"{NOBODY}.* does not answer") as error:
             ask(_environ(NOBODY))
         assert "telemetry up" in error.value.remedy
@@ -121,7 +121,7 @@ def test_evaluators_without_rules_are_an_error_too() -> None:
             for key, value in _environ(NOBODY).items()
         }
         with pytest.raises(TelemetryError, match="no alert rules are loaded"):
-            evaluator.rule_states(environ)
+            rules_api.rule_states(environ)
 
 
 def test_an_answer_that_is_no_json_is_named() -> None:
@@ -129,7 +129,7 @@ def test_an_answer_that_is_no_json_is_named() -> None:
         http_receiver(b"<html>log in</html>") as page,
         pytest.raises(TelemetryError, match="answered something that is not JSON"),
     ):
-        evaluator.silences({**_environ(NOBODY), "TELEMETRY_ALERTMANAGER_URL": page.url})
+        rules_api.silences({**_environ(NOBODY), "TELEMETRY_ALERTMANAGER_URL": page.url})
 
 
 def test_silences_go_to_the_grafana_that_evaluates_not_to_an_idle_alertmanager() -> None:
@@ -137,7 +137,7 @@ def test_silences_go_to_the_grafana_that_evaluates_not_to_an_idle_alertmanager()
     with http_receiver(answer) as grafana, http_receiver(b"[]") as idle:
         matchers = {"alertname": "ContainerDown", "handle": "demo-1"}
         environ = {**_environ(grafana.url), "TELEMETRY_ALERTMANAGER_URL": idle.url}
-        identity = evaluator.silence(matchers, timedelta(hours=2), "moving", "me", environ)
+        identity = rules_api.silence(matchers, timedelta(hours=2), "moving", "me", environ)
     assert not idle.requests
     assert identity == "abc"
     posted = grafana.requests[-1]
@@ -162,7 +162,7 @@ def test_silences_go_to_alertmanager_where_grafana_only_shows(status: int, rules
     with http_receiver(json.dumps(rules).encode()) as shows, http_receiver(b"[]") as alertmanager:
         shows.status = status
         environ = {**_environ(shows.url), "TELEMETRY_ALERTMANAGER_URL": alertmanager.url}
-        assert evaluator.silences(environ) == ()
+        assert rules_api.silences(environ) == ()
     assert [request.path for request in alertmanager.requests] == ["/api/v2/silences"]
 
 
@@ -174,9 +174,9 @@ def test_a_grafana_that_lets_nobody_in_is_named_and_alertmanager_gets_no_silence
         grafana.status = status
         environ = {**_environ(grafana.url), "TELEMETRY_ALERTMANAGER_URL": idle.url}
         for ask in (
-            lambda: evaluator.silence({"a": "b"}, timedelta(hours=2), "", "me", environ),
-            lambda: evaluator.silences(environ),
-            lambda: evaluator.end_silence("abc", environ),
+            lambda: rules_api.silence({"a": "b"}, timedelta(hours=2), "", "me", environ),
+            lambda: rules_api.silences(environ),
+            lambda: rules_api.end_silence("abc", environ),
         ):
             with pytest.raises(TelemetryError, match=f"rules answered {status}") as error:
                 ask()
@@ -193,7 +193,7 @@ def test_who_evaluates_is_not_asked_where_it_is_said(mode: str) -> None:
             "TELEMETRY_ALERTMANAGER_URL": alertmanager.url,
             "TELEMETRY_ALERTING": mode,
         }
-        assert evaluator.silences(environ) == ()
+        assert rules_api.silences(environ) == ()
     asked = [request.path for request in (*grafana.requests, *alertmanager.requests)]
     grafanas = "/api/alertmanager/grafana/api/v2/silences"
     assert asked == [grafanas if mode == "grafana" else "/api/v2/silences"]
@@ -215,7 +215,7 @@ def test_a_silence_made_in_a_browser_is_shown_as_it_is() -> None:
     }
     with http_receiver(json.dumps([made]).encode()) as alertmanager:
         environ = {**_environ(NOBODY), "TELEMETRY_ALERTMANAGER_URL": alertmanager.url}
-        [shown] = evaluator.silences(environ)
+        [shown] = rules_api.silences(environ)
     assert shown.matchers == ("a=x", "b!=x", "c=~x", "d!~x")
 
 
@@ -224,13 +224,13 @@ def test_a_silence_made_in_a_browser_is_shown_as_it_is() -> None:
 )
 def test_ages_are_short(seconds: int, text: str) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    assert tables.age(now - timedelta(seconds=seconds), now) == text
+    assert terminal.age(now - timedelta(seconds=seconds), now) == text
 
 
 def test_what_fires_and_what_fails_stands_first(capsys: pytest.CaptureFixture[str]) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     fires = Instance({"handle": "demo-1"}, True, now - timedelta(minutes=2), "down")
-    tables.print_rules(
+    terminal.print_rules(
         [
             RuleState("A", "warning", "prometheus", "", ()),
             RuleState("B", "warning", "loki", "no such store", ()),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from telemetry.alerting.channels import Channels, Email, Slack, Telegram, Webhook
-from telemetry.alerting.links import Links
+from telemetry.alerting.render.links import Links
 from telemetry.alerting.rule import Rule
 
 _TIMEOUT_S = 10.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_FOLDER = Path(__file__).parent / "templates"
+_FOLDER = Path(__file__).parent / "notices"
 
 SUBJECT = '{{ template "telemetry.subject" . }}'
 TEXT = '{{ template "telemetry.text" . }}'

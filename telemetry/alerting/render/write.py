@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from telemetry.alerting import alertmanager, grafana, prometheus
 from telemetry.alerting.channels import Channels
-from telemetry.alerting.links import Links
+from telemetry.alerting.render import alertmanager, grafana, prometheus
+from telemetry.alerting.render.links import Links
 from telemetry.alerting.rules import RETIRED, all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
