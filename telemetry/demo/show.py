@@ -18,9 +18,9 @@ from telemetry.demo.containers import Containers
 from telemetry.demo.spending import USERS, Spenders
 from telemetry.errors import TelemetryError
 from telemetry.settings import stack as stack_settings
-from telemetry.stack import control, ready, up
-from telemetry.stack.layout import Layout
-from telemetry.stack.specs import Process
+from telemetry.stack import readiness, supervisor_client, up
+from telemetry.stack.processes import Process
+from telemetry.stack.state_folder import Layout
 
 ARRIVED_S = 20.0
 
@@ -40,7 +40,7 @@ def run(environ: Mapping[str, str], seconds: int) -> int:
     """
     console = Console(highlight=False)
     place = Layout(stack_settings.home(environ))
-    if control.is_running(place):
+    if supervisor_client.is_running(place):
         raise TelemetryError(
             f"a stack runs already in {place.home}; the demo wants one of its own",
             remedy="telemetry down, or TELEMETRY_HOME=/some/other/folder telemetry demo",
@@ -104,8 +104,8 @@ def _report(
         query = f'{{service_name="{web.SERVICE}"}} |= `"GET /` != `"GET /metrics`'
         return _logs_number(loki, f"sum(count_over_time({query} [{_since(began)}]))")
 
-    ready.wait(lambda: requests() >= sent, ARRIVED_S)
-    ready.wait(lambda: lines() >= sent, ARRIVED_S)
+    readiness.wait(lambda: requests() >= sent, ARRIVED_S)
+    readiness.wait(lambda: lines() >= sent, ARRIVED_S)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("", "sent", "found", "where"):
         table.add_column(column, justify="right" if column in ("sent", "found") else "left")
@@ -146,7 +146,7 @@ def _costs(prometheus: str, spenders: Spenders) -> Table:
         row = rows.get(name, {"calls": 0, "cost_usd": "0"})
         query = f'max(proxy_user_cost_today_usd{{user_id="{name}"}})'
         cost = float(row["cost_usd"])
-        ready.wait(
+        readiness.wait(
             lambda q=query, c=cost: abs(_number(prometheus, q) - c) < 1e-9,  # type: ignore[misc]
             ARRIVED_S,
         )
@@ -179,7 +179,7 @@ def _alerts(console: Console, env: Mapping[str, str]) -> None:
 
 def _query(prometheus: str, promql: str) -> list[dict[str, Any]]:
     query = urllib.parse.urlencode({"query": promql})
-    answer = ready.get_json(f"{prometheus}/api/v1/query?{query}")
+    answer = readiness.get_json(f"{prometheus}/api/v1/query?{query}")
     found: list[dict[str, Any]] = answer["data"]["result"]
     return found
 
@@ -191,7 +191,7 @@ def _number(prometheus: str, promql: str) -> float:
 
 def _logs_number(loki: str, logql: str) -> float:
     query = urllib.parse.urlencode({"query": logql, "time": time.time_ns()})
-    found = ready.get_json(f"{loki}/loki/api/v1/query?{query}")["data"]["result"]
+    found = readiness.get_json(f"{loki}/loki/api/v1/query?{query}")["data"]["result"]
     return float(found[0]["value"][1]) if found else 0.0
 
 

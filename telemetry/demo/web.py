@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from telemetry.errors import TelemetryError
-from telemetry.stack import ready
+from telemetry.stack import readiness
 
 SERVICE = "datasette"
 PAGES = (
@@ -58,7 +58,7 @@ def datasette(folder: Path, port: int, environ: Mapping[str, str]) -> Iterator[s
         )
     try:
         # Without a request: what is counted at the end is what was sent for show, no more.
-        if not ready.wait(lambda: _listens(port) or process.poll() is not None, STARTED_S) or (
+        if not readiness.wait(lambda: _listens(port) or process.poll() is not None, STARTED_S) or (
             process.poll() is not None
         ):
             raise TelemetryError("Datasette did not start", remedy=f"look at {output}")

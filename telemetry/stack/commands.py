@@ -60,9 +60,9 @@ def _down(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from telemetry.stack import show
+    from telemetry.stack import terminal
 
-    return show.status(os.environ)
+    return terminal.status(os.environ)
 
 
 def _restart(args: argparse.Namespace) -> int:

@@ -17,9 +17,12 @@ from telemetry.errors import TelemetryError
 from telemetry.settings import credentials, library
 from telemetry.settings import env as env_values
 from telemetry.settings import stack as stack_settings
-from telemetry.stack import control, engines, grafana, layout, ready, show, specs, up
-from telemetry.stack.layout import Layout
+from telemetry.stack import processes as stack_processes
+from telemetry.stack import readiness, state_folder, supervisor_client, terminal, up
+from telemetry.stack.engines import engine as engines
+from telemetry.stack.engines import grafana
 from telemetry.stack.retention import Retention
+from telemetry.stack.state_folder import Layout
 
 State = Literal["well", "note", "wrong"]
 _MARKS = {"well": "[green]✓[/green]", "note": "[yellow]![/yellow]", "wrong": "[red]✗[/red]"}
@@ -178,15 +181,17 @@ def _docker(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _ports(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
-    if control.is_running(place):
+    if supervisor_client.is_running(place):
         return  # they are taken, by us
     env = up.environment(environ)
     programs = {name: Path(name) for name in up.NEEDED}
-    processes = specs.engines(place, env, programs, "prometheus") + specs.services(place, env)
+    processes = stack_processes.engines(
+        place, env, programs, "prometheus"
+    ) + stack_processes.services(place, env)
     well = True
     for process in processes:
         try:
-            ready.check_ports([process], env)
+            readiness.check_ports([process], env)
         except TelemetryError as error:
             well = False
             yield Finding("port", "wrong", error.message, error.remedy)
@@ -195,9 +200,9 @@ def _ports(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _rows(place: Layout) -> list[dict[str, Any]]:
-    if not control.is_running(place):
+    if not supervisor_client.is_running(place):
         return []
-    rows: list[dict[str, Any]] = control.ask(place)["processes"]
+    rows: list[dict[str, Any]] = supervisor_client.ask(place)["processes"]
     return rows
 
 
@@ -207,22 +212,22 @@ def _processes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("processes", "note", "nothing runs", "`telemetry up` starts the stack")
     for row in rows:
         name, again = row["name"], row["restarts"]
-        found = ready.condition(row["ready"]) if row["pid"] else ""
+        found = readiness.condition(row["ready"]) if row["pid"] else ""
         if not found:
             why = row["last_exit"] or "it does not answer"
             yield Finding(
-                name, "wrong", f"down: {why}; {show.complaint(place, name)}",
+                name, "wrong", f"down: {why}; {terminal.complaint(place, name)}",
                 f"`telemetry logs {name}`",
             )  # fmt: skip
         elif found != "ready":
-            yield Finding(name, "note", f"not well: {show.trouble(found)}")
+            yield Finding(name, "note", f"not well: {terminal.trouble(found)}")
         elif again:
             yield Finding(
                 name, "note", f"ready, started again {again} times; last: {row['last_exit']}",
                 f"`telemetry logs {name}`",
             )  # fmt: skip
         else:
-            yield Finding(name, "well", f"ready for {show.duration(row['since_s'])}")
+            yield Finding(name, "well", f"ready for {terminal.duration(row['since_s'])}")
 
 
 def _alerts(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -231,7 +236,7 @@ def _alerts(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
     names = {row["name"] for row in _rows(place)}
     if not names:
         return
-    mode = layout.alerting_mode(environ, "grafana" in names)
+    mode = state_folder.alerting_mode(environ, "grafana" in names)
     states = rules_api.rule_states(up.environment(environ))
     failing = [state for state in states if state.error]
     for state in failing:
@@ -247,7 +252,7 @@ def _scrapes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
     if not _rows(place):
         return
     try:
-        answer = ready.get_json(
+        answer = readiness.get_json(
             f"{stack_settings.url('prometheus', environ)}/api/v1/targets?state=active"
         )
     except OSError:
@@ -266,7 +271,9 @@ def _scrapes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
 def _queues(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
     if not _rows(place):
         return
-    sizes = ready.collector_queues(f"{stack_settings.url('collector_metrics', environ)}/metrics")
+    sizes = readiness.collector_queues(
+        f"{stack_settings.url('collector_metrics', environ)}/metrics"
+    )
     if sizes is not None and sum(sizes) > 0:
         yield Finding(
             "collector", "note", f"{sum(sizes):.0f} items wait to be delivered",
@@ -281,7 +288,7 @@ def _round_trip(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     began = time.monotonic()
     try:
-        seen = ready.see_signal(environ, ROUND_TRIP_S)
+        seen = readiness.see_signal(environ, ROUND_TRIP_S)
     except OSError as error:
         yield Finding(
             "round trip", "wrong", f"the collector takes nothing: {error}",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from telemetry.settings import env as env_values
-from telemetry.stack.layout import Layout
+from telemetry.stack.state_folder import Layout
 
 CHECK_S = 600.0  # as often as Loki's compactor looks
 # Loki deletes by whole index days; less than one can't be had.

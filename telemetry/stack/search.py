@@ -16,7 +16,7 @@ from rich.text import Text
 
 from telemetry.errors import TelemetryError
 from telemetry.settings import stack as stack_settings
-from telemetry.stack import ready
+from telemetry.stack import readiness
 
 _COLOURS = {"trace": "dim", "debug": "dim", "warn": "yellow", "error": "red", "fatal": "bold red"}
 # What a container prints must not move the cursor or set the title of who reads it.
@@ -89,7 +89,7 @@ def entries(environ: Mapping[str, str], wanted: Search) -> list[dict[str, Any]]:
     )
     loki = stack_settings.url("loki", environ)
     try:
-        answer = ready.get_json(f"{loki}/loki/api/v1/query_range?{query}", 30.0)
+        answer = readiness.get_json(f"{loki}/loki/api/v1/query_range?{query}", 30.0)
     except OSError as error:
         raise TelemetryError(
             f"Loki at {loki} can't be asked: {getattr(error, 'reason', error)}",

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from telemetry.errors import TelemetryError
-from telemetry.stack.layout import Layout, write_targets
-from telemetry.stack.output import OUTPUT_BYTES, OUTPUT_FILES, Output
+from telemetry.stack.log_files import OUTPUT_BYTES, OUTPUT_FILES, Output
+from telemetry.stack.processes import SERVICES, Process
 from telemetry.stack.retention import CHECK_S, Retention, limit_loki
-from telemetry.stack.specs import SERVICES, Process
+from telemetry.stack.state_folder import Layout, write_targets
 
 BACKOFF_S = (0.2, 1.0, 3.0, 10.0, 30.0)
 STEADY_S = 60.0  # having run this long, the next death starts the back-off anew; a judgement
@@ -127,14 +127,16 @@ class Supervisor:
 
     async def _start_services(self) -> None:
         """Once the engines are ready: started together, all would be late on a small machine."""
-        from telemetry.stack import ready
+        from telemetry.stack import readiness
 
         engines = [e.process for e in self.running.values() if not e.process.is_service]
         deadline = time.monotonic() + ENGINES_FIRST_S
         while time.monotonic() < deadline:
-            if all(await asyncio.gather(*(asyncio.to_thread(ready.started, p) for p in engines))):
+            if all(
+                await asyncio.gather(*(asyncio.to_thread(readiness.started, p) for p in engines))
+            ):
                 break
-            await asyncio.sleep(ready.POLL_S)
+            await asyncio.sleep(readiness.POLL_S)
         for entry in self.running.values():
             if entry.task is None and entry.wanted:
                 entry.task = asyncio.create_task(self._keep(entry))
@@ -322,12 +324,12 @@ def _die_with_parent() -> None:
 
 def _drained(env: Mapping[str, str], timeout_s: float) -> bool:
     """Wait until the collector's queues are empty; False where they were not in time."""
-    from telemetry.stack import ready
+    from telemetry.stack import readiness
 
     port = env["TELEMETRY_COLLECTOR_METRICS_PORT"]
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        sizes = ready.collector_queues(f"http://127.0.0.1:{port}/metrics")
+        sizes = readiness.collector_queues(f"http://127.0.0.1:{port}/metrics")
         if sizes is None:
             return False  # it doesn't answer: nothing to wait for, the queue is on disk
         if sum(sizes) == 0:

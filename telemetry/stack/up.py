@@ -16,10 +16,13 @@ from telemetry.errors import TelemetryError
 from telemetry.settings import credentials, library
 from telemetry.settings import env as env_values
 from telemetry.settings import stack as stack_settings
-from telemetry.stack import control, engines, grafana, layout, ready, show, specs
-from telemetry.stack.layout import Layout
+from telemetry.stack import processes as stack_processes
+from telemetry.stack import readiness, state_folder, supervisor_client, terminal
+from telemetry.stack.engines import engine as engines
+from telemetry.stack.engines import grafana
+from telemetry.stack.processes import Process
 from telemetry.stack.retention import Retention, limit_loki
-from telemetry.stack.specs import Process
+from telemetry.stack.state_folder import Layout
 
 READY_TIMEOUT_S = 60.0
 NEEDED = ("collector", "prometheus", "loki", "alertmanager")
@@ -59,25 +62,25 @@ def up(
     began = time.monotonic()
     place = Layout(stack_settings.home(environ))
     place.make()
-    with control.only_one(place):
-        if control.is_running(place):
+    with supervisor_client.only_one(place):
+        if supervisor_client.is_running(place):
             return _running_already(place, console, with_services)
-        for name in control.reap(place):
+        for name in supervisor_client.reap(place):
             console.print(f"{name} was left by a supervisor that was killed; ended it.")
         env = environment(environ)
         _check_settings(place, env)
         programs, no_grafana = install(env, source, console)
-        mode = layout.alerting_mode(env, "grafana" in programs)
-        processes = specs.engines(place, env, programs, mode)
+        mode = state_folder.alerting_mode(env, "grafana" in programs)
+        processes = stack_processes.engines(place, env, programs, mode)
         if with_services:
-            processes += specs.services(place, env)
+            processes += stack_processes.services(place, env)
         processes += extra
         processes = [_with_version(p, programs, env) for p in processes]
-        ready.check_ports(processes, env)
-        layout.write_configs(place, env, mode)
+        readiness.check_ports(processes, env)
+        state_folder.write_configs(place, env, mode)
         limit_loki(place, Retention.from_env(env))
         seen = _start(place, processes, env, console) - began
-    console.print(show.addresses(control.ask(place)["processes"]))
+    console.print(terminal.addresses(supervisor_client.ask(place)["processes"]))
     console.print(
         f"Ready in [bold]{time.monotonic() - began:.1f} s[/bold]; the first signal stood in "
         f"Prometheus and Loki after {seen:.1f} s."
@@ -93,17 +96,19 @@ def _check_settings(place: Layout, env: Mapping[str, str]) -> None:
     alerting.check(env)
     library.Settings.from_env(env)  # the services' own telemetry
     env_values.flag(env, "TELEMETRY_GRAFANA", True)
-    layout.alerting_mode(env, True)
+    state_folder.alerting_mode(env, True)
     for name in stack_settings.PORTS:
         stack_settings.url(name, env)
-    expected = specs.engines(place, env, {name: Path(name) for name in NEEDED}, "prometheus")
+    expected = stack_processes.engines(
+        place, env, {name: Path(name) for name in NEEDED}, "prometheus"
+    )
     # Whether an Alertmanager runs is known only once it is known whether a Grafana does.
-    ready.check_ports((p for p in expected if p.name != "alertmanager"), env)
+    readiness.check_ports((p for p in expected if p.name != "alertmanager"), env)
 
 
 def _running_already(place: Layout, console: Console, with_services: bool) -> int:
-    rows = control.ask(place)["processes"]
-    well = all(show.is_well(row) for row in rows)
+    rows = supervisor_client.ask(place)["processes"]
+    well = all(terminal.is_well(row) for row in rows)
     missing = with_services and not any(row["service"] for row in rows)
     if missing:
         console.print(
@@ -117,7 +122,7 @@ def _running_already(place: Layout, console: Console, with_services: bool) -> in
             "[yellow]It runs already, but not all is well.[/yellow] "
             "`telemetry logs NAME` says why; `telemetry restart NAME` starts one anew."
         )
-    console.print(show.addresses(rows))
+    console.print(terminal.addresses(rows))
     return 0 if well and not missing else 1
 
 
@@ -130,10 +135,10 @@ def _start(
         When the first signal stood in both stores, by the monotonic clock.
     """
     try:
-        control.start(place, processes, env)
+        supervisor_client.start(place, processes, env)
         _wait_ready(place, [p for p in processes if not p.is_service], console)
         with console.status("seeing one signal through"):
-            if not ready.see_signal(env, READY_TIMEOUT_S):
+            if not readiness.see_signal(env, READY_TIMEOUT_S):
                 raise TelemetryError(
                     f"no signal got through to both stores within {READY_TIMEOUT_S:.0f} s",
                     remedy=f"look at {place.output}/collector.log",
@@ -144,7 +149,7 @@ def _start(
     except BaseException:
         # What went wrong is what the user is told, not that stopping was hard, too.
         with contextlib.suppress(TelemetryError):
-            control.ask(place, 60.0, do="stop")
+            supervisor_client.ask(place, 60.0, do="stop")
         raise
     return seen
 
@@ -167,7 +172,7 @@ def install(
             program = engines.find(table[name], environ)
             if program is not None:
                 found[name] = program
-    with show.Work(console) as work:
+    with terminal.Work(console) as work:
         for name in NEEDED:
             if name not in found:
                 found[name] = engines.ensure(table[name], environ, source, work.on(name))
@@ -194,21 +199,21 @@ def _wait_ready(place: Layout, processes: list[Process], console: Console) -> No
         while waiting:
             status.update(f"waiting for {', '.join(waiting)}")
             for name, process in list(waiting.items()):
-                if ready.started(process):
+                if readiness.started(process):
                     del waiting[name]
             if not waiting:
                 return
-            rows = {row["name"]: row for row in control.ask(place)["processes"]}
+            rows = {row["name"]: row for row in supervisor_client.ask(place)["processes"]}
             failing = [name for name in waiting if rows[name]["restarts"] >= 3]
             if failing or time.monotonic() > deadline:
                 name = next(iter(failing or waiting))
                 why = rows[name]["last_exit"] or f"not ready within {READY_TIMEOUT_S:.0f} s"
                 raise TelemetryError(
-                    f"{name} does not start: {why}; {show.complaint(place, name)}",
+                    f"{name} does not start: {why}; {terminal.complaint(place, name)}",
                     remedy=f"look at {place.output / name}.log",
                     exit_code=70,  # EX_SOFTWARE
                 )
-            time.sleep(ready.POLL_S)
+            time.sleep(readiness.POLL_S)
 
 
 def _notes(
@@ -240,9 +245,9 @@ def down(environ: Mapping[str, str]) -> int:
     if not place.home.is_dir():
         console.print(f"Nothing runs in {place.home}.", soft_wrap=True)
         return 0
-    with control.only_one(place):
-        if not control.is_running(place):
-            left = control.reap(place)
+    with supervisor_client.only_one(place):
+        if not supervisor_client.is_running(place):
+            left = supervisor_client.reap(place)
             if left:
                 console.print(f"Ended what a killed supervisor had left: {', '.join(left)}.")
             else:
@@ -250,8 +255,8 @@ def down(environ: Mapping[str, str]) -> int:
             return 0
         began = time.monotonic()
         with console.status("stopping: services, collector, stores"):
-            control.ask(place, 90.0, do="stop")
-            ready.wait(lambda: not control.is_running(place), 10.0)
+            supervisor_client.ask(place, 90.0, do="stop")
+            readiness.wait(lambda: not supervisor_client.is_running(place), 10.0)
     console.print(f"Stopped in {time.monotonic() - began:.1f} s.")
     return 0
 
@@ -260,7 +265,7 @@ def restart(environ: Mapping[str, str], names: list[str]) -> int:
     """Restart the named processes, all if none is named."""
     place = Layout(stack_settings.home(environ))
     console = Console(highlight=False)
-    rows = control.ask(place)["processes"]
+    rows = supervisor_client.ask(place)["processes"]
     processes = {row["name"]: row for row in rows}
     for name in names:
         if name not in processes:
@@ -270,12 +275,12 @@ def restart(environ: Mapping[str, str], names: list[str]) -> int:
                 exit_code=64,  # EX_USAGE
             )
     for name in names or list(processes):
-        control.ask(place, 60.0, do="restart", name=name)
+        supervisor_client.ask(place, 60.0, do="restart", name=name)
         row = processes[name]
-        if not ready.wait(lambda row=row: show.is_up(row), READY_TIMEOUT_S):  # type: ignore[misc]
+        if not readiness.wait(lambda row=row: terminal.is_up(row), READY_TIMEOUT_S):  # type: ignore[misc]
             raise TelemetryError(
                 f"{name} is not ready {READY_TIMEOUT_S:.0f} s after its restart; "
-                + show.complaint(place, name),
+                + terminal.complaint(place, name),
                 remedy=f"look at {place.output / name}.log",
                 exit_code=70,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from telemetry.stack import engines
+from telemetry.stack.engines import engine as engines
 
 
 @cache

@@ -20,7 +20,7 @@ from telemetry.alerting.render.write import provision
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
-from telemetry.stack.grafana import home_of
+from telemetry.stack.engines.grafana import home_of
 from tests.alerting.processes import process, prometheus
 from tests.alerting.receivers import TELEGRAM_CHAT, Receivers, receivers
 from tests.alerting.test_prometheus import (

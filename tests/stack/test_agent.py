@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from telemetry.settings import credentials
-from telemetry.stack import engines, ready
+from telemetry.stack import readiness
+from telemetry.stack.engines import engine as engines
 from telemetry.system import packaged_files
 from tests.fixtures.stack import Stack, until
 from tests.ports import free_port, free_ports
@@ -65,7 +66,7 @@ def agent(home: Path, upstream: str, token: str) -> Iterator[dict[str, int]]:
     with open(home / "output", "w") as output:
         process = subprocess.Popen([program, *configs], env=environ, stdout=output, stderr=output)
     try:
-        until(lambda: ready.answers(f"http://127.0.0.1:{ports['collector_health']}/"))
+        until(lambda: readiness.answers(f"http://127.0.0.1:{ports['collector_health']}/"))
         yield ports
     finally:
         process.terminate()
@@ -85,7 +86,9 @@ def test_a_further_host_s_collector_delivers_with_the_token(
 
     (tmp_path / "far").mkdir()
     with agent(tmp_path / "far", upstream, token) as ports:
-        ready.post_json(f"http://127.0.0.1:{ports['otlp_http']}/v1/logs", _log("through an agent"))
+        readiness.post_json(
+            f"http://127.0.0.1:{ports['otlp_http']}/v1/logs", _log("through an agent")
+        )
         stack.wait_logs('{service_name="far"} |= "through an agent"', lambda found: len(found) == 1)
         stack.wait_query('system_memory_utilization_ratio{instance="far-host"}')
     found = stack.wait_logs('{service_name="far"}', lambda found: len(found) >= 2)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from telemetry.settings import stack as stack_settings
-from telemetry.stack import control
-from telemetry.stack.layout import Layout
+from telemetry.stack import supervisor_client
+from telemetry.stack.state_folder import Layout
 from tests.ports import free_ports
 
 
@@ -45,7 +45,7 @@ def refused(done: subprocess.CompletedProcess[str], home: Path, code: int) -> tu
     assert error.startswith("error: ")
     assert remedy.startswith("  -> ")
     layout = Layout(home)
-    assert not control.is_running(layout)
+    assert not supervisor_client.is_running(layout)
     assert not layout.pids.exists()
     assert not layout.socket.exists()
     return error.removeprefix("error: "), remedy.removeprefix("  -> ")
@@ -151,13 +151,13 @@ def test_a_demo_beside_a_running_stack(tmp_path: Path) -> None:
     home = tmp_path / "home"
     layout = Layout(home)
     layout.make()
-    control.start(layout, [], {**os.environ, "TELEMETRY_HOME": str(home)})
+    supervisor_client.start(layout, [], {**os.environ, "TELEMETRY_HOME": str(home)})
     try:
         done = telemetry(home, "demo")
         assert done.returncode == 75
         assert done.stderr.startswith(f"error: a stack runs already in {home}")
     finally:
-        control.ask(layout, 30.0, do="stop")
+        supervisor_client.ask(layout, 30.0, do="stop")
 
 
 def test_every_port_has_its_variable() -> None:

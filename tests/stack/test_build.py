@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry.stack import build, engines
-from telemetry.stack.engines import EngineError
+from telemetry.stack.engines import build
+from telemetry.stack.engines import engine as engines
+from telemetry.stack.engines.engine import EngineError
 
 LOKI = engines.table()["loki"]
 

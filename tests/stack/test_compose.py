@@ -14,7 +14,7 @@ import yaml
 
 from telemetry.settings import credentials
 from telemetry.settings import stack as stack_settings
-from telemetry.stack import engines
+from telemetry.stack.engines import engine as engines
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose"

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from telemetry.stack import engines
+from telemetry.stack.engines import engine as engines
 from telemetry.system import packaged_files
 from tests.fixtures.stack import Stack
 

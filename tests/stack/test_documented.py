@@ -11,15 +11,15 @@ import pytest
 from telemetry import cli
 from telemetry.settings import credentials
 from telemetry.settings import stack as stack_settings
-from telemetry.stack import specs
-from telemetry.stack.layout import Layout
+from telemetry.stack import processes as stack_processes
+from telemetry.stack.state_folder import Layout
 from telemetry.system import packaged_files
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "running.md").read_text()
 NAME = re.compile(r"\b(?:TELEMETRY_[A-Z_]*[A-Z]|GRAFANA_(?:HOME|BIN))\b")
 READERS = (
-    *(ROOT / "telemetry" / "stack").glob("*.py"),
+    *(ROOT / "telemetry" / "stack").rglob("*.py"),
     *(ROOT / "telemetry" / "demo").glob("*.py"),
     packaged_files.path("collector/config.yaml"),
     packaged_files.path("collector/traces.yaml"),
@@ -41,7 +41,7 @@ def _given_to_engines() -> set[str]:
     """What `up` sets for the engines' configuration files; nobody else does."""
     environ = {"TELEMETRY_GRAFANA_PASSWORD": "x", "TELEMETRY_WEBHOOK_TOKEN": "y"}
     programs = {n: Path(n) for n in ("prometheus", "loki", "collector", "grafana")}
-    processes = specs.engines(Layout(Path("/x")), environ, programs, "grafana")
+    processes = stack_processes.engines(Layout(Path("/x")), environ, programs, "grafana")
     return {name for process in processes for name in process.env}
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from telemetry.stack import engines
-from telemetry.stack.engines import Engine, EngineError
+from telemetry.stack.engines import engine as engines
+from telemetry.stack.engines.engine import Engine, EngineError
 from telemetry.system import packaged_files
 
 TABLE = engines.table()

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from telemetry.stack import engines, fetch, grafana
-from telemetry.stack.engines import EngineError, say_nothing
+from telemetry.stack.engines import engine as engines
+from telemetry.stack.engines import fetch, grafana
+from telemetry.stack.engines.engine import EngineError, say_nothing
 from tests.fixtures.releases import Releases, tarred, zipped
 
 TABLE = engines.table()

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from telemetry.errors import ConfigError
-from telemetry.stack import specs
-from telemetry.stack.layout import Layout
+from telemetry.stack import processes as stack_processes
 from telemetry.stack.retention import Retention, fitting_hours, limit_loki
+from telemetry.stack.state_folder import Layout
 
 HOUR = 3600.0
 NOW = 1_000_000 * HOUR
@@ -36,7 +36,10 @@ def test_a_setting_that_is_no_number_in_its_range(key: str, value: str) -> None:
 def test_both_stores_are_told(tmp_path: Path) -> None:
     environ = {"TELEMETRY_RETENTION_DAYS": "3", "TELEMETRY_RETENTION_GB": "2"}
     programs = {n: Path(n) for n in ("prometheus", "loki", "collector", "alertmanager")}
-    found = {p.name: p for p in specs.engines(Layout(tmp_path), environ, programs, "prometheus")}
+    found = {
+        p.name: p
+        for p in stack_processes.engines(Layout(tmp_path), environ, programs, "prometheus")
+    }
     assert "--storage.tsdb.retention.time=3d" in found["prometheus"].argv
     assert "--storage.tsdb.retention.size=1024MB" in found["prometheus"].argv
     assert found["loki"].env["TELEMETRY_RETENTION_DAYS"] == "3"

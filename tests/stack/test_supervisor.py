@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from telemetry.errors import TelemetryError
-from telemetry.stack import control, show
-from telemetry.stack.layout import STARTED, Layout
-from telemetry.stack.output import OUTPUT_BYTES
-from telemetry.stack.specs import Process
+from telemetry.stack import supervisor_client, terminal
+from telemetry.stack.log_files import OUTPUT_BYTES
+from telemetry.stack.processes import Process
+from telemetry.stack.state_folder import STARTED, Layout
 from telemetry.stack.supervisor import inherited
 from tests.fixtures.stack import until
 
@@ -34,7 +34,7 @@ def shell(name: str, script: str, tier: int = 2, grace_s: float = 5.0) -> Proces
 
 
 def pid(layout: Layout, name: str) -> int | None:
-    rows = control.ask(layout)["processes"]
+    rows = supervisor_client.ask(layout)["processes"]
     found: int | None = next(row["pid"] for row in rows if row["name"] == name)
     return found
 
@@ -69,14 +69,16 @@ def start(tmp_path: Path) -> Iterator[Start]:
         layout = Layout(home)
         layout.make()
         layouts.append(layout)
-        control.start(layout, list(processes), {**os.environ, "TELEMETRY_HOME": str(home)})
+        supervisor_client.start(
+            layout, list(processes), {**os.environ, "TELEMETRY_HOME": str(home)}
+        )
         return layout
 
     yield run
     for layout in layouts:
         with contextlib.suppress(TelemetryError):
-            control.ask(layout, 30.0, do="stop")
-        control.reap(layout)
+            supervisor_client.ask(layout, 30.0, do="stop")
+        supervisor_client.reap(layout)
 
 
 def test_what_ends_is_started_again_ever_later(start: Start) -> None:
@@ -86,7 +88,7 @@ def test_what_ends_is_started_again_ever_later(start: Start) -> None:
         r"loki ended \(exit code 3\); starting it again in (.+) s", output(layout, "supervisor")
     )
     assert pauses[:3] == ["0.2", "1.0", "3.0"][: len(pauses)]
-    rows = {row["name"]: row for row in control.ask(layout)["processes"]}
+    rows = {row["name"]: row for row in supervisor_client.ask(layout)["processes"]}
     assert rows["loki"]["restarts"] >= 2
     assert rows["loki"]["last_exit"] == "exit code 3"
     assert rows["other"]["restarts"] == 0
@@ -97,10 +99,10 @@ def test_a_killed_process_is_started_again_and_its_end_known(start: Start) -> No
     first = until(lambda: pid(layout, "loki"))
     os.kill(first, signal.SIGKILL)
     second = until(lambda: (found := pid(layout, "loki")) and found != first and found)
-    (row,) = control.ask(layout)["processes"]
+    (row,) = supervisor_client.ask(layout)["processes"]
     assert (row["restarts"], row["last_exit"]) == (1, "SIGKILL")
     os.kill(second, signal.SIGTERM)
-    until(lambda: control.ask(layout)["processes"][0]["restarts"] == 2)
+    until(lambda: supervisor_client.ask(layout)["processes"][0]["restarts"] == 2)
 
 
 def test_a_disk_without_room_for_notes_starts_nothing_twice(start: Start, tmp_path: Path) -> None:
@@ -111,15 +113,15 @@ def test_a_disk_without_room_for_notes_starts_nothing_twice(start: Start, tmp_pa
     until(lambda: "started" in output(layout, "loki"))
     (home / "targets" / "stack.json.new").mkdir()
     child = pid(layout, "loki")
-    control.ask(layout, 30.0, do="stop")
+    supervisor_client.ask(layout, 30.0, do="stop")
     assert output(layout, "loki").count("started") == 1
     assert not alive(child)
 
 
 def test_a_program_that_is_not_there(start: Start) -> None:
     layout = start(Process("loki", ("/nowhere/loki",), "", ()))
-    until(lambda: control.ask(layout)["processes"][0]["restarts"] >= 1)
-    assert "No such file" in control.ask(layout)["processes"][0]["last_exit"]
+    until(lambda: supervisor_client.ask(layout)["processes"][0]["restarts"] >= 1)
+    assert "No such file" in supervisor_client.ask(layout)["processes"][0]["last_exit"]
 
 
 def test_workers_of_a_killed_process_do_not_hold_up_its_restart(start: Start) -> None:
@@ -149,7 +151,7 @@ def test_last_words_are_kept(start: Start) -> None:
     words = "trap 'echo stopping; sleep 0.2; echo flushed; exit 0' TERM"
     layout = start(shell("loki", f"{words}; echo ready; {FOREVER}"))
     until(lambda: "ready" in output(layout, "loki"))
-    control.ask(layout, 30.0, do="stop")
+    supervisor_client.ask(layout, 30.0, do="stop")
     assert output(layout, "loki") == "ready\nstopping\nflushed\n"
 
 
@@ -164,9 +166,9 @@ def test_stopped_in_the_order_of_the_data(start: Start, tmp_path: Path) -> None:
     layout = start(noting("store", 2), noting("passer", 1), noting("service", 0))
     for name in ("store", "passer", "service"):
         until(lambda name=name: "ready" in output(layout, name))  # type: ignore[misc]
-    control.ask(layout, 30.0, do="stop")
+    supervisor_client.ask(layout, 30.0, do="stop")
     assert note.read_text().split() == ["service", "passer", "store"]
-    until(lambda: not control.is_running(layout))
+    until(lambda: not supervisor_client.is_running(layout))
     assert not layout.socket.exists()
     assert not layout.pids.exists()
 
@@ -177,7 +179,7 @@ def test_what_does_not_stop_is_killed_with_its_children(start: Start) -> None:
     layout = start(shell("loki", script, grace_s=0.3))
     child = int(until(lambda: re.search(r"child (\d+)", output(layout, "loki")))[1])
     parent = until(lambda: pid(layout, "loki"))
-    control.ask(layout, 30.0, do="stop")
+    supervisor_client.ask(layout, 30.0, do="stop")
     until(lambda: not alive(parent) and not alive(child))
 
 
@@ -186,9 +188,9 @@ def test_a_killed_supervisor_takes_its_processes_along(start: Start) -> None:
     child = until(lambda: pid(layout, "loki"))
     os.kill(supervisor(layout), signal.SIGKILL)
     until(lambda: not alive(child))
-    until(lambda: not control.is_running(layout))
-    with pytest.raises(control.NotRunning):
-        control.ask(layout)
+    until(lambda: not supervisor_client.is_running(layout))
+    with pytest.raises(supervisor_client.NotRunning):
+        supervisor_client.ask(layout)
     # Its socket and lock are still there; they are in nobody's way.
     assert layout.socket.exists()
     start(shell("loki", FOREVER))
@@ -200,15 +202,15 @@ def test_what_a_killed_supervisor_left_is_ended(start: Start) -> None:
     until(lambda: "ready" in output(layout, "loki"))
     child = until(lambda: pid(layout, "loki"))
     os.kill(supervisor(layout), signal.SIGKILL)
-    until(lambda: not control.is_running(layout))
+    until(lambda: not supervisor_client.is_running(layout))
     assert alive(child), "it doesn't listen to SIGTERM"
-    control.REAP_S, before = 0.3, control.REAP_S
+    supervisor_client.REAP_S, before = 0.3, supervisor_client.REAP_S
     try:
-        assert control.reap(layout) == ["loki"]
+        assert supervisor_client.reap(layout) == ["loki"]
     finally:
-        control.REAP_S = before
+        supervisor_client.REAP_S = before
     assert not alive(child)
-    assert control.reap(layout) == []
+    assert supervisor_client.reap(layout) == []
 
 
 def test_what_is_about_to_be_gone_is_waited_for(tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_what_is_about_to_be_gone_is_waited_for(tmp_path: Path) -> None:
     command = f"/bin/sleep 0.3; echo >{tmp_path}/ended"
     with subprocess.Popen(["/bin/sh", "-c", command], env={}, start_new_session=True) as leaving:
         layout.pids.write_text(json.dumps({"loki": os.getpgid(leaving.pid)}))
-        assert control.reap(layout) == []
+        assert supervisor_client.reap(layout) == []
         assert (tmp_path / "ended").exists(), "by itself, before the next one starts"
 
 
@@ -229,8 +231,8 @@ def test_another_s_process_with_an_old_number_is_left_alone(tmp_path: Path) -> N
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
         layout.pids.write_text(json.dumps({"loki": os.getpgid(other.pid), "x": 2**22}))
         layout.lock.write_text(str(other.pid))
-        assert not control.is_running(layout), "a lock is the kernel's, not the file's"
-        assert control.reap(layout) == []
+        assert not supervisor_client.is_running(layout), "a lock is the kernel's, not the file's"
+        assert supervisor_client.reap(layout) == []
         assert other.poll() is None
         other.terminate()
 
@@ -247,17 +249,17 @@ def test_one_supervisor_a_folder(start: Start) -> None:
 def test_one_can_be_halted_and_started(start: Start) -> None:
     layout = start(shell("proxy", FOREVER, tier=0), shell("loki", FOREVER))
     first = until(lambda: pid(layout, "proxy"))
-    control.ask(layout, 60.0, do="halt", name="proxy")
+    supervisor_client.ask(layout, 60.0, do="halt", name="proxy")
     assert pid(layout, "proxy") is None
     assert not alive(first)
-    control.ask(layout, 60.0, do="start", name="proxy")
+    supervisor_client.ask(layout, 60.0, do="start", name="proxy")
     second = until(lambda: pid(layout, "proxy"))
-    control.ask(layout, 60.0, do="restart", name="proxy")
+    supervisor_client.ask(layout, 60.0, do="restart", name="proxy")
     third = until(lambda: pid(layout, "proxy"))
     assert len({first, second, third}) == 3
-    assert control.ask(layout)["processes"][0]["restarts"] == 0, "asked for, not a crash"
+    assert supervisor_client.ask(layout)["processes"][0]["restarts"] == 0, "asked for, not a crash"
     with pytest.raises(TelemetryError, match="nothing here is called 'tempo'"):
-        control.ask(layout, do="restart", name="tempo")
+        supervisor_client.ask(layout, do="restart", name="tempo")
 
 
 def test_a_state_folder_with_a_long_path(start: Start, tmp_path: Path) -> None:
@@ -270,12 +272,15 @@ def test_two_restarts_at_once_leave_it_running(start: Start) -> None:
     layout = start(shell("loki", FOREVER))
     first = until(lambda: pid(layout, "loki"))
     with ThreadPoolExecutor(4) as threads:
-        asked = [threads.submit(control.ask, layout, do="restart", name="loki") for _ in range(4)]
+        asked = [
+            threads.submit(supervisor_client.ask, layout, do="restart", name="loki")
+            for _ in range(4)
+        ]
         for answer in asked:
             answer.result()
     last = until(lambda: pid(layout, "loki"))
     assert last != first
-    control.ask(layout, do="halt", name="loki")
+    supervisor_client.ask(layout, do="halt", name="loki")
     assert not alive(last)
 
 
@@ -303,8 +308,8 @@ def test_what_is_said_of_a_process_is_of_its_last_run(start: Start, tmp_path: Pa
     layout = start(shell("loki", script))
     until(lambda: "no disk" in output(layout, "loki"))
     until(lambda: output(layout, "loki").count("quiet") >= 1)
-    assert show.complaint(layout, "loki") == "quiet"
-    assert show.complaint(layout, "tempo") == "it printed nothing"
+    assert terminal.complaint(layout, "loki") == "quiet"
+    assert terminal.complaint(layout, "tempo") == "it printed nothing"
 
 
 @pytest.mark.parametrize(
@@ -320,4 +325,4 @@ def test_the_line_that_says_what_is_wrong(tmp_path: Path, printed: str, said: st
     layout = Layout(tmp_path)
     layout.make()
     (layout.output / "loki.log").write_text(printed)
-    assert show.complaint(layout, "loki") == said
+    assert terminal.complaint(layout, "loki") == said

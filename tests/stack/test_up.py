@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry.stack import control, engines, ready
-from telemetry.stack.layout import Layout
+from telemetry.stack import readiness, supervisor_client
+from telemetry.stack.engines import engine as engines
+from telemetry.stack.state_folder import Layout
 from tests.alerting.receivers import mail_server
 from tests.fixtures.releases import Releases, tarred, zipped
 from tests.fixtures.stack import Stack, until
@@ -33,8 +34,8 @@ def _send(stack: Stack, service: str, *lines: str) -> None:
     point = {"asDouble": len(lines), "timeUnixNano": now}
     metric = {"name": "sent.lines", "gauge": {"dataPoints": [point]}}
     metrics = {"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}
-    ready.post_json(f"{stack.otlp_http}/v1/logs", {"resourceLogs": [logs]})
-    ready.post_json(f"{stack.otlp_http}/v1/metrics", {"resourceMetrics": [metrics]})
+    readiness.post_json(f"{stack.otlp_http}/v1/logs", {"resourceLogs": [logs]})
+    readiness.post_json(f"{stack.otlp_http}/v1/metrics", {"resourceMetrics": [metrics]})
 
 
 def test_from_up_to_down(new_stack: Stack) -> None:
@@ -118,7 +119,7 @@ def test_a_killed_engine_comes_back_and_people_are_told(new_stack: Stack) -> Non
         (row,) = until(lambda: [r for r in _rows(stack) if r["restarts"]])
         assert (row["name"], row["last_exit"]) == ("prometheus", "SIGKILL")
         until(lambda: mail.messages)
-        until(lambda: ready.answers(f"{stack.prometheus_url}/-/ready"))
+        until(lambda: readiness.answers(f"{stack.prometheus_url}/-/ready"))
     assert "prometheus died" in mail.messages[0]["subject"]
     assert "SIGKILL" in mail.messages[0].as_string()
 
@@ -130,7 +131,7 @@ def test_a_killed_supervisor_is_cleaned_up_after(new_stack: Stack) -> None:
     _send(stack, "before-the-kill", "a line")
     layout = Layout(stack.home)
     os.kill(int(layout.lock.read_text()), signal.SIGKILL)
-    until(lambda: not control.is_running(layout))
+    until(lambda: not supervisor_client.is_running(layout))
     assert "error: nothing runs in" in stack.run("status", check=False).stderr
     stack.run("up", "--no-services")
     stack.wait_logs('{service_name="before-the-kill"}', lambda found: len(found) == 1)
@@ -147,7 +148,7 @@ def test_a_taken_port_stops_up_and_leaves_nothing(new_stack: Stack) -> None:
         rf"error: port {stack.ports['loki']}, which loki needs, is taken by process {os.getpid()} ",
         done.stderr,
     )
-    assert not control.is_running(Layout(stack.home))
+    assert not supervisor_client.is_running(Layout(stack.home))
 
 
 def test_an_engine_that_does_not_start_stops_up_and_leaves_nothing(
@@ -166,8 +167,8 @@ def test_an_engine_that_does_not_start_stops_up_and_leaves_nothing(
     assert 'error: loki does not start: exit code 1; level=error msg="no such schema"' in (
         done.stderr.replace("\n", " ")
     )
-    assert not control.is_running(Layout(new_stack.home))
-    assert control.reap(Layout(new_stack.home)) == []
+    assert not supervisor_client.is_running(Layout(new_stack.home))
+    assert supervisor_client.reap(Layout(new_stack.home)) == []
 
 
 def test_up_from_releases(new_stack: Stack, releases: Releases, tmp_path: Path) -> None:
@@ -205,24 +206,24 @@ def test_ctrl_c_while_it_starts_leaves_nothing(new_stack: Stack) -> None:
     with subprocess.Popen(
         command, env=new_stack.env(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as up:
-        until(lambda: control.is_running(layout))
+        until(lambda: supervisor_client.is_running(layout))
         up.send_signal(signal.SIGINT)
         _, printed = up.communicate(timeout=60)
     assert (up.returncode, printed) == (130, "")
-    until(lambda: not control.is_running(layout))
-    assert control.reap(layout) == []
+    until(lambda: not supervisor_client.is_running(layout))
+    assert supervisor_client.reap(layout) == []
 
 
 def test_two_at_once(new_stack: Stack) -> None:
     """The second `up` says that the first is at work."""
     layout = Layout(new_stack.home)
     layout.make()
-    with control.only_one(layout):
+    with supervisor_client.only_one(layout):
         done = new_stack.run("up", "--no-services", check=False)
     assert done.returncode == 75
     assert "another `telemetry up` or `down` is at work" in done.stderr
 
 
 def _rows(stack: Stack) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = control.ask(Layout(stack.home))["processes"]
+    rows: list[dict[str, object]] = supervisor_client.ask(Layout(stack.home))["processes"]
     return rows

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 
-from telemetry.stack.layout import STARTED, Layout
+from telemetry.stack.state_folder import STARTED, Layout
 
 OUTPUT_BYTES, OUTPUT_FILES = 10 << 20, 3
 LAST_WORDS_S = 1.0  # to read what is left once a process has ended

@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from telemetry.stack.engines import FOLDER, Engine, EngineError, Say
-from telemetry.stack.fetch import install
+from telemetry.stack.engines.engine import FOLDER, Engine, EngineError, Say
+from telemetry.stack.engines.fetch import install
 from telemetry.system import packaged_files
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.settings import stack as stack_settings
-from telemetry.stack.specs import Process
+from telemetry.stack.processes import Process
 from telemetry.system import ports
 
 POLL_S = 0.05

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from telemetry.settings import stack as stack_settings
-from telemetry.stack import grafana
-from telemetry.stack.layout import Alerting, Layout
+from telemetry.stack.engines import grafana
 from telemetry.stack.retention import Retention
+from telemetry.stack.state_folder import Alerting, Layout
 from telemetry.system import packaged_files
 
 SERVICES = ("proxy", "platform", "gateway")

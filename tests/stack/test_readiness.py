@@ -14,9 +14,10 @@ import pytest
 
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.settings import stack as stack_settings
-from telemetry.stack import ready, specs
-from telemetry.stack.layout import Layout
-from telemetry.stack.specs import Process
+from telemetry.stack import processes as stack_processes
+from telemetry.stack import readiness
+from telemetry.stack.processes import Process
+from telemetry.stack.state_folder import Layout
 from tests.ports import free_port, free_ports
 
 
@@ -57,13 +58,13 @@ def process(*ports: int, name: str = "loki", tier: int = 2, url: str = "") -> Pr
 
 def test_free_ports_pass() -> None:
     ports = free_ports()
-    ready.check_ports([process(*ports.values())], {})
+    readiness.check_ports([process(*ports.values())], {})
 
 
 def test_a_taken_port_is_named_with_its_process(taken: int) -> None:
     environ = {"TELEMETRY_LOKI_PORT": str(taken)}
     with pytest.raises(TelemetryError) as caught:
-        ready.check_ports([process(taken)], environ)
+        readiness.check_ports([process(taken)], environ)
     error = caught.value
     assert error.message.startswith(f"port {taken}, which loki needs, is taken by process ")
     assert str(os.getpid()) in error.message
@@ -76,14 +77,14 @@ def test_a_port_taken_on_all_addresses_is_taken() -> None:
         listening.bind(("0.0.0.0", 0))
         listening.listen()
         with pytest.raises(TelemetryError, match="is taken"):
-            ready.check_ports([process(listening.getsockname()[1])], {})
+            readiness.check_ports([process(listening.getsockname()[1])], {})
 
 
 def test_one_port_for_two_is_refused() -> None:
     port = free_port()
     environ = {"TELEMETRY_LOKI_PORT": str(port), "TELEMETRY_PROMETHEUS_PORT": str(port)}
     with pytest.raises(TelemetryError) as caught:
-        ready.check_ports([process(port), process(port, name="prometheus")], environ)
+        readiness.check_ports([process(port), process(port, name="prometheus")], environ)
     assert caught.value.message == (
         f"TELEMETRY_PROMETHEUS_PORT and TELEMETRY_LOKI_PORT are both {port}"
     )
@@ -92,7 +93,7 @@ def test_one_port_for_two_is_refused() -> None:
 @pytest.mark.parametrize("value", ["ten", "0", "65536", "80.5"])
 def test_a_port_that_is_none(value: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        ready.check_ports([], {"TELEMETRY_LOKI_PORT": value})
+        readiness.check_ports([], {"TELEMETRY_LOKI_PORT": value})
     assert caught.value.message == (
         f"TELEMETRY_LOKI_PORT='{value}' is not a whole number from 1 to 65535"
     )
@@ -102,31 +103,31 @@ def test_a_port_that_is_none(value: str) -> None:
 @pytest.mark.parametrize("address", ["172.17.0.1", ":4318", "127.0.0.1:http", "127.0.0.1:0"])
 def test_a_bridge_address_without_host_or_port(address: str) -> None:
     with pytest.raises(ConfigError, match="is not an address with a port"):
-        ready.check_ports([], {"TELEMETRY_OTLP_BRIDGE_ADDRESS": address})
+        readiness.check_ports([], {"TELEMETRY_OTLP_BRIDGE_ADDRESS": address})
 
 
 def test_a_bridge_address_of_another_machine() -> None:
     # TEST-NET-1 (RFC 5737) is nobody's.
     with pytest.raises(TelemetryError, match="can't be listened on"):
-        ready.check_ports([], {"TELEMETRY_OTLP_BRIDGE_ADDRESS": "192.0.2.7:4318"})
+        readiness.check_ports([], {"TELEMETRY_OTLP_BRIDGE_ADDRESS": "192.0.2.7:4318"})
 
 
 def test_conditions(web: str) -> None:
     """Ready; up but with a trouble it names; nobody there."""
     nobody = f"http://127.0.0.1:{free_port()}"
-    assert ready.condition(f"{web}/ready") == "ready"
-    assert ready.condition(f"{web}/health") == '{"status": "degraded", "docker": "no socket"}'
-    assert ready.condition(nobody) == ""
-    assert ready.answers(f"{web}/ready")
-    assert not ready.answers(f"{web}/health")
-    assert not ready.answers(nobody)
+    assert readiness.condition(f"{web}/ready") == "ready"
+    assert readiness.condition(f"{web}/health") == '{"status": "degraded", "docker": "no socket"}'
+    assert readiness.condition(nobody) == ""
+    assert readiness.answers(f"{web}/ready")
+    assert not readiness.answers(f"{web}/health")
+    assert not readiness.answers(nobody)
 
 
 def test_an_engine_has_started_once_ready_a_service_once_it_answers(web: str) -> None:
     """A platform without Docker is up, and says what is wrong."""
-    assert ready.started(process(url=f"{web}/ready"))
-    assert not ready.started(process(url=f"{web}/health"))
-    assert ready.started(process(url=f"{web}/health", tier=0))
+    assert readiness.started(process(url=f"{web}/ready"))
+    assert not readiness.started(process(url=f"{web}/health"))
+    assert readiness.started(process(url=f"{web}/health", tier=0))
 
 
 def test_every_port_of_the_stack_is_loopback_and_checked(tmp_path: Path) -> None:
@@ -135,9 +136,11 @@ def test_every_port_of_the_stack_is_loopback_and_checked(tmp_path: Path) -> None
     place = Layout(tmp_path)
     programs = {name: Path(name) for name in ("collector", "prometheus", "loki", "alertmanager")}
     everything = [
-        *specs.engines(place, environ, programs, "prometheus"),
-        *specs.engines(place, environ, programs | {"grafana": Path("grafana")}, "grafana"),
-        *specs.services(place, environ),
+        *stack_processes.engines(place, environ, programs, "prometheus"),
+        *stack_processes.engines(
+            place, environ, programs | {"grafana": Path("grafana")}, "grafana"
+        ),
+        *stack_processes.services(place, environ),
     ]
     claimed = {port for process in everything for port in process.ports}
     assert claimed == set(stack_settings.PORTS.values())

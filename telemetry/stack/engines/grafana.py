@@ -11,7 +11,8 @@ from pathlib import Path
 
 from telemetry.errors import TelemetryError
 from telemetry.settings import env as env_values
-from telemetry.stack import engines, fetch
+from telemetry.stack.engines import engine as engines
+from telemetry.stack.engines import fetch
 
 # After a failed download `up` doesn't try again at each start, which shall take 3 s.
 RETRY_S = 24 * 3600.0

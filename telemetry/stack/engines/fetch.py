@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from telemetry.stack.engines import Engine, EngineError, Say
+from telemetry.stack.engines.engine import Engine, EngineError, Say
 
 CONNECT_TIMEOUT_S = 5.0  # a machine without internet should move on, not hang; a judgement
 _CHUNK = 1 << 20

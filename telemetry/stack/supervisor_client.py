@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from telemetry.errors import TelemetryError
-from telemetry.stack import ready
-from telemetry.stack.layout import Layout
-from telemetry.stack.specs import Process
+from telemetry.stack import readiness
+from telemetry.stack.processes import Process
+from telemetry.stack.state_folder import Layout
 
 if TYPE_CHECKING:
     import psutil
@@ -111,7 +111,7 @@ def start(layout: Layout, processes: list[Process], environ: Mapping[str, str]) 
             start_new_session=True,
         )
     try:
-        ready.wait(lambda: layout.socket.exists() or child.poll() is not None, START_TIMEOUT_S)
+        readiness.wait(lambda: layout.socket.exists() or child.poll() is not None, START_TIMEOUT_S)
     except BaseException:
         child.terminate()
         child.wait()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from telemetry.errors import ConfigError, TelemetryError
-from telemetry.stack.layout import Layout, alerting_mode, write_configs, write_targets
+from telemetry.stack.state_folder import Layout, alerting_mode, write_configs, write_targets
 
 ENVIRON = {
     "TELEMETRY_WEBHOOK_TOKEN": "hook",

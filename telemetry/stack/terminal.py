@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from telemetry.settings import stack as stack_settings
-from telemetry.stack import control, ready
-from telemetry.stack.engines import Say
-from telemetry.stack.layout import STARTED, Layout
+from telemetry.stack import readiness, supervisor_client
+from telemetry.stack.engines.engine import Say
+from telemetry.stack.state_folder import STARTED, Layout
 
 _LAST_LINES = 40
 _TROUBLE = re.compile(r"level=(error|fatal)|\b(error|failed|fatal|cannot|invalid)\b", re.IGNORECASE)
@@ -95,7 +95,7 @@ def addresses(rows: list[dict[str, Any]]) -> Group:
 def _state(row: Mapping[str, Any]) -> tuple[str, str]:
     if row["pid"] is None:
         return "[red]down[/red]", row["last_exit"] or "not started"
-    found = ready.condition(row["ready"])
+    found = readiness.condition(row["ready"])
     if found == "ready":
         return "[green]ready[/green]", ""
     if found and row["service"]:
@@ -114,12 +114,12 @@ def trouble(answer: str) -> str:
 
 def is_well(row: Mapping[str, Any]) -> bool:
     """Whether a process runs and says that all is well."""
-    return row["pid"] is not None and ready.condition(row["ready"]) == "ready"
+    return row["pid"] is not None and readiness.condition(row["ready"]) == "ready"
 
 
 def is_up(row: Mapping[str, Any]) -> bool:
     """Whether an engine is ready, or a service answers at all."""
-    found = ready.condition(row["ready"])
+    found = readiness.condition(row["ready"])
     return bool(found) if row["service"] else found == "ready"
 
 
@@ -154,7 +154,7 @@ def status(environ: Mapping[str, str]) -> int:
     """Show what runs. Exit code 0 where all is well, 1 where something is not."""
     place = Layout(stack_settings.home(environ))
     console = Console(highlight=False)
-    rows = control.ask(place)["processes"]
+    rows = supervisor_client.ask(place)["processes"]
     console.print(addresses(rows))
     # An Alertmanager runs only where Prometheus evaluates: it passes the alerts on.
     alertmanager = any(row["name"] == "alertmanager" for row in rows)

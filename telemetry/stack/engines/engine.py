@@ -33,7 +33,7 @@ def say_nothing(text: str, done: float | None = None) -> None:
     """For callers who only want the result or the error."""
 
 
-FOLDER = Path(__file__).parent / "engines"
+FOLDER = Path(__file__).parent
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -74,7 +74,7 @@ class Engine:
 
 def table() -> dict[str, Engine]:
     """All engines by name."""
-    rows = tomllib.loads((Path(__file__).parent / "engines.toml").read_text())
+    rows = tomllib.loads((FOLDER / "engines.toml").read_text())
     return {name: _engine(name, row) for name, row in rows.items()}
 
 
@@ -132,7 +132,7 @@ def ensure(
     Raises:
         EngineError: no way led to it; says which were tried and why each failed.
     """
-    from telemetry.stack import build, fetch
+    from telemetry.stack.engines import build, fetch
 
     if source in ("auto", "path"):
         found = find(engine, environ, say)

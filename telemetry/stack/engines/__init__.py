@@ -1,0 +1,1 @@
+"""Where the engines come from: PATH, cache, releases, a build."""
