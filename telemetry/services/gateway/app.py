@@ -12,7 +12,6 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 import telemetry
-from telemetry.services.access import Access
 from telemetry.services.gateway.alerts import Alerts
 from telemetry.services.gateway.chat import Chat
 from telemetry.services.gateway.dispatcher import Dispatcher
@@ -24,6 +23,7 @@ from telemetry.services.gateway.proxy_client import ProxyClient
 from telemetry.services.gateway.records import Records
 from telemetry.services.gateway.settings import Settings
 from telemetry.services.gateway.web import problem
+from telemetry.services.login import Access
 
 # For running answers when the gateway stops.
 GRACE_S = 15.0

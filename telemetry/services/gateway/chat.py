@@ -16,12 +16,12 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from telemetry import catalog, metrics
-from telemetry.services.access import Access
 from telemetry.services.gateway.alerts import Alerts
 from telemetry.services.gateway.dispatch import Dispatch, Event
 from telemetry.services.gateway.dispatcher import Dispatcher, QueueFull
 from telemetry.services.gateway.history import History
 from telemetry.services.gateway.web import BodyError, parse, problem, read_json
+from telemetry.services.login import Access
 
 PROMPT_CHARS = 100_000
 RETRY_AFTER_S = 5

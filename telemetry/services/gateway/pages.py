@@ -8,8 +8,8 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 
-from telemetry.services.access import Access
 from telemetry.services.gateway.web import problem
+from telemetry.services.login import Access
 
 SHELL = Path(__file__).parent / "shell"
 ASSETS = frozenset(path.name for path in SHELL.iterdir() if path.suffix in (".js", ".css"))

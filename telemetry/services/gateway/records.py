@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from telemetry.services.access import Access
 from telemetry.services.gateway.alerts import Alerts
 from telemetry.services.gateway.interaction_log import InteractionLog
 from telemetry.services.gateway.web import BodyError, problem, read_json
+from telemetry.services.login import Access
 
 LINES = 1000  # unless a limit is given
 

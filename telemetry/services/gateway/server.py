@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 from telemetry.errors import TelemetryError
-from telemetry.services.stopping import stop_on_sigterm
+from telemetry.services.serve import stop_on_sigterm
 
 # For answers that API calls wait for; those of the shell, whose connections are closed at once,
 # and what is left then have app.GRACE_S more.

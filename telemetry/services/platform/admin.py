@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from telemetry.services.access import Access
+from telemetry.services.login import Access
 from telemetry.services.platform.api import Api, error
 from telemetry.services.platform.keys import Keys
 from telemetry.services.platform.problems import Problem

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from telemetry.services.access import Access
+from telemetry.services.login import Access
 from telemetry.services.platform import spec
 from telemetry.services.platform.lifecycle import Lifecycle, unknown
 from telemetry.services.platform.problems import Problem

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 import telemetry
 from telemetry.errors import TelemetryError
-from telemetry.services.access import Access
+from telemetry.services.login import Access
 from telemetry.services.platform import network
 from telemetry.services.platform.admin import Admin
 from telemetry.services.platform.api import Api

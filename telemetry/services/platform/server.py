@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 
-from telemetry.services.stopping import stop_on_sigterm
+from telemetry.services.serve import stop_on_sigterm
 
 # Requests in flight may finish for so long. One that takes longer is cut off, and undone or
 # finished at the next start.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from telemetry.errors import TelemetryError
 from telemetry.services.proxy.settings import Settings
-from telemetry.services.stopping import stop_on_sigterm
+from telemetry.services.serve import stop_on_sigterm
 
 # Calls in flight may finish for so long after a stop was asked for.
 GRACE_S = 30

@@ -7,7 +7,7 @@ import base64
 import pytest
 from starlette.requests import Request
 
-from telemetry.services.access import Access
+from telemetry.services.login import Access
 
 
 def _request(authorization: str) -> Request:
