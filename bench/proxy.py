@@ -139,9 +139,9 @@ async def listening(url: str, process: subprocess.Popen[bytes], timeout_s: float
 
 
 def our_variant(stack: ExitStack, home: Path, upstream: str) -> Variant:
-    from telemetry.services.proxy import accounts
-    from telemetry.services.proxy.ledger import open_ledger
-    from telemetry.services.proxy.stores import parse_url
+    from telemetry.services.proxy.ledger import accounts
+    from telemetry.services.proxy.ledger.ledger import open_ledger
+    from telemetry.services.proxy.ledger.stores import parse_url
 
     engine = open_ledger(parse_url(f"sqlite:///{home / 'ledger.db'}"))
     limits = {

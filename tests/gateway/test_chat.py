@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from telemetry import testing
-from telemetry.services.proxy.money import PICO
+from telemetry.services.proxy.pricing.money import PICO
 from tests.fixtures.stack import until
 from tests.gateway.conftest import MODEL, TOKEN, Gateway, Process, events, is_called, text_of
 from tests.ports import free_port

@@ -18,9 +18,9 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
-from telemetry.services.proxy import schema
-from telemetry.services.proxy.ledger import open_ledger
-from telemetry.services.proxy.stores import parse_url
+from telemetry.services.proxy.ledger import schema
+from telemetry.services.proxy.ledger.ledger import open_ledger
+from telemetry.services.proxy.ledger.stores import parse_url
 from telemetry.settings import credentials
 from tests.fixtures.stack import Stack, until
 from tests.gateway.conftest import MODEL, Event, events, text_of

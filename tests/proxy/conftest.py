@@ -20,9 +20,9 @@ import pytest
 from sqlalchemy import select
 
 from telemetry import testing
-from telemetry.services.proxy import accounts, schema
-from telemetry.services.proxy.answer import Proxy
 from telemetry.services.proxy.app import bare_app
+from telemetry.services.proxy.http.answer import Proxy
+from telemetry.services.proxy.ledger import accounts, schema
 from telemetry.services.proxy.settings import Settings
 from tests.fixtures.simulated import served
 from tests.ports import free_port

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from telemetry.cli import main
-from telemetry.services.proxy.money import usd
+from telemetry.services.proxy.pricing.money import usd
 from tests.proxy.conftest import ADMIN, HELLO, Running
 
 BODY: dict[str, Any] = {"model": "claude-sonnet-4-6", "max_tokens": 20, "messages": HELLO}

@@ -14,8 +14,8 @@ import openai
 import pytest
 
 from telemetry import testing
-from telemetry.services.proxy import accounts
-from telemetry.services.proxy.estimate import input_estimate
+from telemetry.services.proxy.ledger import accounts
+from telemetry.services.proxy.pricing.estimate import input_estimate
 from telemetry.simulated.app import Dropped
 from tests.fixtures.simulated import served
 from tests.ports import free_port
@@ -94,7 +94,7 @@ def test_large_bodies_are_decoded_in_a_thread(
         in_loop.append(asyncio._get_running_loop() is not None)
         return input_estimate(*args)
 
-    monkeypatch.setattr("telemetry.services.proxy.generate.input_estimate", noted)
+    monkeypatch.setattr("telemetry.services.proxy.http.generate.input_estimate", noted)
     answer = proxy.post(path, proxy.key(), {**body, "padding": "x" * padding})
     assert answer.status_code == 200
     assert in_loop == [not padding]

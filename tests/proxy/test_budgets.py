@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
-from telemetry.services.proxy.ids import now_ms
-from telemetry.services.proxy.money import usd
-from telemetry.services.proxy.prices import PriceBook
-from telemetry.services.proxy.quota import MS_PER_DAY, Period
-from telemetry.services.proxy.usage import Tokens
+from telemetry.services.proxy.ledger.call_ids import now_ms
+from telemetry.services.proxy.ledger.quota import MS_PER_DAY, Period
+from telemetry.services.proxy.pricing.money import usd
+from telemetry.services.proxy.pricing.prices import PriceBook
+from telemetry.services.proxy.pricing.usage import Tokens
 from tests.proxy.conftest import HELLO, Running, wait_for
 
 Start = Callable[..., Running]
@@ -135,7 +135,7 @@ def test_a_day_ends_at_midnight_utc(proxy: Running) -> None:
     """The figure of another day is void: made so here, rather than by waiting for midnight."""
     from sqlalchemy import update
 
-    from telemetry.services.proxy import schema
+    from telemetry.services.proxy.ledger import schema
 
     key = proxy.key("ann", daily_budget_usd="1")
     assert proxy.post("/v1/messages", key, BODY).status_code == 200

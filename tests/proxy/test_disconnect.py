@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from telemetry.services.proxy import answer
 from telemetry.services.proxy.app import bare_app
+from telemetry.services.proxy.http import answer
 from telemetry.services.proxy.settings import Settings
 from tests.fixtures.simulated import served
 from tests.proxy.conftest import HELLO, Running, wait_for

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from telemetry.services.proxy.estimate import (
+from telemetry.services.proxy.pricing.estimate import (
     BYTES_PER_TOKEN,
     IMAGE_TOKENS,
     WINDOW_TOKENS,

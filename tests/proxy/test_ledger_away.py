@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from telemetry.services.proxy.stores import StoreError
-from telemetry.services.proxy.writer import Writer
+from telemetry.services.proxy.ledger.stores import StoreError
+from telemetry.services.proxy.ledger.writer import Writer
 from tests.proxy.conftest import ADMIN, MESSAGE, Running, still_works, wait_for
 
 Start = Callable[..., Running]
@@ -99,7 +99,7 @@ def test_a_call_that_no_column_can_hold_fails_alone(
 
 def test_a_ledger_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     from telemetry.errors import TelemetryError
-    from telemetry.services.proxy.ledger import Ledger
+    from telemetry.services.proxy.ledger.ledger import Ledger
 
     (tmp_path / "file").write_text("")
     with pytest.raises(TelemetryError, match="can't be made"):

@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import select
 
 from telemetry import catalog, metrics, testing
-from telemetry.services.proxy import accounts, ledger
 from telemetry.services.proxy.app import create_app
-from telemetry.services.proxy.money import PICO
-from telemetry.services.proxy.operations import Reservation
-from telemetry.services.proxy.schema import series
+from telemetry.services.proxy.ledger import accounts, ledger
+from telemetry.services.proxy.ledger.metrics import LedgerSource
+from telemetry.services.proxy.ledger.operations import Reservation
+from telemetry.services.proxy.ledger.schema import series
+from telemetry.services.proxy.pricing.money import PICO
 from telemetry.services.proxy.settings import Settings
-from telemetry.services.proxy.source import LedgerSource
 from tests.fixtures.simulated import served
 from tests.proxy.conftest import HELLO, Running, wait_for
 

@@ -13,9 +13,9 @@ import pytest
 from genai_prices import Usage, calc_price
 from prometheus_client.parser import text_string_to_metric_families
 
-from telemetry.services.proxy import accounts
-from telemetry.services.proxy.ledger import open_ledger
-from telemetry.services.proxy.stores import parse_url
+from telemetry.services.proxy.ledger import accounts
+from telemetry.services.proxy.ledger.ledger import open_ledger
+from telemetry.services.proxy.ledger.stores import parse_url
 from tests.proxy.conftest import ADMIN, HELLO, Process, wait_for
 
 OPERATION = "gen_ai_operation_name gen_ai_provider_name gen_ai_request_model"

@@ -11,9 +11,9 @@ from genai_prices import Usage, calc_price
 from genai_prices.data_snapshot import get_snapshot
 
 from telemetry.errors import TelemetryError
-from telemetry.services.proxy.money import PICO, pico, usd
-from telemetry.services.proxy.prices import PriceBook
-from telemetry.services.proxy.usage import Tokens, from_anthropic, from_openai
+from telemetry.services.proxy.pricing.money import PICO, pico, usd
+from telemetry.services.proxy.pricing.prices import PriceBook
+from telemetry.services.proxy.pricing.usage import Tokens, from_anthropic, from_openai
 
 USED = Tokens(
     input=1237, cache_read=611, cache_write=401, cache_write_1h=97, output=883, reasoning=191

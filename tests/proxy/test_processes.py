@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from telemetry.services.proxy import accounts
-from telemetry.services.proxy.costs import costs
-from telemetry.services.proxy.ledger import open_ledger
-from telemetry.services.proxy.stores import parse_url
+from telemetry.services.proxy.ledger import accounts
+from telemetry.services.proxy.ledger.ledger import open_ledger
+from telemetry.services.proxy.ledger.reports import costs
+from telemetry.services.proxy.ledger.stores import parse_url
 from tests.days import within_a_day
 from tests.proxy.conftest import ADMIN, CHECKOUT, HELLO, Process, wait_for
 

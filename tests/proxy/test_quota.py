@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from telemetry.services.proxy.ids import Ids, first_of, parse, text
-from telemetry.services.proxy.money import pico
-from telemetry.services.proxy.quota import MS_PER_DAY, Account, Blocked, Period, Refusal
+from telemetry.services.proxy.ledger.call_ids import Ids, first_of, parse, text
+from telemetry.services.proxy.ledger.quota import MS_PER_DAY, Account, Blocked, Period, Refusal
+from telemetry.services.proxy.pricing.money import pico
 
 NOW = int(datetime(2026, 12, 31, 23, 59, 30, tzinfo=UTC).timestamp() * 1000)
 EMPTY = Account("ann", None, None, None, None, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)

@@ -11,7 +11,7 @@ import openai
 import pytest
 from genai_prices import Usage, calc_price
 
-from telemetry.services.proxy.money import usd
+from telemetry.services.proxy.pricing.money import usd
 from tests.proxy.conftest import HELLO, Running
 
 SONNET = "claude-sonnet-4-6"

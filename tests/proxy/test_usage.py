@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from telemetry.services.proxy.money import pico
-from telemetry.services.proxy.prices import PriceBook
-from telemetry.services.proxy.usage import KINDS, Tokens, from_anthropic, from_openai
+from telemetry.services.proxy.pricing.money import pico
+from telemetry.services.proxy.pricing.prices import PriceBook
+from telemetry.services.proxy.pricing.usage import KINDS, Tokens, from_anthropic, from_openai
 from tests.fixtures.simulated import served
 from tests.proxy.conftest import MESSAGE, Running
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from telemetry.services.proxy import accounts, writer
-from telemetry.services.proxy.ledger import Ledger
-from telemetry.services.proxy.operations import Reservation, Settle
-from telemetry.services.proxy.usage import Tokens
-from telemetry.services.proxy.writer import Verdict
+from telemetry.services.proxy.ledger import accounts, writer
+from telemetry.services.proxy.ledger.ledger import Ledger
+from telemetry.services.proxy.ledger.operations import Reservation, Settle
+from telemetry.services.proxy.ledger.writer import Verdict
+from telemetry.services.proxy.pricing.usage import Tokens
 from tests.proxy.conftest import wait_for
 
 

@@ -18,18 +18,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import telemetry
 from telemetry import metrics
-from telemetry.services.proxy import admin
-from telemetry.services.proxy.answer import Proxy
-from telemetry.services.proxy.genai import GenAIMetrics
-from telemetry.services.proxy.generate import Generate
-from telemetry.services.proxy.ledger import Ledger
-from telemetry.services.proxy.passthrough import CountTokens, Elsewhere, Model, Models
-from telemetry.services.proxy.prices import PriceBook
+from telemetry.services.proxy.genai_metrics import GenAIMetrics
+from telemetry.services.proxy.http import admin
+from telemetry.services.proxy.http.answer import Proxy
+from telemetry.services.proxy.http.generate import Generate
+from telemetry.services.proxy.http.passthrough import CountTokens, Elsewhere, Model, Models
+from telemetry.services.proxy.ledger.ledger import Ledger
+from telemetry.services.proxy.ledger.metrics import LedgerSource
+from telemetry.services.proxy.pricing.prices import PriceBook
 from telemetry.services.proxy.settings import Settings
-from telemetry.services.proxy.source import LedgerSource
-from telemetry.services.proxy.upstream import Upstreams
-from telemetry.services.proxy.wires import ANTHROPIC, OPENAI, Wire
-from telemetry.services.proxy.wires.base import Endpoint
+from telemetry.services.proxy.upstream.client import Upstreams
+from telemetry.services.proxy.upstream.wires import ANTHROPIC, OPENAI, Wire
+from telemetry.services.proxy.upstream.wires.base import Endpoint
 
 
 class _App(Starlette):

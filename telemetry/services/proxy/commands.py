@@ -60,9 +60,9 @@ def _finish(parser: argparse.ArgumentParser, command: Command) -> None:
 
 @contextmanager
 def _ledger() -> Iterator[Engine]:
-    from telemetry.services.proxy.ledger import open_ledger
+    from telemetry.services.proxy.ledger.ledger import open_ledger
+    from telemetry.services.proxy.ledger.stores import parse_url
     from telemetry.services.proxy.settings import Settings
-    from telemetry.services.proxy.stores import parse_url
 
     engine = open_ledger(parse_url(Settings.from_env(os.environ).ledger_url))
     try:
@@ -72,7 +72,7 @@ def _ledger() -> Iterator[Engine]:
 
 
 def _limits(args: argparse.Namespace) -> dict[str, int | None]:
-    from telemetry.services.proxy import accounts
+    from telemetry.services.proxy.ledger import accounts
 
     given: dict[str, Any] = {}
     for name in accounts.FIELDS:
@@ -89,7 +89,7 @@ def _limits(args: argparse.Namespace) -> dict[str, int | None]:
 
 
 def _create(args: argparse.Namespace) -> int:
-    from telemetry.services.proxy import accounts
+    from telemetry.services.proxy.ledger import accounts
 
     limits = _limits(args)
     with _ledger() as engine:
@@ -102,7 +102,7 @@ def _create(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from telemetry.services.proxy import accounts
+    from telemetry.services.proxy.ledger import accounts
 
     with _ledger() as engine:
         found = accounts.list_keys(engine)
@@ -129,7 +129,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _revoke(args: argparse.Namespace) -> int:
-    from telemetry.services.proxy import accounts
+    from telemetry.services.proxy.ledger import accounts
 
     with _ledger() as engine:
         changed = accounts.revoke_key(engine, args.id)
@@ -141,7 +141,7 @@ def _revoke(args: argparse.Namespace) -> int:
 
 
 def _budget(args: argparse.Namespace) -> int:
-    from telemetry.services.proxy import accounts
+    from telemetry.services.proxy.ledger import accounts
 
     limits = _limits(args)
     with _ledger() as engine:
@@ -154,7 +154,7 @@ def _budget(args: argparse.Namespace) -> int:
 
 
 def _costs(args: argparse.Namespace) -> int:
-    from telemetry.services.proxy.costs import costs
+    from telemetry.services.proxy.ledger.reports import costs
 
     with _ledger() as engine:
         report = costs(engine, user=args.user, model=args.model, since=args.since, group=args.group)
@@ -178,7 +178,7 @@ def _costs(args: argparse.Namespace) -> int:
 
 
 def _limits_table(users: list[dict[str, Any]]) -> None:
-    from telemetry.services.proxy import accounts
+    from telemetry.services.proxy.ledger import accounts
 
     rows = [[user["user_id"], *(_shown(user[name]) for name in accounts.FIELDS)] for user in users]
     _table(["user", "USD/day", "USD/month", "req/min", "tok/min"], rows, numbers=4)

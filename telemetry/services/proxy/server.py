@@ -50,9 +50,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _check(settings: Settings) -> None:
     """Fail here, with a clear line, rather than in a worker."""
-    from telemetry.services.proxy.ledger import open_ledger
-    from telemetry.services.proxy.prices import read_overrides
-    from telemetry.services.proxy.stores import parse_url
+    from telemetry.services.proxy.ledger.ledger import open_ledger
+    from telemetry.services.proxy.ledger.stores import parse_url
+    from telemetry.services.proxy.pricing.prices import read_overrides
 
     open_ledger(parse_url(settings.ledger_url)).dispose()
     if settings.prices is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from telemetry.services.proxy.usage import MOST_TOKENS, Tokens
+from telemetry.services.proxy.pricing.usage import MOST_TOKENS, Tokens
 
 Endpoint = Literal["messages", "chat", "responses", "embeddings"]
 Context = tuple[tuple[str, str], ...]

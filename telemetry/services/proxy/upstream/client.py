@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from telemetry.services.proxy.settings import Settings, Upstream
-from telemetry.services.proxy.wires import Wire
+from telemetry.services.proxy.upstream.wires import Wire
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 ErrorKind = Literal["connect", "timeout", "disconnected", "no_key", "key_refused"]

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from telemetry.services.proxy.usage import Tokens, from_openai
-from telemetry.services.proxy.wires.base import (
+from telemetry.services.proxy.pricing.usage import Tokens, from_openai
+from telemetry.services.proxy.upstream.wires.base import (
     Ask,
     AskError,
     Context,

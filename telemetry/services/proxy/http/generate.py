@@ -12,10 +12,15 @@ from dataclasses import dataclass
 from opentelemetry import trace
 from starlette.types import Receive, Scope, Send
 
-from telemetry.services.proxy.accounts import digest
-from telemetry.services.proxy.answer import Answer, Outcome, Proxy
-from telemetry.services.proxy.estimate import Input, input_estimate
-from telemetry.services.proxy.intake import (
+from telemetry.services.proxy.http.answer import Answer, Outcome, Proxy
+from telemetry.services.proxy.http.errors import (
+    RequestError,
+    ledger_away,
+    refused,
+    send_error,
+    unauthorized,
+)
+from telemetry.services.proxy.http.request import (
     SMALL_BYTES,
     check_key,
     decoded,
@@ -25,21 +30,16 @@ from telemetry.services.proxy.intake import (
     routed,
     worked,
 )
-from telemetry.services.proxy.ledger import LedgerUnavailableError
-from telemetry.services.proxy.operations import Reservation, Settle, UnknownKey
-from telemetry.services.proxy.prices import Rates
-from telemetry.services.proxy.quota import Refusal
-from telemetry.services.proxy.replies import (
-    RequestError,
-    ledger_away,
-    refused,
-    send_error,
-    unauthorized,
-)
+from telemetry.services.proxy.ledger.accounts import digest
+from telemetry.services.proxy.ledger.ledger import LedgerUnavailableError
+from telemetry.services.proxy.ledger.operations import Reservation, Settle, UnknownKey
+from telemetry.services.proxy.ledger.quota import Refusal
+from telemetry.services.proxy.pricing.estimate import Input, input_estimate
+from telemetry.services.proxy.pricing.prices import Rates
+from telemetry.services.proxy.pricing.usage import MOST_TOKENS, Tokens
 from telemetry.services.proxy.settings import Upstream
-from telemetry.services.proxy.usage import MOST_TOKENS, Tokens
-from telemetry.services.proxy.wires import Ask, Wire
-from telemetry.services.proxy.wires.base import AskError, Endpoint
+from telemetry.services.proxy.upstream.wires import Ask, Wire
+from telemetry.services.proxy.upstream.wires.base import AskError, Endpoint
 
 # A call ends a good while before its reservation does.
 _MARGIN_S = 60.0

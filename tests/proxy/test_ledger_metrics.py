@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from telemetry import catalog
-from telemetry.services.proxy import accounts, source
-from telemetry.services.proxy.source import LedgerSource
+from telemetry.services.proxy.ledger import accounts, metrics
+from telemetry.services.proxy.ledger.metrics import LedgerSource
 from tests.proxy.conftest import Running
 
 
@@ -24,7 +24,7 @@ def test_a_budget_that_is_taken_away_ends_its_series(proxy: Running, monkeypatch
     accounts.set_limits(ledger.engine, "ann", {"daily_budget": None})
     assert budgets() == [({"user_id": "ann"}, None)]
     assert budgets() == [({"user_id": "ann"}, None)], "said more than once: an export may get lost"
-    monkeypatch.setattr(source, "_ENDING_NS", 0)
+    monkeypatch.setattr(metrics, "_ENDING_NS", 0)
     assert budgets() == []
     accounts.set_limits(ledger.engine, "ann", accounts.limits({"daily_budget_usd": 2}))
     assert budgets() == [({"user_id": "ann"}, 2)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from telemetry.services.proxy.stores import Store
+from telemetry.services.proxy.ledger.stores import Store
 
 HEARTBEAT_S = 2.0
 # Five heartbeats: a stalled machine is not a dead one.

@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Literal
 
-from telemetry.services.proxy.quota import Blocked, Period, Refusal
-from telemetry.services.proxy.usage import Tokens
+from telemetry.services.proxy.ledger.quota import Blocked, Period, Refusal
+from telemetry.services.proxy.pricing.usage import Tokens
 
 Status = Literal["ok", "client_error", "upstream_error", "interrupted", "cancelled", "expired"]
 """How a call ended: answered; refused by the provider as the client's fault; failed at the

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from sqlalchemy import Engine, func, select
 
 from telemetry.errors import TelemetryError
-from telemetry.services.proxy.ids import first_of
-from telemetry.services.proxy.money import usd
-from telemetry.services.proxy.quota import MS_PER_DAY
-from telemetry.services.proxy.schema import calls
+from telemetry.services.proxy.ledger.call_ids import first_of
+from telemetry.services.proxy.ledger.quota import MS_PER_DAY
+from telemetry.services.proxy.ledger.schema import calls
+from telemetry.services.proxy.pricing.money import usd
 
 Group = Literal["", "user", "model", "day"]
 GROUPS: tuple[Group, ...] = ("", "user", "model", "day")

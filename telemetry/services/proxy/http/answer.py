@@ -10,19 +10,25 @@ from dataclasses import dataclass
 import aiohttp
 from starlette.types import Receive, Scope, Send
 
-from telemetry.services.proxy.estimate import BYTES_PER_TOKEN
-from telemetry.services.proxy.genai import GenAIMetrics
-from telemetry.services.proxy.ids import text
-from telemetry.services.proxy.ledger import Ledger
-from telemetry.services.proxy.operations import Reservation, Status
-from telemetry.services.proxy.prices import PriceBook
-from telemetry.services.proxy.replies import RequestError, send_error
+from telemetry.services.proxy.genai_metrics import GenAIMetrics
+from telemetry.services.proxy.http.errors import RequestError, send_error
+from telemetry.services.proxy.ledger.call_ids import text
+from telemetry.services.proxy.ledger.ledger import Ledger
+from telemetry.services.proxy.ledger.operations import Reservation, Status
+from telemetry.services.proxy.pricing.estimate import BYTES_PER_TOKEN
+from telemetry.services.proxy.pricing.prices import PriceBook
+from telemetry.services.proxy.pricing.usage import Tokens
 from telemetry.services.proxy.settings import Settings, Upstream
-from telemetry.services.proxy.upstream import CALL_ID, UpstreamError, Upstreams, query_of, returned
-from telemetry.services.proxy.usage import Tokens
-from telemetry.services.proxy.watch import ClientWatch
-from telemetry.services.proxy.wires import Ask, Context, Wire
-from telemetry.services.proxy.wires.base import Endpoint
+from telemetry.services.proxy.upstream.client import (
+    CALL_ID,
+    UpstreamError,
+    Upstreams,
+    query_of,
+    returned,
+)
+from telemetry.services.proxy.upstream.disconnect import ClientWatch
+from telemetry.services.proxy.upstream.wires import Ask, Context, Wire
+from telemetry.services.proxy.upstream.wires.base import Endpoint
 
 # The upstream's own timeout comes first, where it can.
 _LATE_S = 5.0

@@ -6,7 +6,7 @@ Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/
 from __future__ import annotations
 
 from telemetry import catalog, metrics
-from telemetry.services.proxy.usage import Tokens
+from telemetry.services.proxy.pricing.usage import Tokens
 
 _OPERATIONS = {"embeddings": "embeddings"}
 

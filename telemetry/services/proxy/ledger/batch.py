@@ -9,10 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from telemetry.services.proxy.ids import Ids
-from telemetry.services.proxy.operations import OTHER, Reservation, Reserve, Settle, UnknownKey
-from telemetry.services.proxy.quota import Account, Blocked, Period, Refusal, busy
-from telemetry.services.proxy.stores import Store
+from telemetry.services.proxy.ledger.call_ids import Ids
+from telemetry.services.proxy.ledger.operations import (
+    OTHER,
+    Reservation,
+    Reserve,
+    Settle,
+    UnknownKey,
+)
+from telemetry.services.proxy.ledger.quota import Account, Blocked, Period, Refusal, busy
+from telemetry.services.proxy.ledger.stores import Store
 
 ACCOUNT = (
     "user_id, daily_budget, monthly_budget, requests_per_minute, tokens_per_minute, "

@@ -19,13 +19,19 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy.engine import URL
 
-from telemetry.services.proxy.batch import Batch, KeyCache, LateError
-from telemetry.services.proxy.ids import Ids, now_ms, text
-from telemetry.services.proxy.money import usd
-from telemetry.services.proxy.operations import OTHER, Reservation, Reserve, Settle, UnknownKey
-from telemetry.services.proxy.presence import DEAD_AFTER_MS, HEARTBEAT_S, Presence
-from telemetry.services.proxy.quota import Blocked, Refusal, busy
-from telemetry.services.proxy.stores import Store, StoreError, open_quick_store, open_store
+from telemetry.services.proxy.ledger.batch import Batch, KeyCache, LateError
+from telemetry.services.proxy.ledger.call_ids import Ids, now_ms, text
+from telemetry.services.proxy.ledger.heartbeat import DEAD_AFTER_MS, HEARTBEAT_S, Presence
+from telemetry.services.proxy.ledger.operations import (
+    OTHER,
+    Reservation,
+    Reserve,
+    Settle,
+    UnknownKey,
+)
+from telemetry.services.proxy.ledger.quota import Blocked, Refusal, busy
+from telemetry.services.proxy.ledger.stores import Store, StoreError, open_quick_store, open_store
+from telemetry.services.proxy.pricing.money import usd
 
 # How often calls that wait look again for what other workers settled; a judgement.
 POLL_S = 0.02

@@ -9,11 +9,11 @@ from sqlalchemy import select
 
 from telemetry import catalog
 from telemetry.metrics import Point
-from telemetry.services.proxy.ids import now_ms
-from telemetry.services.proxy.ledger import Ledger
-from telemetry.services.proxy.money import PICO
-from telemetry.services.proxy.quota import Period
-from telemetry.services.proxy.schema import series, users
+from telemetry.services.proxy.ledger.call_ids import now_ms
+from telemetry.services.proxy.ledger.ledger import Ledger
+from telemetry.services.proxy.ledger.quota import Period
+from telemetry.services.proxy.ledger.schema import series, users
+from telemetry.services.proxy.pricing.money import PICO
 
 KINDS = ("input", "output", "cache_read", "cache_write", "reasoning")
 _NS_PER_MS = 1_000_000

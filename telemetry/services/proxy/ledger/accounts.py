@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, select, update
 
 from telemetry.errors import TelemetryError
-from telemetry.services.proxy import schema
-from telemetry.services.proxy.ids import now_ms
-from telemetry.services.proxy.money import pico, usd
-from telemetry.services.proxy.operations import UnknownKey
+from telemetry.services.proxy.ledger import schema
+from telemetry.services.proxy.ledger.call_ids import now_ms
+from telemetry.services.proxy.ledger.operations import UnknownKey
+from telemetry.services.proxy.pricing.money import pico, usd
 
 PREFIX = "tk-"
 _USER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")

@@ -13,8 +13,9 @@ from urllib.parse import quote
 import aiohttp
 from starlette.types import Receive, Scope, Send
 
-from telemetry.services.proxy.answer import Proxy
-from telemetry.services.proxy.intake import (
+from telemetry.services.proxy.http.answer import Proxy
+from telemetry.services.proxy.http.errors import RequestError, not_served, send_error
+from telemetry.services.proxy.http.request import (
     check_key,
     decoded,
     key_of,
@@ -23,11 +24,10 @@ from telemetry.services.proxy.intake import (
     routed,
     worked,
 )
-from telemetry.services.proxy.replies import RequestError, not_served, send_error
 from telemetry.services.proxy.settings import Upstream
-from telemetry.services.proxy.upstream import UpstreamError, header, query_of, returned
-from telemetry.services.proxy.wires import ANTHROPIC, OPENAI, Wire
-from telemetry.services.proxy.wires.base import AskError, model_of, objs
+from telemetry.services.proxy.upstream.client import UpstreamError, header, query_of, returned
+from telemetry.services.proxy.upstream.wires import ANTHROPIC, OPENAI, Wire
+from telemetry.services.proxy.upstream.wires.base import AskError, model_of, objs
 
 
 @dataclass(frozen=True)

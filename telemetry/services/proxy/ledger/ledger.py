@@ -13,12 +13,12 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from telemetry.errors import TelemetryError
-from telemetry.services.proxy import schema
-from telemetry.services.proxy.ids import now_ms, text
-from telemetry.services.proxy.money import usd
-from telemetry.services.proxy.operations import OTHER, Reserve, Settle
-from telemetry.services.proxy.stores import StoreError, open_engine, parse_url
-from telemetry.services.proxy.writer import LedgerUnavailableError, Verdict, Writer
+from telemetry.services.proxy.ledger import schema
+from telemetry.services.proxy.ledger.call_ids import now_ms, text
+from telemetry.services.proxy.ledger.operations import OTHER, Reserve, Settle
+from telemetry.services.proxy.ledger.stores import StoreError, open_engine, parse_url
+from telemetry.services.proxy.ledger.writer import LedgerUnavailableError, Verdict, Writer
+from telemetry.services.proxy.pricing.money import usd
 
 __all__ = ["Ledger", "LedgerUnavailableError", "open_ledger"]
 

@@ -12,16 +12,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Receive
 
-from telemetry.services.proxy.accounts import refusal_of
-from telemetry.services.proxy.replies import (
+from telemetry.services.proxy.http.errors import (
     RawHeaders,
     RequestError,
     ledger_away,
     not_served,
     unauthorized,
 )
+from telemetry.services.proxy.ledger.accounts import refusal_of
 from telemetry.services.proxy.settings import Settings, Upstream
-from telemetry.services.proxy.wires import Wire
+from telemetry.services.proxy.upstream.wires import Wire
 
 T = TypeVar("T")
 

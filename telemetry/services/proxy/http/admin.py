@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from telemetry.errors import TelemetryError
-from telemetry.services.proxy import accounts
-from telemetry.services.proxy.answer import Proxy
-from telemetry.services.proxy.costs import costs
-from telemetry.services.proxy.ids import parse
-from telemetry.services.proxy.intake import key_of
+from telemetry.services.proxy.http.answer import Proxy
+from telemetry.services.proxy.http.request import key_of
+from telemetry.services.proxy.ledger import accounts
+from telemetry.services.proxy.ledger.call_ids import parse
+from telemetry.services.proxy.ledger.reports import costs
 
 # Longest wait for a call to be settled; a client gives up later than that.
 SETTLE_WAIT_S = 10.0

@@ -25,7 +25,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, Provider, TieredPrices
 
 from telemetry.errors import TelemetryError
-from telemetry.services.proxy.usage import Tokens
+from telemetry.services.proxy.pricing.usage import Tokens
 
 # Some tables carry prices with binary noise in them (0.18000000000000002); 10^-18 USD a token
 # keeps twelve decimals of USD per million.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from telemetry.services.proxy.money import usd
+from telemetry.services.proxy.pricing.money import usd
 
 Kind = Literal["daily_budget", "monthly_budget", "requests", "tokens", "too_large", "busy"]
 
