@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from telemetry import metrics
-from telemetry.services.platform.desired import Totals
-from telemetry.services.platform.sampling import stats
-from telemetry.services.platform.sampling.counts import Counts
-from telemetry.services.platform.sampling.files import Files
+from telemetry.services.platform.sampling import engine_stats
+from telemetry.services.platform.sampling.kernel_files import Files
+from telemetry.services.platform.sampling.metrics import Series
 from telemetry.services.platform.sampling.sampler import Sampler
-from telemetry.services.platform.sampling.series import Series
-from telemetry.services.platform.view import Containers, ContainerState, from_inspect
+from telemetry.services.platform.sampling.totals import Counts
+from telemetry.services.platform.state.desired import Totals
+from telemetry.services.platform.state.observed import Containers, ContainerState, from_inspect
 from telemetry.system.docker_engine import Engine
 
 TARGET_MS = 250
@@ -220,7 +220,7 @@ def compare(docker: Any, states: list[ContainerState], passes: int) -> None:
     row("the 20 of Docker: their files", len(states), *spent(files.once, passes))
 
     def ask() -> None:
-        answers = list(stats.read_all(engine, states))
+        answers = list(engine_stats.read_all(engine, states))
         assert all(reading is not None for _, reading in answers)
 
     rounds = max(1, passes // 4)
@@ -232,7 +232,7 @@ def compare(docker: Any, states: list[ContainerState], passes: int) -> None:
 
     def ask_in_turn() -> None:
         for state in states[:3]:
-            assert stats._read(engine, state) is not None
+            assert engine_stats._read(engine, state) is not None
 
     row("3 of them: one call after the other", 3, *spent(ask_in_turn, 1))
     engine.close()

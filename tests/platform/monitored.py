@@ -9,10 +9,10 @@ from typing import Any
 
 from telemetry import testing
 from telemetry.metrics.points import Point
-from telemetry.services.platform.desired import ContainerEvent, Totals
 from telemetry.services.platform.sampling import Monitor
-from telemetry.services.platform.sampling.roster import Listener
-from telemetry.services.platform.view import Containers, ContainerState
+from telemetry.services.platform.sampling.reconciler import Listener
+from telemetry.services.platform.state.desired import ContainerEvent, Totals
+from telemetry.services.platform.state.observed import Containers, ContainerState
 from telemetry.system.docker_engine import Engine
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.stack import until

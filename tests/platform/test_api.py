@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from telemetry import testing
-from telemetry.services.platform.view import ContainerState
+from telemetry.services.platform.state.observed import ContainerState
 from tests.platform.conftest import ADMIN, Running
 
 ROUTES = [

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import pytest
 
-from telemetry.services.platform.sampling.files import Files
+from telemetry.services.platform.sampling.engine_stats import reading
+from telemetry.services.platform.sampling.kernel_files import Files
 from telemetry.services.platform.sampling.reading import Reading, Unreadable, Vanished
-from telemetry.services.platform.sampling.stats import reading
 from tests.platform.trees import STATS, Tree, container_id
 
 MACHINE_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

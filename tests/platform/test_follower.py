@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from telemetry.redaction import MASK
-from telemetry.services.platform import follower
-from telemetry.services.platform.desired import ContainerEvent
-from telemetry.services.platform.follower import Exporter, Follower, by_api
-from telemetry.services.platform.lines import Line
+from telemetry.services.platform.logs import follower
+from telemetry.services.platform.logs.follower import Exporter, Follower, by_api
+from telemetry.services.platform.logs.lines import Line
 from telemetry.services.platform.settings import Settings
-from telemetry.services.platform.store import Store
-from telemetry.services.platform.view import ContainerState
+from telemetry.services.platform.state.desired import ContainerEvent
+from telemetry.services.platform.state.observed import ContainerState
+from telemetry.services.platform.state.store import Store
 from telemetry.testing import Recorded
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.otlp import Receiver

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from telemetry import testing
-from telemetry.services.platform.problems import Problem
+from telemetry.services.platform.errors import Problem
 from tests.fixtures.docker import IMAGE, DockerEngine
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until

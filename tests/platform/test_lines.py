@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from telemetry.redaction import Redactor
-from telemetry.services.platform.lines import (
+from telemetry.services.platform.logs.lines import (
     BATCH_BYTES,
     LINE_BYTES,
     WAITING_BYTES,

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from telemetry.services.platform import network
-from telemetry.services.platform.problems import Problem
+from telemetry.services.platform.containers import network
+from telemetry.services.platform.errors import Problem
 from tests.fixtures.docker import DockerEngine
 
 pytestmark = pytest.mark.docker

@@ -16,8 +16,8 @@ from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs.export import LogRecordExportResult
 
 from telemetry.redaction import Redactor
-from telemetry.services.platform import tokens
-from telemetry.services.platform.follower import Line, record_of
+from telemetry.services.platform import relay_tokens
+from telemetry.services.platform.logs.follower import Line, record_of
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
 from tests.platform.conftest import Running, Start
@@ -33,7 +33,7 @@ def listening(running: Running) -> str:
 
 def token(running: Running, handle: str) -> dict[str, str]:
     secret = running.platform.settings.otlp_token
-    return {"authorization": f"Bearer {tokens.issue(secret, handle)}"}
+    return {"authorization": f"Bearer {relay_tokens.issue(secret, handle)}"}
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_without_a_good_token_nothing_gets_through(relay: Running, otlp: Receive
     """Nor with another's signature, the collector's own token, or that of a removed container."""
     base = listening(relay)
     platform = relay.platform
-    signature = tokens.issue(platform.settings.otlp_token, "bob").partition("~")[2]
+    signature = relay_tokens.issue(platform.settings.otlp_token, "bob").partition("~")[2]
     for headers in (
         {},
         {"authorization": "Bearer"},
@@ -195,7 +195,7 @@ def test_nothing_but_model_calls_is_passed_on(relay: Running) -> None:
 
 
 def test_an_address_that_is_not_this_machines_is_said_to_be_none(run_platform: Start) -> None:
-    from telemetry.services.platform.problems import Problem
+    from telemetry.services.platform.errors import Problem
 
     with run_platform() as running, pytest.raises(Problem) as caught:
         running.platform._reach("192.0.2.1")

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from telemetry import testing
-from telemetry.services.platform.desired import Totals
-from telemetry.services.platform.sampling.counts import Counts
-from telemetry.services.platform.sampling.files import Files
+from telemetry.services.platform.sampling.kernel_files import Files
+from telemetry.services.platform.sampling.metrics import STATUSES, Series
 from telemetry.services.platform.sampling.sampler import Sampler
-from telemetry.services.platform.sampling.series import STATUSES, Series
-from telemetry.services.platform.view import Containers, ContainerState
+from telemetry.services.platform.sampling.totals import Counts
+from telemetry.services.platform.state.desired import Totals
+from telemetry.services.platform.state.observed import Containers, ContainerState
 from telemetry.system.docker_engine import Engine
 from tests.fixtures.stack import until
 from tests.platform.monitored import Memory

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry.services.platform.sampling.files import Files
+from telemetry.services.platform.sampling.kernel_files import Files
 from telemetry.services.platform.sampling.reading import Reading
-from telemetry.services.platform.view import ContainerState
+from telemetry.services.platform.state.observed import ContainerState
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.stack import until
 from tests.platform.conftest import Running

@@ -16,8 +16,8 @@ import pytest
 
 from telemetry.errors import ConfigError
 from telemetry.services.platform.api import BODY_LIMIT, TAIL
+from telemetry.services.platform.containers.spec import HealthCheck, Spec
 from telemetry.services.platform.settings import Settings
-from telemetry.services.platform.spec import HealthCheck, Spec
 from telemetry.system import packaged_files
 from tests.fixtures.docker import IMAGE, DockerEngine
 from tests.fixtures.stack import until

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from telemetry.services.platform.problems import Problem
-from telemetry.services.platform.spec import HealthCheck, Spec, Volume, parse
+from telemetry.services.platform.containers.spec import HealthCheck, Spec, Volume, parse
+from telemetry.services.platform.errors import Problem
 
 LEAST = {"handle": "ann", "image": "busybox:stable"}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from telemetry.errors import TelemetryError
-from telemetry.services.platform.desired import Totals
-from telemetry.services.platform.problems import Problem
-from telemetry.services.platform.store import Record, Store
+from telemetry.services.platform.errors import Problem
+from telemetry.services.platform.state.desired import Totals
+from telemetry.services.platform.state.store import Record, Store
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from telemetry.services.platform.desired import ContainerEvent
-from telemetry.services.platform.sampling import roster
-from telemetry.services.platform.sampling.roster import Roster
+from telemetry.services.platform.sampling import reconciler
+from telemetry.services.platform.sampling.reconciler import Roster
 from telemetry.services.platform.sampling.watcher import EXPORT_APART_S
+from telemetry.services.platform.state.desired import ContainerEvent
 from telemetry.system.docker_engine import EngineAbsent
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.stack import until
@@ -81,7 +81,7 @@ def test_a_removal_is_no_crash_however_long_it_takes(
     watch: Monitored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Docker says that it died first, and removes its files then."""
-    monkeypatch.setattr(roster, "STOP_WAIT_S", 30.0)  # however slow the disk
+    monkeypatch.setattr(reconciler, "STOP_WAIT_S", 30.0)  # however slow the disk
     script = "for i in $(seq 3000); do : > /tmp/$i; done; touch /tmp/made; sleep 3600"
     containers = [watch.docker.run(f"user-{n}", "sh", "-c", script) for n in range(3)]
     for container in containers:
@@ -218,7 +218,7 @@ def test_a_lost_stream_misses_nothing(watch: Monitored) -> None:
 def test_a_stop_in_whose_middle_the_stream_is_lost_is_still_a_stop(
     watch: Monitored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roster, "STOP_WAIT_S", 30.0)  # however slow the engine answers
+    monkeypatch.setattr(reconciler, "STOP_WAIT_S", 30.0)  # however slow the engine answers
     container = watch.run("ann")
     tell = watch.monitor.watcher._roster._tell
 

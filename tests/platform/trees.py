@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from telemetry.services.platform.view import ContainerState
+from telemetry.services.platform.state.observed import ContainerState
 
 NET_DEV = """\
 Inter-|   Receive                                                |  Transmit

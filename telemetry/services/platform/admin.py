@@ -16,8 +16,8 @@ from starlette.staticfiles import StaticFiles
 
 from telemetry.services.login import Access
 from telemetry.services.platform.api import Api, error
-from telemetry.services.platform.keys import Keys
-from telemetry.services.platform.problems import Problem
+from telemetry.services.platform.errors import Problem
+from telemetry.services.platform.proxy_keys import Keys
 from telemetry.services.platform.settings import Settings
 from telemetry.system.docker_engine import Engine
 

@@ -23,8 +23,8 @@ def main(argv: Sequence[str]) -> int:
     """
     import telemetry
     from telemetry.services.platform.sampling import Monitor
-    from telemetry.services.platform.store import Store
-    from telemetry.services.platform.view import Containers
+    from telemetry.services.platform.state.observed import Containers
+    from telemetry.services.platform.state.store import Store
     from telemetry.settings import env as env_values
     from telemetry.settings import stack as stack_settings
     from telemetry.system.docker_engine import Engine

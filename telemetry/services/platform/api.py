@@ -14,12 +14,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from telemetry.services.login import Access
-from telemetry.services.platform import spec
-from telemetry.services.platform.lifecycle import Lifecycle, unknown
-from telemetry.services.platform.problems import Problem
+from telemetry.services.platform.containers import spec
+from telemetry.services.platform.containers.lifecycle import Lifecycle, unknown
+from telemetry.services.platform.errors import Problem
 from telemetry.services.platform.settings import Settings
-from telemetry.services.platform.store import Record, Store
-from telemetry.services.platform.view import RUNS, Containers, ContainerState
+from telemetry.services.platform.state.observed import RUNS, Containers, ContainerState
+from telemetry.services.platform.state.store import Record, Store
 from telemetry.system.docker_engine import EngineAbsent, cut
 
 BODY_LIMIT = 1 << 20

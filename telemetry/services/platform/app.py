@@ -16,17 +16,17 @@ from starlette.routing import Route
 import telemetry
 from telemetry.errors import TelemetryError
 from telemetry.services.login import Access
-from telemetry.services.platform import network
 from telemetry.services.platform.admin import Admin
 from telemetry.services.platform.api import Api
-from telemetry.services.platform.follower import Exporter, Follower
-from telemetry.services.platform.keys import Keys
-from telemetry.services.platform.lifecycle import Lifecycle
+from telemetry.services.platform.containers import network
+from telemetry.services.platform.containers.lifecycle import Lifecycle
+from telemetry.services.platform.logs.follower import Exporter, Follower
+from telemetry.services.platform.proxy_keys import Keys
 from telemetry.services.platform.relay import Relay
 from telemetry.services.platform.sampling import Monitor
 from telemetry.services.platform.settings import Settings
-from telemetry.services.platform.store import Store
-from telemetry.services.platform.view import Containers
+from telemetry.services.platform.state.observed import Containers
+from telemetry.services.platform.state.store import Store
 from telemetry.system.docker_engine import Engine
 
 COOKIE = "telemetry_platform"

@@ -21,10 +21,10 @@ import aiohttp
 from aiohttp import web
 from opentelemetry.util.re import parse_env_headers
 
-from telemetry.services.platform import tokens
-from telemetry.services.platform.problems import Problem
+from telemetry.services.platform import relay_tokens
+from telemetry.services.platform.errors import Problem
 from telemetry.services.platform.settings import Settings
-from telemetry.services.platform.store import Store
+from telemetry.services.platform.state.store import Store
 
 BODY_LIMIT = 16 << 20  # of one OTLP export; a judgement
 CHUNK = 64 << 10
@@ -107,7 +107,7 @@ class Relay:
 
     async def _otlp(self, request: web.Request) -> web.StreamResponse:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        handle = tokens.handle_of(self._settings.otlp_token, token.strip())
+        handle = relay_tokens.handle_of(self._settings.otlp_token, token.strip())
         if scheme.lower() != "bearer" or not handle or not self._known(handle):
             return web.json_response(
                 {"message": "wanted: authorization: Bearer and the token this container was given"},

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from telemetry.services.platform.desired import Desired
-from telemetry.services.platform.sampling.counts import Counts
-from telemetry.services.platform.sampling.roster import Listener, Roster
+from telemetry.services.platform.sampling.metrics import Series
+from telemetry.services.platform.sampling.reconciler import Listener, Roster
 from telemetry.services.platform.sampling.sampler import INTERVAL_S, Sampler
-from telemetry.services.platform.sampling.series import Series
+from telemetry.services.platform.sampling.totals import Counts
 from telemetry.services.platform.sampling.watcher import Watcher
-from telemetry.services.platform.view import Containers, ContainerState
+from telemetry.services.platform.state.desired import Desired
+from telemetry.services.platform.state.observed import Containers, ContainerState
 from telemetry.system.docker_engine import Engine
 
 __all__ = ["Monitor", "Sampler", "Watcher"]

@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from telemetry.services.platform.desired import ContainerEvent
-from telemetry.services.platform.sampling import stats
-from telemetry.services.platform.sampling.counts import Counts
-from telemetry.services.platform.sampling.files import Files
+from telemetry.services.platform.sampling import engine_stats
+from telemetry.services.platform.sampling.kernel_files import Files
+from telemetry.services.platform.sampling.metrics import Series
 from telemetry.services.platform.sampling.reading import Reading, Unreadable, Vanished
-from telemetry.services.platform.sampling.series import Series
-from telemetry.services.platform.view import Containers, ContainerState
+from telemetry.services.platform.sampling.totals import Counts
+from telemetry.services.platform.state.desired import ContainerEvent
+from telemetry.services.platform.state.observed import Containers, ContainerState
 from telemetry.system.docker_engine import Engine, EngineAbsent
 
 INTERVAL_S = 15.0
@@ -128,7 +128,7 @@ class Sampler:
     def _ask(self, states: list[ContainerState]) -> int:
         sampled = 0
         try:
-            for state, reading in stats.read_all(self._engine, states):
+            for state, reading in engine_stats.read_all(self._engine, states):
                 if reading is None:
                     self._skip(state)
                 else:

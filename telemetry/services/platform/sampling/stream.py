@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from telemetry.services.platform.desired import HANDLE_LABEL
 from telemetry.services.platform.sampling.timestamps import to_ns, to_seconds
+from telemetry.services.platform.state.desired import HANDLE_LABEL
 from telemetry.system.docker_engine import Engine, EngineAbsent
 
 # Health checks raise three exec events a probe; only what changes a container is asked for.

@@ -12,9 +12,9 @@ from itertools import groupby
 from typing import Any
 
 import telemetry
-from telemetry.services.platform.sampling.roster import Roster
+from telemetry.services.platform.sampling.reconciler import Roster
 from telemetry.services.platform.sampling.stream import EventStream
-from telemetry.services.platform.view import ContainerState
+from telemetry.services.platform.state.observed import ContainerState
 from telemetry.system.docker_engine import Engine, EngineAbsent
 
 # Of a burst of events the first is exported at once, the rest four times a second. A judgement.

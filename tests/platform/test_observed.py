@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from telemetry.services.platform.view import Containers, ContainerState
+from telemetry.services.platform.state.observed import Containers, ContainerState
 
 
 def test_an_earlier_answer_never_hides_a_later_one() -> None:

@@ -17,8 +17,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from telemetry.redaction import Redactor
-from telemetry.services.platform.desired import HANDLE_LABEL
 from telemetry.services.platform.sampling.timestamps import to_ns
+from telemetry.services.platform.state.desired import HANDLE_LABEL
 
 # Of a longer line the rest is left out: 1 MiB, Loki's own limit, with room to say so.
 LINE_BYTES = (1 << 20) - 64

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from telemetry.services.platform.desired import HANDLE_LABEL, PLATFORM_LABEL
+from telemetry.services.platform.state.desired import HANDLE_LABEL, PLATFORM_LABEL
 
 SAMPLED = ("cpu_percent", "memory_bytes", "memory_limit_bytes", "receive_bytes", "transmit_bytes")
 RUNS = ("running", "paused")  # whoever paused it meant to, and nothing of it is lost

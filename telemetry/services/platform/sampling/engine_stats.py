@@ -12,7 +12,7 @@ from typing import Any
 from telemetry.services.platform.sampling.cgroup import working_set
 from telemetry.services.platform.sampling.reading import Reading
 from telemetry.services.platform.sampling.timestamps import to_ns
-from telemetry.services.platform.view import ContainerState
+from telemetry.services.platform.state.observed import ContainerState
 from telemetry.system.docker_engine import CONNECTIONS, Engine
 
 

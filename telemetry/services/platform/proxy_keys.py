@@ -8,7 +8,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
-from telemetry.services.platform.problems import Problem
+from telemetry.services.platform.errors import Problem
 
 TIMEOUT_S = 10.0
 

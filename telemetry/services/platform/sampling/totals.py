@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field, replace
 
-from telemetry.services.platform.desired import Desired, Totals
 from telemetry.services.platform.sampling.timestamps import to_ns
+from telemetry.services.platform.state.desired import Desired, Totals
 
 
 @dataclass

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from telemetry import catalog, metrics
-from telemetry.services.platform.desired import Totals
 from telemetry.services.platform.sampling.reading import Reading
 from telemetry.services.platform.sampling.timestamps import to_ns
-from telemetry.services.platform.view import RUNS, ContainerState
+from telemetry.services.platform.state.desired import Totals
+from telemetry.services.platform.state.observed import RUNS, ContainerState
 
 STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 _HEALTH = {"healthy": 1.0, "unhealthy": 0.0}

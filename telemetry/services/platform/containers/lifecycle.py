@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from telemetry import catalog, metrics
 from telemetry.errors import TelemetryError
-from telemetry.services.platform import network, recipe
-from telemetry.services.platform.desired import HANDLE_LABEL, PLATFORM_LABEL
-from telemetry.services.platform.keys import Keys
-from telemetry.services.platform.problems import Problem
+from telemetry.services.platform.containers import create_options, network
+from telemetry.services.platform.containers.spec import Spec
+from telemetry.services.platform.errors import Problem
+from telemetry.services.platform.proxy_keys import Keys
 from telemetry.services.platform.settings import Settings
-from telemetry.services.platform.spec import Spec
-from telemetry.services.platform.store import Store, taken
-from telemetry.services.platform.view import Containers, ContainerState, from_inspect
+from telemetry.services.platform.state.desired import HANDLE_LABEL, PLATFORM_LABEL
+from telemetry.services.platform.state.observed import Containers, ContainerState, from_inspect
+from telemetry.services.platform.state.store import Store, taken
 from telemetry.system.docker_engine import Engine
 
 STOP_S = 10  # Docker's own patience before it kills
@@ -195,7 +195,7 @@ class Lifecycle:
             key = self._keys.create(spec.handle) if self._settings.keys else None
             if key is not None:
                 self._store.change(spec.handle, key_id=key.id)
-            arguments = recipe.arguments(
+            arguments = create_options.arguments(
                 spec, self._settings, self._store.platform_id, address, key
             )
             container = client.containers.create(**arguments)
@@ -347,7 +347,7 @@ def _docker_says(spec: Spec) -> Iterator[None]:
         status = error.response.status_code if error.response is not None else 500
         said = str(error.explanation)
         if status == 409:
-            name = recipe.container_name(spec.handle)
+            name = create_options.container_name(spec.handle)
             raise Problem(
                 409,
                 f"a container named {name} exists that this platform did not make",

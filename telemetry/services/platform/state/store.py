@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from telemetry.errors import TelemetryError
-from telemetry.services.platform.desired import Totals
-from telemetry.services.platform.problems import Problem
+from telemetry.services.platform.errors import Problem
+from telemetry.services.platform.state.desired import Totals
 
 _log = logging.getLogger(__name__)
 

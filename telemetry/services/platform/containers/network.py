@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from telemetry.services.platform.problems import Problem
+from telemetry.services.platform.errors import Problem
 
 ISOLATED = {"com.docker.network.bridge.enable_icc": "false"}
 

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from telemetry.services.platform.desired import HANDLE_LABEL, ContainerEvent, Desired
-from telemetry.services.platform.sampling.counts import Counts
-from telemetry.services.platform.sampling.series import Series
+from telemetry.services.platform.sampling.metrics import Series
 from telemetry.services.platform.sampling.timestamps import to_ns, to_seconds
-from telemetry.services.platform.view import Containers, ContainerState, from_inspect
+from telemetry.services.platform.sampling.totals import Counts
+from telemetry.services.platform.state.desired import HANDLE_LABEL, ContainerEvent, Desired
+from telemetry.services.platform.state.observed import Containers, ContainerState, from_inspect
 from telemetry.system.docker_engine import Engine, EngineAbsent
 
 Listener = Callable[[ContainerEvent], None]

@@ -23,12 +23,12 @@ from opentelemetry.sdk._logs.export import LogRecordExportResult
 from telemetry import metrics
 from telemetry.errors import TelemetryError
 from telemetry.redaction import Redactor
-from telemetry.services.platform.desired import HANDLE_LABEL, LOGS_LABEL, ContainerEvent
-from telemetry.services.platform.lines import Line, Waiting, entries, follow, lines, record_of
+from telemetry.services.platform.logs.lines import Line, Waiting, entries, follow, lines, record_of
 from telemetry.services.platform.sampling.timestamps import to_ns
 from telemetry.services.platform.settings import Settings
-from telemetry.services.platform.store import Store
-from telemetry.services.platform.view import ContainerState
+from telemetry.services.platform.state.desired import HANDLE_LABEL, LOGS_LABEL, ContainerEvent
+from telemetry.services.platform.state.observed import ContainerState
+from telemetry.services.platform.state.store import Store
 from telemetry.system.docker_engine import Engine, cut
 
 DOCKER_CONTAINERS = Path("/var/lib/docker/containers")

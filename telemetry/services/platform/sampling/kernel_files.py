@@ -10,7 +10,7 @@ from pathlib import Path
 
 from telemetry.services.platform.sampling.cgroup import Cgroup, Cgroups
 from telemetry.services.platform.sampling.reading import Reading, Unreadable, Vanished
-from telemetry.services.platform.view import ContainerState
+from telemetry.services.platform.state.observed import ContainerState
 
 _CHUNK = 1 << 16
 

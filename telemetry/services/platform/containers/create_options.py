@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 from docker.types import Healthcheck, LogConfig, Mount
 
-from telemetry.services.platform import tokens
-from telemetry.services.platform.desired import HANDLE_LABEL, LOGS_LABEL, PLATFORM_LABEL
-from telemetry.services.platform.keys import Key
+from telemetry.services.platform import relay_tokens
+from telemetry.services.platform.containers.spec import HealthCheck, Spec
+from telemetry.services.platform.proxy_keys import Key
 from telemetry.services.platform.settings import Settings
-from telemetry.services.platform.spec import HealthCheck, Spec
+from telemetry.services.platform.state.desired import HANDLE_LABEL, LOGS_LABEL, PLATFORM_LABEL
 
 NS = 1_000_000_000
 # Of what a container prints, kept by Docker; the collector has read it long before.
@@ -77,7 +77,7 @@ def environment(spec: Spec, settings: Settings, address: str, key: Key | None) -
     """
     given = dict(spec.env or {})
     attributes = [given.pop("OTEL_RESOURCE_ATTRIBUTES", ""), f"handle={spec.handle}"]
-    token = tokens.issue(settings.otlp_token, spec.handle)
+    token = relay_tokens.issue(settings.otlp_token, spec.handle)
     ours = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address}/otlp",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",

@@ -1,0 +1,1 @@
+"""Containers: created, stopped, removed."""
