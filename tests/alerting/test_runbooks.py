@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from telemetry.alerting.rules import all_rules
-from telemetry.alerting.runbooks import page
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.dashboards.inventory import dashboards
+from telemetry.services.gateway.runbooks import page
 from telemetry.system import packaged_files
 
 

@@ -20,7 +20,7 @@ from telemetry.services.gateway.alerts import Alerts
 from telemetry.services.gateway.dispatch import Dispatch, Event
 from telemetry.services.gateway.dispatcher import Dispatcher, QueueFull
 from telemetry.services.gateway.history import History
-from telemetry.services.gateway.web import BodyError, parse, problem, read_json
+from telemetry.services.gateway.http import BodyError, parse, problem, read_json
 from telemetry.services.login import Access
 
 PROMPT_CHARS = 100_000

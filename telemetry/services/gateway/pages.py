@@ -8,7 +8,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 
-from telemetry.services.gateway.web import problem
+from telemetry.services.gateway.http import problem
 from telemetry.services.login import Access
 
 SHELL = Path(__file__).parent / "shell"
@@ -56,7 +56,7 @@ class Pages:
         return self._access.log_out("/")
 
     async def runbooks(self, request: Request) -> Response:
-        from telemetry.alerting import runbooks
+        from telemetry.services.gateway import runbooks
 
         page = await asyncio.to_thread(runbooks.page)
         policy = f"{POLICY}; style-src 'unsafe-inline'".replace("style-src 'self'; ", "")

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from telemetry.services.gateway.alerts import Alerts
+from telemetry.services.gateway.http import BodyError, problem, read_json
 from telemetry.services.gateway.interaction_log import InteractionLog
-from telemetry.services.gateway.web import BodyError, problem, read_json
 from telemetry.services.login import Access
 
 LINES = 1000  # unless a limit is given
