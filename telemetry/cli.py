@@ -1,8 +1,7 @@
-"""The `telemetry` command: parse, call, print. What each command does stands in its module."""
+"""The `telemetry` command: parse, call, print. Each command's implementation is in its module."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.metadata
 import os
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 
 from telemetry.errors import TelemetryError
 from telemetry.settings import stack as stack_settings
+from telemetry.system.arguments import Parser
 
 # Each has `add_commands(subparsers)`, and imports what is heavy only when a command runs.
 MODULES = (
@@ -24,15 +24,15 @@ MODULES = (
 DISTRIBUTION = "container-telemetry"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The whole command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="telemetry",
         description="Make containerised ASGI services observable.",
         epilog="Start with `telemetry up`, then `telemetry run app:app`.",
     )
     top.add_argument("--version", action="version", version=f"telemetry {version()}")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
     for module in MODULES:
         try:
             importlib.import_module(module).add_commands(commands)
@@ -54,12 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     stack_settings.keep_loopback_direct(os.environ)
     try:
-        top = parser()
-        args, unknown = top.parse_known_args(argv)
+        args, unknown = parser().parse_known_args(argv)
         if unknown and not hasattr(args, "rest"):
-            top.error(f"unrecognized arguments: {' '.join(unknown)}")
+            args.parser.error(f"unknown arguments: {' '.join(unknown)}")
         if unknown:
             args.rest = [*unknown, *args.rest]
+        if not hasattr(args, "run"):
+            args.parser.print_help()
+            return 0
         code: int = args.run(args)
         return code
     except TelemetryError as error:

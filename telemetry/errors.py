@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class TelemetryError(Exception):
-    """Something the user can mend.
+    """An error the user can fix.
 
     Args:
         message: what happened and where, one line.
@@ -21,6 +21,18 @@ class TelemetryError(Exception):
         self.message = message
         self.remedy = remedy
         self.exit_code = exit_code
+
+
+class UsageError(TelemetryError):
+    """A command line, or one of its arguments, that can't be used.
+
+    Args:
+        message: what is wrong with it.
+        remedy: how to use it.
+    """
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message, remedy=remedy, exit_code=64)  # EX_USAGE of sysexits.h
 
 
 class ConfigError(TelemetryError):

@@ -6,7 +6,6 @@ containers, and the webhook's token read from a mounted secret, so that no secre
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from telemetry.alerting.render.write import LOKI_TENANT, replace_file
 from telemetry.alerting.rules import RETIRED, all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
+from telemetry.system.arguments import Parser
 
 # Grafana takes its mail server from its own environment, which compose.yaml reads here.
 _MAIL = Path("compose/grafana.env")
@@ -59,7 +59,7 @@ def rendered(environ: Mapping[str, str]) -> dict[str, str]:
 
 def main(argv: list[str]) -> int:
     """Write the files under the folder given, else the present one."""
-    parser = argparse.ArgumentParser("python -m telemetry.alerting", description=__doc__)
+    parser = Parser("python -m telemetry.alerting", description=__doc__)
     parser.add_argument("folder", nargs="?", default=".", type=Path, help="the repository's top")
     parser.add_argument(
         "--environment",
@@ -67,8 +67,8 @@ def main(argv: list[str]) -> int:
         help="with the thresholds and channels of the environment; secrets stand in the files, "
         "and only you can enter the folders above them",
     )
-    args = parser.parse_args(argv)
     try:
+        args = parser.parse_args(argv)
         files = rendered(os.environ if args.environment else {})
         mail = _mail(os.environ) if args.environment else ""
     except TelemetryError as error:

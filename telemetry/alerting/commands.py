@@ -9,18 +9,18 @@ import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from telemetry.errors import TelemetryError
+from telemetry.errors import UsageError
 
 if TYPE_CHECKING:
     from telemetry.alerting.rule import Rule
 
 
-def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_commands(subparsers: Any) -> None:
     """Add ``alerts`` and what it does."""
     alerts = subparsers.add_parser("alerts", help="alert rules, firing alerts, test notices")
-    actions = alerts.add_subparsers(metavar="ACTION", required=True)
+    actions = alerts.add_subparsers(metavar="ACTION")
 
     listing = actions.add_parser("list", help="every rule and what fires now")
     listing.set_defaults(run=_list)
@@ -87,19 +87,16 @@ def _silence(args: argparse.Namespace) -> int:
     for label in args.label:
         name, sign, value = label.partition("=")
         if not (sign and name and value):
-            raise TelemetryError(
-                f"--label {label} is not NAME=VALUE", remedy="e.g. --label handle=demo-1",
-                exit_code=2,
-            )  # fmt: skip
+            raise UsageError(
+                f"--label {label} is not NAME=VALUE", remedy="e.g. --label handle=demo-1"
+            )
         matchers[name] = value
     try:
         duration = timedelta(seconds=parse_duration(args.duration))
     except ValueError:
         duration = timedelta()
     if not duration:
-        raise TelemetryError(
-            f"--for {args.duration} is not a duration", remedy="e.g. --for 2h", exit_code=2
-        )
+        raise UsageError(f"--for {args.duration} is not a duration", remedy="e.g. --for 2h")
     identity = rules_api.silence(matchers, duration, args.comment, getpass.getuser(), environ)
     until = datetime.now().astimezone() + duration
     what = " ".join(f"{name}={value}" for name, value in matchers.items())
@@ -116,8 +113,7 @@ def _rule(name: str, environ: Mapping[str, str]) -> Rule:
     if name in rules:
         return rules[name]
     near = difflib.get_close_matches(name, rules, n=1, cutoff=0.4)
-    raise TelemetryError(
+    raise UsageError(
         f"there is no alert {name}",
         remedy=f"did you mean {near[0]}?" if near else "`telemetry alerts list` lists them",
-        exit_code=2,
     )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from telemetry.dashboards import render
 from telemetry.errors import TelemetryError
+from telemetry.system.arguments import Parser
 
 
 def main(argv: list[str]) -> int:
     """Render to the folder named in ``argv``; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m telemetry.dashboards", description=__doc__)
+    parser = Parser(prog="python -m telemetry.dashboards", description=__doc__)
     parser.add_argument(
         "folder", type=Path, help="where the JSON files go, e.g. grafana/dashboards"
     )

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from telemetry.errors import TelemetryError
+from telemetry.errors import TelemetryError, UsageError
 from telemetry.run import command_line, load_failure
 from telemetry.run.run_folder import Shared
 from telemetry.settings import library
@@ -74,10 +74,9 @@ def _command(rest: list[str]) -> list[str]:
     else:
         command = []
     if not command:
-        raise TelemetryError(
+        raise UsageError(
             "nothing to run" if not rest else f"{rest[0]!r} is neither module:app nor --",
             remedy="telemetry run app:app, or telemetry run -- uvicorn app:app",
-            exit_code=64,  # EX_USAGE
         )
     return command
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from telemetry.errors import TelemetryError
+from telemetry.errors import UsageError
 
 
 def add_commands(subparsers: Any) -> None:
@@ -86,10 +86,9 @@ def _search(args: argparse.Namespace) -> int:
     except ValueError:
         since_s = 0
     if since_s <= 0 or args.limit <= 0:
-        raise TelemetryError(
+        raise UsageError(
             f"--since {args.since} --limit {args.limit}: a duration and a number were expected",
             remedy="e.g. --since 2h --limit 500",
-            exit_code=64,  # EX_USAGE
         )
     wanted = Search(args.text, args.service, args.handle, args.level, since_s, args.limit)
     return search(os.environ, wanted)

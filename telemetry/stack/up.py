@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from telemetry.errors import TelemetryError
+from telemetry.errors import TelemetryError, UsageError
 from telemetry.settings import credentials, library
 from telemetry.settings import env as env_values
 from telemetry.settings import stack as stack_settings
@@ -269,10 +269,8 @@ def restart(environ: Mapping[str, str], names: list[str]) -> int:
     processes = {row["name"]: row for row in rows}
     for name in names:
         if name not in processes:
-            raise TelemetryError(
-                f"nothing here is called {name!r}",
-                remedy=f"there is: {', '.join(processes)}",
-                exit_code=64,  # EX_USAGE
+            raise UsageError(
+                f"nothing here is called {name!r}", remedy=f"there is: {', '.join(processes)}"
             )
     for name in names or list(processes):
         supervisor_client.ask(place, 60.0, do="restart", name=name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 from collections.abc import Sequence
 
 from telemetry.errors import TelemetryError
 from telemetry.services.serve import stop_on_sigterm
+from telemetry.system.arguments import Parser
 
 # For answers that API calls wait for; those of the shell, whose connections are closed at once,
 # and what is left then have app.GRACE_S more.
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     from telemetry.services.gateway.app import create_app
     from telemetry.services.gateway.settings import Settings
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="telemetry gateway", description="Serve the web shell, dispatcher and kernel."
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")

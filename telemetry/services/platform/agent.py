@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
 import threading
 from collections.abc import Sequence
+
+from telemetry.system.arguments import Parser
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     from telemetry.settings import stack as stack_settings
     from telemetry.system.docker_engine import Engine
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="telemetry agent",
         description="Sample and watch this host's containers: those with the label handle.",
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 from collections.abc import Sequence
 
 from telemetry.services.serve import stop_on_sigterm
+from telemetry.system.arguments import Parser
 
 # Requests in flight may finish for so long. One that takes longer is cut off, and undone or
 # finished at the next start.
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     from telemetry.services.platform.app import create_app
     from telemetry.services.platform.settings import Settings
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="telemetry platform", description="Serve one container for each user, watched."
     )
     parser.add_argument("--port", type=int, help="port [TELEMETRY_PLATFORM_PORT or 9000]")

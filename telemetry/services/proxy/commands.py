@@ -21,7 +21,7 @@ Command = Callable[[argparse.Namespace], int]
 def add_commands(subparsers: Any) -> None:
     """Add ``keys`` and ``costs``."""
     keys = subparsers.add_parser("keys", help="keys and budgets of the proxy's users")
-    actions = keys.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions = keys.add_subparsers(title="actions", metavar="ACTION")
     create = actions.add_parser("create", help="make a key; it is shown this once")
     create.add_argument("user", help="whose; the user is made if new")
     _add_limits(create)

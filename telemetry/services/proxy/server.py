@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 from telemetry.errors import TelemetryError
 from telemetry.services.proxy.settings import Settings
 from telemetry.services.serve import stop_on_sigterm
+from telemetry.system.arguments import Parser
 
 # Calls in flight may finish for so long after a stop was asked for.
 GRACE_S = 30
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     """
     from telemetry.settings import credentials
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="telemetry proxy", description="Serve the metering gateway for model APIs."
     )
     parser.add_argument("--port", type=int, help="port [TELEMETRY_PROXY_PORT or 8080]")

@@ -1,0 +1,43 @@
+"""The parser of the command lines: options are never abbreviated, wrong use is a `UsageError`."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from typing import Any, NoReturn
+
+from telemetry.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """An `argparse.ArgumentParser` that raises where that one exits.
+
+    What it parses has itself, or the parser of the command that was given, as ``parser``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # An abbreviation that works today would be ambiguous, or mean another option, tomorrow.
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+        self.set_defaults(parser=self)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(message, remedy=f"see `{self.prog} --help`")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        if isinstance(action, argparse._SubParsersAction):
+            message = f"there is no command `{self.prog} {value}`"
+            meant = f"{self.prog} {near[0]}" if near else ""
+        else:
+            message = f"{'/'.join(action.option_strings)} {value}: expected {', '.join(choices)}"
+            meant = near[0] if near else ""
+        remedy = f"did you mean `{meant}`?" if meant else f"see `{self.prog} --help`"
+        raise UsageError(message, remedy=remedy)
