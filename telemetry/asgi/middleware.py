@@ -14,6 +14,7 @@ import logging
 import os
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextvars import ContextVar, Token
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,10 @@ _QUICK = _DURATION[0]  # most requests end in the first bucket, which needs no s
 _SIZE = tuple(int(bound) for bound in catalog.HTTP_SERVER_REQUEST_BODY_SIZE.buckets)
 _NOTE = routes.NOTE
 _propagator = TraceContextTextMapPropagator()
+# The OpenTelemetry context around a request whose own is current, None outside of those. A
+# server begins a pipelined request while it sends the answer before, in a copy of that one's
+# context: what is current there is another request's.
+_outside: ContextVar[context.Context | None] = ContextVar("telemetry-outside", default=None)
 
 
 class _Method:
@@ -124,6 +129,7 @@ class TelemetryMiddleware:
         self._request_size = registry.instrument(catalog.HTTP_SERVER_REQUEST_BODY_SIZE)
         self._active_requests = registry.instrument(catalog.HTTP_SERVER_ACTIVE_REQUESTS)
         self._websocket = WebSocketMetrics(app, registry)
+        self._has_spans = bool(pipeline.settings.traces_exporters)
         self._methods: dict[str, dict[str, _Method]] = {}
         registry.resets.append(self._methods.clear)
         frameworks.watch()
@@ -149,11 +155,14 @@ class TelemetryMiddleware:
         scope[_NOTE] = ""
         active = method.active
         active[0] += 1.0
-        token = None
+        attached = None
         for name, _ in scope["headers"]:
             if name == b"traceparent":
-                token = _attach(scope)
+                attached = _attach(scope)
                 break
+        else:
+            if self._has_spans or _outside.get() is not None:
+                attached = _attach(scope)
         incoming = _Incoming()
         incoming.server_receive = receive
         incoming.received = 0
@@ -190,8 +199,8 @@ class TelemetryMiddleware:
             raise
         finally:
             active[0] -= 1.0
-            if token is not None:
-                context.detach(token)
+            if attached is not None:
+                _detach(attached)
             how = (status, error) if error else status
             try:
                 outcome = method.outcomes[scope[_NOTE]][how][id(scope.get("route"))]
@@ -224,13 +233,11 @@ class TelemetryMiddleware:
         elif kind == "websocket":
             self.pipeline.start()
             scope[_NOTE] = ""
-            traced = any(name == b"traceparent" for name, _ in scope["headers"])
-            token = _attach(scope) if traced else None
+            attached = _attach(scope)
             try:
                 await self._websocket(scope, receive, send)
             finally:
-                if token is not None:
-                    context.detach(token)
+                _detach(attached)
         else:
             scope[_NOTE] = ""
             await self._lifespan(scope, receive, send)
@@ -350,13 +357,26 @@ def _says_gone(error: BaseException) -> bool:
     return type(error).__name__ in ("ClientDisconnect", "ClientDisconnected", "RequestAborted")
 
 
-def _attach(scope: Scope) -> Any:
-    """Make the caller's trace the current one, so that logs carry its id without any span."""
+def _attach(scope: Scope) -> tuple[Token[context.Context | None], Any]:
+    """Make the caller's trace the current one, so that logs carry its id without any span; none
+    where the caller gives none. Undone by `_detach`."""
+    outside = _outside.get()
+    if outside is None:
+        outside = context.get_current()
     carrier = {}
     for name, value in scope["headers"]:
         if name in (b"traceparent", b"tracestate"):
             carrier[name.decode("latin-1")] = value.decode("latin-1")
-    return context.attach(_propagator.extract(carrier))
+    return _outside.set(outside), context.attach(_propagator.extract(carrier, outside))
+
+
+def _detach(attached: tuple[Token[context.Context | None], Any]) -> None:
+    token, other = attached
+    context.detach(other)
+    try:
+        _outside.reset(token)
+    except ValueError:
+        pass  # a request that was left open, ended by the garbage collector in another context
 
 
 def _file_size(path: str) -> int:

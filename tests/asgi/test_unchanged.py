@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -16,7 +17,7 @@ from starlette.routing import Mount, Route
 import telemetry
 from telemetry.testing import Recorded
 from tests.asgi.shop import hello, shop
-from tests.fixtures.asgi import call, exchange, requests
+from tests.fixtures.asgi import call, exchange, requests, scope
 
 pytestmark = pytest.mark.usefixtures("recorded")
 
@@ -82,6 +83,37 @@ async def test_the_caller_s_trace_is_current_for_the_request_and_no_longer() -> 
     for nonsense in (b"", b"00-x-y-01", b"\xff\xfe", parent + b"-more"):
         await call(wrapped, "/", headers=[(b"traceparent", nonsense)])
     assert [context.is_valid for context in seen[1:-1]] == [False] * 3
+
+
+async def test_a_request_begun_in_another_one_has_no_trace_of_it() -> None:
+    """As a server begins a pipelined one: while it sends the answer before."""
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        span = trace.get_current_span().get_span_context()
+        seen.append((scope["path"], f"{span.trace_id:x}"))
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    wrapped = telemetry.instrument(app)
+    parents = {"/1": "1" * 32, "/2": "", "/3": "3" * 32, "/4": "", "/5": ""}
+    begun: list[asyncio.Task[Any]] = []
+
+    async def answer(paths: list[str]) -> None:
+        path, *rest = paths
+        parent = f"00-{parents[path]}-b7ad6b7169203331-01".encode()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body" and rest:
+                begun.append(asyncio.create_task(answer(rest)))
+
+        headers = [(b"traceparent", parent)] if parents[path] else []
+        await wrapped(scope(path, headers=headers), exchange().receive, send)
+
+    await answer(list(parents))
+    for task in begun:  # each begins the next one
+        await task
+    assert seen == [(path, parent or "0") for path, parent in parents.items()]
 
 
 # --- it never breaks a request ----------------------------------------------------------------
