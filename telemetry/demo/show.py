@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 import time
 import urllib.parse
@@ -21,6 +20,7 @@ from telemetry.settings import stack as stack_settings
 from telemetry.stack import readiness, supervisor_client, up
 from telemetry.stack.processes import Process
 from telemetry.stack.state_folder import Layout
+from telemetry.system import own_package
 
 ARRIVED_S = 20.0
 
@@ -55,7 +55,7 @@ def run(environ: Mapping[str, str], seconds: int) -> int:
     # Kept with the stack, so that the shell answers after the demo, too.
     model = Process(
         "simulated",
-        (sys.executable, "-m", "telemetry.simulated", "--port", str(simulated)),
+        own_package.command("telemetry.simulated", "--port", str(simulated)),
         ready=f"http://127.0.0.1:{simulated}/v1/models",
         ports=(simulated,),
         tier=0,

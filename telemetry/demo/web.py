@@ -18,6 +18,7 @@ from pathlib import Path
 
 from telemetry.errors import TelemetryError
 from telemetry.stack import readiness
+from telemetry.system import own_package
 
 SERVICE = "datasette"
 PAGES = (
@@ -48,7 +49,7 @@ def datasette(folder: Path, port: int, environ: Mapping[str, str]) -> Iterator[s
     _fill(database)
     base = f"http://127.0.0.1:{port}"
     output = folder / "datasette.log"
-    command = [sys.executable, "-m", "telemetry", "run", "--"]
+    command = own_package.command("telemetry", "run", "--")
     with open(output, "w") as file:
         process = subprocess.Popen(
             [*command, program, "serve", str(database), "--port", str(port)],

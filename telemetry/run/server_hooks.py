@@ -16,8 +16,12 @@ from typing import Any
 def instrumented(app: Any) -> Any:
     """``app``, instrumented; as it is where it is already, by ``app = instrument(app)`` under
     whatever its server puts around it, or where a setting can't be used, which is said once."""
-    import telemetry
-    from telemetry.asgi.middleware import TelemetryMiddleware
+    try:
+        import telemetry
+        from telemetry.asgi.middleware import TelemetryMiddleware
+    except ImportError as error:  # an interpreter with other packages than ours needs
+        print(f"telemetry: not instrumented, {error} ({sys.executable})", file=sys.stderr)
+        return app
 
     inner, seen = app, 0
     while inner is not None and seen < 10:  # its server adds two or three

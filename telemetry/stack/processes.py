@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from telemetry.settings import stack as stack_settings
 from telemetry.stack.engines import grafana
 from telemetry.stack.retention import Retention
 from telemetry.stack.state_folder import Alerting, Layout
-from telemetry.system import packaged_files
+from telemetry.system import own_package, packaged_files
 
 SERVICES = ("proxy", "platform", "gateway")
 # A line that was read is in the queue on disk before its checkpoint is written; else a kill in
@@ -169,7 +168,7 @@ def services(layout: Layout, environ: Mapping[str, str]) -> list[Process]:
         found.append(
             Process(
                 name,
-                (sys.executable, "-m", "telemetry", name),
+                own_package.command("telemetry", name),
                 ready=f"http://127.0.0.1:{port}/health",
                 ports=(port,),
                 env={"TELEMETRY_HOME": str(layout.home), "OTEL_SERVICE_NAME": name},

@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from telemetry.errors import TelemetryError
 from telemetry.stack import readiness
 from telemetry.stack.processes import Process
 from telemetry.stack.state_folder import Layout
+from telemetry.system import own_package
 
 if TYPE_CHECKING:
     import psutil
@@ -103,7 +103,7 @@ def start(layout: Layout, processes: list[Process], environ: Mapping[str, str]) 
     layout.socket.unlink(missing_ok=True)
     with open(layout.output / "supervisor.log", "a") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", "telemetry.stack.supervisor", str(layout.home)],
+            own_package.command("telemetry.stack.supervisor", str(layout.home)),
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=output,

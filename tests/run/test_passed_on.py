@@ -91,7 +91,7 @@ def test_another_interpreter_runs_its_app_all_the_same(folder: Path) -> None:
     done = run(folder, "--", sys.executable, "-S", "-c", script)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "served\n"
-    assert done.stderr.startswith("telemetry: not instrumented, No module named 'telemetry' (")
+    assert done.stderr.startswith("telemetry: not instrumented, No module named 'opentelemetry' (")
 
 
 def test_disabled_runs_the_bare_command(folder: Path) -> None:

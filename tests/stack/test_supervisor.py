@@ -94,6 +94,16 @@ def test_what_ends_is_started_again_ever_later(start: Start) -> None:
     assert rows["other"]["restarts"] == 0
 
 
+def test_it_starts_beside_a_module_of_the_user_s_by_our_name(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "telemetry.py").write_text("raise SystemExit('not this one')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    layout = start(shell("loki", FOREVER))
+    until(lambda: pid(layout, "loki"))
+
+
 def test_a_killed_process_is_started_again_and_its_end_known(start: Start) -> None:
     layout = start(shell("loki", FOREVER))
     first = until(lambda: pid(layout, "loki"))
