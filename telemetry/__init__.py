@@ -8,6 +8,8 @@ or, with no change to the app, ``telemetry run app:app``.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.instrumentation import (
     current_pipeline,
@@ -18,6 +20,9 @@ from telemetry.instrumentation import (
     start,
 )
 
+if TYPE_CHECKING:
+    from telemetry import metrics, testing
+
 __all__ = [
     "ConfigError",
     "TelemetryError",
@@ -25,6 +30,17 @@ __all__ = [
     "flush",
     "flush_metrics",
     "instrument",
+    "metrics",
     "shutdown",
     "start",
+    "testing",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # When first asked for: an app that is only instrumented needs neither.
+    if name in ("metrics", "testing"):
+        import importlib
+
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

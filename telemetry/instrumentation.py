@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from telemetry.settings.library import Settings
 
 if TYPE_CHECKING:
     from telemetry.export.pipeline import Pipeline
 
+App = TypeVar("App")
+
 _pipeline: Pipeline | None = None
 _lock = threading.Lock()
 
 
 def instrument(
-    app: Any,
+    app: App,
     *,
     service_name: str = "",
     namespace: str = "",
     metrics_path: str | None = None,
     resource: Mapping[str, str] | None = None,
-) -> Any:
+) -> App:
     """Wrap an ASGI app: HTTP and WebSocket metrics, logs, `/metrics`, OTLP export.
 
     Args:
@@ -34,7 +36,8 @@ def instrument(
         resource: further resource attributes, such as ``{"deployment.environment": "prod"}``.
 
     Returns:
-        The wrapped app; the app itself where OTEL_SDK_DISABLED is true.
+        The wrapped app, of the app's type for a type checker: whatever is asked of it that isn't
+        ours is the app's to answer. The app itself where OTEL_SDK_DISABLED is true.
 
     Raises:
         ConfigError: an OTEL_* or TELEMETRY_* variable has a value that can't be used.
@@ -42,7 +45,7 @@ def instrument(
     from telemetry.asgi.middleware import TelemetryMiddleware
 
     if isinstance(app, TelemetryMiddleware):
-        return app
+        return cast(App, app)
     current = _make(service_name, resource)
     if current.settings.disabled:
         return app
@@ -53,7 +56,7 @@ def instrument(
 
         app = traces.spans(app)
     path = current.settings.metrics_path if metrics_path is None else metrics_path
-    return TelemetryMiddleware(app, current, path)
+    return cast(App, TelemetryMiddleware(cast(Any, app), current, path))
 
 
 def start(*, service_name: str = "", resource: Mapping[str, str] | None = None) -> Pipeline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import typing
 
 import pytest
 
@@ -27,6 +28,12 @@ def test_one_pipeline_a_process_whoever_comes_first_names_it(
     telemetry.shutdown()
     assert telemetry.current_pipeline() is None
     assert telemetry.start() is not first
+
+
+def test_an_instrumented_app_keeps_its_type_for_a_type_checker() -> None:
+    hints = typing.get_type_hints(telemetry.instrument)
+    assert hints["return"] is hints["app"]
+    assert isinstance(hints["app"], typing.TypeVar)
 
 
 def test_the_public_names_are_those_and_importing_them_is_light() -> None:
