@@ -220,7 +220,7 @@ def _processes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
                 f"`telemetry logs {name}`",
             )  # fmt: skip
         elif found != "ready":
-            yield Finding(name, "note", f"not well: {terminal.trouble(found)}")
+            yield Finding(name, "note", f"unhealthy: {terminal.trouble(found)}")
         elif again:
             yield Finding(
                 name, "note", f"ready, started again {again} times; last: {row['last_exit']}",

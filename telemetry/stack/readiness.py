@@ -67,6 +67,15 @@ def condition(url: str) -> str:
         return ""
 
 
+def note(url: str) -> str:
+    """What a service that is ready has to say all the same, "" for nothing."""
+    try:
+        answer = get_json(url)
+        return str(answer.get("note", ""))
+    except (OSError, http.client.HTTPException, ValueError, AttributeError):
+        return ""
+
+
 def started(process: Process) -> bool:
     """Whether an engine is ready; whether a service answers at all."""
     found = condition(process.ready)

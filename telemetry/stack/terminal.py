@@ -71,16 +71,17 @@ class Work:
 
 
 def addresses(rows: list[dict[str, Any]]) -> Group:
-    """A table of what runs and where; below it what is wrong with those that are not well."""
+    """A table of what runs and where; below it what is wrong with those that are unhealthy, and
+    what the others have to say."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("", "state", "address", "version", "up", "restarts"):
         right = column in ("up", "restarts")
         table.add_column(column, justify="right" if right else "left", no_wrap=True)
-    troubles = []
+    remarks = []
     for row in rows:
-        state, trouble = _state(row)
-        if trouble:
-            troubles.append(Text(f"{row['name']}: {trouble}"))
+        state, remark = _state(row)
+        if remark:
+            remarks.append(Text(f"{row['name']}: {remark}"))
         table.add_row(
             row["name"],
             state,
@@ -89,7 +90,7 @@ def addresses(rows: list[dict[str, Any]]) -> Group:
             duration(row["since_s"]),
             str(row["restarts"]),
         )
-    return Group(table, *troubles)
+    return Group(table, *remarks)
 
 
 def _state(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -97,9 +98,9 @@ def _state(row: Mapping[str, Any]) -> tuple[str, str]:
         return "[red]down[/red]", row["last_exit"] or "not started"
     found = readiness.condition(row["ready"])
     if found == "ready":
-        return "[green]ready[/green]", ""
+        return "[green]ready[/green]", readiness.note(row["ready"]) if row["service"] else ""
     if found and row["service"]:
-        return "[yellow]not well[/yellow]", trouble(found)
+        return "[yellow]unhealthy[/yellow]", trouble(found)
     return "[yellow]starting[/yellow]", ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ TIMEOUT_S = 60.0
 PING_TIMEOUT_S = 3.0  # of who only asks whether it is there: pages and probes wait for that
 # Kept open at most: the sampler asks so much at once where it can't read the kernel's files.
 CONNECTIONS = 32
+SOCKET = "/var/run/docker.sock"
 
 
 class EngineAbsent(TelemetryError):
@@ -35,7 +37,13 @@ class Engine:
     @property
     def address(self) -> str:
         """Where the engine is looked for."""
-        return self._environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+        return self._environ.get("DOCKER_HOST") or f"unix://{SOCKET}"
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether this machine has Docker, as far as one sees from outside: DOCKER_HOST names an
+        engine, or the usual socket exists."""
+        return bool(self._environ.get("DOCKER_HOST")) or os.path.exists(SOCKET)
 
     def client(self) -> Any:
         """A `docker.DockerClient`.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from telemetry import testing
 from telemetry.services.platform.state.observed import ContainerState
-from tests.platform.conftest import ADMIN, Running
+from telemetry.system import docker_engine
+from tests.platform.conftest import ADMIN, Running, Start
 
 ROUTES = [
     ("GET", "/api/containers"),
@@ -49,6 +52,28 @@ def test_health_says_that_there_is_no_docker_and_what_to_do(absent: Running) -> 
     body = response.json()
     assert body["status"] == "error"
     assert "no Docker engine answers at unix://" in body["docker"]
+
+
+def test_a_machine_without_docker_is_healthy_and_says_so(
+    run_platform: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    socket = tmp_path / "docker.sock"
+    monkeypatch.setattr(docker_engine, "SOCKET", str(socket))
+    with run_platform(DOCKER_HOST="") as platform:
+        response = httpx.get(f"{platform.url}/health")
+        assert response.status_code == 200
+        assert response.json() == {
+            "status": "ok",
+            "note": "no Docker here: containers are not watched; start Docker, or set DOCKER_HOST",
+        }
+        # One that should answer and does not is a fault: its socket is there, or containers are.
+        socket.touch()
+        assert httpx.get(f"{platform.url}/health").status_code == 503
+        socket.unlink()
+        platform.platform.store.started("ann", "0123")
+        response = httpx.get(f"{platform.url}/health")
+        assert response.status_code == 503
+        assert "no Docker engine answers at unix://" in response.json()["docker"]
 
 
 def test_without_docker_provisioning_is_refused_and_leaves_nothing(

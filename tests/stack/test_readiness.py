@@ -32,13 +32,14 @@ def taken() -> Iterator[int]:
 
 @pytest.fixture
 def web() -> Iterator[str]:
-    """A server that answers 200 at /ready and 503 with its trouble elsewhere."""
+    """A server that answers 200 at /ready and /noted, and 503 with its trouble elsewhere."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/ready" else 503)
+            self.send_response(200 if self.path in ("/ready", "/noted") else 503)
             self.end_headers()
-            self.wfile.write(b'{"status": "degraded", "docker": "no socket"}')
+            told = b'"note": "no Docker"' if self.path == "/noted" else b'"docker": "no socket"'
+            self.wfile.write(b'{"status": "degraded", %s}' % told)
 
         def log_message(self, *args: Any) -> None:
             pass
@@ -118,6 +119,8 @@ def test_conditions(web: str) -> None:
     assert readiness.condition(f"{web}/ready") == "ready"
     assert readiness.condition(f"{web}/health") == '{"status": "degraded", "docker": "no socket"}'
     assert readiness.condition(nobody) == ""
+    assert readiness.note(f"{web}/noted") == "no Docker"
+    assert [readiness.note(url) for url in (f"{web}/ready", f"{web}/health", nobody)] == [""] * 3
     assert readiness.answers(f"{web}/ready")
     assert not readiness.answers(f"{web}/health")
     assert not readiness.answers(nobody)
