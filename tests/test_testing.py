@@ -95,6 +95,7 @@ def test_an_error_inside_is_raised_and_the_slate_is_clean_again() -> None:
 def test_labels_that_must_not_be_there_and_sources() -> None:
     class Source:
         resource = {"service.name": "ledger"}  # noqa: RUF012
+        metrics = (ORDERS.metric,)
 
         def leads(self) -> bool:
             return True

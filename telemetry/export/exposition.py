@@ -42,8 +42,20 @@ class Renderer:
         """The exposition of ``points``. Blocks; call it in a thread."""
         return b"".join(self.chunks(points, openmetrics=openmetrics))
 
-    def chunks(self, points: Iterable[Point], *, openmetrics: bool = False) -> list[bytes]:
-        """The same in parts: put together, thousands of series are tens of megabytes."""
+    def chunks(
+        self,
+        points: Iterable[Point],
+        declared: Iterable[Metric] = (),
+        *,
+        openmetrics: bool = False,
+    ) -> list[bytes]:
+        """The same in parts: put together, thousands of series are tens of megabytes.
+
+        Args:
+            points: what there is.
+            declared: what there may be: those without a point are named all the same.
+            openmetrics: in that format instead of Prometheus' own.
+        """
         families: dict[str, list[Point]] = {}
         for point in points:
             if point.value is not None:
@@ -55,6 +67,8 @@ class Renderer:
                 text = "".join(map(self._sample, family[start : start + _SLICE]))
                 chunks.append(text.encode())
                 time.sleep(0)
+        missing = {m.prometheus: m for m in declared if m.prometheus not in families}
+        chunks += [_header(metric, openmetrics).encode() for metric in missing.values()]
         if openmetrics:
             chunks.append(b"# EOF\n")
         return chunks
@@ -144,7 +158,9 @@ class MetricsEndpoint:
             accept, "text/plain"
         )
         body = self._pipeline.renderer.chunks(
-            self._pipeline.shown_points(), openmetrics=openmetrics
+            self._pipeline.shown_points(),
+            self._pipeline.registry.metrics(),
+            openmetrics=openmetrics,
         )
         content_type = OPENMETRICS if openmetrics else TEXT
         headers = [(b"content-type", content_type.encode()), (b"vary", b"accept, accept-encoding")]

@@ -29,6 +29,7 @@ class NamespacedHTTP:
             f"{namespace}.http.request.duration", "histogram", "s", "Time to answer a request.",
             ("method", "path"), catalog.NAMESPACED_BUCKETS,
         )  # fmt: skip
+        self.metrics = (self._requests, self._duration)
         source = catalog.HTTP_SERVER_REQUEST_DURATION.buckets
         self._ends = [source.index(bound) + 1 for bound in self._duration.buckets]
 

@@ -85,11 +85,26 @@ class Source(Protocol):
     def resource(self) -> Mapping[str, str]:
         """Resource attributes of these numbers, over the process's own."""
 
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """What `collect` may yield points of."""
+
     def collect(self) -> Iterable[Point]:
         """The present points. Called in a thread; may block."""
 
     def leads(self) -> bool:
         """Whether this process is the one that exports them over OTLP."""
+
+
+class View(Protocol):
+    """Points that are worked out from others when they are collected."""
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """What it makes points of."""
+
+    def __call__(self, points: Sequence[Point], /) -> list[Point]:
+        """The view of these points."""
 
 
 def merged(points: Iterable[Point]) -> list[Point]:

@@ -20,7 +20,7 @@ from typing import Protocol, TypeAlias
 
 from telemetry import catalog
 from telemetry.catalog import Metric
-from telemetry.metrics.points import Attributes, HistogramValue, Point, Source, canonical
+from telemetry.metrics.points import Attributes, HistogramValue, Point, Source, View, canonical
 
 SERIES_LIMIT = 2000
 """Series an instrument may have; what comes after shares one overflow series.
@@ -145,7 +145,7 @@ class Registry:
         self.sources: list[Source] = []
         self.samplers: list[Callable[[], None]] = []
         """Called before each collection, to set gauges that are read rather than told."""
-        self.derivations: dict[str, Callable[[list[Point]], list[Point]]] = {}
+        self.derivations: dict[str, View] = {}
         """Views computed from points when collected, by name."""
         self.resets: list[Callable[[], None]] = []
         """Called when cells that somebody remembers are no longer the ones that count: in a
@@ -161,6 +161,13 @@ class Registry:
             return found
         with self.lock:
             return self.instruments.setdefault(metric.name, Instrument(self, metric))
+
+    def metrics(self) -> list[Metric]:
+        """What this process may have points of, sorted by name; of sources and derived views, too."""
+        found = [i.metric for i in tuple(self.instruments.values())]
+        found += [m for view in tuple(self.derivations.values()) for m in view.metrics]
+        found += [m for source in tuple(self.sources) for m in source.metrics]
+        return sorted(found, key=lambda metric: metric.prometheus)
 
     def points(self) -> list[Point]:
         """The present points of this process, without sources and derived views."""

@@ -74,6 +74,18 @@ def test_the_text_format_says_what_was_counted() -> None:
     }
 
 
+@pytest.mark.parametrize(("openmetrics", "read"), [(False, read_text), (True, read_openmetrics)])
+def test_what_has_no_series_yet_is_declared(openmetrics: bool, read: Any) -> None:
+    shown = [Point(DEPTH, {}, 1.0, 1)]
+    chunks = Renderer().chunks(shown, [ORDERS, DEPTH, TIME], openmetrics=openmetrics)
+    families = list(read(b"".join(chunks).decode()))
+    assert {(f.name, f.type, f.documentation): len(f.samples) for f in families} == {
+        ("shop_depth_bytes", "gauge", DEPTH.description): 1,
+        ("shop_orders", "counter", ORDERS.description): 0,
+        ("shop_time_seconds", "histogram", TIME.description): 0,
+    }
+
+
 def test_openmetrics_says_the_same_with_units_and_an_end() -> None:
     text = Renderer().render(points(), openmetrics=True).decode()
     families = list(read_openmetrics(text))

@@ -60,6 +60,7 @@ def test_an_exporter_that_raises_is_logged_and_the_thread_lives(
 def test_a_source_that_fails_costs_its_own_numbers_only(make: Make, otlp: Receiver) -> None:
     class Failing:
         resource: ClassVar = {"service.name": "ledger"}
+        metrics = (ORDERS,)
 
         def leads(self) -> bool:
             return True

@@ -44,6 +44,13 @@ def parse(page: str) -> tuple[dict[str, str], list[tuple[str, dict[str, str], fl
     return kinds, samples
 
 
+def test_a_new_gateway_declares_every_metric_of_the_table(gateway: Gateway) -> None:
+    kinds, _ = parse(gateway.get("/metrics").text)
+    assert {name: kind for name, kind in kinds.items() if name.startswith("gateway_")} == {
+        name: kind for name, (kind, _) in TABLE.items()
+    }
+
+
 def test_every_metric_of_the_table(gateway: Gateway) -> None:
     gateway.ask("Hello")
     notify(gateway, ALERTMANAGER)

@@ -66,6 +66,18 @@ def test_the_next_process_goes_on_with_the_series_of_the_last(
     assert one_process() == first
 
 
+def test_a_new_platform_declares_every_series_of_the_plan(tmp_path: Path) -> None:
+    process = Process(tmp_path / "home")
+    try:
+        until(process.answers)
+        text = httpx.get(f"{process.url}/metrics").text
+    finally:
+        process.stop()
+    assert dict(re.findall(r"^# TYPE (platform_\w+) (\w+)$", text, re.M)) == {
+        name: kind for name, (kind, _) in SERIES.items()
+    }
+
+
 @pytest.mark.docker
 def test_every_series_of_the_plan(empty_docker: DockerEngine, tmp_path: Path) -> None:
     process = Process(

@@ -28,6 +28,15 @@ class LedgerSource:
     """
 
     resource: Mapping[str, str] = {"service.name": "proxy", "service.instance.id": "ledger"}
+    metrics = (
+        catalog.PROXY_API_CALLS,
+        catalog.PROXY_API_COST,
+        catalog.PROXY_API_TOKENS,
+        catalog.PROXY_UNPRICED_CALLS,
+        catalog.PROXY_QUOTA_REJECTIONS,
+        catalog.PROXY_USER_COST_TODAY,
+        catalog.PROXY_USER_BUDGET,
+    )
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
