@@ -7,8 +7,8 @@ documentation, and the engines' own /metrics.
 from __future__ import annotations
 
 from telemetry import catalog as c
-from telemetry.alerting.rules.pipeline import DISK_SHARE, LOST
 from telemetry.promql.functions import RATE, answering, gained, or_zero, quantile, rate
+from telemetry.promql.losses import DISK_SHARE, LOST
 
 
 def _collector(name: str) -> str:

@@ -21,6 +21,7 @@ from telemetry.promql.functions import (
     or_zero,
     quantile,
     rate,
+    risen,
     share,
     today,
     top,
@@ -59,14 +60,6 @@ _NOT_OK = 'status!="ok"'
 # part of output.
 _IN = 'kind=~"input|cache_read|cache_write|cache_write_1h"'
 _OUT = 'kind="output"'
-
-
-def _risen(metric: str, window: str, matchers: str = "") -> str:
-    """How far a count kept by the platform rose: it outlives its reporter and never resets."""
-    return (
-        f"{latest(metric, 'handle', matchers)} - "
-        f"min by (handle) (min_over_time({metric}{where(matchers)}[{window}]))"
-    )
 
 
 def _peak(metric: str, by: str = "handle", matchers: str = HANDLE) -> str:
@@ -120,8 +113,8 @@ CONTAINER_CPU_NOW = or_zero(f"sum({latest(_CPU, 'handle', HANDLE)})")
 CONTAINER_MEMORY_HIGHEST = or_zero(
     f"max({latest(_MEMORY, 'handle', HANDLE)} / ({latest(_LIMIT, 'handle', HANDLE)} > 0))"
 )
-CONTAINER_RESTARTS_COUNT = or_zero(f"sum({_risen(_RESTARTS, RANGE, HANDLE)})")
-CONTAINER_OOM_COUNT = or_zero(f"sum({_risen(_OOM_KILLS, RANGE, HANDLE)})")
+CONTAINER_RESTARTS_COUNT = or_zero(f"sum({risen(_RESTARTS, RANGE, matchers=HANDLE)})")
+CONTAINER_OOM_COUNT = or_zero(f"sum({risen(_OOM_KILLS, RANGE, matchers=HANDLE)})")
 CONTAINER_CPU = _biggest(_CPU, latest(_CPU, "handle", HANDLE))
 CONTAINER_MEMORY = _biggest(_MEMORY, latest(_MEMORY, "handle", HANDLE))
 # Docker says the machine's memory where there is no limit: such a line would flatten all others.
@@ -133,8 +126,8 @@ CONTAINER_LIMIT = _biggest(
 )
 CONTAINER_RECEIVE = _biggest(_RECEIVE, rate(_RECEIVE, "handle", HANDLE))
 CONTAINER_TRANSMIT = _biggest(_RECEIVE, rate(_TRANSMIT, "handle", HANDLE))
-CONTAINER_RESTARTS = _biggest(_RESTARTS, _risen(_RESTARTS, "10m", HANDLE))
-CONTAINER_OOM = _biggest(_OOM_KILLS, _risen(_OOM_KILLS, "10m", HANDLE))
+CONTAINER_RESTARTS = _biggest(_RESTARTS, risen(_RESTARTS, "10m", matchers=HANDLE))
+CONTAINER_OOM = _biggest(_OOM_KILLS, risen(_OOM_KILLS, "10m", matchers=HANDLE))
 CONTAINER_UP = _biggest(_CPU, latest(_UP, "handle", HANDLE)) + (
     f" or {latest(_UP, 'handle', HANDLE)} == 0"
 )
@@ -171,8 +164,8 @@ TABLE = {
     "CPU": latest(_CPU),
     "Memory": latest(_MEMORY),
     "Of limit": f"{latest(_MEMORY)} / ({latest(_LIMIT)} > 0)",
-    "Restarts": _risen(_RESTARTS, RANGE),
-    "OOM kills": _risen(_OOM_KILLS, RANGE),
+    "Restarts": risen(_RESTARTS, RANGE),
+    "OOM kills": risen(_OOM_KILLS, RANGE),
     "Received": rate(_RECEIVE, "handle"),
     "Sent": rate(_TRANSMIT, "handle"),
     "Cost today": (

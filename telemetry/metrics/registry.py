@@ -163,7 +163,7 @@ class Registry:
             return self.instruments.setdefault(metric.name, Instrument(self, metric))
 
     def metrics(self) -> list[Metric]:
-        """What this process may have points of, sorted by name; of sources and derived views, too."""
+        """What this process may have points of, by name, with sources and derived views."""
         found = [i.metric for i in tuple(self.instruments.values())]
         found += [m for view in tuple(self.derivations.values()) for m in view.metrics]
         found += [m for source in tuple(self.sources) for m in source.metrics]

@@ -1,4 +1,4 @@
-"""Pieces of PromQL that several panels need.
+"""Pieces of PromQL that several panels and rules need.
 
 Two facts shape them. Pushed series carry no stale marker, so the last values of a process that
 was killed stand for another 5 minutes beside those of its successor. And a counter's series
@@ -60,6 +60,19 @@ def gained(metric: str, by: str = "", matchers: str = "", window: str = RANGE) -
     """
     selector = metric + where(matchers)
     return _differences(f"{selector}[{window}]", f"{selector} offset {window}", by)
+
+
+def risen(metric: str, window: str, by: str = "handle", matchers: str = "") -> str:
+    """How far a counter that outlives its reporter rose within ``window``: a whole number.
+
+    The platform and the proxy's ledger keep their counts, so one that restarts goes on where it
+    was, perhaps as a new series; `increase()` would miss what happened between the two, and
+    extrapolates: 17 of a series of two samples read as 21. Present value less the least within
+    the window: a first value counts from the 0 that the library exports before it, a count that
+    is found high is no event, a reset counts what came after it.
+    """
+    least = f"min by ({by}) (min_over_time({metric}{where(matchers)}[{window}]))"
+    return f"{latest(metric, by, matchers)}\n- {least}"
 
 
 def gained_lately(metric: str, window: str, by: str, matchers: str = "") -> str:
@@ -141,3 +154,8 @@ def greater(left: str, right: str) -> str:
 
 def _by(labels: str) -> str:
     return f" by ({labels}) " if labels else " "
+
+
+def indent(text: str, by: int = 2) -> str:
+    """``text`` with every line moved right."""
+    return "\n".join(" " * by + line for line in text.splitlines())

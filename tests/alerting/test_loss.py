@@ -12,8 +12,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from telemetry.alerting.render.prometheus import condition
 from telemetry.alerting.rules import all_rules
-from telemetry.alerting.rules.pipeline import LOSS_COUNTERS
 from telemetry.alerting.thresholds import Thresholds
+from telemetry.promql.losses import LOSS_COUNTERS
 from tests.alerting.processes import get
 from tests.fixtures.stack import Stack
 

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from telemetry import catalog
-from telemetry.alerting.rules.pipeline import LOSS_COUNTERS
 from telemetry.dashboards import Query, all_queries
+from telemetry.promql.losses import LOSS_COUNTERS
 from tests.dashboards import known, promql
 
 SERIES = known.ours() | known.ENGINES

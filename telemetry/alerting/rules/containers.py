@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from telemetry import catalog
 from telemetry.alerting.rule import VALUE, Group, Rule, count
-from telemetry.alerting.rules.promql import indent, risen
 from telemetry.alerting.thresholds import Thresholds, number
-from telemetry.promql.functions import latest
+from telemetry.promql.functions import indent, latest, risen
 
 # A group of its own: evaluated every second, so that the notice of a killed container is out
 # within 3 s, and never waiting for a slower rule.

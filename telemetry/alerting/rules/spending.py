@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from telemetry import catalog
 from telemetry.alerting.rule import VALUE, Group, Rule, count
-from telemetry.alerting.rules.promql import risen
 from telemetry.alerting.thresholds import Thresholds, number
+from telemetry.promql.functions import risen
 
 SPENDING = Group("spending", 10)
 
