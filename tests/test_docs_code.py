@@ -32,6 +32,12 @@ def run(folder: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_how_to_install_is_said_once() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    ours = re.compile(r"pip install \S*(\.|container-telemetry)")
+    assert [page.name for page in pages if ours.search(page.read_text())] == ["README.md"]
+
+
 def test_no_page_has_others() -> None:
     pages = [path.relative_to(ROOT) for path in ROOT.glob("*.md")]
     pages += [path.relative_to(ROOT) for top in ("docs", "collector", "bench")
