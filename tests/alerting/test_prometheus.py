@@ -42,6 +42,7 @@ class Stack:
     alertmanager: str
     inbox: HttpReceiver
     environ: dict[str, str]
+    pushed_ms: int = 0
 
     def push(
         self,
@@ -50,13 +51,15 @@ class Stack:
         job: str = "platform",
         age_s: float = 0,
     ) -> None:
-        """Push points over OTLP, as the collector does; None ends a series."""
+        """Push points over OTLP, as the collector does; None ends a series. Each push is of a
+        later millisecond: Prometheus refuses a second value for the same one."""
         request = ExportMetricsServiceRequest()
         resource = request.resource_metrics.add()
         for key, value in (("service.name", job), ("service.instance.id", instance)):
             resource.resource.attributes.append(_attribute(key, value))
         scope = resource.scope_metrics.add()
-        now = time.time_ns() - int(age_s * 1e9)
+        self.pushed_ms = max(time.time_ns() // 1_000_000, self.pushed_ms + 1)
+        now = self.pushed_ms * 1_000_000 - int(age_s * 1e9)
         for metric, attributes, number in points:
             point = NumberDataPoint(
                 attributes=[_attribute(key, value) for key, value in attributes.items()],

@@ -1,0 +1,33 @@
+"""The parent of a run exports what its last workers left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from telemetry.export.orphans import export_orphans
+from telemetry.export.sender import Sender
+from telemetry.metrics.multiprocess import RunFolder
+from telemetry.metrics.registry import Registry
+from telemetry.otlp import points as otlp_points
+from telemetry.otlp.exporter_logs import Outage
+from telemetry.settings.library import Settings
+
+
+def adopt(run_dir: Path) -> bool:
+    """Export what the workers of a finished run left behind.
+
+    Args:
+        run_dir: the run folder; its workers have exited.
+
+    Returns:
+        Whether everything has been exported.
+    """
+    folder = RunFolder(run_dir)
+    if not any(True for _ in folder.orphans()):
+        return True
+    settings = Settings.from_env()
+    exporters = otlp_points.exporters(settings)
+    outage = Outage("metrics", settings.otlp("METRICS").address)
+    sender = Sender(exporters, Registry(), settings.export_timeout_s, outage)
+    export_orphans(folder, sender.send)
+    return not any(True for _ in folder.orphans())
