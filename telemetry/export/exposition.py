@@ -13,17 +13,14 @@ from __future__ import annotations
 import contextlib
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from telemetry.catalog import Metric
 from telemetry.metrics.points import HistogramValue, Point
 from telemetry.naming import label_name, unit_suffix
 from telemetry.system.threads import in_thread
-
-if TYPE_CHECKING:
-    from telemetry.export.pipeline import Pipeline
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -135,10 +132,14 @@ def _escape_help(text: str) -> str:
 
 
 class MetricsEndpoint:
-    """Answers `GET /metrics`: text or OpenMetrics by what is accepted, gzip where it is."""
+    """Answers `GET /metrics`: text or OpenMetrics by what is accepted, gzip where it is.
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    Args:
+        page: makes the page's parts, as OpenMetrics if asked to. Blocks.
+    """
+
+    def __init__(self, page: Callable[[bool], list[bytes]]) -> None:
+        self._page = page
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["method"] not in ("GET", "HEAD"):
@@ -157,11 +158,7 @@ class MetricsEndpoint:
         openmetrics = _quality(accept, "application/openmetrics-text") > _quality(
             accept, "text/plain"
         )
-        body = self._pipeline.renderer.chunks(
-            self._pipeline.shown_points(),
-            self._pipeline.registry.metrics(),
-            openmetrics=openmetrics,
-        )
+        body = self._page(openmetrics)
         content_type = OPENMETRICS if openmetrics else TEXT
         headers = [(b"content-type", content_type.encode()), (b"vary", b"accept, accept-encoding")]
         if _quality(encoding, "gzip") > 0:

@@ -6,16 +6,13 @@ import http.server
 import logging
 import socket
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from telemetry.export.exposition import MetricsEndpoint
 from telemetry.metrics.points import HistogramValue, Point
 from telemetry.naming import label_name
 from telemetry.settings.env import integer
-
-if TYPE_CHECKING:
-    from telemetry.export.pipeline import Pipeline
 
 _log = logging.getLogger(__name__)
 
@@ -29,9 +26,15 @@ class _Server(http.server.ThreadingHTTPServer):
         super().server_bind()
 
 
-def serve_metrics(pipeline: Pipeline, port: int, host: str = "127.0.0.1") -> None:
-    """Serve `/metrics` on ``port`` in a daemon thread."""
-    endpoint = MetricsEndpoint(pipeline)
+def serve_metrics(page: Callable[[bool], list[bytes]], port: int, host: str = "127.0.0.1") -> None:
+    """Serve `/metrics` in a daemon thread.
+
+    Args:
+        page: makes the page's parts, as OpenMetrics if asked to.
+        port: where to listen; other workers of the run may listen there, too.
+        host: likewise.
+    """
+    endpoint = MetricsEndpoint(page)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -61,12 +64,12 @@ def serve_metrics(pipeline: Pipeline, port: int, host: str = "127.0.0.1") -> Non
 class _Families:
     """Our points as prometheus_client has them."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, points: Callable[[], list[Point]]) -> None:
+        self._points = points
 
     def collect(self) -> Iterable[Any]:
         families: dict[str, list[Point]] = {}
-        for point in self._pipeline.own_points():
+        for point in self._points():
             families.setdefault(point.metric.name, []).append(point)
         return [_family(points) for points in families.values()]
 
@@ -100,17 +103,21 @@ def _family(points: list[Point]) -> Any:
     return family
 
 
-def prometheus_reader(pipeline: Pipeline) -> Any:
+def prometheus_reader(environ: Mapping[str, str], own_points: Callable[[], list[Point]]) -> Any:
     """OTEL_METRICS_EXPORTER=prometheus: the OpenTelemetry Prometheus exporter for the app's own
-    instruments, served with ours beside them at OTEL_EXPORTER_PROMETHEUS_HOST and _PORT."""
+    instruments, served with ours beside them at OTEL_EXPORTER_PROMETHEUS_HOST and _PORT.
+
+    Args:
+        environ: says where.
+        own_points: collects ours.
+    """
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from prometheus_client import CollectorRegistry, start_http_server
 
-    environ = pipeline.settings.environ
     host = environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
     port = integer(environ, "OTEL_EXPORTER_PROMETHEUS_PORT", 9464, 1, 65535)
     registry = CollectorRegistry()
-    registry.register(_Families(pipeline))
+    registry.register(_Families(own_points))
     reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
     try:
         start_http_server(port, host, registry)

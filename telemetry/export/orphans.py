@@ -1,24 +1,24 @@
-"""What workers leave behind that die before they could export it."""
+"""Export the last values of workers that died before they could export them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from opentelemetry.sdk.resources import Resource
 
+from telemetry.export.sender import Batches
 from telemetry.metrics.derived import NamespacedHTTP
 from telemetry.metrics.multiprocess import RunFolder
 from telemetry.metrics.points import Point
-from telemetry.metrics.registry import Registry
-from telemetry.settings.library import Settings
-
-if TYPE_CHECKING:
-    from telemetry.export.pipeline import Pipeline
 
 
-def export_orphans(folder: RunFolder, pipeline: Pipeline) -> None:
-    """Export the last values of workers that died without doing so themselves."""
+def export_orphans(folder: RunFolder, send: Callable[[Batches], bool]) -> None:
+    """Export what dead workers left in the run folder.
+
+    Args:
+        folder: of the run.
+        send: exports; gives False if that failed, and they are left for the next time.
+    """
     for file, points in folder.orphans():
         totals = [p for p in points if p.metric.kind in ("counter", "histogram")]
         ends = [
@@ -28,27 +28,5 @@ def export_orphans(folder: RunFolder, pipeline: Pipeline) -> None:
         ]
         derived = [p for name in file.namespaces for p in NamespacedHTTP(name)(totals)]
         resource = Resource(dict(file.resource))
-        if pipeline.send([(resource, [*totals, *derived, *ends])]):
+        if send([(resource, [*totals, *derived, *ends])]):
             folder.done(file.instance)
-
-
-def adopt(run_dir: Path) -> bool:
-    """Export what the workers of a finished run left behind; for the parent of a run.
-
-    Args:
-        run_dir: the run folder; its workers have exited.
-
-    Returns:
-        Whether everything has been exported.
-    """
-    from telemetry.export.pipeline import Pipeline
-    from telemetry.otlp import points as otlp_points
-
-    folder = RunFolder(run_dir)
-    if not any(True for _ in folder.orphans()):
-        return True
-    settings = Settings.from_env()
-    pipeline = Pipeline(settings, Registry())
-    pipeline.exporters = otlp_points.exporters(settings)
-    export_orphans(folder, pipeline)
-    return not any(True for _ in folder.orphans())

@@ -14,21 +14,21 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from opentelemetry import context
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricReader
+from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 
 from telemetry.export import orphans, traces
-from telemetry.export.exposition import Renderer
+from telemetry.export.export_loop import ExportLoop
+from telemetry.export.sender import Sender
+from telemetry.export.shown import Shown
 from telemetry.metrics import process
 from telemetry.metrics.derived import NamespacedHTTP
 from telemetry.metrics.multiprocess import FileStorage, RunFolder
-from telemetry.metrics.points import Attributes, Point, merged
+from telemetry.metrics.points import Point
 from telemetry.metrics.registry import MemoryStorage, Registry
 from telemetry.metrics.sdk_meters import Meters
 from telemetry.otlp import points as otlp_points
@@ -42,8 +42,6 @@ FINISH_TIMEOUT_S = 3.0  # how long an exiting process waits for its last export;
 FORK_TIMEOUT_S = 1.0  # how long a fork waits for a collection under way; it takes milliseconds
 
 _log = logging.getLogger(__name__)
-# https://github.com/open-telemetry/opentelemetry-python/blob/main/opentelemetry-api/src/opentelemetry/context
-_SUPPRESS = "suppress_instrumentation"
 
 
 class Pipeline:
@@ -67,31 +65,26 @@ class Pipeline:
         self.settings = settings
         self.registry = registry
         self.registry.limit = settings.cardinality_limit
-        self.renderer = Renderer()
         self.started = False
         self.logs: LogPipeline | None = None
         self._service_name = settings.service_name or service_name
         self._extra = dict(resource or {})
         self._lock = threading.RLock()
         self._provided = False
-        self.exporters: list[MetricExporter] = []
-        self._outage = Outage("metrics", settings.otlp("METRICS").address)
         self._lag = process.LoopLag(registry)
         self.resource = Resource({})
         self._meters = Meters()
+        self.shown = Shown(registry, self._meters)
         self._is_child = self._holding = False
         self._gave_up = False
         self._reset()
         _pipelines.add(self)
 
     def _reset(self) -> None:
-        self._wanted = threading.Condition()
-        self._asked = self._served = 0
-        self._worked = True
-        self._stopping = False
-        self._exported: set[tuple[str, tuple[str, Attributes]]] = set()
         self._folder: RunFolder | None = None
-        self._thread: threading.Thread | None = None
+        self.shown.folder = None
+        self._sender: Sender | None = None
+        self._loop: ExportLoop | None = None
 
     # --- life ------------------------------------------------------------------------------
 
@@ -120,13 +113,14 @@ class Pipeline:
             self._share(self.settings.run_dir)
         if not self.registry.samplers:
             process.watch(self.registry)
-        self.exporters = otlp_points.exporters(self.settings)
         if not self._provided:
             self._provide()
         self._start_logs()
-        if self.exporters:
-            self._thread = threading.Thread(target=self._run, name="telemetry-metrics", daemon=True)
-            self._thread.start()
+        if exporters := otlp_points.exporters(self.settings):
+            outage = Outage("metrics", self.settings.otlp("METRICS").address)
+            timeout_s = self.settings.export_timeout_s
+            self._sender = Sender(exporters, self.registry, timeout_s, outage)
+            self._loop = ExportLoop(self.settings.export_interval_s, self._export_safely)
 
     def _own_resource(self) -> Resource:
         # A fork's child takes the parent's: to find out anew the SDK takes a thread pool, whose
@@ -151,7 +145,7 @@ class Pipeline:
             namespaces = list(self.registry.derivations)
             storage = FileStorage(folder, instance, attributes, namespaces)
             self.registry.move(storage, keep=True)
-            self._folder = RunFolder(folder, own=instance)
+            self._folder = self.shown.folder = RunFolder(folder, own=instance)
         except OSError as error:
             _log.warning(
                 "telemetry: run folder %s can't be used (%s); this worker counts for itself",
@@ -166,14 +160,15 @@ class Pipeline:
         if "prometheus" in self.settings.metrics_exporters:
             from telemetry.export import metrics_server
 
-            readers.append(metrics_server.prometheus_reader(self))
+            own_points = self.shown.own_points
+            readers.append(metrics_server.prometheus_reader(self.settings.environ, own_points))
         self._meters.provide(self.resource, readers)
         if self.settings.traces_exporters:
             traces.provide(self.settings, self.resource)
         if self.settings.metrics_port:
             from telemetry.export import metrics_server
 
-            metrics_server.serve_metrics(self, self.settings.metrics_port)
+            metrics_server.serve_metrics(self.shown.page, self.settings.metrics_port)
         atexit.register(self.finish)
 
     def _start_logs(self) -> None:
@@ -229,14 +224,7 @@ class Pipeline:
 
     def flush_metrics(self, timeout_s: float = 5.0) -> bool:
         """Export all metrics now; False if that failed or took longer. Blocks."""
-        if not self.exporters or self._thread is None:
-            return True
-        with self._wanted:
-            self._asked += 1
-            mine = self._asked
-            self._wanted.notify_all()
-            in_time = self._wanted.wait_for(lambda: self._served >= mine, timeout_s)
-            return in_time and self._worked
+        return self._loop is None or self._loop.flush(timeout_s)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Export all metrics and logs now; False if that failed or took longer. Blocks."""
@@ -251,13 +239,10 @@ class Pipeline:
         _pipelines.discard(self)
         atexit.unregister(self.finish)
         self.finish()
-        with self._wanted:
-            self._stopping = True
-            self._wanted.notify_all()
-        for exporter in self.exporters:
-            exporter.shutdown()
-        if self._thread is not None:
-            self._thread.join(FINISH_TIMEOUT_S)
+        if self._loop is not None and self._sender is not None:
+            self._loop.stop()
+            self._sender.shutdown()
+            self._loop.join(FINISH_TIMEOUT_S)
         if self.logs is not None:
             self.logs.shutdown()
         if isinstance(self.registry.storage, FileStorage):
@@ -265,48 +250,33 @@ class Pipeline:
             storage = self.registry.storage
             self.registry.move(MemoryStorage(), keep=False)
             storage.close()
-            self._folder = None
-        self.exporters, self._thread, self.logs = [], None, None
-
-    def _run(self) -> None:
-        # What the exporter itself logs or sends is not to be instrumented.
-        context.attach(context.set_value(_SUPPRESS, True))
-        while True:
-            with self._wanted:
-                self._wanted.wait_for(
-                    lambda: self._stopping or self._asked > self._served,
-                    self.settings.export_interval_s,
-                )
-                if self._stopping:
-                    return
-                asked = self._asked
-            worked = self._export_safely()
-            with self._wanted:
-                self._served, self._worked = asked, worked
-                self._wanted.notify_all()
+            self._folder = self.shown.folder = None
+        self._sender = self._loop = self.logs = None
 
     def _export_safely(self) -> bool:
         if self.registry.isolated:
             return True
         try:
-            done = self._export()
-            self._export_orphans()
-            return done
+            assert self._sender is not None, "the loop begins after it"
+            return self._export(self._sender)
         except Exception:
             with contextlib.suppress(Exception):  # a handler of the app's
                 _log.exception("telemetry: an export of metrics failed")
             return False
 
-    def _export(self) -> bool:
+    def _export(self, sender: Sender) -> bool:
         points = self.registry.points()
         ended = self.registry.take_ended()
         own = [*points, *self.registry.derived(points), *ended]
-        done = self.send([(self.resource, own), *self._led()], self._meters.under(self.resource))
+        batches = [(self.resource, own), *self._led()]
+        done = sender.send(batches, self._meters.under(self.resource))
         if done:
-            instance = str(self.resource.attributes["service.instance.id"])
-            self._exported -= {(instance, point.key) for point in ended}
+            sender.forget(str(self.resource.attributes["service.instance.id"]), ended)
         else:
             self.registry.give_back_ended(ended)
+        if self._folder is not None:
+            orphans.export_orphans(self._folder, sender.send)
+            self._folder.retire()
         return done
 
     def _led(self) -> list[tuple[Resource, list[Point]]]:
@@ -321,65 +291,6 @@ class Pipeline:
                 _log.exception("telemetry: source %r could not be collected", source)
                 self.registry.dropped("metrics", "source_failed")
         return found
-
-    def send(
-        self, batches: Sequence[tuple[Resource, Sequence[Point]]], sdk: Sequence[Any] = ()
-    ) -> bool:
-        """Export these points now; False if that failed. Blocks."""
-        now = time.time_ns()
-        fresh: set[tuple[str, tuple[str, Attributes]]] = set()
-
-        def is_new(instance: str, key: tuple[str, Attributes]) -> bool:
-            seen = (instance, key) in self._exported
-            if not seen:
-                fresh.add((instance, key))
-            return not seen
-
-        ours = otlp_points.to_sdk(batches, now, is_new)
-        data = otlp_points.combined([*ours.resource_metrics, *sdk])
-        if not data.resource_metrics:
-            return True
-        timeout = self.settings.export_timeout_s * 1000
-        results = [exporter.export(data, timeout_millis=timeout) for exporter in self.exporters]
-        done = all(result is MetricExportResult.SUCCESS for result in results)
-        if done:
-            self._exported |= fresh
-        else:
-            self.registry.dropped("metrics", "export_failed", sum(len(p) for _, p in batches))
-        self._outage.tell(done)
-        return done
-
-    def _export_orphans(self) -> None:
-        if self._folder is None:
-            return
-        orphans.export_orphans(self._folder, self)
-        self._folder.retire()
-
-    # --- shown -----------------------------------------------------------------------------
-
-    def shown_points(self) -> list[Point]:
-        """What `/metrics` shows: this process, its siblings living and gone, the sources, and
-        what the app recorded with the OpenTelemetry API."""
-        recorded = merged(otlp_points.from_sdk(self._meters.collect()))
-        if self._folder is not None:
-            # The SDK counts for this worker alone; unlabelled, its counters would seem to fall
-            # whenever another worker answers.
-            worker = {"worker": str(os.getpid())}
-            recorded = [replace(p, attributes=dict(p.key[1]) | worker) for p in recorded]
-        return [*self.own_points(), *recorded]
-
-    def own_points(self) -> list[Point]:
-        """`shown_points` without what went through the OpenTelemetry API."""
-        points = self.registry.points()
-        if self._folder is not None:
-            points = merged([*points, *self._folder.others()])
-        points += self.registry.derived(points)
-        for source in tuple(self.registry.sources):
-            try:
-                points += source.collect()
-            except Exception:
-                _log.exception("telemetry: source %r could not be collected", source)
-        return points
 
     def add_namespace(self, namespace: str) -> None:
         """Show the HTTP metrics under ``namespace`` as well."""

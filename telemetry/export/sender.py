@@ -40,6 +40,7 @@ class Sender:
         self._timeout_s = timeout_s
         self._outage = outage
         self._sent: set[_Series] = set()
+        self._last_ns = 0
 
     def send(self, batches: Batches, sdk: Sequence[Any] = ()) -> bool:
         """Export points now; False if that failed. Blocks.
@@ -48,7 +49,8 @@ class Sender:
             batches: our own, by resource.
             sdk: the OpenTelemetry SDK's, as ``ResourceMetrics``.
         """
-        now = time.time_ns()
+        # Prometheus counts milliseconds, and refuses a second value for the same one.
+        now = self._last_ns = max(time.time_ns(), self._last_ns + 1_000_000)
         fresh: set[_Series] = set()
 
         def is_new(instance: str, key: tuple[str, Attributes]) -> bool:

@@ -15,7 +15,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from telemetry.redaction import redact
@@ -54,10 +54,12 @@ class Shared:
             self._target.unlink(missing_ok=True)
         if any(self.folder.glob("*.series")):
             # Not against the clock: a cold import takes as long as that.
-            from telemetry.export import orphans, pipeline  # noqa: F401
+            from telemetry.run.adopt import adopt
 
             adopted: list[bool] = []
-            thread = threading.Thread(target=lambda: adopted.append(self._adopt()), daemon=True)
+            thread = threading.Thread(
+                target=lambda: adopted.append(self._adopt(adopt)), daemon=True
+            )
             thread.start()
             thread.join(ADOPT_TIMEOUT_S)
             if not any(adopted):
@@ -68,12 +70,10 @@ class Shared:
                 )
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _adopt(self) -> bool:
-        from telemetry.export import orphans
-
+    def _adopt(self, adopt: Callable[[Path], bool]) -> bool:
         logging.getLogger("telemetry").disabled = True  # the line above says it all
         try:
-            return orphans.adopt(self.folder)
+            return adopt(self.folder)
         except Exception as error:
             logging.getLogger(__name__).debug("adopting failed", exc_info=error)
             return False

@@ -33,7 +33,7 @@ def test_the_end_exports_what_is_left_and_ends_present_values(make: Make, otlp: 
     assert [p.as_double for p in found["shop.orders", "{}"]] == [0, 2]
     pipeline.start()
     assert pipeline.flush_metrics(), "it stays stopped"
-    assert not [t for t in threading.enumerate() if t is pipeline._thread]
+    assert not [t for t in threading.enumerate() if t.name == "telemetry-metrics"]
 
 
 def test_what_nobody_counted_is_not_sent(make: Make, otlp: Receiver) -> None:
@@ -71,7 +71,7 @@ def test_a_shut_down_worker_s_counts_stay_in_the_run_and_are_not_counted_twice(
     second = Pipeline(first.settings, first.registry, service_name="shop")
     second.start()
     second.registry.instrument(ORDERS).at({}).cells[0] += 1
-    totals = [p.value for p in second.shown_points() if p.metric.name == ORDERS.name]
+    totals = [p.value for p in second.shown.points() if p.metric.name == ORDERS.name]
     second.shutdown()
     assert totals == [6]
 
@@ -81,7 +81,7 @@ def test_what_the_api_records_has_a_worker_where_there_are_several(
 ) -> None:
     pipeline = make(TELEMETRY_RUN_DIR=str(tmp_path))
     otel_metrics.get_meter("shop.own").create_counter("own.several").add(1, {"a": "b"})
-    (point,) = (p for p in pipeline.shown_points() if p.metric.name == "own.several")
+    (point,) = (p for p in pipeline.shown.points() if p.metric.name == "own.several")
     assert dict(point.attributes) == {"a": "b", "worker": str(os.getpid())}
 
 

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from telemetry import catalog
 from telemetry.catalog import Metric
 from telemetry.export import metrics_server
+from telemetry.export.exposition import Renderer
 from telemetry.export.pipeline import Pipeline
 from telemetry.metrics.registry import Registry
 from telemetry.settings.library import Settings
@@ -49,7 +50,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 def test_a_port_of_its_own(pipeline: Pipeline) -> None:
     port = free_port()
-    metrics_server.serve_metrics(pipeline, port)
+    metrics_server.serve_metrics(pipeline.shown.page, port)
     kind, text = get(f"http://127.0.0.1:{port}/metrics?x=1")
     assert kind.startswith("text/plain")
     assert samples(text)["shop_orders_total", (("country", "de"),)] == 3
@@ -69,7 +70,7 @@ def test_a_port_that_is_taken_is_said_and_nothing_fails(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        metrics_server.serve_metrics(pipeline, port)
+        metrics_server.serve_metrics(pipeline.shown.page, port)
     assert f"metrics port 127.0.0.1:{port} can't be had" in caplog.text
 
 
@@ -83,14 +84,14 @@ def test_the_prometheus_exporter_shows_ours_and_the_app_s_by_the_same_names() ->
     pipeline.registry.instrument(ORDERS).at({"country": "de"}).cells[0] = 3
     cells = pipeline.registry.instrument(catalog.HTTP_SERVER_REQUEST_DURATION).at({}).cells
     cells[0], cells[3] = 0.5, 2
-    reader = metrics_server.prometheus_reader(pipeline)
+    reader = metrics_server.prometheus_reader(environ, pipeline.shown.own_points)
     from opentelemetry.sdk.metrics import MeterProvider
 
     provider = MeterProvider([reader], shutdown_on_exit=False)
     provider.get_meter("own").create_counter("own.orders", "{order}").add(2)
     try:
         found = samples(get(f"http://127.0.0.1:{port}/metrics")[1])
-        ours = samples(pipeline.renderer.render(pipeline.own_points()).decode())
+        ours = samples(Renderer().render(pipeline.shown.own_points()).decode())
     finally:
         provider.shutdown()
     assert found["own_orders_total", ()] == 2

@@ -83,7 +83,7 @@ def test_a_source_that_fails_costs_its_own_numbers_only(make: Make, otlp: Receiv
     found = series(otlp.metrics[-1])
     assert [p.as_double for p in found["shop.orders", '{"country": "de"}']] == [4]
     assert {"ledger", "shop"} <= {r["service.name"] for r in resources(otlp)}
-    shown = [p for p in pipeline.shown_points() if p.metric.name == "shop.orders"]
+    shown = [p for p in pipeline.shown.points() if p.metric.name == "shop.orders"]
     assert len(shown) == 2, "a follower shows what it doesn't export"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from opentelemetry import metrics as otel_metrics
 
+from telemetry.export import sender
 from tests.export.conftest import NO_RECORDED_VALUE, OPEN, ORDERS, TIME, Make, resources, series
 from tests.fixtures.otlp import Receiver
 
@@ -37,6 +39,20 @@ def test_points_arrive_cumulative_with_their_start(make: Make, otlp: Receiver) -
     )  # fmt: skip
 
 
+def test_no_two_values_of_a_series_have_one_millisecond(
+    make: Make, otlp: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prometheus would refuse the second, and all that came with it."""
+    pipeline = make()
+    pipeline.registry.instrument(OPEN).at({}).cells[0] = 1
+    now = time.time_ns()
+    monkeypatch.setattr(sender.time, "time_ns", lambda: now)
+    for _ in range(3):
+        assert pipeline.flush_metrics()
+    points = [point for m in otlp.metrics for point in series(m)["shop.open", "{}"]]
+    assert len({point.time_unix_nano // 1_000_000 for point in points}) == len(points) == 3
+
+
 def test_any_number_is_sent_as_the_number_it_is(make: Make, otlp: Receiver) -> None:
     pipeline = make()
     pipeline.registry.instrument(OPEN).at({}).cells[0] = Decimal("12.5")
@@ -45,7 +61,7 @@ def test_any_number_is_sent_as_the_number_it_is(make: Make, otlp: Receiver) -> N
     found = series(otlp.metrics[0])
     assert [p.as_double for p in found["shop.open", "{}"]] == [12.5]
     assert [p.as_double for p in found["shop.orders", '{"country": "?"}']] == [0, 1]
-    assert b'country="?"' in pipeline.renderer.render(pipeline.shown_points())
+    assert b'country="?"' in b"".join(pipeline.shown.page(False))
 
 
 def test_a_histogram_arrives_whole(make: Make, otlp: Receiver) -> None:
@@ -130,7 +146,7 @@ def test_what_the_app_records_with_the_api_goes_too_under_the_same_resource(
     assert {json.dumps(r, sort_keys=True) for r in resources(otlp)} == {
         json.dumps(resources(otlp)[0], sort_keys=True)
     }
-    shown = {p.metric.prometheus: p.value for p in pipeline.shown_points()}
+    shown = {p.metric.prometheus: p.value for p in pipeline.shown.points()}
     assert shown["own_orders_total"] == 3
     assert "own_time_seconds" in shown
 

@@ -94,13 +94,13 @@ def _run_folder() -> Iterator[None]:
     if os.environ.get("TELEMETRY_RUN_DIR"):
         yield  # somebody has one for us already, and will see to it
         return
-    from telemetry.export import orphans
+    from telemetry.run.adopt import adopt
 
     folder = Path(tempfile.mkdtemp(prefix="telemetry-proxy-"))
     os.environ["TELEMETRY_RUN_DIR"] = str(folder)
     try:
         yield
-        orphans.adopt(folder)
+        adopt(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
