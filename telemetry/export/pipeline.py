@@ -81,7 +81,6 @@ class Pipeline:
         _pipelines.add(self)
 
     def _reset(self) -> None:
-        self._folder: RunFolder | None = None
         self.shown.folder = None
         self._sender: Sender | None = None
         self._loop: ExportLoop | None = None
@@ -119,8 +118,10 @@ class Pipeline:
         if exporters := otlp_points.exporters(self.settings):
             outage = Outage("metrics", self.settings.otlp("METRICS").address)
             timeout_s = self.settings.export_timeout_s
-            self._sender = Sender(exporters, self.registry, timeout_s, outage)
-            self._loop = ExportLoop(self.settings.export_interval_s, self._export_safely)
+            self._sender = sender = Sender(exporters, self.registry, timeout_s, outage)
+            self._loop = ExportLoop(
+                self.settings.export_interval_s, lambda: self._export_safely(sender)
+            )
 
     def _own_resource(self) -> Resource:
         # A fork's child takes the parent's: to find out anew the SDK takes a thread pool, whose
@@ -145,7 +146,7 @@ class Pipeline:
             namespaces = list(self.registry.derivations)
             storage = FileStorage(folder, instance, attributes, namespaces)
             self.registry.move(storage, keep=True)
-            self._folder = self.shown.folder = RunFolder(folder, own=instance)
+            self.shown.folder = RunFolder(folder, own=instance)
         except OSError as error:
             _log.warning(
                 "telemetry: run folder %s can't be used (%s); this worker counts for itself",
@@ -212,8 +213,8 @@ class Pipeline:
         # Where nobody took it the first time, the process's end doesn't wait a second time.
         deadline = time.monotonic() + (0.1 if self._gave_up else FINISH_TIMEOUT_S)
         done = self.flush_metrics(deadline - time.monotonic())
-        if done and self._folder is not None:
-            self._folder.done(self._folder.own)
+        if done and self.shown.folder is not None:
+            self.shown.folder.done(self.shown.folder.own)
         if self.logs is not None:
             done = self.logs.flush(max(0.1, deadline - time.monotonic())) and done
         if self.settings.traces_exporters:
@@ -250,15 +251,14 @@ class Pipeline:
             storage = self.registry.storage
             self.registry.move(MemoryStorage(), keep=False)
             storage.close()
-            self._folder = self.shown.folder = None
+            self.shown.folder = None
         self._sender = self._loop = self.logs = None
 
-    def _export_safely(self) -> bool:
+    def _export_safely(self, sender: Sender) -> bool:
         if self.registry.isolated:
             return True
         try:
-            assert self._sender is not None, "the loop begins after it"
-            return self._export(self._sender)
+            return self._export(sender)
         except Exception:
             with contextlib.suppress(Exception):  # a handler of the app's
                 _log.exception("telemetry: an export of metrics failed")
@@ -274,9 +274,9 @@ class Pipeline:
             sender.forget(str(self.resource.attributes["service.instance.id"]), ended)
         else:
             self.registry.give_back_ended(ended)
-        if self._folder is not None:
-            orphans.export_orphans(self._folder, sender.send)
-            self._folder.retire()
+        if self.shown.folder is not None:
+            orphans.export_orphans(self.shown.folder, sender.send)
+            self.shown.folder.retire()
         return done
 
     def _led(self) -> list[tuple[Resource, list[Point]]]:

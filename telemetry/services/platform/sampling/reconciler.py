@@ -270,7 +270,8 @@ class Roster:
         if before is not None and before.id != now.id:
             before = None
         # What happened may have been told, and the engine been gone before it could be inspected.
-        told_ns = dict(self._known[now.id].told_ns) if now.id in self._known else {}
+        known = self._known.get(now.id)
+        told_ns = known.told_ns if known is not None else {}
         same_run = before is not None and before.started_at == now.started_at
         died = before is not None and before.pid and not (same_run and now.pid)
         if before is not None and died and told_ns.get("die", 0) < to_ns(before.started_at):
