@@ -122,6 +122,7 @@ def test_every_metric_of_the_plan(
     for name, (kind, labels, buckets) in PLAN.items():
         family = families[name]
         assert family.type == kind, name
+        assert family.samples, name
         wanted = set(labels.split())
         for sample in family.samples:
             had = set(sample.labels) - {"le", "worker", "error_type"}
