@@ -31,8 +31,8 @@ from telemetry.metrics.multiprocess import FileStorage, RunFolder
 from telemetry.metrics.points import Point
 from telemetry.metrics.registry import MemoryStorage, Registry
 from telemetry.metrics.sdk_meters import Meters
-from telemetry.otlp import points as otlp_points
 from telemetry.otlp.exporter_logs import Outage
+from telemetry.otlp.exporters import exporters
 from telemetry.settings.library import Settings
 
 if TYPE_CHECKING:
@@ -115,10 +115,10 @@ class Pipeline:
         if not self._provided:
             self._provide()
         self._start_logs()
-        if exporters := otlp_points.exporters(self.settings):
+        if found := exporters(self.settings, "metrics"):
             outage = Outage("metrics", self.settings.otlp("METRICS").address)
             timeout_s = self.settings.export_timeout_s
-            self._sender = sender = Sender(exporters, self.registry, timeout_s, outage)
+            self._sender = sender = Sender(found, self.registry, timeout_s, outage)
             self._loop = ExportLoop(
                 self.settings.export_interval_s, lambda: self._export_safely(sender)
             )
@@ -175,10 +175,10 @@ class Pipeline:
     def _start_logs(self) -> None:
         if not self.settings.logs_exporters:
             return
-        from telemetry.logs import pipeline as logs_pipeline
+        from telemetry.logs.pipeline import attach
 
         if self.logs is None:
-            self.logs = logs_pipeline.attach(self.settings, self.resource)
+            self.logs = attach(self.settings, self.resource)
         else:
             self.logs.after_fork(self.settings, self.resource)
 

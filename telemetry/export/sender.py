@@ -11,8 +11,8 @@ from opentelemetry.sdk.resources import Resource
 
 from telemetry.metrics.points import Attributes, Point
 from telemetry.metrics.registry import Registry
-from telemetry.otlp import points as otlp_points
 from telemetry.otlp.exporter_logs import Outage
+from telemetry.otlp.points import combined, to_sdk
 
 Batches = Sequence[tuple[Resource, Sequence[Point]]]
 _Series = tuple[str, tuple[str, Attributes]]  # instance and key
@@ -59,8 +59,8 @@ class Sender:
                 fresh.add((instance, key))
             return not seen
 
-        ours = otlp_points.to_sdk(batches, now, is_new)
-        data = otlp_points.combined([*ours.resource_metrics, *sdk])
+        ours = to_sdk(batches, now, is_new)
+        data = combined([*ours.resource_metrics, *sdk])
         if not data.resource_metrics:
             return True
         timeout = self._timeout_s * 1000

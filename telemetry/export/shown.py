@@ -11,7 +11,7 @@ from telemetry.metrics.multiprocess import RunFolder
 from telemetry.metrics.points import Point, merged
 from telemetry.metrics.registry import Registry
 from telemetry.metrics.sdk_meters import Meters
-from telemetry.otlp import points as otlp_points
+from telemetry.otlp.points import from_sdk
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Shown:
 
     def points(self) -> list[Point]:
         """All of it, with what the app recorded with the OpenTelemetry API. Blocks."""
-        recorded = merged(otlp_points.from_sdk(self._meters.collect()))
+        recorded = merged(from_sdk(self._meters.collect()))
         if self.folder is not None:
             # The SDK counts for this worker alone; unlabelled, its counters would seem to fall
             # whenever another worker answers.

@@ -14,10 +14,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
-    ConsoleSpanExporter,
     SimpleSpanProcessor,
 )
 
+from telemetry.otlp.exporters import console_exporter, otlp_exporter
 from telemetry.settings.library import Settings
 
 
@@ -30,9 +30,9 @@ def provide(settings: Settings, resource: Resource) -> TracerProvider | None:
     provider.telemetry_own = True  # type: ignore[attr-defined]  # for `frameworks`
     for name in settings.traces_exporters:
         if name == "console":
-            provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+            provider.add_span_processor(SimpleSpanProcessor(console_exporter("traces")))
         else:
-            provider.add_span_processor(BatchSpanProcessor(_otlp(settings)))
+            provider.add_span_processor(BatchSpanProcessor(otlp_exporter(settings, "traces")))
     trace.set_tracer_provider(provider)
     return provider
 
@@ -42,19 +42,6 @@ def flush(timeout_s: float) -> None:
     provider: Any = trace.get_tracer_provider()
     if getattr(provider, "telemetry_own", False):
         provider.force_flush(int(timeout_s * 1000))
-
-
-def _otlp(settings: Settings) -> Any:
-    otlp = settings.otlp("TRACES")
-    if otlp.protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
-            OTLPSpanExporter as GRPCExporter,
-        )
-
-        return GRPCExporter() if otlp.given else GRPCExporter(otlp.address, insecure=True)
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    return OTLPSpanExporter(None if otlp.given else f"{otlp.address}/v1/traces")
 
 
 def spans(app: Any) -> Any:

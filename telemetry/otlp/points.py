@@ -1,22 +1,19 @@
-"""From points to the OpenTelemetry SDK's data, and the exporters that send it.
+"""From points to the OpenTelemetry SDK's data, and back.
 
 The SDK has no observable histogram and no way to hand it finished points, so they are put
-together here as the very data points its exporters take, and sent by those exporters.
+together here as the very data points its exporters take.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
-    ConsoleMetricExporter,
     Gauge,
     Histogram,
     HistogramDataPoint,
-    MetricExporter,
     MetricsData,
     NumberDataPoint,
     ResourceMetrics,
@@ -28,9 +25,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from telemetry.catalog import Metric
-from telemetry.metrics.points import Attributes, Batch, HistogramValue, Point
+from telemetry.metrics.points import Attributes, HistogramValue, Point
 from telemetry.metrics.registry import OVERFLOW
-from telemetry.settings.library import Settings
 
 SCOPE = InstrumentationScope("telemetry")
 ENDED_SCOPE = InstrumentationScope("telemetry.ended")
@@ -40,44 +36,6 @@ NO_RECORDED_VALUE = 1  # opentelemetry/proto/metrics/v1: FLAG_NO_RECORDED_VALUE
 YOUNG_NS = 600 * 10**9
 
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
-_log = logging.getLogger(__name__)
-
-
-def exporters(settings: Settings) -> list[MetricExporter]:
-    """The exporters that OTEL_METRICS_EXPORTER names, but for ``prometheus``, which is pulled."""
-    found: list[MetricExporter] = []
-    for name in settings.metrics_exporters:
-        if name == "otlp":
-            found.append(_otlp(settings))
-        elif name == "console":
-            found.append(ConsoleMetricExporter())
-    return found
-
-
-def _otlp(settings: Settings) -> MetricExporter:
-    otlp = settings.otlp("METRICS")
-    endpoint = None if otlp.given else otlp.address
-    own = ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
-    timeout = None if any(map(settings.environ.get, own)) else settings.export_timeout_s
-    if otlp.protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (
-            OTLPMetricExporter as GRPCExporter,
-        )
-
-        class GRPC(GRPCExporter):
-            def _translate_data(self, data: Any) -> Any:
-                return flag_ended(super()._translate_data(data))
-
-        return GRPC(endpoint=endpoint, insecure=True if endpoint else None, timeout=timeout)
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import (
-        OTLPMetricExporter as HTTPExporter,
-    )
-
-    class HTTP(HTTPExporter):
-        def _export_batch(self, export_request: Any) -> Any:
-            return super()._export_batch(flag_ended(export_request))
-
-    return HTTP(endpoint=f"{endpoint}/v1/metrics" if endpoint else None, timeout=timeout)
 
 
 def flag_ended(request: Any) -> Any:
@@ -225,6 +183,3 @@ def _from_metric(metric: SDKMetric) -> list[Point]:
 
 def _text(attributes: Mapping[str, Any] | None) -> dict[str, str]:
     return {key: str(value) for key, value in (attributes or {}).items()}
-
-
-__all__ = ["Batch", "combined", "exporters", "flag_ended", "from_sdk", "to_sdk"]

@@ -8,8 +8,8 @@ from telemetry.export.orphans import export_orphans
 from telemetry.export.sender import Sender
 from telemetry.metrics.multiprocess import RunFolder
 from telemetry.metrics.registry import Registry
-from telemetry.otlp import points as otlp_points
 from telemetry.otlp.exporter_logs import Outage
+from telemetry.otlp.exporters import exporters
 from telemetry.settings.library import Settings
 
 
@@ -26,8 +26,7 @@ def adopt(run_dir: Path) -> bool:
     if not any(True for _ in folder.orphans()):
         return True
     settings = Settings.from_env()
-    exporters = otlp_points.exporters(settings)
     outage = Outage("metrics", settings.otlp("METRICS").address)
-    sender = Sender(exporters, Registry(), settings.export_timeout_s, outage)
+    sender = Sender(exporters(settings, "metrics"), Registry(), settings.export_timeout_s, outage)
     export_orphans(folder, sender.send)
     return not any(True for _ in folder.orphans())

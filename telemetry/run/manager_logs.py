@@ -28,7 +28,7 @@ def _exported() -> Iterator[None]:
     from opentelemetry.sdk.resources import Resource
 
     from telemetry import TelemetryError
-    from telemetry.logs import pipeline as logs_pipeline
+    from telemetry.logs.pipeline import attach
     from telemetry.settings.library import Settings
 
     try:
@@ -40,9 +40,7 @@ def _exported() -> Iterator[None]:
     if settings.disabled or not settings.logs_exporters:
         yield
         return
-    pipeline = logs_pipeline.attach(
-        settings, Resource.create({"service.instance.id": str(uuid.uuid4())})
-    )
+    pipeline = attach(settings, Resource.create({"service.instance.id": str(uuid.uuid4())}))
     owner = os.getpid()
     # A forked worker logs by its own pipeline: this one's thread has not come with it.
     os.register_at_fork(after_in_child=pipeline.abandon)

@@ -141,7 +141,9 @@ class Settings:
         protocol = _protocol(self.environ, own)
         name = "otlp_grpc" if protocol == "grpc" else "otlp_http"
         default = f"http://127.0.0.1:{port(name, self.environ)}"
-        return OTLP(protocol, given.rstrip("/") or default, bool(given))
+        timeouts = (f"OTEL_EXPORTER_OTLP_{own}TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
+        timeout_given = any(map(self.environ.get, timeouts))
+        return OTLP(protocol, given.rstrip("/") or default, bool(given), timeout_given)
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,13 @@ class OTLP:
         protocol: ``http/protobuf`` or ``grpc``.
         address: base address, or the whole one where that is set for one signal.
         given: whether OTEL_* names the address, so that the SDK's exporter finds it itself.
+        timeout_given: the same of the timeout.
     """
 
     protocol: str
     address: str
     given: bool
+    timeout_given: bool
 
 
 def _check_otel(env: Mapping[str, str]) -> None:

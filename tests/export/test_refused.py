@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import pytest
 
 from telemetry import metrics
+from telemetry.export import pipeline as export_pipeline
+from telemetry.export import sender
 from telemetry.metrics.points import Point
-from telemetry.otlp import points as otlp_points
 from telemetry.settings.library import Settings
 from tests.export.conftest import OPEN, ORDERS, Make, resources, series
 from tests.fixtures.otlp import Receiver
@@ -43,7 +44,7 @@ def test_an_exporter_that_raises_is_logged_and_the_thread_lives(
     make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pipeline = make()
-    real, failing = otlp_points.to_sdk, [True]
+    real, failing = sender.to_sdk, [True]
 
     def to_sdk(*args: Any) -> Any:
         if failing:
@@ -51,7 +52,7 @@ def test_an_exporter_that_raises_is_logged_and_the_thread_lives(
             raise RuntimeError("cannot")
         return real(*args)
 
-    monkeypatch.setattr(otlp_points, "to_sdk", to_sdk)
+    monkeypatch.setattr(sender, "to_sdk", to_sdk)
     assert not pipeline.flush_metrics()
     assert "an export of metrics failed" in caplog.text
     assert pipeline.flush_metrics()
@@ -90,11 +91,11 @@ def test_a_source_that_fails_costs_its_own_numbers_only(make: Make, otlp: Receiv
 def test_a_pipeline_that_cannot_start_leaves_the_app_running(
     make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(settings: Settings) -> Any:
+    def broken(settings: Settings, signal: str) -> Any:
         raise RuntimeError("no exporter")
 
     pipeline = make(start=False)
-    monkeypatch.setattr(otlp_points, "exporters", broken)
+    monkeypatch.setattr(export_pipeline, "exporters", broken)
     pipeline.start()
     assert "the app runs without it" in caplog.text
     assert pipeline.flush_metrics()
