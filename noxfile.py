@@ -37,10 +37,12 @@ def _install(session: nox.Session, *groups: str, env: dict[str, str] = PINNED) -
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff: rules and format."""
-    session.install("-q", *(p for p in GROUPS["dev"] if p.startswith("ruff")), env=PINNED)
+    """ruff: rules and format; import-linter: which package may import which."""
+    linters = (p for p in GROUPS["dev"] if p.startswith(("ruff", "import-linter")))
+    session.install("-q", *linters, env=PINNED)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-logo", "--no-cache")
 
 
 @nox.session
