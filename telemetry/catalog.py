@@ -46,17 +46,28 @@ class Metric:
 METRICS: dict[str, Metric] = {}
 
 
-def _metric(
-    name: str,
-    kind: Kind,
-    unit: str,
-    description: str,
-    attributes: str = "",
-    buckets: tuple[float, ...] = (),
-) -> Metric:
-    metric = Metric(name, kind, unit, description, tuple(attributes.split()), buckets)
-    METRICS[name] = metric
+def _metric(metric: Metric) -> Metric:
+    METRICS[metric.name] = metric
     return metric
+
+
+def _counter(name: str, unit: str, description: str, attributes: str = "") -> Metric:
+    return _metric(Metric(name, "counter", unit, description, tuple(attributes.split())))
+
+
+def _gauge(name: str, unit: str, description: str, attributes: str = "") -> Metric:
+    return _metric(Metric(name, "gauge", unit, description, tuple(attributes.split())))
+
+
+def _updowncounter(name: str, unit: str, description: str, attributes: str = "") -> Metric:
+    return _metric(Metric(name, "updowncounter", unit, description, tuple(attributes.split())))
+
+
+def _histogram(
+    name: str, unit: str, description: str, attributes: str, buckets: tuple[float, ...]
+) -> Metric:
+    keys = tuple(attributes.split())
+    return _metric(Metric(name, "histogram", unit, description, keys, buckets))
 
 
 # --- any instrumented app -------------------------------------------------------------------
@@ -67,210 +78,268 @@ DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.
 SIZE_BUCKETS = tuple(float(64 * 4**i) for i in range(11))
 
 _HTTP = "http.request.method http.route http.response.status_code error.type url.scheme"
-HTTP_SERVER_REQUEST_DURATION = _metric(
-    "http.server.request.duration", "histogram", "s",
-    "Time from a request's arrival to its last body message.", _HTTP, DURATION_BUCKETS,
-)  # fmt: skip
-HTTP_SERVER_ACTIVE_REQUESTS = _metric(
-    "http.server.active_requests", "updowncounter", "{request}",
-    "Requests being answered now.", "http.request.method url.scheme",
-)  # fmt: skip
-HTTP_SERVER_REQUEST_BODY_SIZE = _metric(
-    "http.server.request.body.size", "histogram", "By",
-    "Size of request bodies, where there was one.", _HTTP, SIZE_BUCKETS,
-)  # fmt: skip
-HTTP_SERVER_RESPONSE_BODY_SIZE = _metric(
-    "http.server.response.body.size", "histogram", "By",
-    "Size of response bodies as sent by the app.", _HTTP, SIZE_BUCKETS,
-)  # fmt: skip
-WEBSOCKET_SERVER_ACTIVE_CONNECTIONS = _metric(
-    "websocket.server.active_connections", "updowncounter", "{connection}",
-    "WebSocket connections open now.", "url.scheme",
-)  # fmt: skip
-WEBSOCKET_SERVER_CONNECTION_DURATION = _metric(
-    "websocket.server.connection.duration", "histogram", "s",
+HTTP_SERVER_REQUEST_DURATION = _histogram(
+    "http.server.request.duration",
+    "s",
+    "Time from a request's arrival to its last body message.",
+    _HTTP,
+    DURATION_BUCKETS,
+)
+HTTP_SERVER_ACTIVE_REQUESTS = _updowncounter(
+    "http.server.active_requests",
+    "{request}",
+    "Requests being answered now.",
+    "http.request.method url.scheme",
+)
+HTTP_SERVER_REQUEST_BODY_SIZE = _histogram(
+    "http.server.request.body.size",
+    "By",
+    "Size of request bodies, where there was one.",
+    _HTTP,
+    SIZE_BUCKETS,
+)
+HTTP_SERVER_RESPONSE_BODY_SIZE = _histogram(
+    "http.server.response.body.size",
+    "By",
+    "Size of response bodies as sent by the app.",
+    _HTTP,
+    SIZE_BUCKETS,
+)
+WEBSOCKET_SERVER_ACTIVE_CONNECTIONS = _updowncounter(
+    "websocket.server.active_connections",
+    "{connection}",
+    "WebSocket connections open now.",
+    "url.scheme",
+)
+WEBSOCKET_SERVER_CONNECTION_DURATION = _histogram(
+    "websocket.server.connection.duration",
+    "s",
     "How long WebSocket connections lasted, by the code that closed them.",
     "http.route websocket.close.code error.type url.scheme",
     (0.1, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 14400, 86400),
-)  # fmt: skip
-WEBSOCKET_SERVER_MESSAGES = _metric(
-    "websocket.server.messages", "counter", "{message}",
+)
+WEBSOCKET_SERVER_MESSAGES = _counter(
+    "websocket.server.messages",
+    "{message}",
     "WebSocket messages, received from and sent to clients.",
     "http.route network.io.direction",
-)  # fmt: skip
-TELEMETRY_DROPPED = _metric(
-    "telemetry.dropped", "counter", "{item}",
-    "What telemetry itself dropped: signals that were not exported.", "signal reason",
-)  # fmt: skip
+)
+TELEMETRY_DROPPED = _counter(
+    "telemetry.dropped",
+    "{item}",
+    "What telemetry itself dropped: signals that were not exported.",
+    "signal reason",
+)
 
 _WORKER = "worker"
-PROCESS_CPU_TIME = _metric(
-    "process.cpu.time", "counter", "s", "CPU time of the process.", f"cpu.mode {_WORKER}"
+PROCESS_CPU_TIME = _counter(
+    "process.cpu.time", "s", "CPU time of the process.", f"cpu.mode {_WORKER}"
 )
-PROCESS_MEMORY_USAGE = _metric(
-    "process.memory.usage", "updowncounter", "By", "Resident memory of the process.", _WORKER
+PROCESS_MEMORY_USAGE = _updowncounter(
+    "process.memory.usage", "By", "Resident memory of the process.", _WORKER
 )
-PROCESS_UNIX_FILE_DESCRIPTOR_COUNT = _metric(
-    "process.unix.file_descriptor.count", "updowncounter", "{file_descriptor}",
-    "Open files of the process.", _WORKER,
-)  # fmt: skip
-PROCESS_THREAD_COUNT = _metric(
-    "process.thread.count", "updowncounter", "{thread}", "Threads of the process.", _WORKER
+PROCESS_UNIX_FILE_DESCRIPTOR_COUNT = _updowncounter(
+    "process.unix.file_descriptor.count", "{file_descriptor}", "Open files of the process.", _WORKER
 )
-PROCESS_UPTIME = _metric("process.uptime", "gauge", "s", "Time since the process started.", _WORKER)
-CPYTHON_GC_COLLECTIONS = _metric(
-    "cpython.gc.collections", "counter", "{collection}",
-    "Garbage collections by generation.", f"cpython.gc.generation {_WORKER}",
-)  # fmt: skip
-CPYTHON_GC_COLLECTED_OBJECTS = _metric(
-    "cpython.gc.collected_objects", "counter", "{object}",
-    "Objects the garbage collector freed, by generation.", f"cpython.gc.generation {_WORKER}",
-)  # fmt: skip
-ASYNCIO_EVENT_LOOP_LAG = _metric(
-    "asyncio.event_loop.lag", "histogram", "s",
+PROCESS_THREAD_COUNT = _updowncounter(
+    "process.thread.count", "{thread}", "Threads of the process.", _WORKER
+)
+PROCESS_UPTIME = _gauge("process.uptime", "s", "Time since the process started.", _WORKER)
+CPYTHON_GC_COLLECTIONS = _counter(
+    "cpython.gc.collections",
+    "{collection}",
+    "Garbage collections by generation.",
+    f"cpython.gc.generation {_WORKER}",
+)
+CPYTHON_GC_COLLECTED_OBJECTS = _counter(
+    "cpython.gc.collected_objects",
+    "{object}",
+    "Objects the garbage collector freed, by generation.",
+    f"cpython.gc.generation {_WORKER}",
+)
+ASYNCIO_EVENT_LOOP_LAG = _histogram(
+    "asyncio.event_loop.lag",
+    "s",
     "How much later than asked for the event loop woke: what blocks it shows here.",
-    _WORKER, (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
-)  # fmt: skip
+    _WORKER,
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
 
 # --- gateway --------------------------------------------------------------------------------
 
 NAMESPACED_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10)
-GATEWAY_HTTP_REQUESTS = _metric(
-    "gateway.http.requests", "counter", "{request}", "Requests answered.", "method path status"
+GATEWAY_HTTP_REQUESTS = _counter(
+    "gateway.http.requests", "{request}", "Requests answered.", "method path status"
 )
-GATEWAY_HTTP_REQUEST_DURATION = _metric(
-    "gateway.http.request.duration", "histogram", "s",
-    "Time to answer a request.", "method path", NAMESPACED_BUCKETS,
-)  # fmt: skip
-GATEWAY_KERNEL_DISPATCH = _metric(
-    "gateway.kernel.dispatch", "counter", "{dispatch}",
+GATEWAY_HTTP_REQUEST_DURATION = _histogram(
+    "gateway.http.request.duration",
+    "s",
+    "Time to answer a request.",
+    "method path",
+    NAMESPACED_BUCKETS,
+)
+GATEWAY_KERNEL_DISPATCH = _counter(
+    "gateway.kernel.dispatch",
+    "{dispatch}",
     "Messages handed to the kernel, by how they ended: ok, error, cancelled, rejected.",
     "source status",
-)  # fmt: skip
-GATEWAY_KERNEL_DISPATCH_DURATION = _metric(
-    "gateway.kernel.dispatch.duration", "histogram", "s",
-    "Time from a message's acceptance to its answer's end.", "source",
+)
+GATEWAY_KERNEL_DISPATCH_DURATION = _histogram(
+    "gateway.kernel.dispatch.duration",
+    "s",
+    "Time from a message's acceptance to its answer's end.",
+    "source",
     (0.5, 1, 5, 10, 30, 60, 120),
-)  # fmt: skip
-GATEWAY_DISPATCH_QUEUE_DEPTH = _metric(
-    "gateway.dispatch.queue.depth", "gauge", "{dispatch}", "Messages waiting for the kernel."
 )
-GATEWAY_WS_CONNECTIONS_ACTIVE = _metric(
-    "gateway.ws.connections.active", "gauge", "{connection}", "Web shells connected now."
+GATEWAY_DISPATCH_QUEUE_DEPTH = _gauge(
+    "gateway.dispatch.queue.depth", "{dispatch}", "Messages waiting for the kernel."
 )
-GATEWAY_AI_COST = _metric(
-    "gateway.ai.cost", "counter", "usd", "Cost of the gateway's own model calls.", "model"
+GATEWAY_WS_CONNECTIONS_ACTIVE = _gauge(
+    "gateway.ws.connections.active", "{connection}", "Web shells connected now."
 )
-GATEWAY_AI_TOKENS = _metric(
-    "gateway.ai.tokens", "counter", "{token}",
-    "Tokens of the gateway's own model calls, direction input or output.", "model direction",
-)  # fmt: skip
-GATEWAY_INTERACTION_LOG_FAILURES = _metric(
-    "gateway.interaction_log.failures", "counter", "{failure}",
-    "Interaction log lines that could not be written.", "reason",
-)  # fmt: skip
-GATEWAY_NOTIFICATIONS = _metric(
-    "gateway.notifications", "counter", "{notification}",
-    "Alert notices received by webhook.", "status severity",
-)  # fmt: skip
-GATEWAY_ALERTS_FIRING = _metric(
-    "gateway.alerts.firing", "gauge", "{alert}",
-    "Alerts firing now, as notified to the gateway.", "severity",
-)  # fmt: skip
+GATEWAY_AI_COST = _counter(
+    "gateway.ai.cost", "usd", "Cost of the gateway's own model calls.", "model"
+)
+GATEWAY_AI_TOKENS = _counter(
+    "gateway.ai.tokens",
+    "{token}",
+    "Tokens of the gateway's own model calls, direction input or output.",
+    "model direction",
+)
+GATEWAY_INTERACTION_LOG_FAILURES = _counter(
+    "gateway.interaction_log.failures",
+    "{failure}",
+    "Interaction log lines that could not be written.",
+    "reason",
+)
+GATEWAY_NOTIFICATIONS = _counter(
+    "gateway.notifications",
+    "{notification}",
+    "Alert notices received by webhook.",
+    "status severity",
+)
+GATEWAY_ALERTS_FIRING = _gauge(
+    "gateway.alerts.firing", "{alert}", "Alerts firing now, as notified to the gateway.", "severity"
+)
 
 # --- platform -------------------------------------------------------------------------------
 
-PLATFORM_CONTAINERS_TOTAL = _metric(
-    "platform.containers.total", "gauge", "{container}", "Containers by Docker's state.", "status"
+PLATFORM_CONTAINERS_TOTAL = _gauge(
+    "platform.containers.total", "{container}", "Containers by Docker's state.", "status"
 )
-PLATFORM_CONTAINER_UP = _metric(
-    "platform.container.up", "gauge", "{container}",
-    "1 where the container runs as wanted, 0 where it is wanted and does not run.", "handle",
-)  # fmt: skip
-PLATFORM_CONTAINER_HEALTHY = _metric(
-    "platform.container.healthy", "gauge", "{container}",
-    "1 where the container's health check passes, 0 where it fails.", "handle",
-)  # fmt: skip
-PLATFORM_CONTAINER_CPU = _metric(
-    "platform.container.cpu", "gauge", "%", "CPU use, 100 is one core.", "handle"
+PLATFORM_CONTAINER_UP = _gauge(
+    "platform.container.up",
+    "{container}",
+    "1 where the container runs as wanted, 0 where it is wanted and does not run.",
+    "handle",
 )
-PLATFORM_CONTAINER_MEMORY = _metric(
-    "platform.container.memory", "gauge", "By", "Memory working set.", "handle"
+PLATFORM_CONTAINER_HEALTHY = _gauge(
+    "platform.container.healthy",
+    "{container}",
+    "1 where the container's health check passes, 0 where it fails.",
+    "handle",
 )
-PLATFORM_CONTAINER_MEMORY_LIMIT = _metric(
-    "platform.container.memory.limit", "gauge", "By", "Memory limit.", "handle"
+PLATFORM_CONTAINER_CPU = _gauge(
+    "platform.container.cpu", "%", "CPU use, 100 is one core.", "handle"
 )
-PLATFORM_CONTAINER_NETWORK_RECEIVE = _metric(
-    "platform.container.network.receive", "counter", "By", "Bytes received.", "handle"
+PLATFORM_CONTAINER_MEMORY = _gauge(
+    "platform.container.memory", "By", "Memory working set.", "handle"
 )
-PLATFORM_CONTAINER_NETWORK_TRANSMIT = _metric(
-    "platform.container.network.transmit", "counter", "By", "Bytes sent.", "handle"
+PLATFORM_CONTAINER_MEMORY_LIMIT = _gauge(
+    "platform.container.memory.limit", "By", "Memory limit.", "handle"
 )
-PLATFORM_CONTAINER_RESTARTS = _metric(
-    "platform.container.restarts", "counter", "{restart}",
-    "Starts of a container after its first that nobody asked for.", "handle",
-)  # fmt: skip
-PLATFORM_CONTAINER_OOM_KILLS = _metric(
-    "platform.container.oom_kills", "counter", "{kill}",
-    "Processes of the container killed because its memory ran out.", "handle",
-)  # fmt: skip
+PLATFORM_CONTAINER_NETWORK_RECEIVE = _counter(
+    "platform.container.network.receive", "By", "Bytes received.", "handle"
+)
+PLATFORM_CONTAINER_NETWORK_TRANSMIT = _counter(
+    "platform.container.network.transmit", "By", "Bytes sent.", "handle"
+)
+PLATFORM_CONTAINER_RESTARTS = _counter(
+    "platform.container.restarts",
+    "{restart}",
+    "Starts of a container after its first that nobody asked for.",
+    "handle",
+)
+PLATFORM_CONTAINER_OOM_KILLS = _counter(
+    "platform.container.oom_kills",
+    "{kill}",
+    "Processes of the container killed because its memory ran out.",
+    "handle",
+)
 _OPERATION_BUCKETS = (1.0, 5.0, 10.0, 30.0, 60.0)
-PLATFORM_PROVISION_DURATION = _metric(
-    "platform.provision.duration", "histogram", "s",
-    "Time to provision a container.", "outcome", _OPERATION_BUCKETS,
-)  # fmt: skip
-PLATFORM_DESTROY_DURATION = _metric(
-    "platform.destroy.duration", "histogram", "s",
-    "Time to remove a container.", "outcome", _OPERATION_BUCKETS,
-)  # fmt: skip
+PLATFORM_PROVISION_DURATION = _histogram(
+    "platform.provision.duration",
+    "s",
+    "Time to provision a container.",
+    "outcome",
+    _OPERATION_BUCKETS,
+)
+PLATFORM_DESTROY_DURATION = _histogram(
+    "platform.destroy.duration", "s", "Time to remove a container.", "outcome", _OPERATION_BUCKETS
+)
 
 # --- proxy ----------------------------------------------------------------------------------
 
-PROXY_API_CALLS = _metric(
-    "proxy.api.calls", "counter", "{call}", "Model calls in the ledger.", "user_id model status"
+PROXY_API_CALLS = _counter(
+    "proxy.api.calls", "{call}", "Model calls in the ledger.", "user_id model status"
 )
-PROXY_API_COST = _metric(
-    "proxy.api.cost", "counter", "usd", "Cost of the model calls in the ledger.", "user_id model"
+PROXY_API_COST = _counter(
+    "proxy.api.cost", "usd", "Cost of the model calls in the ledger.", "user_id model"
 )
-PROXY_API_TOKENS = _metric(
-    "proxy.api.tokens", "counter", "{token}",
+PROXY_API_TOKENS = _counter(
+    "proxy.api.tokens",
+    "{token}",
     "Tokens of the calls in the ledger, by kind: input, output, cache_read, cache_write, "
-    "reasoning.", "user_id model kind",
-)  # fmt: skip
-PROXY_QUOTA_REJECTIONS = _metric(
-    "proxy.quota.rejections", "counter", "{call}", "Calls refused by a quota.", "user_id"
+    "reasoning.",
+    "user_id model kind",
 )
-PROXY_USER_COST_TODAY = _metric(
-    "proxy.user.cost.today", "gauge", "usd", "Cost since midnight UTC.", "user_id"
+PROXY_QUOTA_REJECTIONS = _counter(
+    "proxy.quota.rejections", "{call}", "Calls refused by a quota.", "user_id"
 )
-PROXY_USER_BUDGET = _metric("proxy.user.budget", "gauge", "usd", "Budget for a UTC day.", "user_id")
-PROXY_UNPRICED_CALLS = _metric(
-    "proxy.unpriced.calls", "counter", "{call}",
-    "Calls that no price covers; `other` where the upstream doesn't know the model.", "model",
-)  # fmt: skip
-PROXY_UPSTREAM_ERRORS = _metric(
-    "proxy.upstream.errors", "counter", "{error}",
-    "Calls that failed at the provider, by kind.", "provider kind",
-)  # fmt: skip
+PROXY_USER_COST_TODAY = _gauge(
+    "proxy.user.cost.today", "usd", "Cost since midnight UTC.", "user_id"
+)
+PROXY_USER_BUDGET = _gauge("proxy.user.budget", "usd", "Budget for a UTC day.", "user_id")
+PROXY_UNPRICED_CALLS = _counter(
+    "proxy.unpriced.calls",
+    "{call}",
+    "Calls that no price covers; `other` where the upstream doesn't know the model.",
+    "model",
+)
+PROXY_UPSTREAM_ERRORS = _counter(
+    "proxy.upstream.errors",
+    "{error}",
+    "Calls that failed at the provider, by kind.",
+    "provider kind",
+)
 
 _GEN_AI = "gen_ai.operation.name gen_ai.provider.name gen_ai.request.model"
 _GEN_AI_SECONDS = tuple(0.01 * 2**i for i in range(14))
-GEN_AI_CLIENT_TOKEN_USAGE = _metric(
-    "gen_ai.client.token.usage", "histogram", "{token}",
-    "Billable tokens of a call, input or output.", f"{_GEN_AI} gen_ai.token.type",
+GEN_AI_CLIENT_TOKEN_USAGE = _histogram(
+    "gen_ai.client.token.usage",
+    "{token}",
+    "Billable tokens of a call, input or output.",
+    f"{_GEN_AI} gen_ai.token.type",
     tuple(float(4**i) for i in range(14)),
-)  # fmt: skip
-GEN_AI_CLIENT_OPERATION_DURATION = _metric(
-    "gen_ai.client.operation.duration", "histogram", "s",
-    "Time a model call took.", f"{_GEN_AI} error.type", _GEN_AI_SECONDS,
-)  # fmt: skip
-GEN_AI_SERVER_TIME_TO_FIRST_TOKEN = _metric(
-    "gen_ai.server.time_to_first_token", "histogram", "s",
-    "Time to the first token of a streamed answer.", _GEN_AI,
+)
+GEN_AI_CLIENT_OPERATION_DURATION = _histogram(
+    "gen_ai.client.operation.duration",
+    "s",
+    "Time a model call took.",
+    f"{_GEN_AI} error.type",
+    _GEN_AI_SECONDS,
+)
+GEN_AI_SERVER_TIME_TO_FIRST_TOKEN = _histogram(
+    "gen_ai.server.time_to_first_token",
+    "s",
+    "Time to the first token of a streamed answer.",
+    _GEN_AI,
     (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
-)  # fmt: skip
-GEN_AI_SERVER_TIME_PER_OUTPUT_TOKEN = _metric(
-    "gen_ai.server.time_per_output_token", "histogram", "s",
-    "Time per output token after the first.", _GEN_AI,
+)
+GEN_AI_SERVER_TIME_PER_OUTPUT_TOKEN = _histogram(
+    "gen_ai.server.time_per_output_token",
+    "s",
+    "Time per output token after the first.",
+    _GEN_AI,
     (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5),
-)  # fmt: skip
+)
