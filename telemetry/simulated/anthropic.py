@@ -84,11 +84,11 @@ def usage(reply: Reply, asked: Directives) -> dict[str, Any]:
 def message(model: str, number: int, reply: Reply, asked: Directives) -> dict[str, Any]:
     """The whole answer in one object."""
     content: list[dict[str, Any]] = [{"type": "text", "text": "".join(reply.words)}]
-    content += [
-        {"type": "tool_use", "id": f"toolu_simulated_{number}_{i}", "name": call.name,
-         "input": call.arguments}
-        for i, call in enumerate(reply.calls)
-    ]  # fmt: skip
+    for i, call in enumerate(reply.calls):
+        tool_id = f"toolu_simulated_{number}_{i}"
+        content.append(
+            {"type": "tool_use", "id": tool_id, "name": call.name, "input": call.arguments}
+        )
     return {
         "id": f"msg_simulated_{number}",
         "type": "message",

@@ -18,10 +18,16 @@ from telemetry.simulated import anthropic, openai
 from telemetry.simulated.script import KNOWN, Directives, Reply, Turn, directives, reply
 
 MODELS = (
-    "claude-sonnet-4-6", "claude-haiku-4-5", "gpt-4.1", "gpt-5-mini", "text-embedding-3-small",
-    "simulated-claude", "simulated-gpt",
-)  # fmt: skip
+    "claude-sonnet-4-6",
+    "claude-haiku-4-5",
+    "gpt-4.1",
+    "gpt-5-mini",
+    "text-embedding-3-small",
+    "simulated-claude",
+    "simulated-gpt",
+)
 Parts = tuple[list[bytes], list[bytes], list[bytes]]
+_MARKS = [(b"x-simulated", b"true"), (b"request-id", b"req_simulated")]
 
 
 class Dropped(Exception):
@@ -91,8 +97,7 @@ async def _send(
     send: Send, status: int, value: object, headers: dict[str, str] | None = None
 ) -> None:
     body = value if isinstance(value, bytes) else anthropic.dumps(value).encode()
-    raw = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)),
-           (b"x-simulated", b"true"), (b"request-id", b"req_simulated")]  # fmt: skip
+    raw = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *_MARKS]
     raw += [(k.encode(), v.encode()) for k, v in (headers or {}).items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
@@ -147,9 +152,8 @@ class Endpoint:
         return not asked.times or self.simulator.seen[asked.id] <= asked.times
 
     async def _stream(self, receive: Receive, send: Send, parts: Parts, asked: Directives) -> None:
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8"),
-                   (b"cache-control", b"no-cache"), (b"x-simulated", b"true"),
-                   (b"request-id", b"req_simulated")]  # fmt: skip
+        kind = b"text/event-stream; charset=utf-8"
+        headers = [(b"content-type", kind), (b"cache-control", b"no-cache"), *_MARKS]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         before, chunks, after = parts
         if asked.garbled:
@@ -208,11 +212,11 @@ def _count_tokens(scope: Scope, raw: bytes) -> object:
 
 def _models(scope: Scope, raw: bytes) -> object:
     if any(key == b"anthropic-version" for key, _ in scope["headers"]):
+        created = "2023-11-14T22:13:20Z"
         entries = [
-            {"type": "model", "id": name, "display_name": f"Simulated {name}",
-             "created_at": "2023-11-14T22:13:20Z"}
-            for name in MODELS
-        ]  # fmt: skip
+            {"type": "model", "id": n, "display_name": f"Simulated {n}", "created_at": created}
+            for n in MODELS
+        ]
         return {"data": entries, "has_more": False, "first_id": MODELS[0], "last_id": MODELS[-1]}
     return {
         "object": "list",

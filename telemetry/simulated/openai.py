@@ -75,11 +75,11 @@ def chat_usage(reply: Reply, asked: Directives) -> dict[str, Any]:
 
 
 def _tool_calls(number: int, reply: Reply) -> list[dict[str, Any]]:
+    functions = [{"name": call.name, "arguments": dumps(call.arguments)} for call in reply.calls]
     return [
-        {"id": f"call_simulated_{number}_{i}", "type": "function",
-         "function": {"name": call.name, "arguments": dumps(call.arguments)}}
-        for i, call in enumerate(reply.calls)
-    ]  # fmt: skip
+        {"id": f"call_simulated_{number}_{i}", "type": "function", "function": function}
+        for i, function in enumerate(functions)
+    ]
 
 
 def chat(model: str, number: int, reply: Reply, asked: Directives) -> dict[str, Any]:
@@ -104,9 +104,12 @@ def chat_events(
 ) -> Parts:
     """A chat completion as server-sent events: before the chunks, the chunks, after them."""
     head = {
-        "id": f"chatcmpl-simulated-{number}", "object": "chat.completion.chunk",
-        "created": CREATED, "model": model, "system_fingerprint": "simulated",
-    }  # fmt: skip
+        "id": f"chatcmpl-simulated-{number}",
+        "object": "chat.completion.chunk",
+        "created": CREATED,
+        "model": model,
+        "system_fingerprint": "simulated",
+    }
     tail = {"usage": None} if with_usage else {}
 
     def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
@@ -136,17 +139,27 @@ def response(model: str, number: int, reply: Reply, asked: Directives) -> dict[s
     """A whole answer of the responses API."""
     prompt = reply.input_tokens + asked.cached
     output: list[dict[str, Any]] = [
-        {"type": "function_call", "id": f"fc_simulated_{number}_{i}", "status": "completed",
-         "call_id": f"call_simulated_{number}_{i}", "name": call.name,
-         "arguments": dumps(call.arguments)}
+        {
+            "type": "function_call",
+            "id": f"fc_simulated_{number}_{i}",
+            "status": "completed",
+            "call_id": f"call_simulated_{number}_{i}",
+            "name": call.name,
+            "arguments": dumps(call.arguments),
+        }
         for i, call in enumerate(reply.calls)
-    ]  # fmt: skip
+    ]
     if not output:
         text = {"type": "output_text", "text": "".join(reply.words), "annotations": []}
         output = [
-            {"type": "message", "id": f"msg_simulated_{number}", "status": "completed",
-             "role": "assistant", "content": [text]}
-        ]  # fmt: skip
+            {
+                "type": "message",
+                "id": f"msg_simulated_{number}",
+                "status": "completed",
+                "role": "assistant",
+                "content": [text],
+            }
+        ]
     return {
         "id": f"resp_simulated_{number}",
         "object": "response",
@@ -190,11 +203,8 @@ def response_events(model: str, number: int, reply: Reply, asked: Directives) ->
         if item["type"] == "message":
             where = {"item_id": item["id"], "output_index": index, "content_index": 0}
             part = {"type": "output_text", "text": "", "annotations": []}
-            before.append(
-                event(
-                    "response.output_item.added", output_index=index, item={**empty, "content": []}
-                )
-            )
+            opened = {**empty, "content": []}
+            before.append(event("response.output_item.added", output_index=index, item=opened))
             before.append(event("response.content_part.added", **where, part=part))
             chunks = [
                 event("response.output_text.delta", **where, delta=word, logprobs=[])
@@ -207,15 +217,13 @@ def response_events(model: str, number: int, reply: Reply, asked: Directives) ->
             ]
         else:
             where = {"item_id": item["id"], "output_index": index}
-            before.append(
-                event("response.output_item.added", output_index=index,
-                      item={**empty, "arguments": ""})
-            )  # fmt: skip
+            opened = {**empty, "arguments": ""}
+            before.append(event("response.output_item.added", output_index=index, item=opened))
+            kind, given = "response.function_call_arguments", item["arguments"]
             closing = [
-                event("response.function_call_arguments.delta", **where, delta=item["arguments"]),
-                event("response.function_call_arguments.done", **where,
-                      arguments=item["arguments"], name=item["name"]),
-            ]  # fmt: skip
+                event(f"{kind}.delta", **where, delta=given),
+                event(f"{kind}.done", **where, arguments=given, name=item["name"]),
+            ]
         closing.append(event("response.output_item.done", output_index=index, item=item))
         chunks += closing
     after = [event("response.completed", response=whole)]

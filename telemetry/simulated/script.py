@@ -199,7 +199,5 @@ def _any_value(spec: dict[str, Any]) -> Any:
         return spec["enum"][0]
     if "default" in spec:
         return spec["default"]
-    empty: dict[str, Any] = {
-        "integer": 10, "number": 10, "boolean": False, "array": [], "object": {},
-    }  # fmt: skip
+    empty = {"integer": 10, "number": 10, "boolean": False, "array": [], "object": {}}
     return empty.get(str(spec.get("type")), "")
