@@ -98,9 +98,8 @@ def test_prometheus_names(name: str, kind: catalog.Kind, unit: str, expected: st
 
 
 def test_units_and_labels() -> None:
-    assert [unit_suffix(unit) for unit in ("{request}", "s", "By", "usd", "")] == [
-        "", "seconds", "bytes", "usd", "",
-    ]  # fmt: skip
+    suffixes = {"{request}": "", "s": "seconds", "By": "bytes", "usd": "usd", "": ""}
+    assert {unit: unit_suffix(unit) for unit in suffixes} == suffixes
     assert [label_name(key) for key in ("http.route", "9a", "ok_1")] == [
         "http_route",
         "_9a",

@@ -25,11 +25,13 @@ MIB = 2**20
 # A container's proxy user is its handle.
 DOWN, WELL = "shown-1", "shown-2"
 SERVICE, PROXY, PLATFORM = "shown-gateway", "shown-proxy", "shown-platform"
+INSIDE = "shown-inside"
 # Containers and users, or services, are chosen; both together would be services in containers.
 CHOSEN = {"handle": f"{DOWN}|{WELL}", "user_id": f"{DOWN}|{WELL}"}
 SERVICES = {"service": f"{SERVICE}|{PROXY}|{PLATFORM}|prometheus"}
 _HTTP = {"http.request.method": "GET", "http.route": "/items/{id}", "url.scheme": "http"}
 _OK = {**_HTTP, "http.response.status_code": "200"}
+_RECEIVED = {"http.route": "/ws", "network.io.direction": "receive"}
 _FAILED = {**_HTTP, "http.response.status_code": "500", "error.type": "ValueError"}
 _CALL = {
     "gen_ai.operation.name": "chat",
@@ -99,8 +101,7 @@ GATEWAY_TOLD: Told = [
     (c.HTTP_SERVER_RESPONSE_BODY_SIZE.name, _OK, [200]),
     (c.WEBSOCKET_SERVER_ACTIVE_CONNECTIONS.name, {"url.scheme": "http"}, 2),
     (c.WEBSOCKET_SERVER_CONNECTION_DURATION.name, {"http.route": "/ws"}, [20]),
-    (c.WEBSOCKET_SERVER_MESSAGES.name,
-     {"http.route": "/ws", "network.io.direction": "receive"}, 5),
+    (c.WEBSOCKET_SERVER_MESSAGES.name, _RECEIVED, 5),
     (c.GATEWAY_HTTP_REQUESTS.name, {"method": "GET", "path": "/", "status": "200"}, 4),
     (c.GATEWAY_HTTP_REQUEST_DURATION.name, {"method": "GET", "path": "/"}, [0.02]),
     (c.GATEWAY_KERNEL_DISPATCH.name, {"source": "web", "status": "ok"}, 3),
@@ -114,12 +115,19 @@ GATEWAY_TOLD: Told = [
     (c.GATEWAY_NOTIFICATIONS.name, {"status": "firing", "severity": "critical"}, 2),
     (c.GATEWAY_ALERTS_FIRING.name, {"severity": "critical"}, 1),
     (c.TELEMETRY_DROPPED.name, {"signal": "logs", "reason": "queue_full"}, 11),
-]  # fmt: skip
+]
 
 INSIDE_TOLD: Told = [
     (c.HTTP_SERVER_REQUEST_DURATION.name, _OK, [0.02] * 2),
     (c.GATEWAY_KERNEL_DISPATCH_DURATION.name, {"source": "web"}, [2]),
 ]
+# Process, what it counts, and the handle of the container it runs in.
+PROCESSES = (
+    (PROXY, PROXY_TOLD, ""),
+    (PLATFORM, PLATFORM_TOLD, ""),
+    (SERVICE, GATEWAY_TOLD, ""),
+    (INSIDE, INSIDE_TOLD, WELL),
+)
 
 # Scraped, or read from the host, every few seconds: a rate needs two of them.
 TWICE = (
@@ -136,13 +144,10 @@ QUIET = {"pipeline.loki_discarded", "pipeline.notices"}
 
 @pytest.fixture(scope="module")
 def filled(stack: Stack) -> Iterator[Stack]:
-    """The stack, with what three processes sent that still run."""
+    """The stack, with what four processes sent that still run."""
     with ExitStack() as running:
-        for service, told in (
-            (PROXY, PROXY_TOLD), (PLATFORM, PLATFORM_TOLD), (SERVICE, GATEWAY_TOLD),
-        ):  # fmt: skip
-            running.enter_context(counting(stack, service, told))
-        running.enter_context(counting(stack, "shown-inside", INSIDE_TOLD, WELL))
+        for service, told, handle in PROCESSES:
+            running.enter_context(counting(stack, service, told, handle))
         stack.wait_query(f'http_server_request_duration_seconds_count{{handle="{WELL}"}}')
         stack.wait_logs(f'{{service_name="shown-inside", handle="{WELL}", level="error"}}')
         stack.wait_query("system_filesystem_usage_bytes")
@@ -213,17 +218,17 @@ def test_the_overview_counts_what_was_sent(filled: Stack) -> None:
 
 
 def test_a_containers_page_shows_its_own_numbers(filled: Stack) -> None:
-    values = {
-        name: _number(filled, f"container.{name}")
-        for name in (
-            "state", "health", "cpu_now", "memory_share", "restarts_count", "oom_count",
-            "cost_today", "error_lines",
-        )
-    }  # fmt: skip
-    assert values == {
-        "state": 0, "health": 0, "cpu_now": 25, "memory_share": 0.95, "restarts_count": 4,
-        "oom_count": 2, "cost_today": pytest.approx(1.623456789), "error_lines": 1,
-    }  # fmt: skip
+    expected = {
+        "state": 0,
+        "health": 0,
+        "cpu_now": 25,
+        "memory_share": 0.95,
+        "restarts_count": 4,
+        "oom_count": 2,
+        "cost_today": pytest.approx(1.623456789),
+        "error_lines": 1,
+    }
+    assert {name: _number(filled, f"container.{name}") for name in expected} == expected
     [received, sent] = [last_values(ask(filled, q), "handle") for q in _panel("container.network")]
     assert received.keys() == sent.keys() == {DOWN, WELL}
     requests = ask(filled, _panel("container.requests")[0])
@@ -244,9 +249,9 @@ def test_costs_are_exact(filled: Stack) -> None:
     [today] = ask(filled, _panel("cost.daily")[0])
     assert [usd for _, usd in today.values if usd] == [pytest.approx(1.623456789)]
     table = [last_values(ask(filled, query), "user_id") for query in _panel("cost.users")]
-    assert [column[DOWN] for column in table] == [
-        pytest.approx(0.123456789), 0.123456789, 1.0, 0.123456789, 7, 770, 140, 6,
-    ]  # fmt: skip
+    usd = 0.123456789
+    down = [pytest.approx(usd), usd, 1.0, usd, 7, 770, 140, 6]
+    assert [column[DOWN] for column in table] == down
     assert [column[WELL] for column in table] == [1.5, 1.5, 2.0, 0.75, 3, 330, 60, 2]
     quota = last_values(ask(filled, _panel("cost.budget")[0]), "user_id")
     assert quota == {DOWN: 0.123456789, WELL: 0.75}

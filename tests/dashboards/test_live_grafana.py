@@ -33,16 +33,13 @@ QUIET = {*sent.QUIET, "pipeline.rules"}
 def grafana(
     tmp_path_factory: pytest.TempPathFactory, grafana_program: Path
 ) -> Iterator[httpx.Client]:
-    """A client of a provisioned Grafana, over stores that three processes have filled."""
+    """A client of a provisioned Grafana, over stores that four processes have filled."""
     stack = Stack(tmp_path_factory.mktemp("grafana") / "home", free_ports())
     try:
         stack.run("up", "--no-services", TELEMETRY_GRAFANA="on")
         password = credentials.ensure(stack.home, {})["TELEMETRY_GRAFANA_PASSWORD"]
         with ExitStack() as running:
-            for service, told, handle in (
-                (sent.PROXY, sent.PROXY_TOLD, ""), (sent.PLATFORM, sent.PLATFORM_TOLD, ""),
-                (sent.SERVICE, sent.GATEWAY_TOLD, ""), ("inside", sent.INSIDE_TOLD, sent.WELL),
-            ):  # fmt: skip
+            for service, told, handle in sent.PROCESSES:
                 running.enter_context(counting(stack, service, told, handle))
             for twice in sent.TWICE:
                 stack.wait_query(f"rate({twice}[120s])", timeout_s=60)

@@ -85,8 +85,9 @@ def test_costs_are_the_ledgers_to_the_last_digit(day: Day) -> None:
     assert _number(day, "overview.cost") == pytest.approx(total, abs=1e-12)
     [[*models]] = _answers(day, "cost.models", user_id=f"{ANN}|{BOB}")
     assert last_values(models, "model") == {
-        "claude-sonnet-4-6": pytest.approx(0.02025), "gpt-4.1": pytest.approx(0.0028),
-    }  # fmt: skip
+        "claude-sonnet-4-6": pytest.approx(0.02025),
+        "gpt-4.1": pytest.approx(0.0028),
+    }
     [days] = _answers(day, "cost.daily", user_id=ANN)
     assert [usd for _, usd in days[0].values] == [pytest.approx(0.02025)]
     assert _number(day, "cost.unpriced_count") == 1
@@ -173,9 +174,8 @@ def test_what_fires_is_counted_and_marked(day: Day) -> None:
     assert _number(day, "overview.critical") >= 3  # two are down, one of them out of memory
     firing = {series.labels["alertname"] for series in _answers(day, "annotation:Firing alerts")[0]}
     assert {"ContainerDown", "ContainerOOMKilled"} <= firing
-    for mark, handle in (
-        ("Container starts", LIVES), ("Container kills", KILLED), ("OOM kills", HUNGRY),
-    ):  # fmt: skip
+    marks = {"Container starts": LIVES, "Container kills": KILLED, "OOM kills": HUNGRY}
+    for mark, handle in marks.items():
         marked = _answers(day, f"annotation:{mark}", handle=handle)
         assert all(any(series.labels["handle"] == handle for series in each) for each in marked)
 

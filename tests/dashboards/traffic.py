@@ -20,13 +20,8 @@ from tests.fixtures.stack import until
 from tests.fixtures.whole import MODEL, Whole
 from tests.ports import free_port
 
-LIVES, KILLED, STARTS, HUNGRY, UNWELL = (
-    "day-lives",
-    "day-killed",
-    "day-starts",
-    "day-oom",
-    "day-ill",
-)
+LIVES, KILLED, STARTS = "day-lives", "day-killed", "day-starts"
+HUNGRY, UNWELL = "day-oom", "day-ill"
 ANN, BOB, CAROL = "day-ann", "day-bob", "day-carol"
 UNPRICED = "llama-of-the-day"
 LINES = ["hello 1", "hello 2", "hello 3", "ERROR of the day", "the calls are made"]
@@ -98,10 +93,8 @@ def _containers(day: Day) -> None:
     before = _provisioned(whole)
     well = {"command": ["true"], "interval_s": 1}
     ill = {"command": ["false"], "interval_s": 1, "retries": 1}
-    whole.provision(
-        LIVES, "sh", "-c", _CALLS, env={"BODY": _BODY}, memory_limit_bytes=64 * _MIB,
-        health_check=well,
-    )  # fmt: skip
+    limits = {"memory_limit_bytes": 64 * _MIB, "health_check": well}
+    whole.provision(LIVES, "sh", "-c", _CALLS, env={"BODY": _BODY}, **limits)
     whole.provision(KILLED)
     whole.provision(STARTS, "sh", "-c", _TWICE, restart_policy="on-failure")
     whole.provision(HUNGRY, "sh", "-c", _GREEDY, memory_limit_bytes=16 * _MIB)
