@@ -51,10 +51,8 @@ def marks(selects: bool, *, events: bool) -> list[model.AnnotationQuery]:
     """
     matchers = queries.HANDLE if selects else ""
     container = "{{handle}}"
-    shown = [_built_in(), _Marks(
-        "Firing alerts", "red", queries.FIRING, "{{alertname}}",
-        "{{severity}} {{handle}} {{job}} {{user_id}}",
-    )]  # fmt: skip
+    about = "{{severity}} {{handle}} {{job}} {{user_id}}"
+    shown = [_built_in(), _Marks("Firing alerts", "red", queries.FIRING, "{{alertname}}", about)]
     if events:
         shown += [
             _Marks("Container starts", "green", queries.starts(matchers), "Started", container),

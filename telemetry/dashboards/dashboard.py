@@ -10,15 +10,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from telemetry import catalog
 from telemetry.dashboards.annotations import marks
-from telemetry.dashboards.panel_ids import (
-    BY_DAYS,
-    CONTAINER,
-    COST,
-    LOGS,
-    OVERVIEW,
-    PIPELINE,
-    SERVICES,
-)
+from telemetry.dashboards.panel_ids import BY_DAYS
 from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF
 
 TAG = "telemetry"
@@ -28,14 +20,6 @@ SCHEMA_VERSION = 37
 _ROW_IDS = 1000  # rows have ids of their own, away from the panels' lasting ones
 
 TIME = "${__url_time_range}"
-TITLES = {
-    OVERVIEW: "Platform overview",
-    CONTAINER: "Container detail",
-    COST: "Cost & usage",
-    SERVICES: "Services",
-    LOGS: "Logs",
-    PIPELINE: "Pipeline health",
-}
 
 
 @dataclass(frozen=True)
@@ -44,51 +28,70 @@ class Band:
 
     Args:
         height: in grid units of 38 px.
-        panels: each with its width in columns, or several one above the other; the widths add
-            up to 24.
+        panels: each place holds one, or several one above the other.
+        widths: of the places in columns, 24 in all; equal where not given.
         title: of a row heading above them; empty for none.
     """
 
     height: int
-    panels: Sequence[tuple[int, model.Panel | Sequence[model.Panel]]]
+    panels: Sequence[model.Panel | Sequence[model.Panel]]
+    widths: Sequence[int] = ()
     title: str = ""
 
 
-def build(
-    uid: str,
-    description: str,
-    bands: Sequence[Band],
-    variables: Sequence[model.VariableModel] = (),
-    *,
-    since: str = "now-1h",
-    refresh: str = "30s",
-    timezone: str = "browser",
-    links: Sequence[model.DashboardLink] = (),
-    events: bool = True,
-) -> model.Dashboard:
-    """A dashboard from its parts; ``events`` marks starts, kills and alerts in its graphs."""
-    dashboard = (
-        builders.Dashboard(TITLES[uid])
-        .uid(uid)
-        .description(description)
+@dataclass(frozen=True)
+class Dashboard:
+    """A dashboard, as its file declares it.
+
+    Args:
+        uid: from `panel_ids`.
+        title: as people see and search it.
+        description: which question it answers.
+        bands: its panels, from the top.
+        variables: what can be chosen above the panels.
+        links: to other dashboards, beside the list of all.
+        since: where the time range begins.
+        refresh: how often a browser asks again.
+        timezone: ``browser`` or ``utc``.
+        events: mark container starts and kills in the graphs, not only alerts.
+    """
+
+    uid: str
+    title: str
+    description: str
+    bands: Sequence[Band]
+    variables: Sequence[model.VariableModel] = ()
+    links: Sequence[model.DashboardLink] = ()
+    since: str = "now-1h"
+    refresh: str = "30s"
+    timezone: str = "browser"
+    events: bool = True
+
+
+def grafana_model(dashboard: Dashboard) -> model.Dashboard:
+    """Grafana's JSON model of ``dashboard``."""
+    built = (
+        builders.Dashboard(dashboard.title)
+        .uid(dashboard.uid)
+        .description(dashboard.description)
         .tags([TAG])
-        .time(since, "now")
-        .refresh(refresh)
-        .timezone(timezone)
+        .time(dashboard.since, "now")
+        .refresh(dashboard.refresh)
+        .timezone(dashboard.timezone)
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .build()
     )
-    dashboard.schema_version = SCHEMA_VERSION
-    dashboard.panels = _placed(bands)
-    for variable in variables:
+    built.schema_version = SCHEMA_VERSION
+    built.panels = _placed(dashboard.bands)
+    for variable in dashboard.variables:
         # The SDK gives each the id of a variable that is yet to be named, and Grafana 9.4 finds
         # them by their ids.
         variable.id_val = variable.name
-    dashboard.templating = model.DashboardDashboardTemplating(list(variables))
-    selects = any(variable.name == "handle" for variable in variables)
-    dashboard.annotations = model.AnnotationContainer(marks(selects, events=events))
-    dashboard.links = [*links, _all_dashboards()]
-    return dashboard
+    built.templating = model.DashboardDashboardTemplating(list(dashboard.variables))
+    selects = any(variable.name == "handle" for variable in dashboard.variables)
+    built.annotations = model.AnnotationContainer(marks(selects, events=dashboard.events))
+    built.links = [*dashboard.links, _all_dashboards()]
+    return built
 
 
 def _placed(bands: Sequence[Band]) -> list[model.Panel | model.RowPanel]:
@@ -104,7 +107,8 @@ def _placed(bands: Sequence[Band]) -> list[model.Panel | model.RowPanel]:
             placed.append(row)
             top += 1
         left = 0
-        for width, column in band.panels:
+        widths = band.widths or [COLUMNS // len(band.panels)] * len(band.panels)
+        for width, column in zip(widths, band.panels, strict=True):
             stack = [column] if isinstance(column, model.Panel) else column
             height = band.height // len(stack)
             for place, panel in enumerate(stack):

@@ -1,4 +1,4 @@
-"""Panels in this project's look, built with the SDK; ids come from `identifiers`.
+"""Panels in this project's look, built with the SDK; ids come from `panel_ids`.
 
 Everything written here is understood by Grafana 9.4 and by today's: schema version 37, whose
 later changes Grafana migrates itself when it loads a dashboard.
@@ -7,8 +7,6 @@ later changes Grafana migrates itself when it loads a dashboard.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from grafana_foundation_sdk.builders import (
     bargauge,
@@ -16,17 +14,17 @@ from grafana_foundation_sdk.builders import (
     heatmap,
     logs,
     piechart,
-    stat,
     statetimeline,
     timeseries,
 )
+from grafana_foundation_sdk.builders import stat as stat_builder
 from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmap_model
 from grafana_foundation_sdk.models import piechart as piechart_model
 
 from telemetry.dashboards.panel_ids import BY_DAYS, PANELS
-from telemetry.dashboards.style import GREEN, Steps, Texts, mappings, thresholds
+from telemetry.dashboards.style import PLAIN, Override, Scale, mappings, thresholds
 from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF, Ask, letter, target
 
 # Behind a number 150 pixels wide more are not to be seen, and a thousand containers would be
@@ -37,36 +35,23 @@ _BARS = 20  # more are not to be read
 _LEAST_TOP = {"percentunit": 0.1, "reqps": 0.1, "ops": 0.1, "opm": 1.0}
 
 
-@dataclass(frozen=True)
-class About:
-    """What a panel says of itself and how its numbers are read.
+def panel(name: str, title: str, description: str, drawn: model.Panel) -> model.Panel:
+    """A panel of a dashboard: what it says of itself, and how it is drawn.
 
     Args:
         name: its key in `PANELS`.
         title: short, as shown.
         description: what is counted, and when to worry.
-        unit: Grafana's unit id.
-        steps: rising (from value, colour); the first also holds below its value.
-        mappings: texts for values.
-        least, most: the axis' or bar's ends.
-        decimals: digits after the point; None leaves it to Grafana.
-        empty: shown where there is no data.
+        drawn: the numbers, from one of this module's functions or `key_table`.
     """
-
-    name: str
-    title: str
-    description: str
-    unit: str = "short"
-    steps: Steps = ((0, GREEN),)
-    mappings: Texts = ()
-    least: float | None = None
-    most: float | None = None
-    decimals: int | None = None
-    empty: str = ""
+    _, drawn.id_val = PANELS[name]
+    drawn.title = title
+    drawn.description = description
+    return drawn
 
 
-def stat_panel(
-    about: About, *asks: Ask, background: bool = True, names: bool = False
+def stat(
+    *asks: Ask, scale: Scale = PLAIN, background: bool = True, names: bool = False
 ) -> model.Panel:
     """One big number (or one per query, with ``names``), coloured by its thresholds.
 
@@ -74,7 +59,7 @@ def stat_panel(
     """
     course = not all(ask.instant for ask in asks)
     builder = (
-        stat.Panel()
+        stat_builder.Panel()
         .graph_mode(looks.BigValueGraphMode.AREA if course else looks.BigValueGraphMode.NONE)
         .color_mode(
             looks.BigValueColorMode.BACKGROUND if background else looks.BigValueColorMode.VALUE
@@ -82,44 +67,67 @@ def stat_panel(
         .text_mode(looks.BigValueTextMode.VALUE_AND_NAME if names else looks.BigValueTextMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
-    panel = finished(builder.build(), about, asks, colour="thresholds")
+    panel = finished(builder.build(), asks, scale, colour="thresholds")
     if course:
         panel.max_data_points = SPARK_POINTS
     return panel
 
 
 def lines(
-    about: About,
     *asks: Ask,
+    scale: Scale = PLAIN,
     stacked: bool = False,
-    bars: bool = False,
     limits: bool = False,
-    legend: Literal["list", "table"] = "list",
-    overrides: Sequence[model.DashboardFieldConfigSourceOverrides] = (),
+    overrides: Sequence[Override] = (),
     points: int | None = None,
 ) -> model.Panel:
-    """Series over time; ``limits`` draws the thresholds as dashed lines, ``points`` are at most
-    drawn, else one a pixel."""
-    table_legend = legend == "table"
+    """Series over time.
+
+    Args:
+        stacked: one above the other, so that the top is the sum.
+        limits: draw the scale's steps as dashed lines.
+        points: the most that are drawn; None for one a pixel.
+    """
     builder = (
-        timeseries.Panel()
-        .draw_style(looks.GraphDrawStyle.BARS if bars else looks.GraphDrawStyle.LINE)
-        .line_width(0 if bars else 1)
-        .fill_opacity(70 if bars else 12)
-        .show_points(looks.VisibilityMode.NEVER if bars else looks.VisibilityMode.AUTO)
-        .stacking(
-            common.StackingConfig().mode(
-                looks.StackingMode.NORMAL if stacked else looks.StackingMode.NONE
-            )
+        _graph(stacked=stacked)
+        .draw_style(looks.GraphDrawStyle.LINE)
+        .line_width(1)
+        .fill_opacity(12)
+        .show_points(looks.VisibilityMode.AUTO)
+    )
+    if limits:
+        builder.thresholds_style(
+            common.GraphThresholdsStyleConfig().mode(looks.GraphTresholdsStyleMode.DASHED)
         )
+    panel = _graphed(builder, asks, scale, overrides)
+    panel.max_data_points = points
+    return panel
+
+
+def bars(*asks: Ask, scale: Scale = PLAIN, overrides: Sequence[Override] = ()) -> model.Panel:
+    """A bar a step, of all series one above the other."""
+    builder = (
+        _graph(stacked=True)
+        .draw_style(looks.GraphDrawStyle.BARS)
+        .line_width(0)
+        .fill_opacity(70)
+        .show_points(looks.VisibilityMode.NEVER)
+        .bar_alignment(looks.BarAlignment.AFTER)
+    )
+    return _graphed(builder, asks, scale, overrides)
+
+
+def _graph(*, stacked: bool) -> timeseries.Panel:
+    mode = looks.StackingMode.NORMAL if stacked else looks.StackingMode.NONE
+    return (
+        timeseries.Panel()
+        .stacking(common.StackingConfig().mode(mode))
         .legend(
             common.VizLegendOptions()
-            .display_mode(
-                looks.LegendDisplayMode.TABLE if table_legend else looks.LegendDisplayMode.LIST
-            )
+            .display_mode(looks.LegendDisplayMode.LIST)
             .placement(looks.LegendPlacement.BOTTOM)
             .show_legend(True)
-            .calcs(["lastNotNull", "max"] if table_legend else [])
+            .calcs([])
         )
         .tooltip(
             common.VizTooltipOptions()
@@ -127,28 +135,28 @@ def lines(
             .sort(looks.SortOrder.DESCENDING)
         )
     )
-    top = 1.0 if about.decimals == 0 else _LEAST_TOP.get(about.unit)
-    if top and about.most is None:
+
+
+def _graphed(
+    builder: timeseries.Panel, asks: Sequence[Ask], scale: Scale, overrides: Sequence[Override]
+) -> model.Panel:
+    top = 1.0 if scale.decimals == 0 else _LEAST_TOP.get(scale.unit)
+    if top and scale.most is None:
         builder.axis_soft_max(top)
-    if bars:
-        builder.bar_alignment(looks.BarAlignment.AFTER)
-    if limits:
-        builder.thresholds_style(
-            common.GraphThresholdsStyleConfig().mode(looks.GraphTresholdsStyleMode.DASHED)
-        )
-    panel = finished(builder.build(), about, asks, colour="palette-classic")
+    panel = finished(builder.build(), asks, scale, colour="palette-classic")
     panel.field_config.overrides = list(overrides)
-    panel.max_data_points = points
-    if about.empty:
+    if scale.empty:
         # The text would stand at every tick that whole numbers leave out, too.
         panel.field_config.defaults.decimals = None
     return panel
 
 
-def bar_gauge(about: About, *asks: Ask, links: Sequence[tuple[str, str]] = ()) -> model.Panel:
+def bar_gauge(
+    ask: Ask, *, scale: Scale = PLAIN, links: Sequence[tuple[str, str]] = ()
+) -> model.Panel:
     """A bar a series, by its newest value; ``links`` (title, address) open from a bar."""
     reduced = common.ReduceDataOptions().calcs(["lastNotNull"])
-    if asks[0].source == "loki" and asks[0].instant:
+    if ask.source == "loki" and ask.instant:
         # Grafana makes one table of what Loki answers at once: a bar a row, then.
         reduced = reduced.values(True).limit(_BARS)
     builder = (
@@ -157,7 +165,7 @@ def bar_gauge(about: About, *asks: Ask, links: Sequence[tuple[str, str]] = ()) -
         .orientation(looks.VizOrientation.HORIZONTAL)
         .reduce_options(reduced)
     )
-    panel = finished(builder.build(), about, asks, colour="thresholds")
+    panel = finished(builder.build(), [ask], scale, colour="thresholds")
     panel.field_config.defaults.links = [
         model.DashboardLink(title=title, url=url, type_val=model.DashboardLinkType.LINK)
         for title, url in links
@@ -165,7 +173,7 @@ def bar_gauge(about: About, *asks: Ask, links: Sequence[tuple[str, str]] = ()) -
     return panel
 
 
-def timeline(about: About, *asks: Ask) -> model.Panel:
+def timeline(ask: Ask, *, scale: Scale) -> model.Panel:
     """States over time, a row a series."""
     builder = (
         statetimeline.Panel()
@@ -175,10 +183,10 @@ def timeline(about: About, *asks: Ask) -> model.Panel:
         .fill_opacity(80)
         .line_width(0)
     )
-    return finished(builder.build(), about, asks, colour="thresholds")
+    return finished(builder.build(), [ask], scale, colour="thresholds")
 
 
-def donut(about: About, *asks: Ask) -> model.Panel:
+def donut(ask: Ask, *, scale: Scale) -> model.Panel:
     """Shares of a whole."""
     builder = (
         piechart.Panel()
@@ -198,10 +206,10 @@ def donut(about: About, *asks: Ask) -> model.Panel:
             )
         )
     )
-    return finished(builder.build(), about, asks, colour="palette-classic")
+    return finished(builder.build(), [ask], scale, colour="palette-classic")
 
 
-def heat(about: About, ask: Ask) -> model.Panel:
+def heat(ask: Ask, *, scale: Scale) -> model.Panel:
     """A histogram over time, from its buckets."""
     builder = (
         heatmap.Panel()
@@ -216,13 +224,13 @@ def heat(about: About, ask: Ask) -> model.Panel:
             .fill("dark-orange")
             .reverse(False)
         )
-        .y_axis(heatmap.YAxisConfig().unit(about.unit).axis_placement(looks.AxisPlacement.LEFT))
+        .y_axis(heatmap.YAxisConfig().unit(scale.unit).axis_placement(looks.AxisPlacement.LEFT))
         .cell_gap(1)
     )
-    return finished(builder.build(), about, [ask], colour="thresholds")
+    return finished(builder.build(), [ask], scale, colour="thresholds")
 
 
-def log_lines(about: About, ask: Ask) -> model.Panel:
+def log_lines(ask: Ask) -> model.Panel:
     """Log lines, newest first, details on a click."""
     builder = (
         logs.Panel()
@@ -235,11 +243,11 @@ def log_lines(about: About, ask: Ask) -> model.Panel:
         .sort_order(looks.LogsSortOrder.DESCENDING)
         .dedup_strategy(looks.LogsDedupStrategy.NONE)
     )
-    return finished(builder.build(), about, [ask], colour="thresholds")
+    return finished(builder.build(), [ask], PLAIN, colour="thresholds")
 
 
-def opens(panel: model.Panel, title: str, uid: str) -> model.Panel:
-    """``panel``, with a link to a dashboard in its corner."""
+def opens(panel: model.Panel, title: str, uid: str) -> None:
+    """Link to a dashboard from the corner of ``panel``."""
     time = "" if uid in BY_DAYS else "${__url_time_range}&"
     panel.links = [
         model.DashboardLink(
@@ -248,12 +256,11 @@ def opens(panel: model.Panel, title: str, uid: str) -> model.Panel:
             url=f"/d/{uid}?{time}${{__all_variables}}",
         )
     ]
-    return panel
 
 
-def alert_list(about: About) -> model.Panel:
+def alert_list() -> model.Panel:
     """What fires now: Grafana's own rules and those of the data sources."""
-    panel = finished(model.Panel(type_val="alertlist"), about, (), colour="thresholds")
+    panel = finished(model.Panel(type_val="alertlist"), (), PLAIN, colour="thresholds")
     panel.datasource = None
     panel.options = {
         "alertInstanceLabelFilter": "",
@@ -276,20 +283,18 @@ def alert_list(about: About) -> model.Panel:
     return panel
 
 
-def finished(panel: model.Panel, about: About, asks: Sequence[Ask], *, colour: str) -> model.Panel:
-    _, panel.id_val = PANELS[about.name]
-    panel.title = about.title
-    panel.description = about.description
+def finished(panel: model.Panel, asks: Sequence[Ask], scale: Scale, *, colour: str) -> model.Panel:
+    """``panel`` with its queries, and its numbers read by ``scale``."""
     loki = bool(asks) and asks[0].source == "loki"
     panel.datasource = LOKI_REF if loki else PROMETHEUS_REF
     panel.targets = [target(ask, letter(place)) for place, ask in enumerate(asks)]
     defaults = panel.field_config.defaults
-    defaults.unit = about.unit
-    defaults.decimals = about.decimals
-    defaults.min_val = about.least
-    defaults.max_val = about.most
-    defaults.no_value = about.empty or None
-    defaults.mappings = list(mappings(about.mappings))
-    defaults.thresholds = thresholds(about.steps)
+    defaults.unit = scale.unit
+    defaults.decimals = scale.decimals
+    defaults.min_val = scale.least
+    defaults.max_val = scale.most
+    defaults.no_value = scale.empty or None
+    defaults.mappings = list(mappings(scale.texts))
+    defaults.thresholds = thresholds(scale.steps)
     defaults.color = model.FieldColor(mode=model.FieldColorModeId(colour))
     return panel

@@ -9,12 +9,11 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from telemetry.dashboards import container, cost, logs, overview, pipeline, services
+from telemetry.dashboards.dashboard import grafana_model
 from telemetry.errors import TelemetryError
 
-
-def build() -> list[Dashboard]:
-    """Every dashboard, in the order people meet them."""
-    return [module.build() for module in (overview, container, cost, services, logs, pipeline)]
+# Every dashboard, in the order people meet them: each is a file whose `build` declares it.
+DASHBOARDS = (overview, container, cost, services, logs, pipeline)
 
 
 def text(dashboard: Dashboard) -> str:
@@ -27,9 +26,10 @@ def render(folder: Path) -> list[Path]:
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for dashboard in build():
+        for module in DASHBOARDS:
+            dashboard = module.build()
             file = folder / f"{dashboard.uid}.json"
-            file.write_text(text(dashboard), encoding="utf-8")
+            file.write_text(text(grafana_model(dashboard)), encoding="utf-8")
             written.append(file)
     except OSError as error:
         raise TelemetryError(

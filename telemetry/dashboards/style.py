@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -11,7 +12,43 @@ Steps = tuple[tuple[float, str], ...]
 """Thresholds, rising: (from this value, colour); the first also holds below its value."""
 Texts = tuple[tuple[float, str, str], ...]
 """What is shown for values: (value, text, colour)."""
+Override = model.DashboardFieldConfigSourceOverrides
+
 CALM: Steps = ((0, BLUE),)  # a number that is neither good nor bad
+ANY_IS_RED: Steps = ((0, GREEN), (1, RED))
+ANY_IS_ORANGE: Steps = ((0, GREEN), (1, ORANGE))
+RESTARTS: Steps = ((0, GREEN), (1, ORANGE), (4, RED))
+FAILURES: Steps = ((0, GREEN), (0.01, ORANGE), (0.05, RED))  # a share of requests
+NEARLY_FULL: Steps = ((0, GREEN), (0.8, ORANGE), (0.9, RED))  # a share of a limit or budget
+
+STATE: Texts = ((0, "down", RED), (1, "running", GREEN))
+HEALTH: Texts = ((0, "unhealthy", ORANGE), (1, "healthy", GREEN))
+ANSWERING: Texts = ((0, "not answering", RED), (1, "answering", GREEN))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a panel's numbers are read.
+
+    Args:
+        unit: Grafana's unit id.
+        steps: rising (from value, colour); the first also holds below its value.
+        least, most: the axis' or bar's ends.
+        decimals: digits after the point; None leaves it to Grafana.
+        texts: for values.
+        empty: shown where there is no data.
+    """
+
+    unit: str = "short"
+    steps: Steps = ((0, GREEN),)
+    least: float | None = None
+    most: float | None = None
+    decimals: int | None = None
+    texts: Texts = ()
+    empty: str = ""
+
+
+PLAIN = Scale()
 
 
 def thresholds(steps: Steps) -> model.ThresholdsConfig:
@@ -40,24 +77,27 @@ def mappings(texts: Texts) -> Sequence[model.ValueMap]:
     )
 
 
-def override(name: str, **properties: object) -> model.DashboardFieldConfigSourceOverrides:
+def override(name: str, **properties: object) -> Override:
     """Settings of the field displayed as ``name``; ``custom__x`` is the property ``custom.x``."""
     return overriding(model.MatcherConfig(id_val="byName", options=name), properties)
 
 
-def override_like(pattern: str, **properties: object) -> model.DashboardFieldConfigSourceOverrides:
+def override_like(pattern: str, **properties: object) -> Override:
     """Settings of the fields whose displayed name matches the regular expression."""
     return overriding(model.MatcherConfig(id_val="byRegexp", options=pattern), properties)
 
 
-def overriding(
-    matcher: model.MatcherConfig, properties: Mapping[str, object]
-) -> model.DashboardFieldConfigSourceOverrides:
+def overriding(matcher: model.MatcherConfig, properties: Mapping[str, object]) -> Override:
     """Settings of the fields that ``matcher`` picks."""
-    return model.DashboardFieldConfigSourceOverrides(
+    return Override(
         matcher,
         [
             model.DynamicConfigValue(name.replace("__", "."), value)
             for name, value in properties.items()
         ],
     )
+
+
+def fixed(colour: str) -> dict[str, str]:
+    """One colour, as a field's property ``color``."""
+    return {"mode": "fixed", "fixedColor": colour}

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import common, table
 from grafana_foundation_sdk.models import dashboard as model
 
-from telemetry.dashboards.panels import About, finished
-from telemetry.dashboards.style import Steps, Texts, mappings, override, overriding, thresholds
+from telemetry.dashboards.panels import finished
+from telemetry.dashboards.style import (
+    PLAIN,
+    Override,
+    Scale,
+    Steps,
+    Texts,
+    mappings,
+    override,
+    overriding,
+    thresholds,
+)
 from telemetry.dashboards.targets import Ask, letter
 
 
@@ -21,8 +31,8 @@ class Column:
         title: its heading.
         ask: PromQL for an instant vector that keeps the table's key labels.
         unit: Grafana's unit id.
-        steps: as in `About`; coloured cells where there are several.
-        mappings: texts for values.
+        steps: as in `Scale`; coloured cells where there are several.
+        texts: for values.
         bar: drawn as a bar from 0 to 1.
     """
 
@@ -30,28 +40,39 @@ class Column:
     ask: str
     unit: str = "short"
     steps: Steps = ()
-    mappings: Texts = ()
+    texts: Texts = ()
     bar: bool = False
 
 
+@dataclass(frozen=True)
+class Key:
+    """A label that tells a table's rows apart.
+
+    Args:
+        label: its name.
+        title: its column's heading.
+        links: (title, address) pairs that open from its cells.
+    """
+
+    label: str
+    title: str
+    links: Sequence[tuple[str, str]] = ()
+
+
 def key_table(
-    about: About,
-    keys: Mapping[str, str],
-    columns: Sequence[Column],
-    links: Mapping[str, tuple[tuple[str, str], ...]],
-    sort: str,
+    keys: Sequence[Key], columns: Sequence[Column], *, sort: str, scale: Scale = PLAIN
 ) -> model.Panel:
     """A table with a row a combination of key labels.
 
     Args:
-        keys: label -> heading.
         columns: the numbers, each its own query.
-        links: label -> (title, address) pairs that open from its cells.
         sort: heading of the column sorted by, greatest first.
     """
     asks = [Ask(column.ask, instant=True, form="table") for column in columns]
     values = [f"Value #{letter(place)}" for place in range(len(columns))]
-    order = [*keys, *values]
+    order = [*(key.label for key in keys), *values]
+    names = {key.label: key.title for key in keys}
+    names |= dict(zip(values, (column.title for column in columns), strict=True))
     builder = (
         table.Panel()
         .show_header(True)
@@ -68,15 +89,12 @@ def key_table(
                 id_val="organize",
                 options={
                     "indexByName": {name: place for place, name in enumerate(order)},
-                    "renameByName": {
-                        **keys,
-                        **dict(zip(values, (column.title for column in columns), strict=True)),
-                    },
+                    "renameByName": names,
                 },
             )
         )
     )
-    panel = finished(builder.build(), about, asks, colour="thresholds")
+    panel = finished(builder.build(), asks, scale, colour="thresholds")
     panel.field_config.defaults.custom = {
         "align": "auto",
         "displayMode": "auto",
@@ -84,7 +102,7 @@ def key_table(
         "minWidth": 80,  # eleven columns fit at 1280 pixels
     }
     panel.field_config.overrides = [
-        *(override(keys[label], links=_links(pairs)) for label, pairs in links.items()),
+        *(override(key.title, links=_links(key.links)) for key in keys if key.links),
         *(_column_override(column) for column in columns),
     ]
     return panel
@@ -94,12 +112,12 @@ def _links(pairs: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
     return [{"title": title, "url": url, "targetBlank": False} for title, url in pairs]
 
 
-def _column_override(column: Column) -> model.DashboardFieldConfigSourceOverrides:
+def _column_override(column: Column) -> Override:
     properties: dict[str, object] = {"unit": column.unit}
     if column.unit.startswith("percent"):
         properties["decimals"] = 1
-    if column.mappings:
-        properties["mappings"] = list(mappings(column.mappings))
+    if column.texts:
+        properties["mappings"] = list(mappings(column.texts))
     if column.steps:
         properties["thresholds"] = thresholds(column.steps)
         # The name that Grafana before 10 knows; later ones migrate it to custom.cellOptions.

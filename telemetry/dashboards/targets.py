@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +45,11 @@ class Ask:
     step: str = ""
     source: Source = "prometheus"
     form: Literal["time_series", "table", "heatmap"] = "time_series"
+
+
+def quantiles(query: Callable[[float], str]) -> list[Ask]:
+    """The median, the 95th and the 99th percentile."""
+    return [Ask(query(q), f"p{100 * q:g}") for q in (0.5, 0.95, 0.99)]
 
 
 def letter(place: int) -> str:
