@@ -73,8 +73,8 @@ def _histogram(
 # --- any instrumented app -------------------------------------------------------------------
 
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-# The conventions recommend none for sizes; powers of four from 64 bytes to 64 MiB keep a
-# series at twelve lines. A judgement.
+# The conventions recommend no buckets for sizes. Powers of four from 64 bytes to 64 MiB keep a
+# histogram at twelve bucket series; chosen by judgement, not measured.
 SIZE_BUCKETS = tuple(float(64 * 4**i) for i in range(11))
 
 _HTTP = "http.request.method http.route http.response.status_code error.type url.scheme"

@@ -1,4 +1,4 @@
-"""An alert rule as data, whatever evaluates it."""
+"""An alert rule as data, independent of its evaluator."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Comparison = Literal[">", "<"]
 NoDataState = Literal["OK", "NoData", "Alerting"]
 ErrorState = Literal["OK", "Error", "Alerting"]
 
-# Stands for the number the rule compares, in a rule's texts: Prometheus and Loki call it
-# `.Value`, Grafana keeps one for each of its queries.
+# Placeholder for the compared number in a rule's texts: Prometheus and Loki call it `.Value`,
+# Grafana has a value for each of its queries.
 VALUE = "@value@"
 
 
 def count(noun: str) -> str:
-    """The value as a whole number of ``noun``: ``1 call``, ``2 calls``."""
+    """Format the value as a whole number of ``noun``: ``1 call``, ``2 calls``."""
     return f'{{{{ printf "%.0f" {VALUE} }}}} {noun}{{{{ if ne {VALUE} 1.0 }}}}s{{{{ end }}}}'
 
 
@@ -42,23 +42,23 @@ class Rule:
 
     Args:
         name: the alert's name; its runbook's heading.
-        source: the language of ``expression`` and the store it asks.
-        group: evaluated together with the others of this group.
+        source: the store to query, and so the language of ``expression``.
+        group: the rules it is evaluated with.
         expression: PromQL or LogQL whose value is compared, aggregated to ``labels``. No ``$``
             in it: Grafana versions differ in where they interpolate.
-        comparison: how the value relates to ``threshold`` while the alert holds.
+        comparison: relation of the value to ``threshold`` that fires the alert.
         threshold: in the expression's unit.
-        for_s: seconds the comparison must hold.
+        for_s: how long the comparison must hold, s.
         severity: decides the route.
-        labels: what a firing alert is told apart by.
+        labels: labels that identify an alert instance.
         summary: one line: what and where. A Go template without variables (``.Labels``).
-        description: the same with the present value, and what it means.
-        value: the present value with its unit.
-        panel: the dashboard panel that shows it, by its name in ``telemetry.dashboards``.
-        no_data: Grafana's state where the query answers no series.
-        on_error: Grafana's state where the query fails.
-        states_reason: why these two.
-        variables: dashboard variables set by the link, as (variable, label).
+        description: the same with the current value, and what it means.
+        value: the current value with its unit.
+        panel: the panel that shows it, by its name in `telemetry.dashboards.panel_ids`.
+        no_data: Grafana's state if the query returns no series.
+        on_error: Grafana's state if the query fails.
+        states_reason: why these two states.
+        variables: dashboard variables that the link sets, as (variable, label).
     """
 
     name: str

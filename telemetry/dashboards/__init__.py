@@ -1,8 +1,8 @@
 """Dashboards as code.
 
-`PANELS` names every panel for those who link to one. The rest needs grafana-foundation-sdk and
-is loaded when asked for: `render` writes the dashboards' JSON, `all_queries` lists what they ask
-their data sources.
+`PANELS` maps a panel's name to its dashboard and id, for links. `all_queries` lists the queries
+of the rendered dashboards. `render` writes their JSON; it needs grafana-foundation-sdk, which is
+imported only then.
 """
 
 from __future__ import annotations

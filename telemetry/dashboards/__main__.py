@@ -11,10 +11,10 @@ from telemetry.system.arguments import Parser
 
 
 def main(argv: list[str]) -> int:
-    """Render to the folder named in ``argv``; the exit code."""
+    """Render to the folder named in ``argv`` and return the exit code."""
     parser = Parser(prog="python -m telemetry.dashboards", description=__doc__)
     parser.add_argument(
-        "folder", type=Path, help="where the JSON files go, e.g. grafana/dashboards"
+        "folder", type=Path, help="folder to write the JSON files to, e.g. grafana/dashboards"
     )
     try:
         written = render(parser.parse_args(argv).folder)

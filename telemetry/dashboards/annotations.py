@@ -1,4 +1,4 @@
-"""Marks in the graphs: container starts, kills, firing alerts."""
+"""Annotations in the graphs: container starts, kills, firing alerts."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from grafana_foundation_sdk.models import dashboard as model
 from telemetry.dashboards import queries
 from telemetry.dashboards.targets import PROMETHEUS_REF
 
-_STEP = "15s"  # the platform's sampling interval: nothing is to be seen closer
+_STEP = "15s"  # the platform's sampling interval: a shorter step shows no more
 
 
-class _Marks(model.AnnotationQuery):
-    """Marks from PromQL, in a form that Grafana reads both before and after version 10.
+class _Annotation(model.AnnotationQuery):
+    """Annotations from PromQL, in a form that Grafana reads before and after version 10.
 
-    The SDK's class has no fields for a mark's texts and step. Before 10 the query stands in
-    ``expr`` and ``step``, later in ``target``.
+    The SDK's class has no fields for the texts and the step. Grafana reads the query from
+    ``expr`` and ``step`` before version 10, and from ``target`` since.
     """
 
     def __init__(self, name: str, colour: str, expr: str, title: str, text: str) -> None:
-        # Hidden is the switch: five of them would fill a line of the screen.
+        # This hides the switch, not the marks: five switches would fill a line of the screen.
         super().__init__(
             name=name, datasource=PROMETHEUS_REF, icon_color=colour, expr=expr, hide=True
         )
         self._title, self._text = title, text
 
     def to_json(self) -> dict[str, object]:
-        """The annotation as Grafana's JSON model has it."""
+        """Return the annotation as in Grafana's JSON model."""
         return super().to_json() | {
             "step": _STEP,
             "tagKeys": "handle,severity",
@@ -42,22 +42,29 @@ class _Marks(model.AnnotationQuery):
         }
 
 
-def marks(selects: bool, *, events: bool) -> list[model.AnnotationQuery]:
-    """The annotations of a dashboard.
+def shown_annotations(selects: bool, *, events: bool) -> list[model.AnnotationQuery]:
+    """Return the annotations of a dashboard.
 
     Args:
-        selects: the dashboard has the variable ``handle``, which the marks follow.
-        events: container starts and kills too, not only alerts.
+        selects: the dashboard has the variable ``handle``: show the selected containers only.
+        events: mark container starts and kills too, not only alerts.
     """
     matchers = queries.HANDLE if selects else ""
     container = "{{handle}}"
     about = "{{severity}} {{handle}} {{job}} {{user_id}}"
-    shown = [_built_in(), _Marks("Firing alerts", "red", queries.FIRING, "{{alertname}}", about)]
+    shown = [
+        _built_in(),
+        _Annotation("Firing alerts", "red", queries.FIRING, "{{alertname}}", about),
+    ]
     if events:
         shown += [
-            _Marks("Container starts", "green", queries.starts(matchers), "Started", container),
-            _Marks("Container kills", "orange", queries.kills(matchers), "Stopped", container),
-            _Marks("OOM kills", "dark-red", queries.oom_kills(matchers), "OOM kill", container),
+            _Annotation(
+                "Container starts", "green", queries.starts(matchers), "Started", container
+            ),
+            _Annotation("Container kills", "orange", queries.kills(matchers), "Stopped", container),
+            _Annotation(
+                "OOM kills", "dark-red", queries.oom_kills(matchers), "OOM kill", container
+            ),
         ]
     return shown
 

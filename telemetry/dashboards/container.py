@@ -27,12 +27,12 @@ from telemetry.dashboards.style import (
 )
 from telemetry.dashboards.targets import Ask, quantiles
 
-_SAMPLED = "15s"  # how often the platform looks
+_SAMPLED = "15s"  # the platform's sampling interval
 _MANY = " With more than 20 selected, the 20 that were highest in the time range."
 
 
 def build() -> Dashboard:
-    """The dashboard."""
+    """Declare the dashboard."""
     return Dashboard(
         CONTAINER,
         "Container detail",

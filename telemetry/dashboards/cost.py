@@ -24,13 +24,13 @@ from telemetry.dashboards.targets import Ask
 _USD = "currencyUSD"
 _MANY = " With more than 20 users, the 20 that were highest in the time range."
 _DAY = "1d"
-# A point every 10 minutes of the usual 7 days. With one a pixel, half an hour would lie between
-# two, and a new stack's graphs would stay empty for as long.
+# A point every 10 minutes of the usual 7 days. With one a pixel, points would be half an hour
+# apart, and a new stack's graphs would stay empty for as long.
 _POINTS = 7 * 24 * 6
 
 
 def build() -> Dashboard:
-    """The dashboard. Times are UTC, as the proxy's days and budgets are."""
+    """Declare the dashboard. Times are UTC, like the proxy's days and budgets."""
     return Dashboard(
         COST,
         "Cost & usage",

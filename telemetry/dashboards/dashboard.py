@@ -1,4 +1,4 @@
-"""What surrounds the panels: layout, variables, annotations, links."""
+"""A dashboard around its panels: layout, variables, annotations, links."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard as model
 
 from telemetry import catalog
-from telemetry.dashboards.annotations import marks
+from telemetry.dashboards.annotations import shown_annotations
 from telemetry.dashboards.panel_ids import BY_DAYS
 from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF
 
 TAG = "telemetry"
 COLUMNS = 24
-# Grafana 9.4's own; later versions migrate from it, older ones than 36 know no data source refs.
+# Of Grafana 9.4; later versions migrate it. Before 36 there are no data source references.
 SCHEMA_VERSION = 37
-_ROW_IDS = 1000  # rows have ids of their own, away from the panels' lasting ones
+_ROW_IDS = 1000  # rows' ids begin here, so that they never collide with panels' ids
 
 TIME = "${__url_time_range}"
 
@@ -28,9 +28,9 @@ class Band:
 
     Args:
         height: in grid units of 38 px.
-        panels: each place holds one, or several one above the other.
-        widths: of the places in columns, 24 in all; equal where not given.
-        title: of a row heading above them; empty for none.
+        panels: from the left; a place holds one panel, or a list of them from the top.
+        widths: of the places, in columns; 24 in total. Equal if not given.
+        title: of a row heading above them; empty for no heading.
     """
 
     height: int
@@ -47,11 +47,11 @@ class Dashboard:
         uid: from `panel_ids`.
         title: as people see and search it.
         description: which question it answers.
-        bands: its panels, from the top.
-        variables: what can be chosen above the panels.
-        links: to other dashboards, beside the list of all.
+        bands: the panels, from the top.
+        variables: selections above the panels.
+        links: to other dashboards, beside the menu of all.
         since: where the time range begins.
-        refresh: how often a browser asks again.
+        refresh: how often the browser repeats the queries.
         timezone: ``browser`` or ``utc``.
         events: mark container starts and kills in the graphs, not only alerts.
     """
@@ -69,7 +69,7 @@ class Dashboard:
 
 
 def grafana_model(dashboard: Dashboard) -> model.Dashboard:
-    """Grafana's JSON model of ``dashboard``."""
+    """Return Grafana's JSON model of ``dashboard``."""
     built = (
         builders.Dashboard(dashboard.title)
         .uid(dashboard.uid)
@@ -84,12 +84,14 @@ def grafana_model(dashboard: Dashboard) -> model.Dashboard:
     built.schema_version = SCHEMA_VERSION
     built.panels = _placed(dashboard.bands)
     for variable in dashboard.variables:
-        # The SDK gives each the id of a variable that is yet to be named, and Grafana 9.4 finds
-        # them by their ids.
+        # The SDK sets the id that Grafana gives a variable before it is named; Grafana 9.4 finds
+        # variables by id.
         variable.id_val = variable.name
     built.templating = model.DashboardDashboardTemplating(list(dashboard.variables))
     selects = any(variable.name == "handle" for variable in dashboard.variables)
-    built.annotations = model.AnnotationContainer(marks(selects, events=dashboard.events))
+    built.annotations = model.AnnotationContainer(
+        shown_annotations(selects, events=dashboard.events)
+    )
     built.links = [*dashboard.links, _all_dashboards()]
     return built
 
@@ -123,37 +125,37 @@ def _placed(bands: Sequence[Band]) -> list[model.Panel | model.RowPanel]:
 
 
 def handle() -> model.VariableModel:
-    """The containers the platform has reported in the time range."""
+    """Select from the containers that the platform reported in the time range."""
     return _from_prometheus(
         "handle", "Container", catalog.PLATFORM_CONTAINER_UP.prometheus, "handle"
     )
 
 
 def user_id() -> model.VariableModel:
-    """The users the proxy knows."""
+    """Select from the proxy's users."""
     metric = catalog.PROXY_USER_COST_TODAY.prometheus
     return _from_prometheus("user_id", "User", metric, "user_id")
 
 
 def service() -> model.VariableModel:
-    """Whatever Prometheus scrapes or answers requests."""
+    """Select from the services: scrape targets, and senders of HTTP request metrics."""
     requests = catalog.HTTP_SERVER_REQUEST_DURATION.prometheus
     selector = f'{{__name__=~"up|{requests}_count"}}'
     return _from_prometheus("service", "Service", selector, "job", every=".+")
 
 
 def log_service() -> model.VariableModel:
-    """The services that have logged."""
+    """Select from the services that logged."""
     return _from_loki("service", "Service", "service_name", every=".+")
 
 
 def log_handle() -> model.VariableModel:
-    """The containers that have logged."""
+    """Select from the containers that logged."""
     return _from_loki("handle", "Container", "handle", every=".*")
 
 
 def choice(name: str, label: str, values: Sequence[str]) -> model.VariableModel:
-    """A fixed list, several at once."""
+    """Select one or several from a fixed list."""
     variable = builders.CustomVariable(name).label(label).values(", ".join(values)).build()
     _selects_all(variable, ".*")
     variable.options = [
@@ -164,7 +166,7 @@ def choice(name: str, label: str, values: Sequence[str]) -> model.VariableModel:
 
 
 def text(name: str, label: str) -> model.VariableModel:
-    """A field to type into."""
+    """Type a text."""
     empty = model.VariableOption(selected=True, text="", value="")
     return (
         builders.TextBoxVariable(name)
@@ -184,7 +186,7 @@ def _from_prometheus(
 
 
 def _from_loki(name: str, label: str, values_of: str, every: str) -> model.VariableModel:
-    # Type 1 asks for a label's values (0 for the labels' names).
+    # Type 1 queries a label's values, type 0 the labels' names.
     query: dict[str, object] = {"label": values_of, "refId": name, "stream": "", "type": 1}
     return _query(name, label, query, LOKI_REF, every)
 
@@ -206,7 +208,7 @@ def _query(
 
 
 def _selects_all(variable: model.VariableModel, every: str) -> None:
-    # "All" is one pattern, not a list of a thousand values, and also matches what has no value.
+    # "All" is one pattern, not a list of a thousand values, and matches series without the label.
     variable.multi = True
     variable.include_all = True
     variable.all_value = every
@@ -229,7 +231,7 @@ def _all_dashboards() -> model.DashboardLink:
 
 
 def link(title: str, uid: str, tooltip: str) -> model.DashboardLink:
-    """To another dashboard, with the same selection and time range."""
+    """Link to another dashboard that keeps the selection and time range."""
     return model.DashboardLink(
         title=title,
         type_val=model.DashboardLinkType.LINK,
@@ -242,6 +244,6 @@ def link(title: str, uid: str, tooltip: str) -> model.DashboardLink:
 
 
 def address(uid: str, **variables: str) -> str:
-    """A cell's or series' link: a dashboard with these variables, in the same time range."""
+    """Return a dashboard's address with these variables set, in the same time range."""
     chosen = "".join(f"var-{name}={value}&" for name, value in variables.items())
     return f"/d/{uid}?{chosen}{TIME}"

@@ -1,4 +1,4 @@
-"""What every panel, variable and annotation of the shipped dashboards asks its data source."""
+"""Every query of the rendered dashboards: of panels, variables and annotations."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Query(NamedTuple):
 
     Args:
         dashboard: its uid.
-        panel: the panel's semantic name, ``variable:<name>`` or ``annotation:<name>``.
-        datasource: whose language it is.
+        panel: the panel's name in `PANELS`, ``variable:<name>`` or ``annotation:<name>``.
+        datasource: what is queried, and the language of ``expr``.
         expr: PromQL or LogQL, with the variables' values put in.
-        instant: asks for the value at the end of the time range only.
+        instant: query the end of the time range only.
         range_s: length of the time range, s.
         step_s: time between points, s.
     """
@@ -42,10 +42,10 @@ class Query(NamedTuple):
 
 
 def substitute(expression: str, variables: Mapping[str, str]) -> str:
-    """``expression`` with each ``$name`` or ``${name}`` replaced.
+    """Replace each ``$name`` or ``${name}`` of ``expression``; leave ``$1`` as it is.
 
     Raises:
-        KeyError: a variable has no value. ``$1`` in a replacement text is left alone.
+        KeyError: a variable has no value.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -56,7 +56,7 @@ def substitute(expression: str, variables: Mapping[str, str]) -> str:
 
 
 def dashboards() -> list[dict[str, Any]]:
-    """The shipped dashboards' JSON models, by file name."""
+    """Return the rendered dashboards' JSON models, in order of their file names."""
     folder = packaged_files.path("grafana/dashboards")
     return [json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))]
 
@@ -64,11 +64,11 @@ def dashboards() -> list[dict[str, Any]]:
 def all_queries(
     variables: Mapping[str, str] | None = None, *, range_s: int | None = None
 ) -> list[Query]:
-    """Every query of every shipped dashboard, ready to be run, as Grafana would send it.
+    """List every query of every dashboard as Grafana would send it.
 
     Args:
-        variables: chosen values, e.g. ``{"handle": "demo-1"}``; the others stand for all.
-        range_s: length of the time range, s; a dashboard's own where not given.
+        variables: selected values, e.g. ``{"handle": "demo-1"}``; the others select all.
+        range_s: length of the time range, s (default: the dashboard's own).
     """
     return [
         query
@@ -78,7 +78,7 @@ def all_queries(
 
 
 def seconds(duration: str) -> int:
-    """``"30s"``, ``"7d"`` and the like in seconds."""
+    """Return the seconds of a duration such as ``"30s"`` or ``"7d"``."""
     return int(duration[:-1]) * _UNITS_S[duration[-1]]
 
 

@@ -1,20 +1,20 @@
-"""What the panels ask Loki.
+"""LogQL of the panels.
 
-Streams are labelled by service_name, handle and level, which the collector spells alike for every
-source: trace, debug, info, warn, error, fatal.
+Streams have the labels service_name, handle and level. The Collector gives every source the same
+levels: trace, debug, info, warn, error, fatal.
 """
 
 from __future__ import annotations
 
 _SELECTED = 'service_name=~"$service", handle=~"$handle"'
 _ERRORS = 'level=~"error|fatal"'
-# Back quotes, so that a search may hold quotation marks; raw, or Grafana puts backslashes before
-# apostrophes; words as they stand between \Q and \E, or a bracket pasted from a line would be an
-# error. An empty search matches every line.
+# Back quotes allow quotation marks in a search. `raw` keeps Grafana from escaping apostrophes.
+# \Q and \E quote the words literally: a bracket pasted from a line would be an invalid pattern.
+# An empty search matches every line.
 _SEARCH = "|~ `(?i)\\Q${search:raw}\\E` | trace_id=~`${trace_id:raw}.*`"
 
 ALL_ERRORS = f'{{service_name=~".+", {_ERRORS}}}'
-# "All" is all containers, not also what runs in none.
+# "All" means all containers, without processes outside of containers.
 _INSIDE = 'service_name=~".+", handle=~"$handle", handle!=""'
 CONTAINER_LINES = f"{{{_INSIDE}}}"
 CONTAINER_ERROR_COUNT = f"sum(count_over_time({{{_INSIDE}, {_ERRORS}}} [$__range])) or vector(0)"

@@ -39,7 +39,7 @@ _LEVEL_COLOURS = {
 
 
 def build() -> Dashboard:
-    """The dashboard."""
+    """Declare the dashboard."""
     words = [text("search", "Search"), text("trace_id", "Trace id")]
     return Dashboard(
         LOGS,

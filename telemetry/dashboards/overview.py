@@ -41,16 +41,16 @@ _ENDING_COLOURS = {"ok": GREEN, "error": RED, "cancelled": GREY, "rejected": ORA
 
 
 def build() -> Dashboard:
-    """The dashboard."""
+    """Declare the dashboard."""
     return Dashboard(
         OVERVIEW,
         "Platform overview",
         "Is anything wrong? The top row answers; below it what runs, what it does and costs.",
-        [_is_anything_wrong(), _state(), _traffic(), _containers(), _details(), _errors()],
+        [_summary(), _state(), _traffic(), _containers(), _details(), _errors()],
     )
 
 
-def _is_anything_wrong() -> Band:
+def _summary() -> Band:
     critical = panel(
         "overview.critical",
         "Critical alerts",

@@ -1,7 +1,7 @@
-"""The dashboards' uids and their panels' ids: literals, because links and alert rules keep them.
+"""The dashboards' uids and their panels' ids.
 
-A panel keeps its number for ever; a new one takes the next free number of its dashboard, and
-the number of a removed panel is not used again.
+They are literals because links and alert rules contain them. A panel's id never changes: a new
+panel takes the next free id of its dashboard, and the id of a removed panel is never used again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ SERVICES = "telemetry-services"
 LOGS = "telemetry-logs"
 PIPELINE = "telemetry-pipeline"
 
-# Counts by days, in seven days: links to it don't carry the time range of where they stand, an
-# hour of which holds no day's beginning.
+# Dashboards that count by days. Links to them don't carry the time range: most hours contain no
+# midnight.
 BY_DAYS = frozenset((COST,))
 
 PROMETHEUS = "telemetry-prometheus"
@@ -164,5 +164,5 @@ _IDS: dict[str, dict[str, int]] = {
 PANELS: dict[str, tuple[str, int]] = {
     name: (uid, number) for uid, numbers in _IDS.items() for name, number in numbers.items()
 }
-"""Each panel by its semantic name: (dashboard uid, panel id), for links such as
+"""Each panel by its name: (dashboard uid, panel id), for links such as
 ``/d/<uid>?viewPanel=<id>``."""

@@ -1,7 +1,7 @@
-"""Panels in this project's look, built with the SDK; ids come from `panel_ids`.
+"""Panels in this project's style, built with Grafana's SDK.
 
-Everything written here is understood by Grafana 9.4 and by today's: schema version 37, whose
-later changes Grafana migrates itself when it loads a dashboard.
+Grafana 9.4 and later versions understand them: the schema version is 37, and a later Grafana
+migrates it when it loads a dashboard.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from telemetry.dashboards.panel_ids import BY_DAYS, PANELS
 from telemetry.dashboards.style import PLAIN, Override, Scale, mappings, thresholds
 from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF, Ask, letter, target
 
-# Behind a number 150 pixels wide more are not to be seen, and a thousand containers would be
-# looked through for each.
+# Behind a number that is 150 pixels wide, more points would not be visible, and each is a query
+# over all containers.
 SPARK_POINTS = 60
-_BARS = 20  # more are not to be read
-# An axis over nothing but zeros else ends at 100: 100 requests a second, or 10000 %.
+_BARS = 20  # more would be unreadable
+# The least end of an axis. Grafana ends an axis of zeros at 100, which of shares is 10000 %.
 _LEAST_TOP = {"percentunit": 0.1, "reqps": 0.1, "ops": 0.1, "opm": 1.0}
 
 
 def panel(name: str, title: str, description: str, drawn: model.Panel) -> model.Panel:
-    """A panel of a dashboard: what it says of itself, and how it is drawn.
+    """Make a panel of a dashboard from its texts and its drawing.
 
     Args:
         name: its key in `PANELS`.
         title: short, as shown.
-        description: what is counted, and when to worry.
-        drawn: the numbers, from one of this module's functions or `key_table`.
+        description: what it shows, and when to act.
+        drawn: the visualization, from one of this module's functions or `key_table`.
     """
     _, drawn.id_val = PANELS[name]
     drawn.title = title
@@ -53,9 +53,11 @@ def panel(name: str, title: str, description: str, drawn: model.Panel) -> model.
 def stat(
     *asks: Ask, scale: Scale = PLAIN, background: bool = True, names: bool = False
 ) -> model.Panel:
-    """One big number (or one per query, with ``names``), coloured by its thresholds.
+    """Draw one big number, coloured by the scale's steps, over its graph if it has a range.
 
-    Its course is drawn behind it where it isn't asked for instantly.
+    Args:
+        background: colour the background, not the number.
+        names: show a number for each query, with its name.
     """
     course = not all(ask.instant for ask in asks)
     builder = (
@@ -81,12 +83,12 @@ def lines(
     overrides: Sequence[Override] = (),
     points: int | None = None,
 ) -> model.Panel:
-    """Series over time.
+    """Draw series over time.
 
     Args:
-        stacked: one above the other, so that the top is the sum.
+        stacked: draw them one above the other, so that the top is the sum.
         limits: draw the scale's steps as dashed lines.
-        points: the most that are drawn; None for one a pixel.
+        points: maximum number of points; None for one a pixel.
     """
     builder = (
         _graph(stacked=stacked)
@@ -105,7 +107,7 @@ def lines(
 
 
 def bars(*asks: Ask, scale: Scale = PLAIN, overrides: Sequence[Override] = ()) -> model.Panel:
-    """A bar a step, of all series one above the other."""
+    """Draw a bar for each step, with the series one above the other."""
     builder = (
         _graph(stacked=True)
         .draw_style(looks.GraphDrawStyle.BARS)
@@ -146,7 +148,7 @@ def _graphed(
     panel = finished(builder.build(), asks, scale, colour="palette-classic")
     panel.field_config.overrides = list(overrides)
     if scale.empty:
-        # The text would stand at every tick that whole numbers leave out, too.
+        # Grafana 9.4 would write the text beside the ticks that whole numbers leave out, too.
         panel.field_config.defaults.decimals = None
     return panel
 
@@ -154,10 +156,10 @@ def _graphed(
 def bar_gauge(
     ask: Ask, *, scale: Scale = PLAIN, links: Sequence[tuple[str, str]] = ()
 ) -> model.Panel:
-    """A bar a series, by its newest value; ``links`` (title, address) open from a bar."""
+    """Draw a bar for each series' newest value; ``links`` (title, address) open from it."""
     reduced = common.ReduceDataOptions().calcs(["lastNotNull"])
     if ask.source == "loki" and ask.instant:
-        # Grafana makes one table of what Loki answers at once: a bar a row, then.
+        # Grafana makes one table of Loki's instant answer: draw a bar for each row.
         reduced = reduced.values(True).limit(_BARS)
     builder = (
         bargauge.Panel()
@@ -174,7 +176,7 @@ def bar_gauge(
 
 
 def timeline(ask: Ask, *, scale: Scale) -> model.Panel:
-    """States over time, a row a series."""
+    """Draw states over time, a row for each series."""
     builder = (
         statetimeline.Panel()
         .merge_values(True)
@@ -187,7 +189,7 @@ def timeline(ask: Ask, *, scale: Scale) -> model.Panel:
 
 
 def donut(ask: Ask, *, scale: Scale) -> model.Panel:
-    """Shares of a whole."""
+    """Draw shares of a whole."""
     builder = (
         piechart.Panel()
         .pie_type(piechart_model.PieChartType.DONUT)
@@ -195,7 +197,7 @@ def donut(ask: Ask, *, scale: Scale) -> model.Panel:
         .legend(
             piechart.PieChartLegendOptions()
             .display_mode(looks.LegendDisplayMode.TABLE)
-            # Beside the ring half of the table's columns would be cut off.
+            # Beside the ring, half of the table's columns would be cut off.
             .placement(looks.LegendPlacement.BOTTOM)
             .show_legend(True)
             .values(
@@ -210,7 +212,7 @@ def donut(ask: Ask, *, scale: Scale) -> model.Panel:
 
 
 def heat(ask: Ask, *, scale: Scale) -> model.Panel:
-    """A histogram over time, from its buckets."""
+    """Draw a histogram over time, from its buckets."""
     builder = (
         heatmap.Panel()
         .calculate(False)
@@ -231,7 +233,7 @@ def heat(ask: Ask, *, scale: Scale) -> model.Panel:
 
 
 def log_lines(ask: Ask) -> model.Panel:
-    """Log lines, newest first, details on a click."""
+    """Show log lines, newest first, with details on a click."""
     builder = (
         logs.Panel()
         .show_time(True)
@@ -259,7 +261,7 @@ def opens(panel: model.Panel, title: str, uid: str) -> None:
 
 
 def alert_list() -> model.Panel:
-    """What fires now: Grafana's own rules and those of the data sources."""
+    """List what fires now: Grafana's own rules and those of the data sources."""
     panel = finished(model.Panel(type_val="alertlist"), (), PLAIN, colour="thresholds")
     panel.datasource = None
     panel.options = {
@@ -284,7 +286,7 @@ def alert_list() -> model.Panel:
 
 
 def finished(panel: model.Panel, asks: Sequence[Ask], scale: Scale, *, colour: str) -> model.Panel:
-    """``panel`` with its queries, and its numbers read by ``scale``."""
+    """Set the queries of ``panel``, and how its numbers are read."""
     loki = bool(asks) and asks[0].source == "loki"
     panel.datasource = LOKI_REF if loki else PROMETHEUS_REF
     panel.targets = [target(ask, letter(place)) for place, ask in enumerate(asks)]

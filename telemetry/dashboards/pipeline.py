@@ -22,7 +22,7 @@ from telemetry.dashboards.targets import Ask
 
 
 def build() -> Dashboard:
-    """The dashboard."""
+    """Declare the dashboard."""
     return Dashboard(
         PIPELINE,
         "Pipeline health",

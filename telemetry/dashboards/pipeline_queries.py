@@ -1,4 +1,4 @@
-"""What the panels ask about the Collector, Prometheus, Loki, Alertmanager and the host.
+"""PromQL of the panels about the Collector, Prometheus, Loki, Alertmanager and the host.
 
 Sources: https://opentelemetry.io/docs/collector/internal-telemetry/, the host metrics receiver's
 documentation, and the engines' own /metrics.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from telemetry import catalog as c
 from telemetry.promql.functions import RATE, answering, gained, or_zero, quantile, rate
-from telemetry.promql.losses import DISK_SHARE, LOST
+from telemetry.promql.losses import CAPACITY, DISK_SHARE, LOST, QUEUE
 
 
 def _collector(name: str) -> str:
-    # The unit's and the counter's suffix depend on how the Collector's own metrics are exposed.
+    # The suffixes of unit and counter depend on how the Collector exposes its own metrics.
     return f'{{__name__=~"otelcol_{name}(_bytes|_seconds)?(_total)?"}}'
 
 
 def _items(what: str, by: str) -> str:
-    """Metric points and log records a second."""
-    # label_replace before the sum, since the kind is only in the name, which rate() drops.
+    """Return the rates of metric points and log records."""
+    # The kind is only in the metric's name, which rate() drops: a label for each of the two.
     kinds = (
         f"label_replace(sum by ({by}) (rate({_collector(f'{what}_{kind}')}[{RATE}])), "
         f'"kind", "{label}", "", "")'
@@ -36,12 +36,10 @@ TARGETS = answering()
 
 ACCEPTED = _items("receiver_accepted", "receiver")
 SENT = _items("exporter_sent", "exporter")
-_QUEUE = "otelcol_exporter_queue_size"
-_CAPACITY = "otelcol_exporter_queue_capacity"
-QUEUE_FILL = f"max by (exporter) ({_QUEUE} / {_CAPACITY})"
-QUEUE_FILL_NOW = or_zero(f"max({_QUEUE} / {_CAPACITY})")
+QUEUE_FILL = f"max by (exporter) ({QUEUE} / {CAPACITY})"
+QUEUE_FILL_NOW = or_zero(f"max({QUEUE} / {CAPACITY})")
 COLLECTOR_MEMORY = f"sum by (job) ({_collector('process_memory_rss')})"
-# How old the newest number is that each service's processes have got into Prometheus.
+# Age of the newest sample of each service in Prometheus.
 AGE = f"time() - max by (job) (timestamp({c.PROCESS_UPTIME.prometheus}))"
 AGE_NOW = or_zero(f"max({AGE})")
 
@@ -68,7 +66,7 @@ STORAGE_HEAD = 'sum(prometheus_tsdb_head_chunks_storage_size_bytes{job="promethe
 LOKI_BYTES = rate("loki_distributor_bytes_received_total")
 LOKI_LINES = rate("loki_distributor_lines_received_total")
 LOKI_DISCARDED = rate("loki_discarded_samples_total", "reason")
-# Of its requests from outside: its parts call each other by others.
+# Of requests from outside only: Loki's parts call each other by other routes.
 LOKI_P95 = quantile(
     0.95, "loki_request_duration_seconds", "route", 'route=~"(loki_)?api_.*|otlp_.*"'
 )

@@ -1,4 +1,4 @@
-"""What the panels ask, from the catalog's names: a metric that is renamed changes every query.
+"""PromQL of the panels, from the catalog's names: renaming a metric changes every query.
 
 Selections: ``$handle``, ``$service``, ``$user_id`` are the dashboards' variables, whose "all"
 also matches series without the label.
@@ -31,7 +31,7 @@ from telemetry.promql.functions import (
 HANDLE = 'handle=~"$handle"'
 USER = 'user_id=~"$user_id"'
 SERVICE = 'job=~"$service", handle=~"$handle"'
-LINES = 20  # more lines than this in one graph can't be told apart; a judgement
+LINES = 20  # more series in one graph are unreadable; chosen by judgement, not measured
 
 _UP = c.PLATFORM_CONTAINER_UP.prometheus
 _HEALTHY = c.PLATFORM_CONTAINER_HEALTHY.prometheus
@@ -56,8 +56,7 @@ _COST_TODAY = c.PROXY_USER_COST_TODAY.prometheus
 _BUDGET = c.PROXY_USER_BUDGET.prometheus
 _FAILED = 'http_response_status_code=~"5.."'
 _NOT_OK = 'status!="ok"'
-# Kinds of tokens that are no part of another: cached input is apart from input, reasoning is a
-# part of output.
+# Disjoint kinds of tokens: cached input is not part of input; reasoning is part of output.
 _IN = 'kind=~"input|cache_read|cache_write|cache_write_1h"'
 _OUT = 'kind="output"'
 
@@ -67,7 +66,7 @@ def _peak(metric: str, by: str = "handle", matchers: str = HANDLE) -> str:
 
 
 def _biggest(metric: str, expression: str) -> str:
-    """``expression`` for the containers where ``metric`` was highest in the time range."""
+    """Keep ``expression`` for the containers whose ``metric`` was highest in the time range."""
     return top(LINES, f"({expression})", _peak(metric), "handle")
 
 
@@ -80,9 +79,10 @@ def _error_share(by: str = "", matchers: str = "", window: str = RATE) -> str:
 
 
 def alerts_firing(severity: str) -> str:
-    """Alerts of a severity: Prometheus' own where it evaluates, else what the gateway was told.
+    """Count the firing alerts of a severity.
 
-    Loki's alerts are never among ALERTS and Grafana's neither, hence the greater of the two.
+    ALERTS has Prometheus' own alerts only. The gateway is notified of Loki's and Grafana's too,
+    if it is a channel: hence the greater of the two.
     """
     only = f'severity="{severity}"'
     return greater(
@@ -94,7 +94,7 @@ def alerts_firing(severity: str) -> str:
 # --- containers ---------------------------------------------------------------------------------
 
 CONTAINERS_DOWN = or_zero(f"count({latest(_UP)} == 0)")
-# Docker has seven states: those that none was in stay away, but for the one to be in.
+# Docker has seven states: show those that a container was in, and always `running`.
 CONTAINERS_BY_STATE = (
     f"sum by (status) {fresh(_STATES)} and on (status) "
     f"(max by (status) (max_over_time({_STATES}[{RANGE}] @ end())) > 0 "
@@ -117,7 +117,7 @@ CONTAINER_RESTARTS_COUNT = or_zero(f"sum({risen(_RESTARTS, RANGE, matchers=HANDL
 CONTAINER_OOM_COUNT = or_zero(f"sum({risen(_OOM_KILLS, RANGE, matchers=HANDLE)})")
 CONTAINER_CPU = _biggest(_CPU, latest(_CPU, "handle", HANDLE))
 CONTAINER_MEMORY = _biggest(_MEMORY, latest(_MEMORY, "handle", HANDLE))
-# Docker says the machine's memory where there is no limit: such a line would flatten all others.
+# Without a limit Docker reports the machine's memory, a line that would flatten all others.
 _MACHINE = "max(sum by (instance) (system_memory_usage_bytes))"
 CONTAINER_LIMIT = _biggest(
     _MEMORY,
@@ -134,7 +134,7 @@ CONTAINER_UP = _biggest(_CPU, latest(_UP, "handle", HANDLE)) + (
 CONTAINER_HEALTHY = _biggest(_CPU, latest(_HEALTHY, "handle", HANDLE)) + (
     f" or {latest(_HEALTHY, 'handle', HANDLE)} == 0"
 )
-# "All" is all containers, not also what runs in none.
+# "All" means all containers, without processes outside of containers.
 _INSIDE = f'{HANDLE}, handle!=""'
 CONTAINER_REQUESTS = top(
     LINES,
@@ -143,7 +143,7 @@ CONTAINER_REQUESTS = top(
     "job, handle",
 )
 CONTAINER_FAILED = or_zero(rate(_REQUESTS, "", f"{_INSIDE}, {_FAILED}"))
-# A provisioned container's proxy user is its handle.
+# The handle of a provisioned container is also the name of its proxy user.
 _USER_IS_HANDLE = 'user_id=~"$handle"'
 _OWN = (
     f"and on (user_id) label_replace("
@@ -173,11 +173,11 @@ TABLE = {
         f'"handle", "$1", "user_id", "(.*)")) and on (handle) {_UP}'
     ),
 }
-"""The overview's table: a column's name and its query, all by handle."""
+"""Columns of the overview's table: heading and query, by handle."""
 
 
 def dispatch_quantile(q: float, matchers: str = SERVICE) -> str:
-    """How long the kernel took, in seconds."""
+    """Return a quantile of the kernel's dispatch duration, s."""
     return quantile(q, _DISPATCH_DURATION, "", matchers)
 
 
@@ -203,7 +203,7 @@ FAILURES_BY_KIND = rate(
 )
 FAILED_BY_SERVICE = rate(_REQUESTS, "job", _FAILED)
 P95_BY_SERVICE = quantile(0.95, _DURATION, "job")
-# Without requests a quantile is NaN, which no comparison lets through.
+# Without requests a quantile is NaN, which every comparison drops.
 P95_SELECTED = or_zero(f"{quantile(0.95, _DURATION, '', SERVICE)} > 0")
 DURATION_BUCKETS = rate(f"{_DURATION}_bucket", "le", SERVICE)
 ACTIVE_BY_SERVICE = f"sum by (job) {fresh(c.HTTP_SERVER_ACTIVE_REQUESTS.prometheus, SERVICE)}"
@@ -221,11 +221,11 @@ ROUTES = {
     "p50": f"{quantile(0.5, _DURATION, _BY_ROUTE, SERVICE, RANGE)} > 0",
     "p95": f"{quantile(0.95, _DURATION, _BY_ROUTE, SERVICE, RANGE)} > 0",
 }
-"""The routes' table: a column's name and its query, by service, method and route."""
+"""Columns of the routes' table: heading and query, by service, method and route."""
 
 
 def request_quantile(q: float) -> str:
-    """How long requests took, in seconds, over the selected services."""
+    """Return a quantile of the selected services' request duration, s."""
     return quantile(q, _DURATION, "", SERVICE)
 
 
@@ -316,7 +316,7 @@ USERS = {
     "Tokens out": gained(_TOKENS, "user_id", f"{USER}, {_OUT}"),
     "Refused": gained(_REJECTIONS, "user_id", USER),
 }
-"""The users' table: a column's name and its query, all by user."""
+"""Columns of the users' table: heading and query, by user."""
 
 _MODEL = "gen_ai_request_model"
 MODEL_P50 = quantile(0.5, c.GEN_AI_CLIENT_OPERATION_DURATION.prometheus, _MODEL)
@@ -329,35 +329,34 @@ CALL_SIZE_P95 = quantile(
 
 # --- annotations --------------------------------------------------------------------------------
 
-
-# Marks are drawn at the steps at which a query's value is above 0, of a thousand containers
-# too: here the greatest report will do, where the numbers in panels are the newest reporter's.
+# Grafana draws a mark at each step at which a query's value is above 0. The maximum over reporters
+# suffices here; panels show the newest reporter's value, which costs more with many containers.
 
 
 def starts(matchers: str) -> str:
-    """1 at the steps within which a container started, by handle."""
+    """Return 1 at each step in which a container started, by handle."""
     up = f"max by (handle) ({_UP}{where(matchers)}"
     return (
         f"{up}) == 1 unless on (handle) {up} offset {STEP}) == 1 "
-        # Only where the platform itself reported then: one that starts starts no container.
+        # Only if the platform reported before: when it starts, its containers do not.
         f"and on () count({_STATES} offset {STEP}) "
         f"or {_stepped(_RESTARTS, matchers)}"
     )
 
 
 def kills(matchers: str) -> str:
-    """1 at the steps within which a wanted container stopped running, by handle."""
+    """Return 1 at each step in which a container that should run stopped, by handle."""
     selector = _UP + where(matchers)
     return (
         f"(max by (handle) ({selector}) == bool 0) > 0 and on (handle) "
-        # Also one that had started within the same step.
+        # Also a container that had started within the same step.
         f"(max by (handle) (max_over_time({selector}[{STEP}])) == 1 "
         f"or max by (handle) ({selector} offset {STEP}) == 1)"
     )
 
 
 def oom_kills(matchers: str) -> str:
-    """How many processes the kernel killed for memory within a step, by handle."""
+    """Count the processes killed within a step because memory ran out, by handle."""
     return _stepped(_OOM_KILLS, matchers)
 
 
@@ -369,10 +368,10 @@ def _stepped(metric: str, matchers: str) -> str:
 _ALERTS = 'max by (alertname, severity, handle, job, user_id) (ALERTS{alertstate="firing"}'
 _NOTIFIED = f"max by (severity) ({c.GATEWAY_ALERTS_FIRING.prometheus}"
 FIRING = (
-    # Where they begin: a mark that lasted as long as its alert would colour all of a bad day.
+    # Only where an alert begins: a mark as long as its alert would colour all of a bad day.
     f"{_ALERTS}) unless {_ALERTS} offset {STEP}) or "
-    # Where Grafana evaluates there are none: then what the gateway was told.
+    # If Grafana evaluates, there are no ALERTS: use what the gateway was notified of.
     f'(label_replace({_NOTIFIED}) > {_NOTIFIED} offset {STEP}), "alertname", "Alerts firing", '
     f'"", "") unless on () count(ALERTS{{alertstate="firing"}}))'
 )
-"""Above 0 at the steps within which an alert began to fire."""
+"""Above 0 at each step in which an alert began to fire."""

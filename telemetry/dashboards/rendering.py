@@ -1,4 +1,4 @@
-"""Writes the dashboards' JSON, the same bytes for the same code."""
+"""Write the dashboards' JSON: the same code gives the same bytes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from telemetry.dashboards import container, cost, logs, overview, pipeline, serv
 from telemetry.dashboards.dashboard import grafana_model
 from telemetry.errors import TelemetryError
 
-# Every dashboard, in the order people meet them: each is a file whose `build` declares it.
+# Every dashboard, in reading order: a file each, whose `build` declares it.
 DASHBOARDS = (overview, container, cost, services, logs, pipeline)
 
 
 def text(dashboard: Dashboard) -> str:
-    """A dashboard's JSON model as it is committed: keys sorted, two spaces, one final newline."""
+    """Return a dashboard's JSON as it is committed: keys sorted, two spaces, a final newline."""
     return json.dumps(dashboard, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
 def render(folder: Path) -> list[Path]:
-    """See `telemetry.dashboards.render`."""
+    """Write the files; see `telemetry.dashboards.render`."""
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,6 +34,6 @@ def render(folder: Path) -> list[Path]:
     except OSError as error:
         raise TelemetryError(
             f"{folder}: the dashboards can't be written there: {error.strerror}",
-            remedy="name a folder that can be written",
+            remedy="choose a writable folder",
         ) from error
     return sorted(written)

@@ -1,4 +1,4 @@
-"""Services: rate, errors, duration of any instrumented app, and how its processes are."""
+"""Services: rate, errors and duration of any instrumented app, and the state of its processes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _NO_WEBSOCKETS = "no WebSockets"
 
 
 def build() -> Dashboard:
-    """The dashboard."""
-    http = [_now(), _red(), _routes(), _shape(), _websockets()]
+    """Declare the dashboard."""
+    http = [_now(), _rate_errors_duration(), _routes(), _details(), _websockets()]
     return Dashboard(
         SERVICES,
         "Services",
@@ -87,7 +87,7 @@ def _now() -> Band:
     return Band(4, [down, failing, rate, p95, active, websockets])
 
 
-def _red() -> Band:
+def _rate_errors_duration() -> Band:
     rate = panel(
         "services.rate",
         "Requests by route",
@@ -148,14 +148,14 @@ def _routes() -> Band:
         key_table(keys, columns, sort="Requests/s", scale=Scale(empty="no requests")),
     )
     routes.field_config.overrides += [
-        # An app whose router is unknown has none: its requests are one group.
+        # An app whose router is unknown has no routes: its requests are one group.
         override("Route", custom__width=200, noValue="no route"),
         override("Requests/s", custom__width=130),
     ]
     return Band(9, [up, routes], widths=[8, 16])
 
 
-def _shape() -> Band:
+def _details() -> Band:
     failures = panel(
         "services.failures",
         "4xx and 5xx",

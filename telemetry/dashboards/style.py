@@ -1,4 +1,4 @@
-"""How numbers look: colours, thresholds, texts for values, settings of single series."""
+"""How numbers look: colours, thresholds, texts for values, overrides for single series."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
 Steps = tuple[tuple[float, str], ...]
 """Thresholds, rising: (from this value, colour); the first also holds below its value."""
 Texts = tuple[tuple[float, str, str], ...]
-"""What is shown for values: (value, text, colour)."""
+"""Texts shown for values: (value, text, colour)."""
 Override = model.DashboardFieldConfigSourceOverrides
 
-CALM: Steps = ((0, BLUE),)  # a number that is neither good nor bad
+CALM: Steps = ((0, BLUE),)  # for numbers that are neither good nor bad
 ANY_IS_RED: Steps = ((0, GREEN), (1, RED))
 ANY_IS_ORANGE: Steps = ((0, GREEN), (1, ORANGE))
 RESTARTS: Steps = ((0, GREEN), (1, ORANGE), (4, RED))
@@ -32,11 +32,11 @@ class Scale:
 
     Args:
         unit: Grafana's unit id.
-        steps: rising (from value, colour); the first also holds below its value.
+        steps: thresholds and their colours.
         least, most: the axis' or bar's ends.
-        decimals: digits after the point; None leaves it to Grafana.
-        texts: for values.
-        empty: shown where there is no data.
+        decimals: digits after the point; None lets Grafana choose.
+        texts: shown for values.
+        empty: text shown if there is no data.
     """
 
     unit: str = "short"
@@ -52,8 +52,8 @@ PLAIN = Scale()
 
 
 def thresholds(steps: Steps) -> model.ThresholdsConfig:
-    """Grafana's form of ``steps``."""
-    # The first step has no value: it holds for everything below the second.
+    """Return ``steps`` as Grafana's model has them."""
+    # Grafana's first step has no value: it holds for everything below the second.
     return model.ThresholdsConfig(
         mode=model.ThresholdsMode.ABSOLUTE,
         steps=[
@@ -64,7 +64,7 @@ def thresholds(steps: Steps) -> model.ThresholdsConfig:
 
 
 def mappings(texts: Texts) -> Sequence[model.ValueMap]:
-    """Grafana's form of ``texts``."""
+    """Return ``texts`` as Grafana's model has them."""
     if not texts:
         return ()
     return (
@@ -78,17 +78,17 @@ def mappings(texts: Texts) -> Sequence[model.ValueMap]:
 
 
 def override(name: str, **properties: object) -> Override:
-    """Settings of the field displayed as ``name``; ``custom__x`` is the property ``custom.x``."""
+    """Override the field displayed as ``name``; ``custom__x`` is the property ``custom.x``."""
     return overriding(model.MatcherConfig(id_val="byName", options=name), properties)
 
 
 def override_like(pattern: str, **properties: object) -> Override:
-    """Settings of the fields whose displayed name matches the regular expression."""
+    """Override the fields whose displayed name matches the regular expression."""
     return overriding(model.MatcherConfig(id_val="byRegexp", options=pattern), properties)
 
 
 def overriding(matcher: model.MatcherConfig, properties: Mapping[str, object]) -> Override:
-    """Settings of the fields that ``matcher`` picks."""
+    """Override the fields that ``matcher`` selects."""
     return Override(
         matcher,
         [
@@ -99,5 +99,5 @@ def overriding(matcher: model.MatcherConfig, properties: Mapping[str, object]) -
 
 
 def fixed(colour: str) -> dict[str, str]:
-    """One colour, as a field's property ``color``."""
+    """Return the property ``color`` for one colour."""
     return {"mode": "fixed", "fixedColor": colour}

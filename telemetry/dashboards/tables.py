@@ -1,4 +1,4 @@
-"""Tables with a row a combination of labels, each column a query of its own."""
+"""Tables with a row for each combination of labels and a query for each column."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Column:
     """A table's column of numbers.
 
     Args:
-        title: its heading.
+        title: heading.
         ask: PromQL for an instant vector that keeps the table's key labels.
         unit: Grafana's unit id.
-        steps: as in `Scale`; coloured cells where there are several.
-        texts: for values.
-        bar: drawn as a bar from 0 to 1.
+        steps: thresholds and their colours; empty for no colours.
+        texts: shown for values.
+        bar: draw a value as a bar from 0 to 1.
     """
 
     title: str
@@ -46,11 +46,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Key:
-    """A label that tells a table's rows apart.
+    """A label that identifies a table's rows.
 
     Args:
-        label: its name.
-        title: its column's heading.
+        label: name of the label.
+        title: heading of its column.
         links: (title, address) pairs that open from its cells.
     """
 
@@ -62,11 +62,11 @@ class Key:
 def key_table(
     keys: Sequence[Key], columns: Sequence[Column], *, sort: str, scale: Scale = PLAIN
 ) -> model.Panel:
-    """A table with a row a combination of key labels.
+    """Draw a table with a row for each combination of the keys' values.
 
     Args:
-        columns: the numbers, each its own query.
-        sort: heading of the column sorted by, greatest first.
+        columns: the numbers, a query each.
+        sort: heading of the column to sort by, greatest first.
     """
     asks = [Ask(column.ask, instant=True, form="table") for column in columns]
     values = [f"Value #{letter(place)}" for place in range(len(columns))]
@@ -77,7 +77,7 @@ def key_table(
         table.Panel()
         .show_header(True)
         .sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
-        # Rows are merged where all else is the same, and times may not quite be.
+        # Rows are merged if all their fields are equal, which times may not be.
         .with_transformation(
             model.DataTransformerConfig(
                 id_val="filterFieldsByName", options={"exclude": {"names": ["Time"]}}
@@ -99,7 +99,7 @@ def key_table(
         "align": "auto",
         "displayMode": "auto",
         "filterable": True,
-        "minWidth": 80,  # eleven columns fit at 1280 pixels
+        "minWidth": 80,  # eleven columns fit into 1280 pixels
     }
     panel.field_config.overrides = [
         *(override(key.title, links=_links(key.links)) for key in keys if key.links),
@@ -120,7 +120,7 @@ def _column_override(column: Column) -> Override:
         properties["mappings"] = list(mappings(column.texts))
     if column.steps:
         properties["thresholds"] = thresholds(column.steps)
-        # The name that Grafana before 10 knows; later ones migrate it to custom.cellOptions.
+        # The name before Grafana 10; later versions migrate it to custom.cellOptions.
         properties["custom.displayMode"] = "gradient-gauge" if column.bar else "color-text"
     if column.bar:
         properties |= {"min": 0, "max": 1}

@@ -1,4 +1,4 @@
-"""Queries as a panel's targets."""
+"""Queries, as the targets of a panel."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ Source = Literal["prometheus", "loki"]
 PROMETHEUS_REF = model.DataSourceRef(type_val="prometheus", uid=PROMETHEUS)
 LOKI_REF = model.DataSourceRef(type_val="loki", uid=LOKI)
 
-# What exports once a minute, OpenTelemetry's default, has two values in every rate: Grafana makes
-# $__rate_interval four of these. (Grafana 9 takes four of the data source's interval instead.)
+# Grafana makes $__rate_interval four of these, so that a rate of a process that exports once a
+# minute, OpenTelemetry's default, has two values. (Grafana 9 takes four of the data source's
+# interval instead.)
 RATE_STEP = "30s"
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A query with what its answer is called.
+    """A query, and the name of its answer.
 
     Args:
         expr: PromQL or LogQL.
         legend: the series' name, with ``{{label}}``; empty for all labels.
-        instant: only the value at the end of the time range.
-        step: least time between points, e.g. ``1d``; empty for Grafana's choice, which for
-            rates is no less than `RATE_STEP`.
-        source: which data source answers.
-        form: what Grafana makes of the answer.
+        instant: query the end of the time range only.
+        step: least time between points, e.g. ``1d``; empty lets Grafana choose, for rates no
+            less than `RATE_STEP`.
+        source: the data source.
+        form: how Grafana reads the answer.
     """
 
     expr: str
@@ -48,17 +49,17 @@ class Ask:
 
 
 def quantiles(query: Callable[[float], str]) -> list[Ask]:
-    """The median, the 95th and the 99th percentile."""
+    """Query the median, the 95th and the 99th percentile."""
     return [Ask(query(q), f"p{100 * q:g}") for q in (0.5, 0.95, 0.99)]
 
 
 def letter(place: int) -> str:
-    """A target's refId by its place."""
+    """Return the refId of the target at a place."""
     return chr(ord("A") + place)
 
 
 def target(ask: Ask, ref: str) -> variants.Dataquery:
-    """Grafana's form of a query."""
+    """Return a query as Grafana's model has it."""
     if ask.source == "loki":
         query = loki_query.Dataquery().expr(ask.expr).ref_id(ref).datasource(LOKI_REF)
         query.query_type("instant" if ask.instant else "range")

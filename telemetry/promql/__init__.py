@@ -1,1 +1,1 @@
-"""PromQL that rules and dashboards share."""
+"""PromQL that alert rules and dashboards share."""

@@ -1,12 +1,12 @@
-"""What the pipeline lost, and how full its disks are: the same for rule and panel."""
+"""What the pipeline lost and how full its disks are, for rules and panels."""
 
 from __future__ import annotations
 
 from telemetry import catalog
 from telemetry.promql.functions import indent
 
-# Every counter that says "something was refused, dropped or not delivered", from the app to the
-# notification. Units and suffixes of the Collector's depend on its settings, hence the tails.
+# Every counter of what was refused, dropped or not delivered, from the app to the notification.
+# The suffixes of the Collector's counters depend on its settings, hence the patterns.
 LOSS_COUNTERS = "|".join(
     (
         catalog.TELEMETRY_DROPPED.prometheus,
@@ -19,15 +19,15 @@ LOSS_COUNTERS = "|".join(
         "(loki_)?prometheus_rule_evaluation_failures_total",
         "(loki_)?prometheus_notifications_dropped_total",
         "(alertmanager|grafana_alerting)_notifications_failed_total",
-        # All that Grafana 9.4 counts of its notices.
+        # Grafana 9.4 counts nothing else about its notices.
         "grafana_emails_sent_failed",
     )
 )
 LOSS_LABELS = "metric, job, signal, reason, receiver, exporter, integration"
 QUEUE = "otelcol_exporter_queue_size"
-_CAPACITY = "otelcol_exporter_queue_capacity"
+CAPACITY = "otelcol_exporter_queue_capacity"
 _ONE_QUEUE = "job, instance, exporter, data_type"
-_QUEUE_FULL = 0.8  # A judgement: time to act before anything is refused.
+_QUEUE_FULL = 0.8  # leaves time to act; chosen by judgement, not measured
 
 
 _ALL = f'{{__name__=~"{LOSS_COUNTERS}"}}'
@@ -40,10 +40,10 @@ sum by (instance, {LOSS_LABELS}) (
 )"""
 
 
-# Each counter less itself 10 minutes ago; the counter as it stands where it was not there then
-# (many of these appear only with their first loss, whose value `increase()` never sees) or has
-# been reset since. The hour bridges a time when Prometheus itself was down. A queue that fills
-# up is loss about to happen.
+# Each counter minus its value 10 minutes ago. If it did not exist then (many appear only with
+# their first loss, which `increase()` never sees) or was reset since, the counter itself. The
+# hour bridges a time when Prometheus itself was down. A queue that fills up is loss about to
+# happen.
 LOST = f"""\
 sum by ({LOSS_LABELS}) (
   (
@@ -60,15 +60,15 @@ or
 label_replace(
   sum by (job, exporter, data_type) (
     {QUEUE}
-    and on ({_ONE_QUEUE}) {QUEUE} / on ({_ONE_QUEUE}) {_CAPACITY} > {_QUEUE_FULL}
+    and on ({_ONE_QUEUE}) {QUEUE} / on ({_ONE_QUEUE}) {CAPACITY} > {_QUEUE_FULL}
   ),
   "metric", "{QUEUE}", "", ""
 )"""
 
 _FILESYSTEM = "system_filesystem_usage_bytes"
 DISK_LABELS = "instance, device, mountpoint"
-# Of what an ordinary user can use, as df counts it: reserved blocks are neither. A read-only one
-# is always full.
+# As df counts: of the space that ordinary users can use; reserved blocks are neither used nor
+# free. A read-only file system is always full.
 _USED_BYTES = f'{_FILESYSTEM}{{state="used", mode!="ro"}}'
 FREE_BYTES = f'{_FILESYSTEM}{{state="free", mode!="ro"}}'
 _USED = f"max by ({DISK_LABELS}) ({_USED_BYTES})"

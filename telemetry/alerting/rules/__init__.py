@@ -1,7 +1,6 @@
-"""The alert rules, each once.
+"""The alert rules, one file for each subject.
 
-One file a subject. ``all_rules`` is what the renderers, the tests and ``telemetry alerts list``
-read.
+The renderers, the tests and ``telemetry alerts list`` read them from ``all_rules``.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ from telemetry.alerting.rule import Rule
 from telemetry.alerting.rules import containers, logs, pipeline, services, spending
 from telemetry.alerting.thresholds import Thresholds
 
-# Names of rules that an earlier release provisioned and this one does not have. Grafana keeps
-# a rule whose file is gone until it is told to delete it (grafana/grafana#67036).
+# Names of rules that an earlier release provisioned and this one no longer has. Grafana keeps a
+# rule whose file is gone until a file lists it for deletion (grafana/grafana#67036).
 RETIRED: tuple[str, ...] = ()
 
 
 def all_rules(thresholds: Thresholds) -> tuple[Rule, ...]:
-    """Every rule with these thresholds, by group, in the order people read them."""
+    """Return every rule with these thresholds, in reading order."""
     return (
         *containers.rules(thresholds),
         *services.rules(thresholds),

@@ -7,8 +7,8 @@ from telemetry.alerting.rule import VALUE, Group, Rule, count
 from telemetry.alerting.thresholds import Thresholds, number
 from telemetry.promql.functions import indent, latest, risen
 
-# A group of its own: evaluated every second, so that the notice of a killed container is out
-# within 3 s, and never waiting for a slower rule.
+# A group of its own, evaluated every second: the notice of a killed container must leave within
+# 3 s, without waiting for a slower rule.
 EVENTS = Group("container-events", 1)
 CONTAINERS = Group("containers", 5)
 
@@ -22,11 +22,11 @@ _RESTARTS = catalog.PLATFORM_CONTAINER_RESTARTS.prometheus
 
 _HANDLE = (("handle", "handle"),)
 
-# While a platform (or an agent) reports, its word stands: 0 is down, a series that ended is a
-# container that was removed. Once it is silent (its last samples are older than 5 minutes), its
-# last word is kept for an hour, or its death would resolve the alert; whether others report is no
-# matter. A container whose series ended before its reporter's own (it was removed) is left out;
-# 30 s allow for samples that were exported apart.
+# While a platform (or host agent) reports, its values count: 0 is down, and a series that ended is
+# a removed container. Once it is silent (its last samples are older than 5 minutes), its last
+# value counts for an hour, or its death would resolve the alert, whether or not others report. A
+# container whose series ended before its reporter's own was removed, and is left out; 30 s allow
+# for samples that were exported separately.
 _PRESENT = f"""\
 {latest(_UP)}
 or
@@ -45,9 +45,9 @@ max by (handle) (
 
 
 def _down(restarts: float) -> str:
-    # In a crash loop the container runs for a moment, again and again: each would resolve the
-    # alert and raise it anew. There only 2 minutes without a death count as running; Docker waits
-    # a minute at most before it starts one again.
+    # In a crash loop the container runs for a moment, again and again, and each time the alert
+    # would resolve and fire again. So after many restarts, only 2 minutes without a crash count as
+    # running: Docker waits a minute at most before it starts a container again.
     return f"""\
 (
   min by (handle) (
@@ -64,7 +64,7 @@ or
 {_PRESENT}"""
 
 
-# A limit of 0 means none.
+# A limit of 0 means no limit.
 _MEMORY_SHARE = f"""\
 {latest(_MEMORY)}
 /
@@ -75,11 +75,7 @@ _MEMORY_SHARE = f"""\
 
 
 def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
-    """The container rules.
-
-    Args:
-        thresholds: the limits to compare with.
-    """
+    """Return the container rules with these thresholds."""
     return (
         Rule(
             name="ContainerDown",

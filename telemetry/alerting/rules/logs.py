@@ -5,21 +5,17 @@ from __future__ import annotations
 from telemetry.alerting.rule import VALUE, Group, Rule
 from telemetry.alerting.thresholds import Thresholds, number
 
-# A day of error lines is counted each time: no more often than a minute.
+# Each evaluation counts a day of error lines, so only once a minute.
 LOGS = Group("logs", 60)
 
-# The collector spells every source's level alike; as an index label it keeps the day's count from
-# reading any other line.
+# The Collector gives every source the same levels. Level is an index label, so that the count
+# over a day reads no other lines.
 _ERRORS = '{service_name=~".+", level=~"error|fatal"}'
 _WINDOWS_A_DAY = 24 * 60 // 5
 
 
 def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
-    """The log rules.
-
-    Args:
-        thresholds: the limits to compare with.
-    """
+    """Return the log rules with these thresholds."""
     ratio = number(thresholds.error_lines_ratio)
     return (
         Rule(

@@ -1,4 +1,4 @@
-"""Alerts about the pipeline itself: what it lost, and the disk it writes to."""
+"""Alerts about the pipeline itself: loss, and full disks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ PIPELINE = Group("pipeline", 10)
 
 
 def _disk(thresholds: Thresholds) -> str:
-    # A forecast needs a past: an hour of it at least, and a disk more than half full, or a
-    # single download into an empty one would be reported. Both are judgements.
+    # A forecast needs at least an hour of data and a disk that is more than half full, or a single
+    # download to an empty disk would fire. Both are chosen by judgement, not measured.
     return f"""\
 (
 {indent(DISK_SHARE)}
@@ -35,11 +35,7 @@ _MACHINE = "{{ .Labels.mountpoint }} on {{ .Labels.instance }}"
 
 
 def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
-    """The pipeline rules.
-
-    Args:
-        thresholds: the limits to compare with.
-    """
+    """Return the pipeline rules with these thresholds."""
     return (
         Rule(
             name="TelemetryLoss",

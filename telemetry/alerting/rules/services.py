@@ -11,8 +11,8 @@ SERVICES = Group("services", 5)
 
 _REQUESTS = catalog.HTTP_SERVER_REQUEST_DURATION.prometheus + "_count"
 _STATUS = "http_response_status_code"
-# A health check that says "not well" is an answer, and nobody's request; hundreds that say "well"
-# hide the one request that fails.
+# A health check is not a user's request: one that reports "unhealthy" is not a failure, and
+# hundreds of successful ones would hide a request that fails.
 _ASKED = 'http_route!~"/(health|healthz|livez|readyz)"'
 _RATE = f"{_REQUESTS}{{{_ASKED}}}[5m]"
 _FAILURES = f'{_REQUESTS}{{{_ASKED}, {_STATUS}=~"5.."}}[5m]'
@@ -24,27 +24,23 @@ _SERVICE = (("service", "job"),)
 
 
 def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
-    """The service rules.
-
-    Args:
-        thresholds: the limits to compare with.
-    """
+    """Return the service rules with these thresholds."""
     return (
         Rule(
             name="ServiceDown",
             source="prometheus",
             group=SERVICES,
-            # A target is listed only while it is meant to run, so a service stopped on purpose
-            # has no `up` and one that died has 0. Only what was scraped lately counts: a target
-            # that left the list while Prometheus was down has nobody to end its series.
-            # Prometheus always scrapes at least itself, so where nothing was scraped it does not
-            # answer: a 0 of our own, which must last as long as any other. Grafana's "no data"
-            # would fire at once, at every start, before the first scrape.
+            # A target is listed only while it should run: a service stopped on purpose has no
+            # `up`, and one that died has 0. Only recent scrapes count, because the series of a
+            # target that left the list while Prometheus was down never ends. Prometheus always
+            # scrapes at least itself, so if nothing was scraped, Prometheus is down: the
+            # expression gives a 0, which must last as long as any other. Grafana's "no data"
+            # would fire at every start, before the first scrape.
             #
-            # An agent has no port and so no `up`: a 0 of our own once it has sent nothing for 5
-            # minutes, for an hour. Only while the Collector's own series arrive: without them no
-            # agent is heard, and after an outage they come no sooner than what agents sent. The
-            # last of all: whatever stands before `or on ()` drops what stands behind it.
+            # A host agent has no port and so no `up`: the expression gives a 0 for an hour after
+            # the agent sent nothing for 5 minutes. Only while the Collector's own series arrive:
+            # without them no agent is heard, and after an outage they arrive no sooner than what
+            # agents sent. This part must be last: a value before `or on ()` hides what follows.
             expression=f"""\
 min by (job, instance) (up and time() - timestamp(up) < 15)
 or on ()
@@ -81,7 +77,7 @@ or
             name="HighErrorRate",
             source="prometheus",
             group=SERVICES,
-            # Both sides summed: dividing series by series compares each 5xx with itself.
+            # Both sides are sums: a division by series would compare each 5xx with itself.
             expression=f"""\
 (
   sum by (job, handle) (rate({_FAILURES}))
@@ -111,8 +107,8 @@ sum by (job, handle) (increase({_RATE})) >= {number(thresholds.error_min_request
             name="DispatchQueueBacklog",
             source="prometheus",
             group=SERVICES,
-            # A gateway that died leaves its last depth standing for 5 minutes, as long as the
-            # alert waits.
+            # Only fresh series: the last depth of a gateway that died remains for 5 minutes, as
+            # long as the alert waits.
             expression=f"sum by (job, handle) {fresh(_QUEUE)}",
             comparison=">",
             threshold=thresholds.queue_depth,

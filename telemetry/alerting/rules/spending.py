@@ -1,6 +1,6 @@
 """Alerts about money: cost, budgets, quotas, prices.
 
-The proxy's ledger is the truth about money; its series go on across restarts of the proxy.
+The proxy's ledger is the source of all amounts; its series continue after a restart of the proxy.
 """
 
 from __future__ import annotations
@@ -21,11 +21,7 @@ _USER = (("user_id", "user_id"),)
 
 
 def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
-    """The spending rules.
-
-    Args:
-        thresholds: the limits to compare with.
-    """
+    """Return the spending rules with these thresholds."""
     return (
         Rule(
             name="HighCostRate",
