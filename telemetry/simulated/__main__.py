@@ -12,9 +12,9 @@ from telemetry.simulated.app import create_app
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m telemetry.simulated",
-        description="A simulated model for tests and demonstrations: nothing it says is real.",
+        description="Serve a simulated model for tests and demonstrations; no answer is real.",
     )
-    parser.add_argument("--port", type=int, default=8090, help="port on 127.0.0.1 [8090]")
+    parser.add_argument("--port", type=int, default=8090, help="port on 127.0.0.1 (default: 8090)")
     args = parser.parse_args()
     print(f"simulated model on http://127.0.0.1:{args.port}", flush=True)
     uvicorn.run(create_app(), host="127.0.0.1", port=args.port, log_level="error", access_log=False)

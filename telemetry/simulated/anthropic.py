@@ -1,4 +1,4 @@
-"""The Anthropic wire: reading a Messages request, rendering an answer to it.
+"""The Anthropic wire: read a Messages request and render its answer.
 
 Source: https://docs.claude.com/en/api/messages and its streaming page.
 """
@@ -22,12 +22,12 @@ ERROR_TYPES = {
 
 
 def dumps(value: object) -> str:
-    """Compact JSON, as the providers send it."""
+    """Encode as compact JSON, as the providers do."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def text_of(content: object) -> str:
-    """The text of a message's content, which is a string or a list of blocks."""
+    """Return the text of a message's content, which is a string or a list of blocks."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -40,7 +40,7 @@ def text_of(content: object) -> str:
 
 
 def read(request: dict[str, Any], size_chars: int) -> Turn:
-    """What a Messages request says."""
+    """Read a Messages request."""
     turn = Turn("", size_chars=size_chars)
     names: dict[str, str] = {}
     for message in request.get("messages", ()):
@@ -64,7 +64,7 @@ def read(request: dict[str, Any], size_chars: int) -> Turn:
 
 
 def usage(reply: Reply, asked: Directives) -> dict[str, Any]:
-    """Usage as Anthropic reports it: input tokens without the cached ones."""
+    """Return the usage as Anthropic reports it: input tokens without the cached ones."""
     result: dict[str, Any] = {
         "input_tokens": reply.input_tokens,
         "cache_creation_input_tokens": asked.write + asked.write_1h,
@@ -82,7 +82,7 @@ def usage(reply: Reply, asked: Directives) -> dict[str, Any]:
 
 
 def message(model: str, number: int, reply: Reply, asked: Directives) -> dict[str, Any]:
-    """The whole answer in one object."""
+    """Return the answer as one object."""
     content: list[dict[str, Any]] = [{"type": "text", "text": "".join(reply.words)}]
     for i, call in enumerate(reply.calls):
         tool_id = f"toolu_simulated_{number}_{i}"
@@ -108,7 +108,7 @@ def _event(kind: str, **data: object) -> bytes:
 def events(
     model: str, number: int, reply: Reply, asked: Directives
 ) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """The answer as server-sent events: before the text's chunks, the chunks, after them."""
+    """Return the answer as server-sent events: before the text, the text's chunks, after it."""
     whole = message(model, number, reply, asked)
     start = {**whole, "content": [], "stop_reason": None}
     start["usage"] = {**whole["usage"], "output_tokens": 1}
@@ -144,7 +144,7 @@ def events(
 
 
 def error(status: int, text: str) -> dict[str, Any]:
-    """An error body."""
+    """Return an error body."""
     kind = ERROR_TYPES.get(status, "api_error")
     return {
         "type": "error",
@@ -154,5 +154,5 @@ def error(status: int, text: str) -> dict[str, Any]:
 
 
 def error_event(text: str) -> bytes:
-    """An error in the middle of a stream."""
+    """Return an error in the middle of a stream."""
     return _event("error", error={"type": "overloaded_error", "message": text})

@@ -1,4 +1,4 @@
-"""The simulated model's server: a Starlette app with one endpoint a wire call."""
+"""The simulated model's server: a Starlette app with an endpoint for each call of a wire."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Dropped(Exception):
 
 @dataclass
 class Wire:
-    """How one endpoint reads requests and renders answers."""
+    """Functions with which an endpoint reads requests and renders answers."""
 
     read: Callable[[dict[str, Any], int], Turn]
     whole: Callable[[str, int, Reply, Directives], dict[str, Any]]
@@ -75,7 +75,7 @@ RESPONSES = Wire(
 
 
 class Simulator:
-    """What all endpoints share: a running number, and how often an id was seen."""
+    """State that all endpoints share: a running number, and the requests of each id."""
 
     def __init__(self) -> None:
         self.numbers = itertools.count(1)
@@ -126,7 +126,7 @@ class Endpoint:
             await _send(send, 404, wire.error(404, f"simulated: model {model!r} does not exist"))
             return
         if asked.hang:
-            # Only the client's going ends the wait.
+            # Only a disconnect of the client ends the wait.
             while (await receive())["type"] != "http.disconnect":
                 pass
             self.simulator.cancelled += 1
@@ -240,7 +240,7 @@ class _Health:
 
 
 def create_app() -> Starlette:
-    """The simulated model as an ASGI app; ``app.state.simulator`` shows what it saw."""
+    """Return the simulated model as an ASGI app; ``app.state.simulator`` has its state."""
     simulator = Simulator()
     post = ["POST"]
     app = Starlette(

@@ -13,13 +13,13 @@ from typing import Any
 from telemetry.simulated.anthropic import dumps, text_of
 from telemetry.simulated.script import Directives, Reply, Turn
 
-# A fixed time, so that answers are the same at every run.
+# A fixed time, so that every run gives the same answers.
 CREATED = 1_700_000_000
 Parts = tuple[list[bytes], list[bytes], list[bytes]]
 
 
 def read_chat(request: dict[str, Any], size_chars: int) -> Turn:
-    """What a chat completions request says."""
+    """Read a chat completions request."""
     turn = Turn("", size_chars=size_chars)
     names: dict[str, str] = {}
     for message in request.get("messages", ()):
@@ -39,7 +39,7 @@ def read_chat(request: dict[str, Any], size_chars: int) -> Turn:
 
 
 def read_responses(request: dict[str, Any], size_chars: int) -> Turn:
-    """What a responses request says."""
+    """Read a request of the responses API."""
     turn = Turn("", size_chars=size_chars)
     given = request.get("input", "")
     names: dict[str, str] = {}
@@ -58,7 +58,7 @@ def read_responses(request: dict[str, Any], size_chars: int) -> Turn:
 
 
 def chat_usage(reply: Reply, asked: Directives) -> dict[str, Any]:
-    """Usage as chat completions report it: prompt tokens with the cached ones."""
+    """Return the usage as chat completions report it: prompt tokens with the cached ones."""
     prompt = reply.input_tokens + asked.cached
     return {
         "prompt_tokens": prompt,
@@ -83,7 +83,7 @@ def _tool_calls(number: int, reply: Reply) -> list[dict[str, Any]]:
 
 
 def chat(model: str, number: int, reply: Reply, asked: Directives) -> dict[str, Any]:
-    """A whole chat completion."""
+    """Return a chat completion as one object."""
     said: dict[str, Any] = {"role": "assistant", "content": "".join(reply.words), "refusal": None}
     if reply.calls:
         said["tool_calls"] = _tool_calls(number, reply)
@@ -102,7 +102,7 @@ def chat(model: str, number: int, reply: Reply, asked: Directives) -> dict[str, 
 def chat_events(
     model: str, number: int, reply: Reply, asked: Directives, with_usage: bool
 ) -> Parts:
-    """A chat completion as server-sent events: before the chunks, the chunks, after them."""
+    """Return a chat completion as server-sent events: before the text, its chunks, after it."""
     head = {
         "id": f"chatcmpl-simulated-{number}",
         "object": "chat.completion.chunk",
@@ -136,7 +136,7 @@ def chat_events(
 
 
 def response(model: str, number: int, reply: Reply, asked: Directives) -> dict[str, Any]:
-    """A whole answer of the responses API."""
+    """Return an answer of the responses API as one object."""
     prompt = reply.input_tokens + asked.cached
     output: list[dict[str, Any]] = [
         {
@@ -187,7 +187,7 @@ def response(model: str, number: int, reply: Reply, asked: Directives) -> dict[s
 
 
 def response_events(model: str, number: int, reply: Reply, asked: Directives) -> Parts:
-    """An answer of the responses API as server-sent events."""
+    """Return an answer of the responses API as server-sent events."""
     whole = response(model, number, reply, asked)
     sequence = iter(range(1_000_000))
 
@@ -231,7 +231,7 @@ def response_events(model: str, number: int, reply: Reply, asked: Directives) ->
 
 
 def embeddings(request: dict[str, Any], tokens: int) -> dict[str, Any]:
-    """Embeddings made from a hash of each input."""
+    """Make embeddings from a hash of each input."""
     given = request.get("input", "")
     inputs = given if isinstance(given, list) and not _is_token_list(given) else [given]
     size = int(request.get("dimensions") or 8)
@@ -252,12 +252,12 @@ def _is_token_list(given: list[Any]) -> bool:
 
 
 def error(status: int, text: str) -> dict[str, Any]:
-    """An error body."""
+    """Return an error body."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     code = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}.get(status)
     return {"error": {"message": text, "type": kind, "param": None, "code": code}}
 
 
 def error_event(text: str) -> bytes:
-    """An error in the middle of a stream."""
+    """Return an error in the middle of a stream."""
     return f"data: {dumps(error(500, text))}\n\n".encode()

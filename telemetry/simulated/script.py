@@ -1,4 +1,4 @@
-"""What the simulated model says to a request: text, tool calls, usage, misbehaviour."""
+"""Decide the simulated model's answer: text, tool calls, usage, misbehaviour."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ABOUT_CONTAINER = re.compile(
 )
 _NAMED = re.compile(r"\b(?:container|handle|user)\s+[\"'`]?([A-Za-z0-9][\w.-]*[A-Za-z0-9])", re.I)
 _HANDLE_LIKE = re.compile(r"\b([a-z][a-z0-9]*(?:-[a-z0-9]+)*-\d+)\b")
-# Words that follow "container" in a sentence and are nobody's handle.
+# Words that follow "container" in a sentence and are not handles.
 _NOT_HANDLES = frozenset(
     ("is", "are", "was", "were", "doing", "that", "which", "with", "has", "use", "uses", "and")
 )
@@ -30,7 +30,7 @@ QUOTED_CHARS = 2000
 
 @dataclass
 class Directives:
-    """How a request asks to be treated; the keys are described in the package."""
+    """Steering of a request; the package's docstring describes the keys."""
 
     chunks: int = 0
     delay: float = 0.0
@@ -54,7 +54,7 @@ class Directives:
 
 @dataclass
 class ToolCall:
-    """One call of a tool; ``arguments`` is the JSON object it is given."""
+    """One call of a tool; ``arguments`` is a JSON object."""
 
     name: str
     arguments: dict[str, Any]
@@ -62,13 +62,13 @@ class ToolCall:
 
 @dataclass
 class Turn:
-    """What a request said, whichever wire it came by.
+    """Content of a request, independent of its wire.
 
     Args:
-        text: the last message of the user.
+        text: last message of the user.
         results: tool results after it, as (tool name, text).
         tools: the tools offered, name to JSON schema of the arguments.
-        size_chars: size of the whole request, the measure of its input tokens.
+        size_chars: size of the request, from which its input tokens are estimated.
     """
 
     text: str
@@ -79,7 +79,7 @@ class Turn:
 
 @dataclass
 class Reply:
-    """What to answer: the words to stream, or the tools to call, and the usage to report."""
+    """Answer to a request: words to stream or tools to call, and the usage to report."""
 
     words: list[str]
     calls: list[ToolCall]
@@ -89,10 +89,10 @@ class Reply:
 
 
 def directives(model: str, header: str, metadata: object) -> Directives:
-    """Read the steering of a request; unknown keys are an error.
+    """Read the steering of a request.
 
     Raises:
-        ValueError: a key or its value can't be used.
+        ValueError: a key is unknown, or its value invalid.
     """
     found = dict(_BY_MODEL.get(model, {}))
     text = ""
@@ -117,7 +117,7 @@ def directives(model: str, header: str, metadata: object) -> Directives:
 
 
 def reply(turn: Turn, asked: Directives) -> Reply:
-    """The answer to ``turn``: always the same for the same request."""
+    """Answer ``turn``: the same request always gets the same answer."""
     calls: list[ToolCall] = []
     if asked.tool:
         schema = turn.tools.get(asked.tool, {})
@@ -155,7 +155,7 @@ def _compose(turn: Turn) -> str:
 
 
 def handle_in(text: str) -> str:
-    """The container's handle that a message names, ``""`` where it names none."""
+    """Find the handle of the container that a message names, ``""`` if it names no container."""
     for match in _NAMED.finditer(text):
         if match[1].lower() not in _NOT_HANDLES:
             return match[1]
@@ -164,12 +164,12 @@ def handle_in(text: str) -> str:
 
 
 def arguments(name: str, schema: dict[str, Any], handle: str) -> dict[str, Any]:
-    """Arguments for a tool, after its own JSON schema.
+    """Make arguments for a tool, following its JSON schema.
 
     Args:
         name: the tool.
         schema: JSON schema of its arguments (``properties``, ``required``).
-        handle: the container asked about, ``""`` for none.
+        handle: the container in question, ``""`` for none.
     """
     properties = schema.get("properties", {})
     required = set(schema.get("required", ()))
