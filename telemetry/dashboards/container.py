@@ -28,7 +28,7 @@ from telemetry.dashboards.style import (
 from telemetry.dashboards.targets import Ask, quantiles
 
 _SAMPLED = "15s"  # the platform's sampling interval
-_MANY = " With more than 20 selected, the 20 that were highest in the time range."
+_MANY = " With more than 20 selected, the 20 highest in the time range."
 
 
 def build() -> Dashboard:
@@ -36,14 +36,14 @@ def build() -> Dashboard:
     return Dashboard(
         CONTAINER,
         "Container detail",
-        "What a container does, uses, costs and says. Choose one or several above; "
-        "marks show when one was started, stopped or ran out of memory.",
+        "What a container does, uses, costs and logs. Select one or several above. "
+        "Marks show when a container was started, stopped or ran out of memory.",
         [_now(), _resources(), _network(), _life(), _work(), _logs()],
         [handle()],
         [
             link("Logs", LOGS, "Search this container's logs in the same time range"),
             link("Overview", OVERVIEW, "All containers"),
-            link("Cost & usage", COST, "Who spends what"),
+            link("Cost & usage", COST, "Cost by user and model"),
         ],
     )
 
@@ -52,8 +52,8 @@ def _now() -> Band:
     state = panel(
         "container.state",
         "State",
-        "Runs as wanted, or is wanted and does not run; the worst of the selected. "
-        "Gone: the platform has no such container, or it was stopped on purpose.",
+        "Running, or down although it should run; the worst of the selected. Gone: the platform "
+        "has no such container, or it was stopped on purpose.",
         stat(
             Ask(queries.CONTAINER_STATE, instant=True),
             scale=Scale(
@@ -66,7 +66,7 @@ def _now() -> Band:
     health = panel(
         "container.health",
         "Health check",
-        "What the container's own health check says; the worst of the selected.",
+        "Result of the container's own health check; the worst of the selected.",
         stat(
             Ask(queries.CONTAINER_HEALTH, instant=True),
             scale=Scale(
@@ -79,7 +79,7 @@ def _now() -> Band:
     cpu = panel(
         "container.cpu_now",
         "CPU",
-        "CPU use now, 100 % is one core; all selected together.",
+        "CPU use now, all selected together; 100 % is one core.",
         stat(
             Ask(queries.CONTAINER_CPU_NOW),
             scale=Scale("percent", CALM, least=0, decimals=1),
@@ -89,8 +89,8 @@ def _now() -> Band:
     memory = panel(
         "container.memory_share",
         "Memory used",
-        "Working set against the limit; the highest of the selected. Above 90 % for 5 minutes "
-        "alerts, at 100 % the kernel kills.",
+        "Working set as a share of the limit; the highest of the selected. An alert fires above "
+        "90 % for 5 minutes; at 100 % the kernel kills it.",
         stat(
             Ask(queries.CONTAINER_MEMORY_HIGHEST),
             scale=Scale("percentunit", NEARLY_FULL, least=0, most=1, decimals=0),
@@ -99,7 +99,7 @@ def _now() -> Band:
     restarts = panel(
         "container.restarts_count",
         "Restarts",
-        "Starts that nobody asked for, in the time range.",
+        "Restarts in the time range that no user requested.",
         stat(
             Ask(queries.CONTAINER_RESTARTS_COUNT, instant=True),
             scale=Scale(steps=RESTARTS, decimals=0),
@@ -108,7 +108,7 @@ def _now() -> Band:
     oom = panel(
         "container.oom_count",
         "OOM kills",
-        "Processes that the kernel killed because memory ran out, in the time range.",
+        "Processes that the kernel killed in the time range because memory ran out.",
         stat(
             Ask(queries.CONTAINER_OOM_COUNT, instant=True),
             scale=Scale(steps=ANY_IS_RED, decimals=0),
@@ -117,7 +117,7 @@ def _now() -> Band:
     cost = panel(
         "container.cost_today",
         "Cost today",
-        "What the container's own proxy key has cost since midnight UTC.",
+        "Cost of the container's own proxy key since midnight UTC.",
         stat(Ask(queries.CONTAINER_COST_TODAY), scale=Scale("currencyUSD", CALM), background=False),
     )
     errors = panel(
@@ -136,7 +136,7 @@ def _resources() -> Band:
     cpu = panel(
         "container.cpu",
         "CPU",
-        "CPU use, 100 % is one core." + _MANY,
+        "CPU use; 100 % is one core." + _MANY,
         lines(
             Ask(queries.CONTAINER_CPU, "{{handle}}", step=_SAMPLED),
             scale=Scale("percent", least=0),
@@ -145,8 +145,8 @@ def _resources() -> Band:
     memory = panel(
         "container.memory",
         "Memory against limit",
-        "Working set (what counts towards the limit and can't be given back), and the limit "
-        "as a dashed line." + _MANY,
+        "Working set (memory that counts towards the limit and can't be reclaimed), and the "
+        "limit as a dashed line." + _MANY,
         lines(
             Ask(queries.CONTAINER_MEMORY, "{{handle}}", step=_SAMPLED),
             Ask(queries.CONTAINER_LIMIT, "{{handle}} limit", step=_SAMPLED),
@@ -168,7 +168,7 @@ def _network() -> Band:
     network = panel(
         "container.network",
         "Network",
-        "Bytes a second received (up) and sent (down)." + _MANY,
+        "Bytes per second received (up) and sent (down)." + _MANY,
         lines(
             Ask(queries.CONTAINER_RECEIVE, "{{handle}} received"),
             Ask(queries.CONTAINER_TRANSMIT, "{{handle}} sent"),
@@ -179,7 +179,8 @@ def _network() -> Band:
     restarts = panel(
         "container.restarts",
         "Restarts",
-        "Starts that nobody asked for, within the 10 minutes before. More than 3 alerts." + _MANY,
+        "Restarts within the previous 10 minutes that no user requested. An alert fires at more "
+        "than 3." + _MANY,
         lines(
             Ask(queries.CONTAINER_RESTARTS, "{{handle}}", step=_SAMPLED),
             scale=Scale(steps=((0, GREEN), (3, ORANGE)), least=0, decimals=0),
@@ -189,8 +190,8 @@ def _network() -> Band:
     oom = panel(
         "container.oom",
         "OOM kills",
-        "Processes killed because memory ran out, within the 10 minutes before. Any alerts."
-        + _MANY,
+        "Processes killed within the previous 10 minutes because memory ran out. Any fires an "
+        "alert." + _MANY,
         lines(
             Ask(queries.CONTAINER_OOM, "{{handle}}", step=_SAMPLED),
             scale=Scale(least=0, decimals=0),
@@ -203,8 +204,8 @@ def _life() -> Band:
     up = panel(
         "container.up",
         "Running",
-        "Green where the container runs as wanted, red where it is wanted and does not run, "
-        "nothing where it does not exist or was stopped on purpose.",
+        "Green: the container runs. Red: it should run but doesn't. Empty: it does not exist, or "
+        "was stopped on purpose.",
         timeline(
             Ask(queries.CONTAINER_UP, "{{handle}}"),
             scale=Scale(steps=((0, RED), (1, GREEN)), texts=STATE, decimals=0),
@@ -213,7 +214,7 @@ def _life() -> Band:
     healthy = panel(
         "container.healthy",
         "Health check",
-        "Orange where the container's own health check fails. Containers without one are "
+        "Orange: the container's own health check fails. Containers without a health check are "
         "not listed.",
         timeline(
             Ask(queries.CONTAINER_HEALTHY, "{{handle}}"),
@@ -229,7 +230,7 @@ def _work() -> Band:
     requests = panel(
         "container.requests",
         "Requests",
-        "Requests a second answered by the instrumented services inside, and those answered "
+        "Requests per second answered by the instrumented services inside, and those answered "
         "with a 5xx status." + _MANY,
         lines(
             Ask(queries.CONTAINER_REQUESTS, "{{handle}} {{job}}"),
@@ -241,8 +242,8 @@ def _work() -> Band:
     dispatch = panel(
         "container.dispatch",
         "Dispatch duration",
-        "From a message's acceptance to its answer's end, where a gateway runs inside; with "
-        "all selected, every gateway.",
+        "Time from accepting a message to the end of its answer, if a gateway runs inside; with "
+        "all selected, of every gateway.",
         lines(
             *quantiles(partial(queries.dispatch_quantile, matchers=queries.HANDLE)),
             scale=Scale("s", least=0, empty="no dispatches"),
@@ -250,8 +251,8 @@ def _work() -> Band:
     )
     cost = panel(
         "container.cost",
-        "Cost an hour",
-        "What the container's own proxy key cost within each hour before." + _MANY,
+        "Cost per hour",
+        "Cost of the container's own proxy key within the previous hour." + _MANY,
         lines(
             Ask(queries.CONTAINER_COST, "{{user_id}}", step="1m"),
             scale=Scale("currencyUSD", least=0, empty="nothing spent"),
@@ -264,7 +265,7 @@ def _logs() -> Band:
     latest = panel(
         "container.logs",
         "Latest log lines",
-        "What the container said, newest first; click a line for its fields and its trace.",
+        "Log lines of the container, newest first. Click a line for its fields and its trace.",
         log_lines(Ask(log_queries.CONTAINER_LINES, source="loki")),
     )
     return Band(12, [latest])

@@ -22,7 +22,7 @@ from telemetry.dashboards.tables import Column, Key, key_table
 from telemetry.dashboards.targets import Ask
 
 _USD = "currencyUSD"
-_MANY = " With more than 20 users, the 20 that were highest in the time range."
+_MANY = " With more than 20 users, the 20 highest in the time range."
 _DAY = "1d"
 # A point every 10 minutes of the usual 7 days. With one a pixel, points would be half an hour
 # apart, and a new stack's graphs would stay empty for as long.
@@ -35,7 +35,7 @@ def build() -> Dashboard:
         COST,
         "Cost & usage",
         "What model calls cost, by day, user and model, from the proxy's ledger. "
-        "Days are UTC days, as budgets are.",
+        "Days and budgets are in UTC.",
         [_totals(), _trend(), _users(), _use(), _budgets(), _refused(), _models()],
         [user_id()],
         [link("Overview", OVERVIEW, "All containers")],
@@ -50,25 +50,26 @@ def _totals() -> Band:
     today = panel(
         "cost.total_today",
         "Cost today",
-        "Since midnight UTC, the selected users together.",
+        "Cost since midnight UTC, the selected users together.",
         stat(Ask(queries.COST_TODAY_SELECTED, instant=True), scale=Scale(_USD, CALM)),
     )
     total = panel(
         "cost.total",
         "Cost",
-        "In the time range, the selected users together.",
+        "Cost in the time range, the selected users together.",
         stat(Ask(queries.COST_RANGE, instant=True), scale=Scale(_USD, CALM)),
     )
     calls = panel(
         "cost.calls",
         "Model calls",
-        "Calls in the ledger in the time range, failed ones too.",
+        "Calls in the ledger in the time range, including failed ones.",
         stat(Ask(queries.CALLS_RANGE, instant=True), scale=Scale(steps=CALM), background=False),
     )
     tokens = panel(
         "cost.tokens_total",
         "Tokens",
-        "In: all input, cached or not. Out: all output, reasoning included. In the time range.",
+        "Tokens in the time range. In: all input, cached or not. Out: all output, including "
+        "reasoning.",
         stat(
             Ask(queries.TOKENS_IN_RANGE, "in", instant=True),
             Ask(queries.TOKENS_OUT_RANGE, "out", instant=True),
@@ -80,14 +81,14 @@ def _totals() -> Band:
     dispatch = panel(
         "cost.per_dispatch",
         "Per dispatch",
-        "The gateway's own model calls divided by the messages its kernel worked on, in the "
-        "time range.",
+        "Cost of the gateway's own model calls per dispatch, in the time range.",
         stat(Ask(queries.COST_PER_DISPATCH, instant=True), scale=Scale(_USD, CALM)),
     )
     quota = panel(
         "cost.quota_highest",
-        "Top quota",
-        "The share of today's budget that the user nearest to it has spent. Above 90 % alerts.",
+        "Top budget use",
+        "Share of today's budget spent by the user nearest to the limit. An alert fires above "
+        "90 %.",
         stat(
             Ask(queries.QUOTA_HIGHEST, instant=True),
             scale=Scale("percentunit", NEARLY_FULL, least=0, decimals=0),
@@ -96,13 +97,13 @@ def _totals() -> Band:
     unpriced = panel(
         "cost.unpriced_count",
         "Unpriced calls",
-        "Calls that no price covers, in the time range: their cost is missing here.",
+        "Calls in the time range that no price covers. The costs shown here don't include them.",
         stat(Ask(queries.UNPRICED_RANGE, instant=True), scale=Scale(steps=ANY_IS_RED)),
     )
     refused = panel(
         "cost.rejections_count",
         "Refused",
-        "Calls refused because a budget or rate limit was used up, in the time range.",
+        "Calls refused in the time range because a budget or rate limit was used up.",
         stat(Ask(queries.REJECTIONS_RANGE, instant=True), scale=Scale(steps=ANY_IS_ORANGE)),
     )
     return Band(4, [today, total, calls, tokens, dispatch, quota, unpriced, refused])
@@ -112,8 +113,8 @@ def _trend() -> Band:
     daily = panel(
         "cost.daily",
         "Daily cost",
-        "A bar a UTC day, by model; today's is still growing. The bars add up to the cost of "
-        "their days, exactly.",
+        "A bar for each UTC day, by model; today's still grows. The bars add up exactly to the "
+        "cost of their days.",
         bars(Ask(queries.COST_BY_DAY, "{{model}}", step=_DAY), scale=Scale(_USD, least=0)),
     )
     models = panel(
@@ -133,7 +134,7 @@ def _users() -> Band:
     columns = [
         Column("Cost", asked["Cost"], _USD),
         Column("Cost today", asked["Cost today"], _USD, ((0, BLUE), (10, ORANGE))),
-        Column("Budget a day", asked["Budget a day"], _USD),
+        Column("Daily budget", asked["Daily budget"], _USD),
         Column("Budget used", asked["Budget used"], "percentunit", NEARLY_FULL, bar=True),
         Column("Calls", asked["Calls"]),
         Column("Tokens in", asked["Tokens in"]),
@@ -148,8 +149,8 @@ def _users() -> Band:
     users = panel(
         "cost.users",
         "Users",
-        "Cost, calls and tokens are of the time range; cost today and the budget of the "
-        "present UTC day. A user opens their container, where they have one.",
+        "Cost, calls and tokens are for the time range, cost today and the budget for the "
+        "current UTC day. A user's name opens the user's container, if there is one.",
         key_table([Key("user_id", "User", links)], columns, sort="Cost", scale=Scale(empty="–")),
     )
     return Band(9, [users])
@@ -159,8 +160,8 @@ def _use() -> Band:
     tokens = panel(
         "cost.tokens",
         "Tokens in and out",
-        "A pair of bars a UTC day. In: all input, cached or not. Out: all output, reasoning "
-        "included.",
+        "A bar for each UTC day. In: all input, cached or not. Out: all output, including "
+        "reasoning.",
         bars(
             Ask(queries.TOKENS_IN_BY_DAY, "in", step=_DAY),
             Ask(queries.TOKENS_OUT_BY_DAY, "out", step=_DAY),
@@ -170,8 +171,8 @@ def _use() -> Band:
     dispatch = panel(
         "cost.per_dispatch_trend",
         "Cost per dispatch",
-        "Cost of the gateway's own model calls per message, within each hour before; and "
-        "tokens per message (right axis).",
+        "Cost of the gateway's own model calls per dispatch, within the previous hour; and "
+        "tokens per dispatch (right axis).",
         lines(
             Ask(queries.COST_PER_DISPATCH_TREND, "cost"),
             Ask(queries.GATEWAY_TOKENS_PER_DISPATCH, "{{direction}} tokens"),
@@ -186,9 +187,9 @@ def _use() -> Band:
 def _budgets() -> Band:
     budget = panel(
         "cost.budget",
-        "Quota used",
-        "Cost today against the day's budget, the 20 nearest to it. At 100 % the proxy refuses "
-        "further calls until midnight UTC.",
+        "Budget used",
+        "Cost today as a share of the day's budget, for the 20 users nearest to their limit. At "
+        "100 % the proxy refuses further calls until midnight UTC.",
         bar_gauge(
             Ask(queries.QUOTA_USED, "{{user_id}}", instant=True),
             scale=Scale(
@@ -198,8 +199,8 @@ def _budgets() -> Band:
     )
     today = panel(
         "cost.today",
-        "Cost of the day by user",
-        "Grows through a UTC day and starts again at midnight. Above $10 alerts." + _MANY,
+        "Cost today by user",
+        "Grows through a UTC day and starts again at midnight. An alert fires above $10." + _MANY,
         lines(
             Ask(queries.COST_TODAY_BY_USER, "{{user_id}}"),
             scale=Scale(_USD, ((0, GREEN), (10, RED)), least=0, empty="nothing spent"),
@@ -214,8 +215,8 @@ def _refused() -> Band:
     unpriced = panel(
         "cost.unpriced",
         "Unpriced calls",
-        "Calls that no price covers within the 10 minutes before (or since the point before, in "
-        "a long time range), by model. Any alerts: add a price.",
+        "Calls that no price covers within the previous 10 minutes (or since the previous point, "
+        "if that is longer), by model. Any fires an alert: add a price.",
         lines(
             Ask(queries.UNPRICED, "{{model}}"),
             scale=Scale(least=0, decimals=0, empty="none"),
@@ -225,8 +226,8 @@ def _refused() -> Band:
     rejections = panel(
         "cost.rejections",
         "Refused by quota",
-        "Calls refused within the 5 minutes before (or since the point before, in a long time "
-        "range), by user. More than 20 in 5 minutes alerts." + _MANY,
+        "Calls refused within the previous 5 minutes (or since the previous point, if that is "
+        "longer), by user. An alert fires at more than 20 in 5 minutes." + _MANY,
         lines(
             Ask(queries.REJECTIONS, "{{user_id}}"),
             scale=Scale(steps=((0, GREEN), (20, ORANGE)), least=0, decimals=0, empty="none"),
@@ -237,7 +238,7 @@ def _refused() -> Band:
     upstream = panel(
         "cost.upstream_errors",
         "Provider errors",
-        "Calls a minute that failed at the provider, by kind.",
+        "Calls per minute that failed at the provider, by kind.",
         lines(
             Ask(queries.UPSTREAM_ERRORS, "{{provider}} {{kind}}"),
             scale=Scale("opm", least=0, empty="none"),
@@ -252,7 +253,7 @@ def _models() -> Band:
     duration = panel(
         "cost.duration",
         "Model call duration",
-        "Median and 95 % of the time a call took, by model, all users.",
+        "Median and 95th percentile of the call duration, by model, all users together.",
         lines(
             Ask(queries.MODEL_P50, f"{model} p50"),
             Ask(queries.MODEL_P95, f"{model} p95"),
@@ -262,19 +263,19 @@ def _models() -> Band:
     first = panel(
         "cost.first_token",
         "Time to first token",
-        "Within which 95 % of streamed answers began, by model.",
+        "95th percentile of the time to the first token of a streamed answer, by model.",
         lines(Ask(queries.FIRST_TOKEN_P95, model), scale=Scale("s", least=0)),
     )
     token = panel(
         "cost.token_time",
         "Time per output token",
-        "Median after the first token, by model.",
+        "Median time per output token after the first, by model.",
         lines(Ask(queries.TOKEN_TIME_P50, model), scale=Scale("s", least=0)),
     )
     sizes = panel(
         "cost.call_sizes",
-        "Tokens a call",
-        "95 % of calls had at most so many billable tokens, by model, in and out.",
+        "Tokens per call",
+        "95th percentile of the billable tokens per call, by model, in and out.",
         lines(Ask(queries.CALL_SIZE_P95, model + " {{gen_ai_token_type}}"), scale=Scale(least=0)),
     )
     return Band(8, [duration, first, token, sizes], title="Models")

@@ -44,8 +44,8 @@ def build() -> Dashboard:
     return Dashboard(
         LOGS,
         "Logs",
-        "Search all logs: choose services, containers and levels, type or paste words (upper and "
-        "lower case alike), or a trace id.",
+        "Search all logs: select services, containers and levels; type or paste words (upper or "
+        "lower case) or a trace id.",
         [_summary(), _lines()],
         [log_service(), log_handle(), choice("level", "Level", tuple(_LEVEL_COLOURS)), *words],
         [link("Container detail", CONTAINER, "The selected container's numbers")],
@@ -83,8 +83,8 @@ def _summary() -> Band:
     errors = panel(
         "logs.errors",
         "Errors by service",
-        "Error lines within the 5 minutes before, by service and container. More than 20, and "
-        "five times the service's own rate of the last day, alerts.",
+        "Error lines within the previous 5 minutes, by service and container. An alert fires at "
+        "more than 20, if that is also five times the service's own rate of the last day.",
         lines(
             Ask(log_queries.ERRORS, source, source="loki"),
             scale=Scale(steps=((0, GREEN), (20, ORANGE)), least=0, decimals=0, empty="no errors"),
@@ -98,8 +98,8 @@ def _summary() -> Band:
     )
     noisiest = panel(
         "logs.noisiest",
-        "Who logs most",
-        "Lines found in the time range, by service and container; choose one to search it.",
+        "Top log sources",
+        "Lines found in the time range, by service and container. Click one to search it.",
         bar_gauge(
             Ask(log_queries.NOISIEST, source, instant=True, source="loki"),
             scale=Scale(steps=CALM, least=0),
@@ -113,7 +113,7 @@ def _lines() -> Band:
     found = panel(
         "logs.lines",
         "Lines",
-        "Newest first. Click a line for its fields: trace id and container lead on from there.",
+        "Newest first. Click a line for its fields; its trace id and container are links.",
         log_lines(Ask(log_queries.LINES, source="loki")),
     )
     return Band(20, [found])

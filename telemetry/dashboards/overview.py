@@ -45,7 +45,7 @@ def build() -> Dashboard:
     return Dashboard(
         OVERVIEW,
         "Platform overview",
-        "Is anything wrong? The top row answers; below it what runs, what it does and costs.",
+        "Is anything wrong? See the first row. Below it: what runs, what it does, what it costs.",
         [_summary(), _state(), _traffic(), _containers(), _details(), _errors()],
     )
 
@@ -54,7 +54,7 @@ def _summary() -> Band:
     critical = panel(
         "overview.critical",
         "Critical alerts",
-        "Critical alerts firing now. Anything but 0 wants a person at once.",
+        "Critical alerts that fire now. Anything but 0 needs a person at once.",
         stat(
             Ask(queries.alerts_firing("critical"), instant=True),
             scale=Scale(steps=ANY_IS_RED, decimals=0),
@@ -63,7 +63,7 @@ def _summary() -> Band:
     warnings = panel(
         "overview.warnings",
         "Warnings",
-        "Warnings firing now: look at them today.",
+        "Warnings that fire now: look at them today.",
         stat(
             Ask(queries.alerts_firing("warning"), instant=True),
             scale=Scale(steps=ANY_IS_ORANGE, decimals=0),
@@ -72,26 +72,26 @@ def _summary() -> Band:
     services = panel(
         "overview.services_down",
         "Services down",
-        "Services and engines that are meant to run and do not answer Prometheus' scrapes.",
+        "Services and components that should run but don't answer Prometheus' scrapes.",
         stat(Ask(queries.SERVICES_DOWN, instant=True), scale=Scale(steps=ANY_IS_RED, decimals=0)),
     )
     containers = panel(
         "overview.containers_down",
         "Containers down",
-        "Containers that are wanted but not running. One stopped on purpose is not counted.",
+        "Containers that should run but don't. A container stopped on purpose is not counted.",
         stat(Ask(queries.CONTAINERS_DOWN, instant=True), scale=Scale(steps=ANY_IS_RED, decimals=0)),
     )
     errors = panel(
         "overview.errors",
         "Requests failing",
-        "Share of all requests answered with a 5xx status. Above 5 % for 5 minutes alerts.",
+        "Share of all requests answered with a 5xx status. An alert fires above 5 % for 5 minutes.",
         stat(Ask(queries.ERROR_SHARE), scale=Scale("percentunit", FAILURES, least=0, decimals=1)),
     )
     loss = panel(
         "overview.loss",
         "Telemetry lost",
         "Items refused, dropped or not delivered in the last 10 minutes, from apps to stores. "
-        "Anything but 0 means that what you see is not everything.",
+        "Anything but 0 means that the dashboards don't show everything.",
         stat(Ask(pipeline_queries.LOSS_COUNT), scale=Scale(steps=ANY_IS_ORANGE, decimals=0)),
     )
     opens(services, "Services", SERVICES)
@@ -104,13 +104,13 @@ def _state() -> Band:
     alerts = panel(
         "overview.alerts",
         "Firing alerts",
-        "Alerts that fire or are about to, by importance, from Grafana, Prometheus and Loki.",
+        "Alerts that fire or are pending, by severity, from Grafana, Prometheus and Loki.",
         alert_list(),
     )
     states = panel(
         "overview.states",
         "Containers by state",
-        "Containers by the state Docker reports, over all hosts.",
+        "Containers by Docker's state, on all hosts.",
         lines(
             Ask(queries.CONTAINERS_BY_STATE, "{{status}}"),
             scale=Scale(least=0, decimals=0),
@@ -138,7 +138,8 @@ def _state() -> Band:
     budget = panel(
         "overview.budget",
         "Highest budget use",
-        "The user nearest to the day's budget. At 100 % the proxy refuses further calls.",
+        "Share of the day's budget spent by the user nearest to the limit. At 100 % the proxy "
+        "refuses further calls.",
         stat(
             Ask(queries.QUOTA_HIGHEST_ALL, instant=True),
             scale=Scale("percentunit", NEARLY_FULL, least=0, decimals=0),
@@ -148,7 +149,7 @@ def _state() -> Band:
     cost = panel(
         "overview.cost",
         "Cost today",
-        "What all users' model calls have cost since midnight UTC, from the proxy's ledger.",
+        "Cost of all users' model calls since midnight UTC, from the proxy's ledger.",
         stat(Ask(queries.COST_TODAY), scale=Scale("currencyUSD", CALM), background=False),
     )
     websockets = panel(
@@ -166,13 +167,13 @@ def _traffic() -> Band:
     requests = panel(
         "overview.requests",
         "Requests",
-        "Requests answered a second, by service.",
+        "Requests answered per second, by service.",
         lines(Ask(queries.REQUESTS_BY_SERVICE, "{{job}}"), scale=Scale("reqps", least=0)),
     )
     dispatches = panel(
         "overview.dispatches",
         "Dispatches",
-        "Messages the kernel has finished with a second, by how they ended.",
+        "Dispatches finished per second, by status.",
         lines(
             Ask(queries.DISPATCHES, "{{status}}"),
             scale=Scale("ops", least=0),
@@ -183,7 +184,7 @@ def _traffic() -> Band:
     failures = panel(
         "overview.failures",
         "Errors",
-        "5xx answers a second by service, dispatches that did not end well, and model calls "
+        "5xx answers per second by service, dispatches that did not succeed, and model calls "
         "that failed at the provider.",
         lines(
             Ask(queries.FAILED_BY_SERVICE, "{{job}} 5xx"),
@@ -219,8 +220,8 @@ def _containers() -> Band:
     containers = panel(
         "overview.containers",
         "Containers",
-        "Every container the platform knows, worst memory first. A row opens the container; "
-        "CPU is 100 % for one core, cost is since midnight UTC, counts are of the time range.",
+        "Every container of the platform, highest memory use first; its name opens it. CPU is "
+        "100 % for one core, cost is since midnight UTC, counts are for the time range.",
         key_table([Key("handle", "Container", links)], columns, sort="Of limit"),
     )
     return Band(10, [containers])
@@ -230,14 +231,14 @@ def _details() -> Band:
     latency = panel(
         "overview.latency",
         "Slow requests",
-        "The time within which 95 % of requests were answered, by service.",
+        "95th percentile of the request duration, by service.",
         lines(Ask(queries.P95_BY_SERVICE, "{{job}}"), scale=Scale("s", least=0)),
     )
     provisioning = panel(
         "overview.provisioning",
         "Provisioning",
-        "Containers provisioned a minute by outcome, and how long provisioning and removing "
-        "took (95 %, right axis).",
+        "Containers provisioned per minute by outcome, and the 95th percentile of the time to "
+        "provision and to remove one (right axis).",
         lines(
             Ask(queries.PROVISIONS, "{{outcome}}"),
             Ask(queries.PROVISION_P95, "provision p95"),
@@ -249,9 +250,9 @@ def _details() -> Band:
     spending = panel(
         "overview.spending",
         "Spending",
-        "What model calls cost within each hour before, all users together.",
+        "Cost of all users' model calls within the previous hour.",
         lines(
-            Ask(queries.COST_PER_HOUR, "an hour", step="1m"),
+            Ask(queries.COST_PER_HOUR, "per hour", step="1m"),
             scale=Scale("currencyUSD", CALM, least=0),
         ),
     )
@@ -262,7 +263,7 @@ def _errors() -> Band:
     latest = panel(
         "overview.logs",
         "Latest errors",
-        "Error lines of every service and container, newest first.",
+        "Error lines of all services and containers, newest first.",
         log_lines(Ask(log_queries.ALL_ERRORS, source="loki")),
     )
     return Band(8, [latest])

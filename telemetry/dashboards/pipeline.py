@@ -26,8 +26,8 @@ def build() -> Dashboard:
     return Dashboard(
         PIPELINE,
         "Pipeline health",
-        "Does telemetry itself arrive, whole and in time? The Collector, Prometheus, Loki, and "
-        "the machine they run on.",
+        "Does telemetry arrive complete and in time? The Collector, Prometheus, Loki, and the "
+        "machine they run on.",
         [_now(), _loss(), _collector(), _prometheus(), _loki(), _host()],
         links=[link("Overview", OVERVIEW, "All containers")],
         events=False,
@@ -38,22 +38,22 @@ def _now() -> Band:
     loss = panel(
         "pipeline.loss_count",
         "Lost",
-        "Items refused, dropped or not delivered in the last 10 minutes, anywhere on the way. "
-        "Any alerts.",
+        "Items refused, dropped or not delivered in the last 10 minutes, from apps to stores. "
+        "Any fires an alert.",
         stat(Ask(queries.LOSS_COUNT), scale=Scale(steps=ANY_IS_RED, decimals=0)),
     )
     down = panel(
         "pipeline.targets_down",
         "Not answering",
-        "Services and engines that are meant to run and do not answer Prometheus' scrapes.",
+        "Services and components that should run but don't answer Prometheus' scrapes.",
         stat(Ask(queries.TARGETS_DOWN, instant=True), scale=Scale(steps=ANY_IS_RED, decimals=0)),
     )
     filling = ((0, GREEN), (0.5, ORANGE), (0.8, RED))
     queue = panel(
         "pipeline.queue_now",
         "Fullest queue",
-        "Of the Collector's queues on disk, the fullest. It fills while a store is away; full, "
-        "senders are held back.",
+        "The fullest of the Collector's queues on disk. A queue fills while a store is down; "
+        "when it is full, senders are blocked.",
         stat(
             Ask(queries.QUEUE_FILL_NOW),
             scale=Scale("percentunit", filling, least=0, most=1, decimals=0),
@@ -62,23 +62,22 @@ def _now() -> Band:
     old = ((0, GREEN), (30, ORANGE), (120, RED))
     age = panel(
         "pipeline.age_now",
-        "Oldest news",
-        "Seconds since the newest number of the service that has been silent longest reached "
-        "Prometheus.",
+        "Longest silence",
+        "Time since Prometheus received a sample of the service that has been silent the longest.",
         stat(Ask(queries.AGE_NOW), scale=Scale("s", old, least=0, decimals=0)),
     )
     used = ((0, GREEN), (0.75, ORANGE), (0.85, RED))
     disk = panel(
         "pipeline.disk_now",
         "Fullest disk",
-        "Used, of what an ordinary user can use. Above 85 % alerts.",
+        "Used share of the space that ordinary users can use. An alert fires above 85 %.",
         stat(Ask(queries.DISK_NOW), scale=Scale("percentunit", used, least=0, most=1, decimals=0)),
     )
     tight = ((0, GREEN), (0.8, ORANGE), (0.95, RED))
     memory = panel(
         "pipeline.memory_now",
         "Host memory",
-        "Used, of the machine's memory.",
+        "Used share of the machine's memory.",
         stat(
             Ask(queries.MEMORY_NOW), scale=Scale("percentunit", tight, least=0, most=1, decimals=0)
         ),
@@ -90,8 +89,8 @@ def _loss() -> Band:
     loss = panel(
         "pipeline.loss",
         "Refused, dropped, undelivered",
-        "Within the 10 minutes before, by counter and job: in the apps, the Collector, the "
-        "stores, and on the way to people. Anything here alerts.",
+        "Items lost within the previous 10 minutes, by counter and job: in apps, in the "
+        "Collector, in stores, and on the way to people. Any fires an alert.",
         lines(
             Ask(queries.LOSS, "{{job}} {{metric}}"),
             scale=Scale(least=0, decimals=0, empty="nothing lost"),
@@ -100,8 +99,8 @@ def _loss() -> Band:
     dropped = panel(
         "pipeline.dropped",
         "Dropped in the apps",
-        "What the library itself dropped within the 5 minutes before, by signal and reason; "
-        "and interaction log lines that could not be written.",
+        "Items that the library dropped within the previous 5 minutes, by signal and reason; and "
+        "interaction log lines that could not be written.",
         lines(
             Ask(queries.DROPPED, "{{job}} {{signal}} {{reason}}"),
             Ask(queries.INTERACTION_FAILURES, "interaction log {{reason}}"),
@@ -111,7 +110,7 @@ def _loss() -> Band:
     up = panel(
         "pipeline.up",
         "Answering",
-        "Whether what is meant to run answers Prometheus' scrapes: services and engines.",
+        "Whether services and components that should run answer Prometheus' scrapes.",
         timeline(
             Ask(queries.TARGETS, "{{at}} {{job}}"),
             scale=Scale(steps=((0, RED), (1, GREEN)), texts=ANSWERING, decimals=0),
@@ -124,20 +123,20 @@ def _collector() -> Band:
     accepted = panel(
         "pipeline.accepted",
         "Accepted",
-        "Metric points and log records a second, by receiver.",
+        "Metric points and log records per second, by receiver.",
         lines(Ask(queries.ACCEPTED, "{{receiver}} {{kind}}"), scale=Scale("ops", least=0)),
     )
     sent = panel(
         "pipeline.sent",
         "Sent",
-        "Metric points and log records a second, by exporter. Less than was accepted means "
-        "that the queue grows.",
+        "Metric points and log records per second, by exporter. The queue grows if less is sent "
+        "than accepted.",
         lines(Ask(queries.SENT, "{{exporter}} {{kind}}"), scale=Scale("ops", least=0)),
     )
     queue = panel(
         "pipeline.queue",
         "Queues",
-        "How full each exporter's queue on disk is. Above 80 % alerts.",
+        "How full each exporter's queue on disk is. An alert fires above 80 %.",
         lines(
             Ask(queries.QUEUE_FILL, "{{exporter}}"),
             scale=Scale("percentunit", ((0, GREEN), (0.8, ORANGE)), least=0, most=1),
@@ -147,14 +146,14 @@ def _collector() -> Band:
     age = panel(
         "pipeline.age",
         "Delay",
-        "Seconds since each service's newest number reached Prometheus; about the export "
-        "interval when all is well.",
+        "Time since Prometheus received each service's newest sample; normally about the export "
+        "interval.",
         lines(Ask(queries.AGE, "{{job}}"), scale=Scale("s", least=0)),
     )
     memory = panel(
         "pipeline.collector_memory",
         "Memory",
-        "Resident memory of the Collector; near its limit it refuses data.",
+        "Resident memory of the Collector. Near its limit it refuses data.",
         lines(Ask(queries.COLLECTOR_MEMORY, "{{job}}"), scale=Scale("bytes", least=0)),
     )
     shown = [accepted, sent, queue, age, memory]
@@ -171,20 +170,20 @@ def _prometheus() -> Band:
     samples = panel(
         "pipeline.prometheus_samples",
         "Samples",
-        "Stored a second.",
+        "Samples stored per second.",
         lines(Ask(queries.SAMPLES, "{{type}}"), scale=Scale("ops", least=0)),
     )
     rejected = panel(
         "pipeline.prometheus_rejected",
         "Rejected samples",
-        "A second, by reason: what came too late or out of order.",
+        "Samples rejected per second, by reason: too late or out of order.",
         lines(Ask(queries.REJECTED, "{{reason}}"), scale=Scale("ops", least=0)),
     )
     rules = panel(
         "pipeline.rules",
         "Alert rules",
-        "Evaluations that failed a second, and the slowest rule group's duration (right axis). "
-        "Empty where Grafana evaluates the rules.",
+        "Failed evaluations per second, and the duration of the slowest rule group (right axis). "
+        "Empty if Grafana evaluates the rules.",
         lines(
             Ask(queries.RULE_FAILURES, "failures"),
             Ask(queries.RULE_DURATION, "slowest group"),
@@ -207,7 +206,7 @@ def _prometheus() -> Band:
     scrapes = panel(
         "pipeline.scrapes",
         "Scrape duration",
-        "How long the slowest scrape of each job took.",
+        "Duration of the slowest scrape of each job.",
         lines(Ask(queries.SCRAPE_DURATION, "{{job}}"), scale=Scale("s", least=0)),
     )
     return Band(7, [series, samples, rejected, rules, storage, scrapes], title="Prometheus")
@@ -217,7 +216,7 @@ def _loki() -> Band:
     received = panel(
         "pipeline.loki_bytes",
         "Logs received",
-        "Bytes a second, and lines a second (right axis).",
+        "Bytes per second, and lines per second (right axis).",
         lines(
             Ask(queries.LOKI_BYTES, "bytes"),
             Ask(queries.LOKI_LINES, "lines"),
@@ -228,7 +227,7 @@ def _loki() -> Band:
     discarded = panel(
         "pipeline.loki_discarded",
         "Discarded lines",
-        "A second, by reason.",
+        "Lines discarded per second, by reason.",
         lines(
             Ask(queries.LOKI_DISCARDED, "{{reason}}"),
             scale=Scale("ops", least=0, empty="none discarded"),
@@ -237,20 +236,20 @@ def _loki() -> Band:
     latency = panel(
         "pipeline.loki_latency",
         "Request duration",
-        "Within which 95 % of Loki's requests were answered, by route.",
+        "95th percentile of the duration of Loki's requests, by route.",
         lines(Ask(queries.LOKI_P95, "{{route}}"), scale=Scale("s", least=0)),
     )
     memory = panel(
         "pipeline.engine_memory",
-        "Engine memory",
+        "Component memory",
         "Resident memory of Prometheus, Loki, and Alertmanager or Grafana.",
         lines(Ask(queries.ENGINE_MEMORY, "{{job}}"), scale=Scale("bytes", least=0)),
     )
     notices = panel(
         "pipeline.notices",
         "Notifications",
-        "Sent a minute, by channel, and those that failed, by Alertmanager, or by Grafana where "
-        "it evaluates (9.4 counts none).",
+        "Notifications sent per minute by channel, and failed ones, from Alertmanager, or from "
+        "Grafana if it evaluates (9.4 doesn't count them).",
         lines(
             Ask(queries.NOTIFIED, "{{integration}}"),
             Ask(queries.NOTIFY_FAILED, "{{integration}} failed"),
@@ -266,7 +265,7 @@ def _host() -> Band:
     cpu = panel(
         "pipeline.cpu",
         "CPU",
-        "Share of all cores, by what they do.",
+        "Share of all cores, by state.",
         lines(
             Ask(queries.CPU, "{{instance}} {{state}}"),
             scale=Scale("percentunit", CALM, least=0, most=1),
@@ -276,7 +275,7 @@ def _host() -> Band:
     memory = panel(
         "pipeline.memory",
         "Memory",
-        "By use.",
+        "Memory by use.",
         lines(
             Ask(queries.MEMORY, "{{instance}} {{state}}"),
             scale=Scale("bytes", CALM, least=0),
@@ -286,8 +285,8 @@ def _host() -> Band:
     disk = panel(
         "pipeline.disk",
         "Disk",
-        "Used, of what an ordinary user can use, by file system. Above 85 %, or full within 24 "
-        "hours at the present rate, alerts.",
+        "Used share of the space that ordinary users can use, by file system. An alert fires "
+        "above 85 %, or if it will be full within 24 hours at the current rate.",
         lines(
             Ask(queries.DISK, "{{instance}} {{mountpoint}}"),
             scale=Scale("percentunit", ((0, GREEN), (0.85, ORANGE)), least=0, most=1),

@@ -309,7 +309,7 @@ UPSTREAM_ERRORS = rate(c.PROXY_UPSTREAM_ERRORS.prometheus, "provider, kind") + "
 USERS = {
     "Cost": gained(_COST, "user_id", USER),
     "Cost today": today(_COST_TODAY, "user_id", USER),
-    "Budget a day": f"max by (user_id) ({_BUDGET}{where(USER)})",
+    "Daily budget": f"max by (user_id) ({_BUDGET}{where(USER)})",
     "Budget used": _quota(USER),
     "Calls": gained(_CALLS, "user_id", USER),
     "Tokens in": gained(_TOKENS, "user_id", f"{USER}, {_IN}"),

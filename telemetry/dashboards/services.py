@@ -31,7 +31,7 @@ def build() -> Dashboard:
         SERVICES,
         "Services",
         "Requests, errors and durations of every instrumented service, by the semantic "
-        "conventions for HTTP; below them WebSockets, the gateway's kernel and the processes.",
+        "conventions for HTTP. Below: WebSockets, the gateway and the worker processes.",
         [*http, _gateway(), _gateway_http(), _processes(), _runtime()],
         [service(), handle()],
         [
@@ -45,7 +45,7 @@ def _now() -> Band:
     down = panel(
         "services.down_count",
         "Not answering",
-        "Of the selected services and engines, those meant to run that do not answer.",
+        "Selected services and components that should run but don't answer.",
         stat(
             Ask(queries.SERVICES_DOWN_SELECTED, instant=True),
             scale=Scale(steps=ANY_IS_RED, decimals=0),
@@ -63,25 +63,25 @@ def _now() -> Band:
     rate = panel(
         "services.rate_total",
         "Requests",
-        "Answered a second.",
+        "Requests answered per second.",
         stat(Ask(queries.REQUESTS_SELECTED), scale=Scale("reqps", CALM), background=False),
     )
     p95 = panel(
         "services.p95",
-        "95 % within",
-        "95 % of requests were answered within this time, the last byte included.",
+        "95th percentile",
+        "Duration that 95 % of requests don't exceed, including the last byte.",
         stat(Ask(queries.P95_SELECTED), scale=Scale("s", CALM), background=False),
     )
     active = panel(
         "services.active_total",
         "In progress",
-        "Requests being answered now.",
+        "Requests in progress now.",
         stat(Ask(queries.ACTIVE_SELECTED), scale=Scale(steps=CALM, decimals=0), background=False),
     )
     websockets = panel(
         "services.websockets_total",
         "WebSockets",
-        "Connections open now.",
+        "WebSocket connections open now.",
         stat(Ask(queries.WS_SELECTED), scale=Scale(steps=CALM, decimals=0), background=False),
     )
     return Band(4, [down, failing, rate, p95, active, websockets])
@@ -91,7 +91,8 @@ def _rate_errors_duration() -> Band:
     rate = panel(
         "services.rate",
         "Requests by route",
-        "Answered a second, the 20 busiest routes; paths that match no route are one group.",
+        "Requests answered per second, for the 20 busiest routes. Paths that match no route are "
+        "one group.",
         lines(
             Ask(queries.REQUESTS_BY_ROUTE, "{{job}} {{http_request_method}} {{http_route}}"),
             scale=Scale("reqps", least=0),
@@ -100,7 +101,8 @@ def _rate_errors_duration() -> Band:
     errors = panel(
         "services.errors",
         "Failing requests",
-        "Share answered with a 5xx status, by service. Above 5 % for 5 minutes alerts.",
+        "Share of requests answered with a 5xx status, by service. An alert fires above 5 % for "
+        "5 minutes.",
         lines(
             Ask(queries.ERROR_SHARE_BY_SERVICE, "{{job}} {{handle}}"),
             scale=Scale("percentunit", ((0, GREEN), (0.05, RED)), least=0),
@@ -110,8 +112,7 @@ def _rate_errors_duration() -> Band:
     latency = panel(
         "services.latency",
         "Duration",
-        "Within which half, 95 % and 99 % of requests were answered, the selected services "
-        "together.",
+        "Median, 95th and 99th percentile of the request duration, the selected services together.",
         lines(*quantiles(queries.request_quantile), scale=Scale("s", least=0)),
     )
     return Band(8, [rate, errors, latency])
@@ -121,7 +122,7 @@ def _routes() -> Band:
     up = panel(
         "services.up",
         "Answering",
-        "Whether what is meant to run answers Prometheus' scrapes: services and engines.",
+        "Whether services and components that should run answer Prometheus' scrapes.",
         timeline(
             Ask(queries.SERVICES_UP, "{{at}} {{job}}"),
             scale=Scale(steps=((0, RED), (1, GREEN)), texts=ANSWERING, decimals=0),
@@ -144,7 +145,7 @@ def _routes() -> Band:
     routes = panel(
         "services.routes",
         "Routes",
-        "Rate, failures and durations over the whole time range, by route.",
+        "Rate, failures and durations by route, over the whole time range.",
         key_table(keys, columns, sort="Requests/s", scale=Scale(empty="no requests")),
     )
     routes.field_config.overrides += [
@@ -159,7 +160,8 @@ def _details() -> Band:
     failures = panel(
         "services.failures",
         "4xx and 5xx",
-        "Answers a second by status and error type; an unhandled exception is 500 with its class.",
+        "Answers per second by status and error type. An unhandled exception is a 500 with its "
+        "class.",
         lines(
             Ask(queries.FAILURES_BY_KIND, "{{job}} {{http_response_status_code}} {{error_type}}"),
             scale=Scale("reqps", least=0),
@@ -168,19 +170,19 @@ def _details() -> Band:
     durations = panel(
         "services.heatmap",
         "Durations",
-        "How many requests took how long.",
+        "Distribution of request durations.",
         heat(Ask(queries.DURATION_BUCKETS, "{{le}}", form="heatmap"), scale=Scale("s")),
     )
     active = panel(
         "services.active",
         "In progress",
-        "Requests being answered, by service.",
+        "Requests in progress, by service.",
         lines(Ask(queries.ACTIVE_BY_SERVICE, "{{job}}"), scale=Scale(least=0, decimals=0)),
     )
     sizes = panel(
         "services.body_sizes",
         "Body sizes",
-        "Bytes a second of request bodies (in) and response bodies (out), by service.",
+        "Bytes per second of request bodies (in) and response bodies (out), by service.",
         lines(
             Ask(queries.REQUEST_BYTES, "{{job}} in"),
             Ask(queries.RESPONSE_BYTES, "{{job}} out"),
@@ -194,7 +196,7 @@ def _websockets() -> Band:
     connections = panel(
         "services.ws_connections",
         "Connections",
-        "WebSocket connections open, by service.",
+        "Open WebSocket connections, by service.",
         lines(
             Ask(queries.WS_CONNECTIONS, "{{job}}"),
             scale=Scale(least=0, decimals=0, empty=_NO_WEBSOCKETS),
@@ -203,7 +205,7 @@ def _websockets() -> Band:
     messages = panel(
         "services.ws_messages",
         "Messages",
-        "WebSocket messages a second, received from and sent to clients.",
+        "WebSocket messages per second, received from and sent to clients.",
         lines(
             Ask(queries.WS_MESSAGES, "{{job}} {{network_io_direction}}"),
             scale=Scale("ops", least=0, empty=_NO_WEBSOCKETS),
@@ -211,8 +213,8 @@ def _websockets() -> Band:
     )
     duration = panel(
         "services.ws_duration",
-        "Connection length",
-        "Median length of the connections that ended.",
+        "Connection duration",
+        "Median duration of connections that ended.",
         lines(
             Ask(queries.WS_DURATION_P50, "{{job}}"),
             scale=Scale("s", least=0, empty=_NO_WEBSOCKETS),
@@ -225,7 +227,7 @@ def _gateway() -> Band:
     queue = panel(
         "gateway.queue",
         "Dispatch queue",
-        "Messages waiting for the kernel. More than 10 for 5 minutes alerts.",
+        "Messages that wait for the kernel. An alert fires at more than 10 for 5 minutes.",
         lines(
             Ask(queries.DISPATCH_QUEUE, "{{job}} {{handle}}"),
             scale=Scale(steps=((0, GREEN), (10, ORANGE)), least=0, decimals=0),
@@ -235,7 +237,7 @@ def _gateway() -> Band:
     dispatches = panel(
         "gateway.dispatches",
         "Dispatches",
-        "Messages the kernel has finished with a second, by source and how they ended.",
+        "Dispatches finished per second, by source and status.",
         lines(
             Ask(queries.DISPATCHES_SELECTED, "{{source}} {{status}}"), scale=Scale("ops", least=0)
         ),
@@ -243,7 +245,7 @@ def _gateway() -> Band:
     latency = panel(
         "gateway.dispatch_latency",
         "Dispatch duration",
-        "From a message's acceptance to its answer's end.",
+        "Time from accepting a message to the end of its answer.",
         lines(
             *quantiles(queries.dispatch_quantile), scale=Scale("s", least=0, empty="no dispatches")
         ),
@@ -255,7 +257,7 @@ def _gateway_http() -> Band:
     paths = panel(
         "gateway.paths",
         "Gateway requests",
-        "Answered a second, by method, path and status.",
+        "Requests answered per second, by method, path and status.",
         lines(
             Ask(queries.GATEWAY_PATHS, "{{method}} {{path}} {{status}}"),
             scale=Scale("reqps", least=0),
@@ -264,13 +266,13 @@ def _gateway_http() -> Band:
     latency = panel(
         "gateway.path_latency",
         "Gateway durations",
-        "Within which 95 % of requests were answered, by method and path.",
+        "95th percentile of the request duration, by method and path.",
         lines(Ask(queries.GATEWAY_PATH_P95, "{{method}} {{path}}"), scale=Scale("s", least=0)),
     )
     notices = panel(
         "gateway.notices",
         "Alert notices",
-        "Received by webhook a minute, by state and severity.",
+        "Alert notices received by webhook per minute, by state and severity.",
         lines(Ask(queries.NOTICES, "{{status}} {{severity}}"), scale=Scale("opm", least=0)),
     )
     return Band(8, [paths, latency, notices])
@@ -280,7 +282,7 @@ def _processes() -> Band:
     cpu = panel(
         "services.cpu",
         "CPU",
-        "Cores used by each worker process.",
+        "CPU cores used by each worker process.",
         lines(Ask(queries.WORKER_CPU, _WORKER), scale=Scale(least=0)),
     )
     memory = panel(
@@ -292,13 +294,13 @@ def _processes() -> Band:
     lag = panel(
         "services.loop_lag",
         "Event-loop lag",
-        "99 % of the event loop's wake-ups were at most this late: what blocks it shows here.",
+        "99th percentile of how late the event loop wakes up. Blocking calls show here.",
         lines(Ask(queries.WORKER_LAG, _WORKER), scale=Scale("s", least=0)),
     )
     uptime = panel(
         "services.uptime",
         "Uptime",
-        "How long each worker process has run: a fall is a restart.",
+        "Time since each worker process started. A drop is a restart.",
         lines(Ask(queries.WORKER_UPTIME, _WORKER), scale=Scale("s", least=0)),
     )
     return Band(8, [cpu, memory, lag, uptime], title="Processes")
@@ -320,7 +322,7 @@ def _runtime() -> Band:
     collections = panel(
         "services.gc",
         "Garbage collections",
-        "A second, by generation; the oldest is the one that pauses.",
+        "Garbage collections per second, by generation. The oldest generation causes pauses.",
         lines(
             Ask(queries.WORKER_GC, "{{job}} generation {{cpython_gc_generation}}"),
             scale=Scale("ops", least=0),
