@@ -129,9 +129,9 @@ def test_a_rule_file_holds_all_that_an_alert_needs() -> None:
         "for": "0s",
         "labels": {"severity": "warning"},
         "annotations": {
-            "summary": "{{ .Labels.user_id }} is expensive today",
-            "description": '{{ .Labels.user_id }} has cost {{ printf "%.2f" .Value }} USD since '
-            "midnight UTC, more than 10 USD.",
+            "summary": "{{ .Labels.user_id }} has high costs today",
+            "description": "Model calls of {{ .Labels.user_id }} have cost "
+            '{{ printf "%.2f" .Value }} USD since midnight UTC, more than 10 USD.',
             "value": '{{ printf "%.2f" .Value }} USD today',
             "runbook_url": "http://127.0.0.1:4000/runbooks#highcostrate",
             "dashboard_url": "http://127.0.0.1:3200/d/telemetry-cost?viewPanel=15&from=now-6h&to=now"

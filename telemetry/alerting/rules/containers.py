@@ -89,7 +89,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             labels=("handle",),
             summary="Container {{ .Labels.handle }} is down",
             description=(
-                "Container {{ .Labels.handle }} is wanted but does not run. "
+                "Container {{ .Labels.handle }} should run but is down. "
                 f'The platform reports {{{{ printf "%.0f" {VALUE} }}}} for it (1 is running).'
             ),
             value=f"{{{{ if lt {VALUE} 1.0 }}}}down{{{{ else }}}}running{{{{ end }}}}",
@@ -97,8 +97,8 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             no_data="OK",
             on_error="Error",
             states_reason=(
-                "No series means no container is wanted; a platform that died is covered by the "
-                "expression and by ServiceDown."
+                "No series means that no container should run. The expression and ServiceDown "
+                "cover a platform that died."
             ),
             variables=_HANDLE,
         ),
@@ -114,8 +114,8 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             labels=("handle",),
             summary="Container {{ .Labels.handle }} ran out of memory",
             description=(
-                "Memory ran out in container {{ .Labels.handle }}: "
-                f"{count('kill')} by the kernel in the last 10 minutes."
+                "The kernel killed processes of container {{ .Labels.handle }} because memory ran "
+                f"out: {count('kill')} in the last 10 minutes."
             ),
             value=f"{count('kill')} in 10 m",
             panel="container.oom",
@@ -144,7 +144,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             panel="container.memory",
             no_data="OK",
             on_error="Error",
-            states_reason="A container without a limit, or none at all, has no such series.",
+            states_reason="A container without a limit has no such series.",
             variables=_HANDLE,
         ),
         Rule(
@@ -160,8 +160,8 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             summary="Container {{ .Labels.handle }} keeps restarting",
             description=(
                 f'Container {{{{ .Labels.handle }}}} restarted {{{{ printf "%.0f" {VALUE} }}}} '
-                f"times in the last 10 minutes, more than {number(thresholds.restarts)}; "
-                "nobody asked for it."
+                f"times in the last 10 minutes, more than {number(thresholds.restarts)}, and no "
+                "user requested it."
             ),
             value=f"{count('restart')} in 10 m",
             panel="container.restarts",

@@ -31,7 +31,7 @@ sum by (service_name, handle) (count_over_time({_ERRORS} [5m]))
             for_s=thresholds.error_lines_for_s,
             severity="warning",
             labels=("service_name", "handle"),
-            summary="{{ .Labels.service_name }} logs unusually many errors",
+            summary="{{ .Labels.service_name }} logs more errors than usual",
             description=(
                 "{{ .Labels.service_name }}"
                 '{{ with index .Labels "handle" }} in container {{ . }}{{ end }} logged '

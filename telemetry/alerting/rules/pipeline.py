@@ -63,7 +63,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             panel="pipeline.loss",
             no_data="OK",
             on_error="Error",
-            states_reason="These counters often appear with the first loss only.",
+            states_reason="Many of these counters appear only with their first loss.",
         ),
         Rule(
             name="DiskSpaceLow",
@@ -79,12 +79,12 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             description=(
                 f"{_MACHINE} is {{{{ {VALUE} | humanizePercentage }}}} full: more than "
                 f"{number(thresholds.disk_percent)} %, or full within "
-                f"{number(thresholds.disk_hours)} hours at the present rate."
+                f"{number(thresholds.disk_hours)} hours at the current rate."
             ),
             value=f"{{{{ {VALUE} | humanizePercentage }}}} used",
             panel="pipeline.disk",
             no_data="OK",
             on_error="Error",
-            states_reason="The query answers only what is too full.",
+            states_reason="The query returns only file systems that are too full.",
         ),
     )

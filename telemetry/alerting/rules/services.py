@@ -68,8 +68,8 @@ or
             no_data="OK",
             on_error="Error",
             states_reason=(
-                "The expression always has a value, of its own where nothing was scraped; a "
-                "failing query means that Prometheus itself is down."
+                "The expression always has a value, even if nothing was scraped; a failing query "
+                "means that Prometheus itself is down."
             ),
             variables=_SERVICE,
         ),

@@ -33,16 +33,17 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             for_s=0,
             severity="warning",
             labels=("user_id",),
-            summary="{{ .Labels.user_id }} is expensive today",
+            summary="{{ .Labels.user_id }} has high costs today",
             description=(
-                f'{{{{ .Labels.user_id }}}} has cost {{{{ printf "%.2f" {VALUE} }}}} USD since '
-                f"midnight UTC, more than {number(thresholds.cost_usd)} USD."
+                "Model calls of {{ .Labels.user_id }} have cost "
+                f'{{{{ printf "%.2f" {VALUE} }}}} USD since midnight UTC, '
+                f"more than {number(thresholds.cost_usd)} USD."
             ),
             value=f'{{{{ printf "%.2f" {VALUE} }}}} USD today',
             panel="cost.today",
             no_data="OK",
             on_error="Error",
-            states_reason="No series means that nobody has spent anything.",
+            states_reason="No series means that no user has spent anything.",
             variables=_USER,
         ),
         Rule(
@@ -99,7 +100,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             for_s=0,
             severity="warning",
             labels=("user_id",),
-            summary="{{ .Labels.user_id }} keeps running into a quota",
+            summary="{{ .Labels.user_id }} keeps exceeding a quota",
             description=(
                 f'The proxy refused {{{{ printf "%.0f" {VALUE} }}}} calls of '
                 "{{ .Labels.user_id }} in the last 5 minutes, more than "
@@ -109,7 +110,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             panel="cost.rejections",
             no_data="OK",
             on_error="Error",
-            states_reason="No series means that nobody was refused.",
+            states_reason="No series means that no call was refused.",
             variables=_USER,
         ),
     )
