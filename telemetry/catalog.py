@@ -1,4 +1,4 @@
-"""Every metric this project emits, once: name, kind, unit, attributes, buckets, description.
+"""Every metric of this project, once: name, kind, unit, attributes, buckets, description.
 
 Dashboards, alert rules, the exposition, the documentation and the tests all read from here.
 A constant is the dotted OpenTelemetry name in capitals. Units follow UCUM; an annotation in
@@ -22,12 +22,12 @@ class Metric:
 
     Args:
         name: dotted OpenTelemetry name.
-        kind: counter (only rises), gauge (a present value), updowncounter (a gauge that adds
+        kind: counter (only rises), gauge (a current value), updowncounter (a gauge that adds
             up across processes), histogram.
         unit: UCUM unit of a value.
         description: one sentence for people.
-        attributes: the keys a series may carry, in the order they are shown.
-        buckets: a histogram's upper bounds, in ``unit``, rising, without +Inf.
+        attributes: keys that a series may have, in the order they are shown.
+        buckets: upper bounds of a histogram in ``unit``, rising, without +Inf.
     """
 
     name: str
@@ -81,20 +81,20 @@ _HTTP = "http.request.method http.route http.response.status_code error.type url
 HTTP_SERVER_REQUEST_DURATION = _histogram(
     "http.server.request.duration",
     "s",
-    "Time from a request's arrival to its last body message.",
+    "Time from a request's arrival to the end of its response.",
     _HTTP,
     DURATION_BUCKETS,
 )
 HTTP_SERVER_ACTIVE_REQUESTS = _updowncounter(
     "http.server.active_requests",
     "{request}",
-    "Requests being answered now.",
+    "Requests in progress.",
     "http.request.method url.scheme",
 )
 HTTP_SERVER_REQUEST_BODY_SIZE = _histogram(
     "http.server.request.body.size",
     "By",
-    "Size of request bodies, where there was one.",
+    "Size of request bodies, of requests that have one.",
     _HTTP,
     SIZE_BUCKETS,
 )
@@ -114,7 +114,7 @@ WEBSOCKET_SERVER_ACTIVE_CONNECTIONS = _updowncounter(
 WEBSOCKET_SERVER_CONNECTION_DURATION = _histogram(
     "websocket.server.connection.duration",
     "s",
-    "How long WebSocket connections lasted, by the code that closed them.",
+    "Duration of WebSocket connections, by close code.",
     "http.route websocket.close.code error.type url.scheme",
     (0.1, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 14400, 86400),
 )
@@ -127,7 +127,7 @@ WEBSOCKET_SERVER_MESSAGES = _counter(
 TELEMETRY_DROPPED = _counter(
     "telemetry.dropped",
     "{item}",
-    "What telemetry itself dropped: signals that were not exported.",
+    "Items that telemetry itself dropped instead of exporting them.",
     "signal reason",
 )
 
@@ -160,7 +160,7 @@ CPYTHON_GC_COLLECTED_OBJECTS = _counter(
 ASYNCIO_EVENT_LOOP_LAG = _histogram(
     "asyncio.event_loop.lag",
     "s",
-    "How much later than asked for the event loop woke: what blocks it shows here.",
+    "How late the event loop wakes up; blocking calls delay it.",
     _WORKER,
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
@@ -181,18 +181,18 @@ GATEWAY_HTTP_REQUEST_DURATION = _histogram(
 GATEWAY_KERNEL_DISPATCH = _counter(
     "gateway.kernel.dispatch",
     "{dispatch}",
-    "Messages handed to the kernel, by how they ended: ok, error, cancelled, rejected.",
+    "Dispatches by status: ok, error, cancelled, rejected.",
     "source status",
 )
 GATEWAY_KERNEL_DISPATCH_DURATION = _histogram(
     "gateway.kernel.dispatch.duration",
     "s",
-    "Time from a message's acceptance to its answer's end.",
+    "Time from accepting a message to the end of its answer.",
     "source",
     (0.5, 1, 5, 10, 30, 60, 120),
 )
 GATEWAY_DISPATCH_QUEUE_DEPTH = _gauge(
-    "gateway.dispatch.queue.depth", "{dispatch}", "Messages waiting for the kernel."
+    "gateway.dispatch.queue.depth", "{dispatch}", "Messages that wait for the kernel."
 )
 GATEWAY_WS_CONNECTIONS_ACTIVE = _gauge(
     "gateway.ws.connections.active", "{connection}", "Web shells connected now."
@@ -219,7 +219,10 @@ GATEWAY_NOTIFICATIONS = _counter(
     "status severity",
 )
 GATEWAY_ALERTS_FIRING = _gauge(
-    "gateway.alerts.firing", "{alert}", "Alerts firing now, as notified to the gateway.", "severity"
+    "gateway.alerts.firing",
+    "{alert}",
+    "Alerts that fire now, as notified to the gateway.",
+    "severity",
 )
 
 # --- platform -------------------------------------------------------------------------------
@@ -230,13 +233,13 @@ PLATFORM_CONTAINERS_TOTAL = _gauge(
 PLATFORM_CONTAINER_UP = _gauge(
     "platform.container.up",
     "{container}",
-    "1 where the container runs as wanted, 0 where it is wanted and does not run.",
+    "1 if the container runs, 0 if it should run but doesn't.",
     "handle",
 )
 PLATFORM_CONTAINER_HEALTHY = _gauge(
     "platform.container.healthy",
     "{container}",
-    "1 where the container's health check passes, 0 where it fails.",
+    "1 if the container's health check passes, 0 if it fails.",
     "handle",
 )
 PLATFORM_CONTAINER_CPU = _gauge(
@@ -257,7 +260,7 @@ PLATFORM_CONTAINER_NETWORK_TRANSMIT = _counter(
 PLATFORM_CONTAINER_RESTARTS = _counter(
     "platform.container.restarts",
     "{restart}",
-    "Starts of a container after its first that nobody asked for.",
+    "Restarts of a container that no user requested.",
     "handle",
 )
 PLATFORM_CONTAINER_OOM_KILLS = _counter(
@@ -303,7 +306,7 @@ PROXY_USER_BUDGET = _gauge("proxy.user.budget", "usd", "Budget for a UTC day.", 
 PROXY_UNPRICED_CALLS = _counter(
     "proxy.unpriced.calls",
     "{call}",
-    "Calls that no price covers; `other` where the upstream doesn't know the model.",
+    "Calls that no price covers; model `other` if the upstream doesn't know the model.",
     "model",
 )
 PROXY_UPSTREAM_ERRORS = _counter(
