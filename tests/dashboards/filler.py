@@ -1,7 +1,7 @@
-"""A process that counts what it is told to, logs, and stays until it is let go.
+"""A process that reports given counts, logs two lines, and runs until its standard input closes.
 
-It reads one line of JSON, a list of [metric's name, attributes, value] (a histogram's value is a
-list), and ends with its standard input.
+It reads one line of JSON: a list of [metric's name, attributes, value]. A histogram's value is a
+list.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import telemetry
 from telemetry import catalog, metrics
 from tests.fixtures.stack import Stack
 
-Told = list[tuple[str, dict[str, str], Any]]
+Counts = list[tuple[str, dict[str, str], Any]]
 
 
 @contextmanager
-def counting(stack: Stack, service: str, told: Told, handle: str = "") -> Iterator[None]:
-    """A process of this name that has counted ``told`` into ``stack``, and still runs."""
-    # The ledger's series, which this stands in for, are not limited.
+def counting(stack: Stack, service: str, counts: Counts, handle: str = "") -> Iterator[None]:
+    """Run a process of this name that has sent ``counts`` to ``stack``."""
+    # It replaces the ledger, whose series are not limited.
     more = {"TELEMETRY_CARDINALITY_LIMIT": "10000"}
     if handle:
         more["OTEL_RESOURCE_ATTRIBUTES"] = f"handle={handle}"
@@ -38,7 +38,7 @@ def counting(stack: Stack, service: str, told: Told, handle: str = "") -> Iterat
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps(told) + "\n")
+        process.stdin.write(json.dumps(counts) + "\n")
         process.stdin.flush()
         assert process.stdout.readline() == "counted\n"
         yield

@@ -1,4 +1,4 @@
-"""What a PromQL expression asks for: each selector's metric and the labels it mentions."""
+"""Parse PromQL: the metric and labels of each selector, and the labels of aggregations."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Selector:
     """A selector of an expression.
 
     Args:
-        name: of the metric, "" where it is chosen by a pattern.
-        pattern: the regular expression for the name, "" where there is a name.
-        labels: that it matches on.
+        name: the metric's name, "" if it is selected by a pattern.
+        pattern: the regular expression for the name, "" if there is a name.
+        labels: labels with a matcher.
     """
 
     name: str
@@ -26,14 +26,14 @@ class Selector:
 
 
 def selectors(expression: str) -> list[Selector]:
-    """The selectors of ``expression``, in its order."""
+    """List the selectors of ``expression``, in its order."""
     return [
         _selector(node) for node in _nodes(parser.parse(expression)) if _is(node, "VectorSelector")
     ]
 
 
 def grouped(expression: str) -> set[str]:
-    """The labels that ``expression`` groups or joins by."""
+    """List the labels that ``expression`` groups or joins by."""
     found: set[str] = set()
     for node in _nodes(parser.parse(expression)):
         if _is(node, "AggregateExpr") and node.modifier is not None:
@@ -46,7 +46,7 @@ def grouped(expression: str) -> set[str]:
 
 
 def made(expression: str) -> set[str]:
-    """The labels that ``expression`` makes itself, by label_replace or label_join."""
+    """List the labels that ``expression`` adds, by label_replace or label_join."""
     return {
         node.args[1].val
         for node in _nodes(parser.parse(expression))
@@ -55,7 +55,7 @@ def made(expression: str) -> set[str]:
 
 
 def legend_labels(legend: str) -> set[str]:
-    """The labels that a legend such as ``{{job}} 5xx`` names."""
+    """List the labels of a legend such as ``{{job}} 5xx``."""
     return set(re.findall(r"\{\{\s*(\w+)\s*\}\}", legend))
 
 

@@ -1,4 +1,4 @@
-"""Days, budgets and totals come out right through midnights, resets and times without a proxy.
+"""Days, budgets and totals are right across midnights, resets and downtimes of the proxy.
 
 promtool evaluates the expressions: its series begin at the epoch, which is a UTC midnight.
 """
@@ -22,12 +22,12 @@ _AN_HOUR = 12  # samples: one every five minutes
 
 
 def _stays(value: int, hours: float) -> str:
-    # promtool's "7x3" is 7 and three more of them.
+    # promtool's "7x3" is four samples: 7 and three more.
     return f"{value}x{round(hours * _AN_HOUR) - 1}"
 
 
 def _rises(value: int, hours: float) -> str:
-    """By 1 with each sample."""
+    """Rise by 1 with each sample."""
     return f"{value}+1x{round(hours * _AN_HOUR) - 1}"
 
 
@@ -41,7 +41,7 @@ def _check(
     expected: list[tuple[str, str, dict[str, float]]],
     name: str = NAME,
 ) -> None:
-    """Check (expression, at, values by model) on series, given by model."""
+    """Check each (expression, time, values by model) on these series by model."""
     tests: dict[str, Any] = {
         "evaluation_interval": "5m",
         "tests": [
@@ -72,16 +72,16 @@ def _check(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_total_counts_a_first_value_and_what_came_while_the_proxy_was_off(
+def test_total_includes_first_value_and_increase_while_proxy_was_off(
     tmp_path: Path,
 ) -> None:
     by_model = gained(NAME, "model", window="4h")
     series = {
         # From 0: three at once. Two more while it was not reported for two hours.
         "new": [_stays(0, 1 / 12), _stays(3, 1), _off(2), _stays(5, 1.5)],
-        # There before the window, with what it had then.
+        # Existed before the window, with a value.
         "old": [_stays(100, 1), _rises(101, 4)],
-        # Not reported at the window's start: what it shows first was spent before.
+        # Not reported at the window's start: its first value was spent before.
         "back": [_stays(40, 0.25), _off(1), _stays(40, 1), _stays(41, 3)],
     }
     _check(
@@ -96,8 +96,8 @@ def test_a_total_counts_a_first_value_and_what_came_while_the_proxy_was_off(
     )
 
 
-def test_a_reset_is_no_negative_cost(tmp_path: Path) -> None:
-    """A ledger that was thrown away begins at 0 again, under the same name."""
+def test_reset_does_not_reduce_the_cost(tmp_path: Path) -> None:
+    """A new ledger begins at 0 again, with the same series."""
     by_model = f"round({gained(NAME, 'model', window='2h')})"
     series = {
         # Reset after an hour, rising before and after.
@@ -105,8 +105,8 @@ def test_a_reset_is_no_negative_cost(tmp_path: Path) -> None:
         # Reset between the window's start and the first value in it.
         "before": [_stays(500, 1), _rises(0, 2)],
     }
-    # What came between the last value before a reset and the first after it is not known; a
-    # reset within the window is estimated, as Prometheus does.
+    # The increase between the last value before a reset and the first after it is unknown. With a
+    # reset within the window, the result is Prometheus' estimate.
     _check(
         tmp_path,
         series,
@@ -137,7 +137,7 @@ def test_days_are_utc_days_and_add_up(tmp_path: Path) -> None:
     )
 
 
-def test_a_reset_on_one_day_leaves_the_others_exact(tmp_path: Path) -> None:
+def test_reset_on_one_day_leaves_other_days_exact(tmp_path: Path) -> None:
     days = gained_each_day(NAME, "model")
     series = {
         "a": [_stays(0, 1), _stays(7, 24), _stays(9, 5), _stays(0, 1), _stays(3, 18), _stays(8, 2)]
@@ -149,12 +149,12 @@ def test_a_reset_on_one_day_leaves_the_others_exact(tmp_path: Path) -> None:
             (days, "0s", {"a": 7}),
             (f"round({days})", "1d", {"a": 5}),
             (days, "2d", {"a": 5}),
-            ("vector(1)", "2d2h", {"": 1}),  # promtool loads no more than it is asked for
+            ("vector(1)", "2d2h", {"": 1}),  # promtool loads series only up to the last time
         ],
     )
 
 
-def test_today_ends_at_midnight_with_or_without_a_proxy(tmp_path: Path) -> None:
+def test_todays_cost_ends_at_midnight_with_or_without_proxy(tmp_path: Path) -> None:
     shown = or_zero(f"sum({today('cost_today_usd', 'model')})")
     _check(
         tmp_path,
@@ -167,7 +167,7 @@ def test_today_ends_at_midnight_with_or_without_a_proxy(tmp_path: Path) -> None:
         ],
         "cost_today_usd",
     )
-    # It starts again at midnight; the proxy is off from 01:00 to 09:00.
+    # The cost starts again at midnight; the proxy is off from 01:00 to 09:00.
     _check(
         tmp_path,
         {"back": [_stays(5, 24), _stays(1, 1), _off(8), _stays(2, 1)]},

@@ -1,5 +1,5 @@
-"""Every query of every panel, and every rule's, on the real stores: none fails, and each shows
-what the library sent."""
+"""Every query of every panel and rule on real stores: no query fails, and each returns what the
+library sent."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from telemetry.alerting.render.prometheus import condition
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.dashboards import PANELS, Query, all_queries
-from tests.dashboards import known, promql
-from tests.dashboards.asking import ask, last_values
-from tests.dashboards.filler import Told, counting
+from tests.dashboards import known_series, promql
+from tests.dashboards.filler import Counts, counting
+from tests.dashboards.stores import last_values, run_query
 from tests.fixtures.stack import Stack
 
 pytestmark = pytest.mark.stack
 
 MIB = 2**20
-# A container's proxy user is its handle.
+# The name of a container's proxy user is its handle.
 DOWN, WELL = "shown-1", "shown-2"
 SERVICE, PROXY, PLATFORM = "shown-gateway", "shown-proxy", "shown-platform"
 INSIDE = "shown-inside"
-# Containers and users, or services, are chosen; both together would be services in containers.
+# Select containers and users, or services: both would select services in containers.
 CHOSEN = {"handle": f"{DOWN}|{WELL}", "user_id": f"{DOWN}|{WELL}"}
 SERVICES = {"service": f"{SERVICE}|{PROXY}|{PLATFORM}|prometheus"}
 _HTTP = {"http.request.method": "GET", "http.route": "/items/{id}", "url.scheme": "http"}
@@ -40,8 +40,8 @@ _CALL = {
 }
 
 
-def user(name: str, calls: int, usd: float, budget: float) -> Told:
-    """What the proxy would report of a user."""
+def user(name: str, calls: int, usd: float, budget: float) -> Counts:
+    """Return the counts that the proxy reports of a user."""
     whose = {"user_id": name, "model": "shown-model"}
     return [
         (c.PROXY_API_CALLS.name, {**whose, "status": "ok"}, calls),
@@ -56,7 +56,7 @@ def user(name: str, calls: int, usd: float, budget: float) -> Told:
     ]
 
 
-PROXY_TOLD: Told = [
+PROXY_COUNTS: Counts = [
     *user(DOWN, 7, 0.123456789, 1.0),
     *user(WELL, 3, 1.5, 2.0),
     (c.PROXY_UNPRICED_CALLS.name, {"model": "shown-unpriced"}, 2),
@@ -68,8 +68,8 @@ PROXY_TOLD: Told = [
 ]
 
 
-def container(handle: str, up: int, memory_mib: int, restarts: int) -> Told:
-    """What the platform would report of a container of 200 MiB."""
+def container(handle: str, up: int, memory_mib: int, restarts: int) -> Counts:
+    """Return the counts that the platform reports of a container with 200 MiB."""
     where = {"handle": handle}
     return [
         (c.PLATFORM_CONTAINER_UP.name, where, up),
@@ -84,7 +84,7 @@ def container(handle: str, up: int, memory_mib: int, restarts: int) -> Told:
     ]
 
 
-PLATFORM_TOLD: Told = [
+PLATFORM_COUNTS: Counts = [
     *container(DOWN, 0, 190, 4),
     *container(WELL, 1, 50, 0),
     (c.PLATFORM_CONTAINERS_TOTAL.name, {"status": "running"}, 1),
@@ -93,7 +93,7 @@ PLATFORM_TOLD: Told = [
     (c.PLATFORM_DESTROY_DURATION.name, {"outcome": "ok"}, [1]),
 ]
 
-GATEWAY_TOLD: Told = [
+GATEWAY_COUNTS: Counts = [
     (c.HTTP_SERVER_REQUEST_DURATION.name, _OK, [0.02] * 9),
     (c.HTTP_SERVER_REQUEST_DURATION.name, _FAILED, [0.3]),
     (c.HTTP_SERVER_ACTIVE_REQUESTS.name, {"http.request.method": "GET", "url.scheme": "http"}, 3),
@@ -117,19 +117,19 @@ GATEWAY_TOLD: Told = [
     (c.TELEMETRY_DROPPED.name, {"signal": "logs", "reason": "queue_full"}, 11),
 ]
 
-INSIDE_TOLD: Told = [
+INSIDE_COUNTS: Counts = [
     (c.HTTP_SERVER_REQUEST_DURATION.name, _OK, [0.02] * 2),
     (c.GATEWAY_KERNEL_DISPATCH_DURATION.name, {"source": "web"}, [2]),
 ]
-# Process, what it counts, and the handle of the container it runs in.
+# Process, its counts, and the handle of the container it runs in.
 PROCESSES = (
-    (PROXY, PROXY_TOLD, ""),
-    (PLATFORM, PLATFORM_TOLD, ""),
-    (SERVICE, GATEWAY_TOLD, ""),
-    (INSIDE, INSIDE_TOLD, WELL),
+    (PROXY, PROXY_COUNTS, ""),
+    (PLATFORM, PLATFORM_COUNTS, ""),
+    (SERVICE, GATEWAY_COUNTS, ""),
+    (INSIDE, INSIDE_COUNTS, WELL),
 )
 
-# Scraped, or read from the host, every few seconds: a rate needs two of them.
+# Scraped, or read from the host, every few seconds; a rate needs two samples.
 TWICE = (
     "system_cpu_time_seconds_total",
     "loki_distributor_bytes_received_total",
@@ -138,16 +138,16 @@ TWICE = (
     "otelcol_receiver_accepted_log_records",
 )
 
-# What nobody has to lose: nothing in Loki's answer says that nothing was refused.
+# Empty without losses: these counters appear only with the first.
 QUIET = {"pipeline.loki_discarded", "pipeline.notices"}
 
 
 @pytest.fixture(scope="module")
 def filled(stack: Stack) -> Iterator[Stack]:
-    """The stack, with what four processes sent that still run."""
+    """The stack, with the counts of four running processes."""
     with ExitStack() as running:
-        for service, told, handle in PROCESSES:
-            running.enter_context(counting(stack, service, told, handle))
+        for service, counts, handle in PROCESSES:
+            running.enter_context(counting(stack, service, counts, handle))
         stack.wait_query(f'http_server_request_duration_seconds_count{{handle="{WELL}"}}')
         stack.wait_logs(f'{{service_name="shown-inside", handle="{WELL}", level="error"}}')
         stack.wait_query("system_filesystem_usage_bytes")
@@ -163,7 +163,7 @@ def _panel(name: str) -> list[Query]:
 
 
 def _number(stack: Stack, name: str, place: int = 0) -> float:
-    [series] = ask(stack, _panel(name)[place])
+    [series] = run_query(stack, _panel(name)[place])
     return series.last
 
 
@@ -177,22 +177,22 @@ def test_no_query_fails_and_no_panel_is_empty(
 ) -> None:
     shown: dict[str, int] = {}
     for query in all_queries(variables):
-        shown[query.panel] = shown.get(query.panel, 0) + len(ask(filled, query))
+        shown[query.panel] = shown.get(query.panel, 0) + len(run_query(filled, query))
     empty = {name for name, n in shown.items() if not n and re.match(filtered, name)}
     assert {name for name in empty if not name.startswith("annotation:")} <= QUIET
     panels = {name for name in shown if ":" not in name}
-    assert panels == set(PANELS) - {"overview.alerts"}  # which asks Grafana itself
+    assert panels == set(PANELS) - {"overview.alerts"}  # which shows Grafana's own list
 
 
-def test_the_engines_series_are_those_that_panels_are_checked_against(filled: Stack) -> None:
+def test_components_have_the_known_series_and_labels(filled: Stack) -> None:
     missing, unlike = set(), {}
-    for name, labels in known.ENGINES.items():
+    for name, labels in known_series.COMPONENTS.items():
         found = filled.query(name)
         if not found:
             missing.add(name)
         elif any(labels - set(series["metric"]) for series in found):
             unlike[name] = labels - set(found[0]["metric"])
-    # Nothing fires, nothing was refused; rules' labels differ from alert to alert.
+    # No alert fires, no line was refused; the labels of ALERTS depend on the alert.
     assert missing <= {"ALERTS", "loki_discarded_samples_total"}
     unlike.pop("ALERTS", None)
     assert unlike == {}
@@ -201,13 +201,13 @@ def test_the_engines_series_are_those_that_panels_are_checked_against(filled: St
 def test_no_rule_fails(filled: Stack) -> None:
     for rule in all_rules(Thresholds()):
         instant = Query("", rule.name, rule.source, condition(rule), True, 3600, 5)
-        ask(filled, instant)
+        run_query(filled, instant)
 
 
-def test_the_overview_counts_what_was_sent(filled: Stack) -> None:
+def test_overview_shows_what_was_sent(filled: Stack) -> None:
     table = _panel("overview.containers")
     assert len(table) == 10
-    answers = [last_values(ask(filled, query), "handle") for query in table]
+    answers = [last_values(run_query(filled, query), "handle") for query in table]
     assert [answer[DOWN] for answer in answers[:7]] == [0, 0, 12.5, 190 * MIB, 0.95, 4, 2]
     assert [answer[WELL] for answer in answers[:7]] == [1, 1, 12.5, 50 * MIB, 0.25, 0, 0]
     assert answers[9][DOWN] == 0.123456789
@@ -217,7 +217,7 @@ def test_the_overview_counts_what_was_sent(filled: Stack) -> None:
     assert _number(filled, "overview.loss") >= 12
 
 
-def test_a_containers_page_shows_its_own_numbers(filled: Stack) -> None:
+def test_container_detail_shows_the_selected_containers(filled: Stack) -> None:
     expected = {
         "state": 0,
         "health": 0,
@@ -229,14 +229,16 @@ def test_a_containers_page_shows_its_own_numbers(filled: Stack) -> None:
         "error_lines": 1,
     }
     assert {name: _number(filled, f"container.{name}") for name in expected} == expected
-    [received, sent] = [last_values(ask(filled, q), "handle") for q in _panel("container.network")]
+    [received, sent] = [
+        last_values(run_query(filled, q), "handle") for q in _panel("container.network")
+    ]
     assert received.keys() == sent.keys() == {DOWN, WELL}
-    requests = ask(filled, _panel("container.requests")[0])
+    requests = run_query(filled, _panel("container.requests")[0])
     assert set(last_values(requests, "handle", "job")) == {(WELL, "shown-inside")}
 
 
 def test_costs_are_exact(filled: Stack) -> None:
-    # Exact is what the ledger's own counters are sent as: to the last digit of a double.
+    # To the last digit of a double, in which the ledger's counters are sent.
     assert _number(filled, "cost.total") == pytest.approx(1.623456789, abs=1e-12)
     assert _number(filled, "cost.total_today") == pytest.approx(1.623456789, abs=1e-12)
     assert _number(filled, "cost.calls") == 10
@@ -244,28 +246,28 @@ def test_costs_are_exact(filled: Stack) -> None:
     assert _number(filled, "cost.quota_highest") == 0.75
     assert _number(filled, "cost.rejections_count") == 8
     assert _number(filled, "cost.unpriced_count") >= 2
-    models = last_values(ask(filled, _panel("cost.models")[0]), "model")
+    models = last_values(run_query(filled, _panel("cost.models")[0]), "model")
     assert models == {"shown-model": pytest.approx(1.623456789)}
-    [today] = ask(filled, _panel("cost.daily")[0])
+    [today] = run_query(filled, _panel("cost.daily")[0])
     assert [usd for _, usd in today.values if usd] == [pytest.approx(1.623456789)]
-    table = [last_values(ask(filled, query), "user_id") for query in _panel("cost.users")]
+    table = [last_values(run_query(filled, query), "user_id") for query in _panel("cost.users")]
     usd = 0.123456789
     down = [pytest.approx(usd), usd, 1.0, usd, 7, 770, 140, 6]
     assert [column[DOWN] for column in table] == down
     assert [column[WELL] for column in table] == [1.5, 1.5, 2.0, 0.75, 3, 330, 60, 2]
-    quota = last_values(ask(filled, _panel("cost.budget")[0]), "user_id")
+    quota = last_values(run_query(filled, _panel("cost.budget")[0]), "user_id")
     assert quota == {DOWN: 0.123456789, WELL: 0.75}
 
 
 def test_services_show_rate_errors_and_duration(filled: Stack) -> None:
-    # Rates are extrapolated, each series' from its own start.
+    # Rates are extrapolated, for each series from its own start.
     assert _number(filled, "services.error_share") == pytest.approx(0.1, rel=0.01)
     assert _number(filled, "services.active_total") == 3
     assert _number(filled, "services.websockets_total") == 2
-    queue = last_values(ask(filled, _panel("gateway.queue")[0]), "job")
+    queue = last_values(run_query(filled, _panel("gateway.queue")[0]), "job")
     assert queue == {SERVICE: 6}
     routes = [
-        last_values(ask(filled, query), "job", "http_request_method", "http_route")
+        last_values(run_query(filled, query), "job", "http_request_method", "http_route")
         for query in _panel("services.routes")
     ]
     row = (SERVICE, "GET", "/items/{id}")
@@ -277,18 +279,18 @@ def test_logs_are_found_by_service_container_level_and_words(filled: Stack) -> N
     chosen = {"service": "shown-inside", "handle": WELL, "level": "error"}
     for words in ("SEEN an", ""):
         asked = all_queries({**chosen, "search": words})
-        [found] = [ask(filled, query) for query in asked if query.panel == "logs.lines"]
+        [found] = [run_query(filled, query) for query in asked if query.panel == "logs.lines"]
         assert [series.lines for series in found] == [["shown-inside has seen an error"]]
-    # As they stand: no pattern, and no error.
+    # Words are literal: not a pattern, and not an error.
     for words in ('it\'s "not" there', "seen.an", "seen(an"):
         none = all_queries({**chosen, "search": words})
-        assert not any(ask(filled, query) for query in none if query.panel == "logs.lines")
+        assert not any(run_query(filled, query) for query in none if query.panel == "logs.lines")
 
 
-def test_legends_name_labels_that_the_answers_have(filled: Stack) -> None:
+def test_legends_use_labels_of_the_answers(filled: Stack) -> None:
     unnamed = []
     for query, legend in _legends():
-        for series in ask(filled, query):
+        for series in run_query(filled, query):
             wanted = promql.legend_labels(legend)
             if wanted and not wanted & set(series.labels):
                 unnamed.append((query.panel, legend, series.labels))

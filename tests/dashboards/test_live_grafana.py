@@ -1,4 +1,4 @@
-"""A live Grafana loads the dashboards, and puts their queries to the stores itself."""
+"""A live Grafana loads the dashboards and runs their queries on the stores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.grafana]
 MODELS = {model["uid"]: model for model in dashboards()}
 # Grafana itself fills these in.
 TIMES = {name: f"${name}" for name in ("__interval", "__range", "__rate_interval")}
-# Prometheus evaluates no rules here, and only what is refused is counted.
+# Prometheus evaluates no rules here.
 QUIET = {*sent.QUIET, "pipeline.rules"}
 
 
@@ -33,14 +33,14 @@ QUIET = {*sent.QUIET, "pipeline.rules"}
 def grafana(
     tmp_path_factory: pytest.TempPathFactory, grafana_program: Path
 ) -> Iterator[httpx.Client]:
-    """A client of a provisioned Grafana, over stores that four processes have filled."""
+    """A client of a provisioned Grafana, with data of four processes in the stores."""
     stack = Stack(tmp_path_factory.mktemp("grafana") / "home", free_ports())
     try:
         stack.run("up", "--no-services", TELEMETRY_GRAFANA="on")
         password = credentials.ensure(stack.home, {})["TELEMETRY_GRAFANA_PASSWORD"]
         with ExitStack() as running:
-            for service, told, handle in sent.PROCESSES:
-                running.enter_context(counting(stack, service, told, handle))
+            for service, counts, handle in sent.PROCESSES:
+                running.enter_context(counting(stack, service, counts, handle))
             for twice in sent.TWICE:
                 stack.wait_query(f"rate({twice}[120s])", timeout_s=60)
             client = httpx.Client(
@@ -51,7 +51,7 @@ def grafana(
         stack.run("down", check=False)
 
 
-def test_all_dashboards_are_provisioned_as_they_are(grafana: httpx.Client) -> None:
+def test_all_dashboards_are_provisioned_unchanged(grafana: httpx.Client) -> None:
     found = until(lambda: grafana.get("/api/search?type=dash-db&tag=telemetry").json(), 30)
     assert {each["uid"] for each in found} == set(MODELS)
     for uid, model in MODELS.items():
@@ -62,7 +62,7 @@ def test_all_dashboards_are_provisioned_as_they_are(grafana: httpx.Client) -> No
 
 
 @pytest.mark.parametrize("uid", MODELS)
-def test_grafana_has_an_answer_for_every_panel(grafana: httpx.Client, uid: str) -> None:
+def test_every_panel_has_data_in_grafana(grafana: httpx.Client, uid: str) -> None:
     names = {place: name for name, place in PANELS.items()}
     variables = MODELS[uid]["templating"]["list"]
     chosen = {v["name"]: v.get("allValue", "") for v in variables} | TIMES
@@ -71,7 +71,7 @@ def test_grafana_has_an_answer_for_every_panel(grafana: httpx.Client, uid: str) 
         if not targets or names[uid, panel["id"]] in QUIET:
             continue
         points, name = panel.get("maxDataPoints", 600), names[uid, panel["id"]]
-        # A rate needs two values before one of Grafana's steps, and the stack has just begun.
+        # A rate needs two values before one of Grafana's steps, and the stack has just started.
         until(partial(_answered, grafana, targets, chosen, points, name), 60, what=name)
 
 
@@ -87,7 +87,7 @@ def _answered(
 def _ask(
     grafana: httpx.Client, targets: Any, chosen: dict[str, str], points: int
 ) -> dict[str, dict[str, Any]]:
-    """What Grafana answers a panel in the browser that shows the last 15 minutes."""
+    """Query Grafana as a panel in a browser does, for the last 15 minutes."""
     now_ms = int(time.time() * 1000)
     queries = [
         {
@@ -99,7 +99,7 @@ def _ask(
         }
         for target in targets
     ]
-    # To the next minute, the longest step here: Grafana ends at whole ones.
+    # To the next minute, the longest step here: Grafana ends at whole steps.
     span = {"from": str(now_ms - 900_000), "to": str(now_ms + 60_000)}
     answer = grafana.post("/api/ds/query", json={"queries": queries, **span})
     results: dict[str, dict[str, Any]] = answer.json()["results"]

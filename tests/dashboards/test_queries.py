@@ -1,4 +1,4 @@
-"""Every query asks for series that exist, by labels they have."""
+"""Every query uses series that exist and labels that they have."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 from telemetry import catalog
 from telemetry.dashboards import Query, all_queries
 from telemetry.promql.losses import LOSS_COUNTERS
-from tests.dashboards import known, promql
+from tests.dashboards import known_series, promql
 
-SERIES = known.ours() | known.ENGINES
+SERIES = known_series.catalog_series() | known_series.COMPONENTS
 QUERIES = [query for query in all_queries() if query.datasource == "prometheus"]
 LOG_LABELS = {"service_name", "handle", "level"}
 
-# Shown nowhere, on purpose; a metric that is added stands on a panel or here, with the reason.
+# Metrics on no panel, with the reason. A new metric must be on a panel or here.
 NOT_SHOWN = {
-    catalog.CPYTHON_GC_COLLECTED_OBJECTS.name: "of use to who profiles, not to who operates",
+    catalog.CPYTHON_GC_COLLECTED_OBJECTS.name: "useful for profiling, not operations",
 }
 
 
@@ -26,14 +26,14 @@ def _id(query: Query) -> str:
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=_id)
-def test_a_query_asks_for_series_and_labels_there_are(query: Query) -> None:
+def test_query_uses_existing_series_and_labels(query: Query) -> None:
     labels: set[str] = set()
     for selector in promql.selectors(query.expr):
         names = [selector.name] if selector.name else _matching(selector.pattern)
         assert names, f"no series is called {selector.pattern}"
         for name in names:
-            assert name in SERIES, f"{name} is neither in the catalogue nor an engine's"
-            # A pattern may stand for several metrics, of which one has the label.
+            assert name in SERIES, f"{name} is neither in the catalog nor of a component"
+            # A pattern may match several metrics, of which only one has the label.
             if selector.name:
                 assert selector.labels <= SERIES[name], f"{name} has no {selector.labels}"
             labels |= SERIES[name]
@@ -45,13 +45,13 @@ def _matching(pattern: str) -> list[str]:
 
 
 def _of_losses(query: Query) -> set[str]:
-    # What is lost is counted by many counters, most of which appear with their first loss.
+    # Losses have many counters, most of which appear only with their first loss.
     if LOSS_COUNTERS not in query.expr:
         return set()
     return {"metric", "signal", "reason", "receiver", "exporter", "integration"}
 
 
-def test_every_metric_of_the_catalogue_is_shown_or_left_out_on_purpose() -> None:
+def test_every_metric_is_on_a_panel_or_in_the_list_of_exceptions() -> None:
     asked = {s.name for query in QUERIES for s in promql.selectors(query.expr)} | {
         name
         for query in QUERIES
@@ -67,20 +67,20 @@ def test_every_metric_of_the_catalogue_is_shown_or_left_out_on_purpose() -> None
 @pytest.mark.parametrize(
     "query", [query for query in all_queries() if query.datasource == "loki"], ids=_id
 )
-def test_a_log_query_selects_streams_by_the_labels_they_have(query: Query) -> None:
+def test_log_query_uses_existing_labels(query: Query) -> None:
     [selector] = set(re.findall(r"\{([^}]*)\}", query.expr))
     assert set(re.findall(r"(\w+)\s*(?:=|!)", selector)) <= LOG_LABELS
     assert set(re.findall(r"by \(([^)]*)\)", query.expr)) <= {"level", "service_name, handle"}
 
 
-def test_chosen_values_take_the_place_of_all() -> None:
+def test_selected_values_replace_all() -> None:
     chosen = all_queries({"handle": "demo-1|demo-2"})
     assert any('handle=~"demo-1|demo-2"' in query.expr for query in chosen)
     assert not any('handle=~".*"' in query.expr for query in chosen)
     assert not any("$" in query.expr.replace('"$1"', "") for query in chosen)
 
 
-def test_times_are_filled_in_as_grafana_does() -> None:
+def test_intervals_are_computed_like_grafana() -> None:
     rates = [query for query in QUERIES if query.panel == "overview.requests"]
     assert [(query.step_s, query.range_s) for query in rates] == [(30, 3600)]
     assert "[120s]" in rates[0].expr

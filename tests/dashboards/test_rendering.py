@@ -1,4 +1,4 @@
-"""The committed JSON is what the code renders, whole, and what Grafana 9.4 and later read."""
+"""The committed JSON matches the code, is complete, and is readable for Grafana 9.4 and later."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
             yield from _objects(child)
 
 
-def test_what_is_committed_is_what_is_rendered(tmp_path: Path) -> None:
+def test_committed_files_match_the_code(tmp_path: Path) -> None:
     written = render(tmp_path)
     committed = sorted(COMMITTED.glob("*.json"))
     assert [file.name for file in written] == [file.name for file in committed]
@@ -57,7 +57,7 @@ def test_what_is_committed_is_what_is_rendered(tmp_path: Path) -> None:
         assert file.read_text() == kept.read_text(), "run `nox -s render` and commit"
 
 
-def test_a_folder_that_cannot_be_written_is_named(
+def test_unwritable_folder_is_reported_with_its_path(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     taken = tmp_path / "taken"
@@ -67,15 +67,15 @@ def test_a_folder_that_cannot_be_written_is_named(
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_a_dashboard_reads_back_as_the_same(model: dict[str, Any]) -> None:
-    """By the SDK's models of Grafana's schema. They know no mark's texts, and no alert list."""
+def test_sdk_reads_dashboard_back_unchanged(model: dict[str, Any]) -> None:
+    """The SDK's models of Grafana's schema lack the texts of annotations and the alert list."""
     known = json.loads(json.dumps(model))
     known["annotations"]["list"] = known["annotations"]["list"][:1]
     read = json.loads(json.dumps(Dashboard.from_json(known), cls=JSONEncoder))
     assert read == known
 
 
-def test_panels_have_lasting_numbers_and_names() -> None:
+def test_every_panel_has_its_id_from_panel_ids() -> None:
     drawn = {(uid, panel["id"]) for uid, model in MODELS.items() for panel in _panels(model)}
     assert drawn == set(PANELS.values())
     for model in MODELS.values():
@@ -101,7 +101,9 @@ def test_panels_fill_the_grid_without_overlapping(model: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
-def test_a_panel_says_what_it_shows(model: dict[str, Any], panel: dict[str, Any]) -> None:
+def test_panel_has_title_description_unit_and_queries(
+    model: dict[str, Any], panel: dict[str, Any]
+) -> None:
     assert panel["type"] in TYPES
     assert panel["title"]
     assert re.search(r"[.]$", panel["description"])
@@ -120,25 +122,25 @@ def test_a_panel_says_what_it_shows(model: dict[str, Any], panel: dict[str, Any]
 
 
 @pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
-def test_a_title_fits_at_1280(model: dict[str, Any], panel: dict[str, Any]) -> None:
+def test_title_fits_at_1280_pixels(model: dict[str, Any], panel: dict[str, Any]) -> None:
     """Seen in Grafana 9.4: "Telemetry lost" fits into three columns, "Containers down" doesn't."""
     assert len(panel["title"]) <= 14 * panel["gridPos"]["w"] // 3
 
 
 @pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
-def test_an_axis_over_zeros_is_not_a_hundred_times_too_long(
+def test_axis_of_rates_and_shares_has_an_end_for_zeros(
     model: dict[str, Any], panel: dict[str, Any]
 ) -> None:
-    """Grafana ends it at 100 otherwise, which of shares is 10000 %."""
+    """Grafana ends an axis of zeros at 100 otherwise, which of shares is 10000 %."""
     defaults = panel["fieldConfig"]["defaults"]
     rates = defaults["unit"] in ("percentunit", "reqps", "ops", "opm")
     if panel["type"] == "timeseries" and rates:
-        # In Grafana 9.4 a soft end beats a hard one.
+        # In Grafana 9.4 a soft end overrides a hard one.
         assert ("max" in defaults) != ("axisSoftMax" in defaults["custom"])
 
 
 @pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
-def test_what_is_said_of_no_data_is_not_said_at_an_axis(
+def test_text_for_no_data_does_not_appear_at_an_axis(
     model: dict[str, Any], panel: dict[str, Any]
 ) -> None:
     """Grafana 9.4 writes it beside the ticks that whole numbers leave out."""
@@ -149,22 +151,24 @@ def test_what_is_said_of_no_data_is_not_said_at_an_axis(
 
 @pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
 def test_no_event_falls_between_two_points(model: dict[str, Any], panel: dict[str, Any]) -> None:
-    """In a dashboard's own time range, on a screen of 1280 pixels with a point each."""
+    """In the dashboard's own time range, on a screen of 1280 pixels with a point for each."""
     if panel["type"] != "timeseries":
         return
     points = panel.get("maxDataPoints") or 1190 * panel["gridPos"]["w"] // 24
     range_s = seconds(model["time"]["from"].removeprefix("now-"))
     for target in panel["targets"]:
-        # What is ranked or remembered over a longer time is no count at a point.
+        # Rankings and last values over a longer time are not counts at a point.
         if "[$__interval]" in target["expr"]:
-            continue  # also counts what came since the point before
+            continue  # also counts events since the previous point
         windows = re.findall(r"_total(?:\{[^}]*\})?\[(\d+[smhd])\]", target["expr"])
         for window in windows:
             assert range_s / points <= seconds(window), target["expr"]
 
 
 @pytest.mark.parametrize(("model", "panel"), ALL_PANELS)
-def test_a_number_is_zero_where_zero_is_meant(model: dict[str, Any], panel: dict[str, Any]) -> None:
+def test_stat_without_data_shows_zero_or_a_text(
+    model: dict[str, Any], panel: dict[str, Any]
+) -> None:
     if panel["type"] != "stat":
         return
     said = panel["fieldConfig"]["defaults"].get("noValue")
@@ -172,7 +176,7 @@ def test_a_number_is_zero_where_zero_is_meant(model: dict[str, Any], panel: dict
         assert said or re.search(r"or vector\((0|-1)\)\)?$", target["expr"]), target["expr"]
 
 
-def test_links_lead_to_dashboards_and_variables_there_are() -> None:
+def test_links_lead_to_existing_dashboards_and_variables() -> None:
     followed = 0
     for model in MODELS.values():
         for found in _objects(model):
@@ -186,14 +190,14 @@ def test_links_lead_to_dashboards_and_variables_there_are() -> None:
             for name in re.findall(r"var-(\w+)=", match[2] or ""):
                 assert name in there, url
             kept = found.get("keepTime") or "${__url_time_range}" in url
-            # Days have no place in the last hour: Cost & usage opens with its own seven.
+            # Cost & usage counts by days and opens with its own range of seven.
             by_days = match[1] == "telemetry-cost" != model["uid"]
             assert bool(kept) != by_days, f"{url}: which time range?"
     assert followed >= 20
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_all_is_one_pattern_however_many_values_there_are(model: dict[str, Any]) -> None:
+def test_all_is_one_pattern_for_any_number_of_values(model: dict[str, Any]) -> None:
     for variable in model["templating"]["list"]:
         # Grafana 9.4 finds a variable by its id.
         assert variable["id"] == variable["name"]
@@ -206,16 +210,16 @@ def test_all_is_one_pattern_however_many_values_there_are(model: dict[str, Any])
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_nothing_is_newer_than_grafana_9_4(model: dict[str, Any]) -> None:
-    """What came later and would be lost or fail there; later versions migrate the old forms."""
+def test_no_field_is_newer_than_grafana_9_4(model: dict[str, Any]) -> None:
+    """Newer fields would be lost or fail there; later versions migrate the old ones."""
     assert model["schemaVersion"] == 37
     text = json.dumps(model)
     for newer in ("cellOptions", "fieldMinMax", "$__auto", "oneClick", "transformations.filter"):
         assert newer not in text, newer
 
 
-def test_the_overview_answers_in_its_first_row() -> None:
-    """At 1280×800 a column is 52 px wide and some 17 rows of 38 px are to be seen."""
+def test_overview_shows_trouble_without_scrolling() -> None:
+    """At 1280×800 a column is 52 px wide, and about 17 rows of 38 px are visible."""
     model = MODELS["telemetry-overview"]
     assert (model["time"]["from"], model["refresh"]) == ("now-1h", "30s")
     names = {number: name for name, (uid, number) in PANELS.items() if uid == model["uid"]}
@@ -227,7 +231,7 @@ def test_the_overview_answers_in_its_first_row() -> None:
     assert alerts["gridPos"]["y"] + alerts["gridPos"]["h"] <= 17
 
 
-def test_marks_read_alike_before_and_after_grafana_10() -> None:
+def test_annotations_are_readable_before_and_after_grafana_10() -> None:
     marks = [m for model in MODELS.values() for m in model["annotations"]["list"][1:]]
     names = {"Firing alerts", "Container starts", "Container kills", "OOM kills"}
     assert {m["name"] for m in marks} == names

@@ -1,5 +1,5 @@
-"""Every panel and every rule over what the real services report of real traffic: no query fails,
-none is empty, and the numbers are those that were sent."""
+"""Every panel and rule on the data of real services with real traffic: no query fails, none is
+empty, and the numbers match the traffic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.dashboards import PANELS, Query, all_queries
 from tests.dashboards import traffic
-from tests.dashboards.asking import Series, ask, last_values
+from tests.dashboards.stores import Series, last_values, run_query
 from tests.dashboards.traffic import ANN, BOB, CAROL, HUNGRY, KILLED, LIVES, STARTS, UNWELL, Day
 from tests.fixtures.whole import Whole
 from tests.gateway.test_metrics import TABLE as GATEWAY
@@ -27,18 +27,18 @@ pytestmark = [pytest.mark.stack, pytest.mark.docker]
 
 @pytest.fixture(scope="module")
 def day(whole: Whole) -> Iterator[Day]:
-    """The day, over."""
+    """The day, when it is over."""
     with traffic.a_day(whole) as over:
         yield over
 
 
 def _answers(day: Day, name: str, **chosen: str) -> list[list[Series]]:
-    """What a panel's queries answer, all of one moment: as long ago as a sample may be late, but
-    when the day was over."""
+    """Run a panel's queries, all for the same moment: five seconds ago, because samples may be
+    late, but not before the day was over."""
     queries = [query for query in all_queries(chosen) if query.panel == name]
     assert queries, name
     now = max(time.time() - 5, day.over)
-    return [ask(day.whole, query, now=now) for query in queries]
+    return [run_query(day.whole, query, now=now) for query in queries]
 
 
 def _number(day: Day, name: str, **chosen: str) -> float:
@@ -49,24 +49,24 @@ def _number(day: Day, name: str, **chosen: str) -> float:
 def test_no_query_fails_and_no_panel_is_empty(day: Day) -> None:
     shown: dict[str, int] = {}
     for query in all_queries():
-        shown[query.panel] = shown.get(query.panel, 0) + len(ask(day.whole, query))
+        shown[query.panel] = shown.get(query.panel, 0) + len(run_query(day.whole, query))
     assert {name for name, series in shown.items() if not series} == set()
-    # Whose list of alerts is Grafana's own.
+    # Its list of alerts is Grafana's own.
     assert set(PANELS) - set(shown) == {"overview.alerts"}
 
 
-def test_no_rule_fails_and_none_has_nothing_to_compare(day: Day) -> None:
+def test_no_rule_fails_and_every_rule_has_a_value(day: Day) -> None:
     empty = set()
     for rule in all_rules(Thresholds()):
         question = Query("", rule.name, rule.source, rule.expression, True, 3600, 5)
-        if not ask(day.whole, question):
+        if not run_query(day.whole, question):
             empty.add(rule.name)
-    # One compares only above a floor of traffic, the others filter by a second condition.
+    # The first needs a minimum of traffic, the others have a second condition.
     assert empty <= {"HighErrorRate", "DiskSpaceLow", "ErrorLogBurst"}
 
 
-def test_costs_are_the_ledgers_to_the_last_digit(day: Day) -> None:
-    # By the published prices a token: 3 and 15 USD a million, 2 and 8.
+def test_costs_equal_the_ledger_to_the_last_digit(day: Day) -> None:
+    # Published prices for a million tokens in and out: 3 and 15 USD, 2 and 8 USD.
     assert day.costs[ANN] == Decimal("0.02025")
     assert day.costs[BOB] == Decimal("0.0028")
     [cost, today, budget, used, calls, tokens_in, tokens_out, refused] = (
@@ -91,12 +91,12 @@ def test_costs_are_the_ledgers_to_the_last_digit(day: Day) -> None:
     [days] = _answers(day, "cost.daily", user_id=ANN)
     assert [usd for _, usd in days[0].values] == [pytest.approx(0.02025)]
     assert _number(day, "cost.unpriced_count") == 1
-    # A user without a container is not counted with the containers.
+    # A user without a container does not count.
     own = _number(day, "container.cost_today", handle=f"{LIVES}|{ANN}")
     assert own == pytest.approx(float(day.costs[LIVES]), abs=1e-12)
 
 
-def test_containers_are_shown_as_docker_has_them(day: Day) -> None:
+def test_containers_match_docker(day: Day) -> None:
     whole = day.whole
     [up, healthy, _, memory, share, restarts, kills, received, *_] = (
         last_values(series, "handle") for series in _answers(day, "overview.containers")
@@ -110,7 +110,7 @@ def test_containers_are_shown_as_docker_has_them(day: Day) -> None:
     limit = whole.container(LIVES).attrs["HostConfig"]["Memory"]
     assert share[LIVES] == pytest.approx(memory[LIVES] / limit)
     assert received[LIVES] > 0
-    # Its calls are made: the counters stand still, and are those of its own network device.
+    # Its calls are done, so the counters no longer change and equal those of its network device.
     device = whole.container(LIVES).exec_run(["cat", "/proc/net/dev"]).output.decode()
     fields = device.split("eth0:")[1].split()
     for metric, number in (("receive", fields[0]), ("transmit", fields[8])):
@@ -126,10 +126,11 @@ def test_containers_are_shown_as_docker_has_them(day: Day) -> None:
     assert _number(day, "container.health", handle=KILLED) == -1
 
 
-def test_dispatches_requests_and_failures_are_those_that_were_made(day: Day) -> None:
+def test_dispatches_requests_and_failures_match_the_traffic(day: Day) -> None:
     whole = day.whole
     counted = last_values(
-        ask(whole, _ask('sum by (status) (gateway_kernel_dispatch_total{handle=""})')), "status"
+        run_query(whole, _query('sum by (status) (gateway_kernel_dispatch_total{handle=""})')),
+        "status",
     )
     assert {status: n for status, n in counted.items() if n} == day.dispatches
     shares = last_values(_answers(day, "overview.dispatches")[0], "status")
@@ -152,16 +153,16 @@ def test_dispatches_requests_and_failures_are_those_that_were_made(day: Day) -> 
 
 
 def _inside(day: Day) -> float:
-    """What the gateway in the container has spent."""
+    """Return the cost of the gateway in the container."""
     query = f'sum(gateway_ai_cost_usd_total{{handle="{LIVES}"}})'
-    return ask(day.whole, _ask(query))[0].last
+    return run_query(day.whole, _query(query))[0].last
 
 
-def _ask(promql: str) -> Query:
+def _query(promql: str) -> Query:
     return Query("", promql, "prometheus", promql, True, 3600, 5)
 
 
-def test_lines_are_found_once_and_counted(day: Day) -> None:
+def test_log_lines_are_found_once_and_counted(day: Day) -> None:
     [streams] = _answers(day, "logs.lines", handle=LIVES, service="container")
     assert sorted(line for series in streams for line in series.lines) == sorted(traffic.LINES)
     assert _number(day, "container.error_lines", handle=LIVES) == 1
@@ -170,7 +171,7 @@ def test_lines_are_found_once_and_counted(day: Day) -> None:
     assert _number(day, "logs.line_count", handle=LIVES, service="container") == len(traffic.LINES)
 
 
-def test_what_fires_is_counted_and_marked(day: Day) -> None:
+def test_firing_alerts_are_counted_and_annotated(day: Day) -> None:
     assert _number(day, "overview.critical") >= 3  # two are down, one of them out of memory
     firing = {series.labels["alertname"] for series in _answers(day, "annotation:Firing alerts")[0]}
     assert {"ContainerDown", "ContainerOOMKilled"} <= firing
@@ -180,11 +181,11 @@ def test_what_fires_is_counted_and_marked(day: Day) -> None:
         assert all(any(series.labels["handle"] == handle for series in each) for each in marked)
 
 
-# What Prometheus adds: who reported it, and the resource attributes that are labels there.
+# Labels that Prometheus adds: the reporter's, and promoted resource attributes.
 _REPORTER = {"__name__", "job", "instance", "le", "handle", "host_name", "service_version"}
 
 
-def test_every_metric_of_the_plan_stands_in_prometheus_as_on_metrics(day: Day) -> None:
+def test_every_planned_metric_has_the_same_labels_on_metrics_and_in_prometheus(day: Day) -> None:
     plans: dict[str, dict[str, set[str]]] = {
         "gateway": {name: labels for name, (_, labels) in GATEWAY.items()},
         "platform": {name: labels for name, (_, labels) in PLATFORM.items()},

@@ -1,4 +1,4 @@
-"""A few minutes of an ordinary, unlucky day: users, models, dispatches, containers, failures."""
+"""A few minutes of an unlucky day: users, models, dispatches, containers, failures."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ANN, BOB, CAROL = "day-ann", "day-bob", "day-carol"
 UNPRICED = "llama-of-the-day"
 LINES = ["hello 1", "hello 2", "hello 3", "ERROR of the day", "the calls are made"]
 _MIB = 1 << 20
-# What it runs in a container is Docker's only program here, a shell: three model calls with its
-# own key, through the platform's relay.
+# A script for the only program of the image, a shell: three model calls with the container's own
+# key, through the platform's relay.
 _CALLS = """
 for i in 1 2 3; do echo hello $i; done; echo ERROR of the day
 for i in 1 2 3; do
@@ -41,23 +41,23 @@ echo the calls are made; exec sleep 3600
 _BODY = (
     f'{{"model": "{MODEL}", "max_tokens": 100, "messages": [{{"role": "user", "content": "Hi"}}]}}'
 )
-# Ends twice, and then stays.
+# Exits twice, then runs.
 _TWICE = 'n=$(cat /n); echo 1$n > /n; [ "$n" = 11 ] && exec sleep 3600; sleep 1; exit 1'
-# A shell's variable that doubles until the limit.
+# A shell variable that doubles until memory runs out.
 _GREEDY = "sleep 1; x=0123456789; while true; do x=$x$x; done"
 
 
 @dataclass
 class Day:
-    """What was done.
+    """The traffic of a day.
 
     Args:
-        whole: to whom.
-        costs: what the ledger says: USD by user.
-        calls: settled in the ledger, by user.
-        dispatches: of the gateway, by how they ended.
-        provisioned: containers that were made, and those that could not be.
-        over: when all of it was in the stores, Unix seconds.
+        whole: the stack that received it.
+        costs: USD by user, from the ledger.
+        calls: settled calls by user, from the ledger.
+        dispatches: the gateway's dispatches, by status.
+        provisioned: number of containers provisioned, and of failures.
+        over: when all data was in the stores, Unix seconds.
     """
 
     whole: Whole
@@ -70,7 +70,7 @@ class Day:
 
 @contextmanager
 def a_day(whole: Whole) -> Iterator[Day]:
-    """The day, over, with all of it in the stores; what still runs ends with this."""
+    """Produce the traffic and wait until all data is in the stores; clean up at the end."""
     within_a_day(180)
     day = Day(whole)
     with ExitStack() as open_still:
@@ -88,7 +88,7 @@ def a_day(whole: Whole) -> Iterator[Day]:
 
 def _containers(day: Day) -> None:
     whole = day.whole
-    # A start is marked where the platform had reported before it.
+    # A start is annotated only if the platform reported before it.
     whole.wait_query("count(platform_containers_total offset 15s)")
     before = _provisioned(whole)
     well = {"command": ["true"], "interval_s": 1}
@@ -110,7 +110,7 @@ def _containers(day: Day) -> None:
 
 
 def _provisioned(whole: Whole) -> tuple[int, int]:
-    """Containers that were made and that could not be, by whoever used the stack before."""
+    """Count containers provisioned, and failures, by earlier users of the stack."""
     page = httpx.get(f"{whole.url('platform')}/metrics").text
     name = "platform_provision_duration_seconds_count"
     counts = {
@@ -140,7 +140,7 @@ def _model_calls(day: Day) -> None:
 
 @contextmanager
 def _shell(whole: Whole) -> Iterator[None]:
-    """A web shell that stays connected, after one that left and one message."""
+    """Connect a web shell and send a message, after another one disconnected."""
     secret = whole.token("TELEMETRY_GATEWAY_TOKEN")
     url = f"{whole.url('gateway').replace('http', 'ws')}/ws?session=day"
     headers = {"authorization": f"Bearer {secret}"}
@@ -154,7 +154,7 @@ def _shell(whole: Whole) -> Iterator[None]:
 
 @contextmanager
 def _gateway_inside(whole: Whole) -> Iterator[None]:
-    """A gateway that belongs to a container, as the platform's environment says it."""
+    """Run a gateway with the environment of one in a container."""
     port = str(free_port())
     environ = whole.env(
         TELEMETRY_HOME=str(whole.home / "inside"),
@@ -191,7 +191,7 @@ def _dispatches(day: Day) -> None:
     assert whole.ask("proxy", "PUT", budget, {"daily_budget_usd": 0.000001}).is_success
     assert whole.chat("And now?")["status"] == "error"
     assert whole.ask("proxy", "PUT", budget, {"daily_budget_usd": None}).is_success
-    # A log that can't be written costs no answer, and is counted.
+    # An interaction log that can't be written is counted, and the answer is still sent.
     activity = whole.home / "logs" / "activity.log"
     kept = activity.rename(activity.with_suffix(".kept"))
     activity.mkdir()
@@ -210,14 +210,14 @@ def _refused_by_loki(whole: Whole) -> None:
 
 
 def _wait(day: Day) -> None:
-    """Until all of it has arrived."""
+    """Wait until all data has arrived."""
     whole = day.whole
     whole.wait_logs(f'{{handle="{LIVES}"}}', lambda e: len(e) >= len(LINES))
 
     def settled() -> dict[str, Any] | None:
         report = whole.ask("proxy", "GET", "/api/costs?since=today&group=user").json()
         rows = {row["user_id"]: row for row in report["rows"]}
-        # A moment after the last byte: three of the container itself, one of the gateway in it.
+        # Settled a moment after the last byte: three calls of the container, one of its gateway.
         return rows if rows.get(LIVES, {}).get("calls") == 4 else None
 
     rows = until(settled, what=f"four calls of {LIVES}")

@@ -1,4 +1,4 @@
-"""The simulated model says what it is, always the same, and does as it is steered."""
+"""The simulated model names itself, is deterministic, and follows its steering."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ TOOLS = {
         ("Hello", ""),
     ],
 )
-def test_the_handle_in_a_question(text: str, handle: str) -> None:
+def test_handle_is_found_in_question(text: str, handle: str) -> None:
     assert handle_in(text) == handle
 
 
-def test_asked_about_a_container_it_calls_the_tools_offered() -> None:
+def test_question_about_container_calls_every_offered_tool() -> None:
     answer = reply(Turn(QUESTION, tools=TOOLS), Directives())
     assert [(call.name, call.arguments) for call in answer.calls] == [
         ("container_status", {"handle": "demo-1"}),
@@ -51,7 +51,7 @@ def test_asked_about_a_container_it_calls_the_tools_offered() -> None:
     assert reply(Turn("Tell me a joke", tools=TOOLS), Directives()).calls == []
 
 
-def test_given_the_results_it_quotes_them() -> None:
+def test_answer_quotes_tool_results() -> None:
     turn = Turn(QUESTION, [("container_status", "cpu 12.5 %"), ("costs", "0.0123 USD")], TOOLS)
     assert "".join(reply(turn, Directives()).words) == (
         "Simulated answer about container demo-1:\n"
@@ -77,7 +77,7 @@ def test_unknown_steering_is_an_error() -> None:
     assert directives("claude-x", "", {"user_id": "simulated:chunks=2"}).chunks == 2
 
 
-def test_it_is_named_simulated_wherever_it_shows(simulated_upstream: str) -> None:
+def test_every_answer_says_that_it_is_simulated(simulated_upstream: str) -> None:
     body = {"model": "gpt-4.1", "messages": [{"role": "user", "content": "Hi"}]}
     answer = httpx.post(f"{simulated_upstream}/v1/chat/completions", json=body)
     assert answer.headers["x-simulated"] == "true"
@@ -94,7 +94,7 @@ def test_answers_are_deterministic(simulated_upstream: str) -> None:
     assert answers[0].json() == answers[1].json()
 
 
-def test_by_model_name(simulated_upstream: str) -> None:
+def test_model_name_selects_behaviour(simulated_upstream: str) -> None:
     def ask(model: str) -> httpx.Response:
         body = {"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
         return httpx.post(f"{simulated_upstream}/v1/messages", json=body)
@@ -116,9 +116,7 @@ def test_by_model_name(simulated_upstream: str) -> None:
 
 @pytest.mark.parametrize("messages", [["no object"], "text", 7])
 @pytest.mark.parametrize("path", ["messages", "chat/completions"])
-def test_a_malformed_request_is_the_callers_fault(
-    simulated_upstream: str, path: str, messages: Any
-) -> None:
+def test_malformed_request_gets_400(simulated_upstream: str, path: str, messages: Any) -> None:
     body = {"model": "simulated-claude", "max_tokens": 10, "messages": messages}
     answer = httpx.post(f"{simulated_upstream}/v1/{path}", json=body)
     assert answer.status_code == 400

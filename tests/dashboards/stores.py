@@ -1,4 +1,4 @@
-"""Dashboards' queries put to running stores, as Grafana would put them."""
+"""Run dashboards' queries on real stores, as Grafana does."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class Series:
-    """One series, or one stream of lines, of an answer.
+    """One series of an answer, or one stream of lines.
 
     Args:
-        labels: its own.
+        labels: of the series or stream.
         values: (time in s, number), by time; of a stream (time in s, 1).
         lines: of a stream.
     """
@@ -36,8 +36,8 @@ class Series:
         return self.values[-1][1]
 
 
-def ask(stack: Stack, query: Query, *, now: float | None = None) -> list[Series]:
-    """The answer to ``query`` for the time range that ends ``now``.
+def run_query(stack: Stack, query: Query, *, now: float | None = None) -> list[Series]:
+    """Run ``query`` for the time range that ends ``now``.
 
     Raises:
         AssertionError: the store refused it.
@@ -47,8 +47,8 @@ def ask(stack: Stack, query: Query, *, now: float | None = None) -> list[Series]
     if query.instant:
         form |= {"time": end}
     else:
-        # Grafana begins and ends at whole steps, UTC days where a step is one. Elsewhere the
-        # last step is now, so that nobody has to wait for it.
+        # Grafana begins and ends at whole steps. Here only days do; otherwise the last step is
+        # now, so that tests don't wait for it.
         step = query.step_s
         last = end // step * step if step >= DAY_S else end
         form |= {"start": last - query.range_s // step * step, "end": last, "step": f"{step}s"}
@@ -63,7 +63,7 @@ def ask(stack: Stack, query: Query, *, now: float | None = None) -> list[Series]
 
 
 def last_values(found: list[Series], *labels: str) -> dict[Any, float]:
-    """The newest values by the series' labels: by the one that is named, else by a tuple."""
+    """Return the newest values by the value of one label, or by a tuple of several."""
     if len(labels) == 1:
         return {series.labels.get(labels[0], ""): series.last for series in found}
     return {tuple(s.labels.get(label, "") for label in labels): s.last for s in found}

@@ -1,11 +1,11 @@
-"""The series there are: the catalogue's, and those of engines and scrapes that panels ask for."""
+"""Series that panels may query: the catalog's, the components' and those of scrapes."""
 
 from __future__ import annotations
 
 from telemetry import catalog
 from telemetry.naming import label_name
 
-# Every pushed series has its process's, and its container's handle; every scraped one these two.
+# Pushed series have all three, scraped series the first two.
 OURS = frozenset(("job", "instance", "handle"))
 _QUEUE = "job instance exporter data_type"
 _PROMETHEUS_LOST = (
@@ -14,7 +14,7 @@ _PROMETHEUS_LOST = (
     "prometheus_tsdb_too_old_samples_total",
 )
 
-ENGINES: dict[str, frozenset[str]] = {
+COMPONENTS: dict[str, frozenset[str]] = {
     name: frozenset(labels.split())
     for name, labels in {
         "up": "job instance",
@@ -49,8 +49,8 @@ ENGINES: dict[str, frozenset[str]] = {
 }
 
 
-def ours() -> dict[str, frozenset[str]]:
-    """The catalogue's series by their Prometheus names, with their labels."""
+def catalog_series() -> dict[str, frozenset[str]]:
+    """Return the labels of the catalog's series, by Prometheus name."""
     found = {}
     for metric in catalog.METRICS.values():
         labels = OURS | {label_name(key) for key in metric.attributes}
