@@ -11,11 +11,11 @@ from telemetry.dashboards.panels import lines, log_lines, panel, stat, timeline
 from telemetry.dashboards.style import (
     ANY_IS_ORANGE,
     ANY_IS_RED,
-    CALM,
     GREEN,
     GREY,
     HEALTH,
     NEARLY_FULL,
+    NEUTRAL,
     ORANGE,
     RED,
     RESTARTS,
@@ -25,7 +25,7 @@ from telemetry.dashboards.style import (
     override,
     override_like,
 )
-from telemetry.dashboards.targets import Ask, quantiles
+from telemetry.dashboards.targets import Target, quantiles
 
 _SAMPLED = "15s"  # the platform's sampling interval
 _MANY = " With more than 20 selected, the 20 highest in the time range."
@@ -55,7 +55,7 @@ def _now() -> Band:
         "Running, or down although it should run; the worst of the selected. Gone: the platform "
         "has no such container, or it was stopped on purpose.",
         stat(
-            Ask(queries.CONTAINER_STATE, instant=True),
+            Target(queries.CONTAINER_STATE, instant=True),
             scale=Scale(
                 steps=((-1, GREY), (0, RED), (1, GREEN)),
                 texts=((-1, "gone", GREY), *STATE),
@@ -68,7 +68,7 @@ def _now() -> Band:
         "Health check",
         "Result of the container's own health check; the worst of the selected.",
         stat(
-            Ask(queries.CONTAINER_HEALTH, instant=True),
+            Target(queries.CONTAINER_HEALTH, instant=True),
             scale=Scale(
                 steps=((-1, GREY), (0, ORANGE), (1, GREEN)),
                 texts=((-1, "none", GREY), *HEALTH),
@@ -81,8 +81,8 @@ def _now() -> Band:
         "CPU",
         "CPU use now, all selected together; 100 % is one core.",
         stat(
-            Ask(queries.CONTAINER_CPU_NOW),
-            scale=Scale("percent", CALM, least=0, decimals=1),
+            Target(queries.CONTAINER_CPU_NOW),
+            scale=Scale("percent", NEUTRAL, least=0, decimals=1),
             background=False,
         ),
     )
@@ -92,7 +92,7 @@ def _now() -> Band:
         "Working set as a share of the limit; the highest of the selected. An alert fires above "
         "90 % for 5 minutes; at 100 % the kernel kills it.",
         stat(
-            Ask(queries.CONTAINER_MEMORY_HIGHEST),
+            Target(queries.CONTAINER_MEMORY_HIGHEST),
             scale=Scale("percentunit", NEARLY_FULL, least=0, most=1, decimals=0),
         ),
     )
@@ -101,7 +101,7 @@ def _now() -> Band:
         "Restarts",
         "Restarts in the time range that no user requested.",
         stat(
-            Ask(queries.CONTAINER_RESTARTS_COUNT, instant=True),
+            Target(queries.CONTAINER_RESTARTS_COUNT, instant=True),
             scale=Scale(steps=RESTARTS, decimals=0),
         ),
     )
@@ -110,7 +110,7 @@ def _now() -> Band:
         "OOM kills",
         "Processes that the kernel killed in the time range because memory ran out.",
         stat(
-            Ask(queries.CONTAINER_OOM_COUNT, instant=True),
+            Target(queries.CONTAINER_OOM_COUNT, instant=True),
             scale=Scale(steps=ANY_IS_RED, decimals=0),
         ),
     )
@@ -118,14 +118,18 @@ def _now() -> Band:
         "container.cost_today",
         "Cost today",
         "Cost of the container's own proxy key since midnight UTC.",
-        stat(Ask(queries.CONTAINER_COST_TODAY), scale=Scale("currencyUSD", CALM), background=False),
+        stat(
+            Target(queries.CONTAINER_COST_TODAY),
+            scale=Scale("currencyUSD", NEUTRAL),
+            background=False,
+        ),
     )
     errors = panel(
         "container.error_lines",
         "Error lines",
         "Log lines of level error or worse in the time range.",
         stat(
-            Ask(log_queries.CONTAINER_ERROR_COUNT, instant=True, source="loki"),
+            Target(log_queries.CONTAINER_ERROR_COUNT, instant=True, source="loki"),
             scale=Scale(steps=ANY_IS_ORANGE),
         ),
     )
@@ -138,7 +142,7 @@ def _resources() -> Band:
         "CPU",
         "CPU use; 100 % is one core." + _MANY,
         lines(
-            Ask(queries.CONTAINER_CPU, "{{handle}}", step=_SAMPLED),
+            Target(queries.CONTAINER_CPU, "{{handle}}", step=_SAMPLED),
             scale=Scale("percent", least=0),
         ),
     )
@@ -148,8 +152,8 @@ def _resources() -> Band:
         "Working set (memory that counts towards the limit and can't be reclaimed), and the "
         "limit as a dashed line." + _MANY,
         lines(
-            Ask(queries.CONTAINER_MEMORY, "{{handle}}", step=_SAMPLED),
-            Ask(queries.CONTAINER_LIMIT, "{{handle}} limit", step=_SAMPLED),
+            Target(queries.CONTAINER_MEMORY, "{{handle}}", step=_SAMPLED),
+            Target(queries.CONTAINER_LIMIT, "{{handle}} limit", step=_SAMPLED),
             scale=Scale("bytes", least=0),
             overrides=[
                 override_like(
@@ -170,8 +174,8 @@ def _network() -> Band:
         "Network",
         "Bytes per second received (up) and sent (down)." + _MANY,
         lines(
-            Ask(queries.CONTAINER_RECEIVE, "{{handle}} received"),
-            Ask(queries.CONTAINER_TRANSMIT, "{{handle}} sent"),
+            Target(queries.CONTAINER_RECEIVE, "{{handle}} received"),
+            Target(queries.CONTAINER_TRANSMIT, "{{handle}} sent"),
             scale=Scale("Bps"),
             overrides=[override_like("/ sent$/", custom__transform="negative-Y")],
         ),
@@ -182,7 +186,7 @@ def _network() -> Band:
         "Restarts within the previous 10 minutes that no user requested. An alert fires at more "
         "than 3." + _MANY,
         lines(
-            Ask(queries.CONTAINER_RESTARTS, "{{handle}}", step=_SAMPLED),
+            Target(queries.CONTAINER_RESTARTS, "{{handle}}", step=_SAMPLED),
             scale=Scale(steps=((0, GREEN), (3, ORANGE)), least=0, decimals=0),
             limits=True,
         ),
@@ -193,7 +197,7 @@ def _network() -> Band:
         "Processes killed within the previous 10 minutes because memory ran out. Any fires an "
         "alert." + _MANY,
         lines(
-            Ask(queries.CONTAINER_OOM, "{{handle}}", step=_SAMPLED),
+            Target(queries.CONTAINER_OOM, "{{handle}}", step=_SAMPLED),
             scale=Scale(least=0, decimals=0),
         ),
     )
@@ -207,7 +211,7 @@ def _life() -> Band:
         "Green: the container runs. Red: it should run but doesn't. Empty: it does not exist, or "
         "was stopped on purpose.",
         timeline(
-            Ask(queries.CONTAINER_UP, "{{handle}}"),
+            Target(queries.CONTAINER_UP, "{{handle}}"),
             scale=Scale(steps=((0, RED), (1, GREEN)), texts=STATE, decimals=0),
         ),
     )
@@ -217,7 +221,7 @@ def _life() -> Band:
         "Orange: the container's own health check fails. Containers without a health check are "
         "not listed.",
         timeline(
-            Ask(queries.CONTAINER_HEALTHY, "{{handle}}"),
+            Target(queries.CONTAINER_HEALTHY, "{{handle}}"),
             scale=Scale(
                 steps=((0, ORANGE), (1, GREEN)), texts=HEALTH, decimals=0, empty="no health checks"
             ),
@@ -233,8 +237,8 @@ def _work() -> Band:
         "Requests per second answered by the instrumented services inside, and those answered "
         "with a 5xx status." + _MANY,
         lines(
-            Ask(queries.CONTAINER_REQUESTS, "{{handle}} {{job}}"),
-            Ask(queries.CONTAINER_FAILED, "5xx"),
+            Target(queries.CONTAINER_REQUESTS, "{{handle}} {{job}}"),
+            Target(queries.CONTAINER_FAILED, "5xx"),
             scale=Scale("reqps", least=0),
             overrides=[override("5xx", color=fixed(RED))],
         ),
@@ -254,7 +258,7 @@ def _work() -> Band:
         "Cost per hour",
         "Cost of the container's own proxy key within the previous hour." + _MANY,
         lines(
-            Ask(queries.CONTAINER_COST, "{{user_id}}", step="1m"),
+            Target(queries.CONTAINER_COST, "{{user_id}}", step="1m"),
             scale=Scale("currencyUSD", least=0, empty="nothing spent"),
         ),
     )
@@ -266,6 +270,6 @@ def _logs() -> Band:
         "container.logs",
         "Latest log lines",
         "Log lines of the container, newest first. Click a line for its fields and its trace.",
-        log_lines(Ask(log_queries.CONTAINER_LINES, source="loki")),
+        log_lines(Target(log_queries.CONTAINER_LINES, source="loki")),
     )
     return Band(12, [latest])

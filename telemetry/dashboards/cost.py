@@ -10,16 +10,16 @@ from telemetry.dashboards.style import (
     ANY_IS_ORANGE,
     ANY_IS_RED,
     BLUE,
-    CALM,
     GREEN,
     NEARLY_FULL,
+    NEUTRAL,
     ORANGE,
     RED,
     Scale,
     override_like,
 )
 from telemetry.dashboards.tables import Column, Key, key_table
-from telemetry.dashboards.targets import Ask
+from telemetry.dashboards.targets import Target
 
 _USD = "currencyUSD"
 _MANY = " With more than 20 users, the 20 highest in the time range."
@@ -51,19 +51,21 @@ def _totals() -> Band:
         "cost.total_today",
         "Cost today",
         "Cost since midnight UTC, the selected users together.",
-        stat(Ask(queries.COST_TODAY_SELECTED, instant=True), scale=Scale(_USD, CALM)),
+        stat(Target(queries.COST_TODAY_SELECTED, instant=True), scale=Scale(_USD, NEUTRAL)),
     )
     total = panel(
         "cost.total",
         "Cost",
         "Cost in the time range, the selected users together.",
-        stat(Ask(queries.COST_RANGE, instant=True), scale=Scale(_USD, CALM)),
+        stat(Target(queries.COST_RANGE, instant=True), scale=Scale(_USD, NEUTRAL)),
     )
     calls = panel(
         "cost.calls",
         "Model calls",
         "Calls in the ledger in the time range, including failed ones.",
-        stat(Ask(queries.CALLS_RANGE, instant=True), scale=Scale(steps=CALM), background=False),
+        stat(
+            Target(queries.CALLS_RANGE, instant=True), scale=Scale(steps=NEUTRAL), background=False
+        ),
     )
     tokens = panel(
         "cost.tokens_total",
@@ -71,9 +73,9 @@ def _totals() -> Band:
         "Tokens in the time range. In: all input, cached or not. Out: all output, including "
         "reasoning.",
         stat(
-            Ask(queries.TOKENS_IN_RANGE, "in", instant=True),
-            Ask(queries.TOKENS_OUT_RANGE, "out", instant=True),
-            scale=Scale(steps=CALM),
+            Target(queries.TOKENS_IN_RANGE, "in", instant=True),
+            Target(queries.TOKENS_OUT_RANGE, "out", instant=True),
+            scale=Scale(steps=NEUTRAL),
             background=False,
             names=True,
         ),
@@ -82,7 +84,7 @@ def _totals() -> Band:
         "cost.per_dispatch",
         "Per dispatch",
         "Cost of the gateway's own model calls per dispatch, in the time range.",
-        stat(Ask(queries.COST_PER_DISPATCH, instant=True), scale=Scale(_USD, CALM)),
+        stat(Target(queries.COST_PER_DISPATCH, instant=True), scale=Scale(_USD, NEUTRAL)),
     )
     quota = panel(
         "cost.quota_highest",
@@ -90,7 +92,7 @@ def _totals() -> Band:
         "Share of today's budget spent by the user nearest to the limit. An alert fires above "
         "90 %.",
         stat(
-            Ask(queries.QUOTA_HIGHEST, instant=True),
+            Target(queries.QUOTA_HIGHEST, instant=True),
             scale=Scale("percentunit", NEARLY_FULL, least=0, decimals=0),
         ),
     )
@@ -98,13 +100,13 @@ def _totals() -> Band:
         "cost.unpriced_count",
         "Unpriced calls",
         "Calls in the time range that no price covers. The costs shown here don't include them.",
-        stat(Ask(queries.UNPRICED_RANGE, instant=True), scale=Scale(steps=ANY_IS_RED)),
+        stat(Target(queries.UNPRICED_RANGE, instant=True), scale=Scale(steps=ANY_IS_RED)),
     )
     refused = panel(
         "cost.rejections_count",
         "Refused",
         "Calls refused in the time range because a budget or rate limit was used up.",
-        stat(Ask(queries.REJECTIONS_RANGE, instant=True), scale=Scale(steps=ANY_IS_ORANGE)),
+        stat(Target(queries.REJECTIONS_RANGE, instant=True), scale=Scale(steps=ANY_IS_ORANGE)),
     )
     return Band(4, [today, total, calls, tokens, dispatch, quota, unpriced, refused])
 
@@ -115,14 +117,14 @@ def _trend() -> Band:
         "Daily cost",
         "A bar for each UTC day, by model; today's still grows. The bars add up exactly to the "
         "cost of their days.",
-        bars(Ask(queries.COST_BY_DAY, "{{model}}", step=_DAY), scale=Scale(_USD, least=0)),
+        bars(Target(queries.COST_BY_DAY, "{{model}}", step=_DAY), scale=Scale(_USD, least=0)),
     )
     models = panel(
         "cost.models",
         "Model share",
         "Cost by model in the time range.",
         donut(
-            Ask(queries.COST_BY_MODEL, "{{model}}", instant=True),
+            Target(queries.COST_BY_MODEL, "{{model}}", instant=True),
             scale=Scale(_USD, empty="nothing spent"),
         ),
     )
@@ -130,16 +132,16 @@ def _trend() -> Band:
 
 
 def _users() -> Band:
-    asked = queries.USERS
+    query = queries.USERS
     columns = [
-        Column("Cost", asked["Cost"], _USD),
-        Column("Cost today", asked["Cost today"], _USD, ((0, BLUE), (10, ORANGE))),
-        Column("Daily budget", asked["Daily budget"], _USD),
-        Column("Budget used", asked["Budget used"], "percentunit", NEARLY_FULL, bar=True),
-        Column("Calls", asked["Calls"]),
-        Column("Tokens in", asked["Tokens in"]),
-        Column("Tokens out", asked["Tokens out"]),
-        Column("Refused", asked["Refused"], steps=ANY_IS_ORANGE),
+        Column("Cost", query["Cost"], _USD),
+        Column("Cost today", query["Cost today"], _USD, ((0, BLUE), (10, ORANGE))),
+        Column("Daily budget", query["Daily budget"], _USD),
+        Column("Budget used", query["Budget used"], "percentunit", NEARLY_FULL, bar=True),
+        Column("Calls", query["Calls"]),
+        Column("Tokens in", query["Tokens in"]),
+        Column("Tokens out", query["Tokens out"]),
+        Column("Refused", query["Refused"], steps=ANY_IS_ORANGE),
     ]
     chosen = "${__value.text:percentencode}"
     links = (
@@ -163,8 +165,8 @@ def _use() -> Band:
         "A bar for each UTC day. In: all input, cached or not. Out: all output, including "
         "reasoning.",
         bars(
-            Ask(queries.TOKENS_IN_BY_DAY, "in", step=_DAY),
-            Ask(queries.TOKENS_OUT_BY_DAY, "out", step=_DAY),
+            Target(queries.TOKENS_IN_BY_DAY, "in", step=_DAY),
+            Target(queries.TOKENS_OUT_BY_DAY, "out", step=_DAY),
             scale=Scale(least=0),
         ),
     )
@@ -174,8 +176,8 @@ def _use() -> Band:
         "Cost of the gateway's own model calls per dispatch, within the previous hour; and "
         "tokens per dispatch (right axis).",
         lines(
-            Ask(queries.COST_PER_DISPATCH_TREND, "cost"),
-            Ask(queries.GATEWAY_TOKENS_PER_DISPATCH, "{{direction}} tokens"),
+            Target(queries.COST_PER_DISPATCH_TREND, "cost"),
+            Target(queries.GATEWAY_TOKENS_PER_DISPATCH, "{{direction}} tokens"),
             scale=Scale(_USD, least=0, empty="no dispatches"),
             overrides=[override_like("/ tokens$/", unit="short", custom__axisPlacement="right")],
             points=_POINTS,
@@ -191,7 +193,7 @@ def _budgets() -> Band:
         "Cost today as a share of the day's budget, for the 20 users nearest to their limit. At "
         "100 % the proxy refuses further calls until midnight UTC.",
         bar_gauge(
-            Ask(queries.QUOTA_USED, "{{user_id}}", instant=True),
+            Target(queries.QUOTA_USED, "{{user_id}}", instant=True),
             scale=Scale(
                 "percentunit", NEARLY_FULL, least=0, most=1, decimals=0, empty="no budgets set"
             ),
@@ -202,7 +204,7 @@ def _budgets() -> Band:
         "Cost today by user",
         "Grows through a UTC day and starts again at midnight. An alert fires above $10." + _MANY,
         lines(
-            Ask(queries.COST_TODAY_BY_USER, "{{user_id}}"),
+            Target(queries.COST_TODAY_BY_USER, "{{user_id}}"),
             scale=Scale(_USD, ((0, GREEN), (10, RED)), least=0, empty="nothing spent"),
             limits=True,
             points=_POINTS,
@@ -218,7 +220,7 @@ def _refused() -> Band:
         "Calls that no price covers within the previous 10 minutes (or since the previous point, "
         "if that is longer), by model. Any fires an alert: add a price.",
         lines(
-            Ask(queries.UNPRICED, "{{model}}"),
+            Target(queries.UNPRICED, "{{model}}"),
             scale=Scale(least=0, decimals=0, empty="none"),
             points=_POINTS,
         ),
@@ -229,7 +231,7 @@ def _refused() -> Band:
         "Calls refused within the previous 5 minutes (or since the previous point, if that is "
         "longer), by user. An alert fires at more than 20 in 5 minutes." + _MANY,
         lines(
-            Ask(queries.REJECTIONS, "{{user_id}}"),
+            Target(queries.REJECTIONS, "{{user_id}}"),
             scale=Scale(steps=((0, GREEN), (20, ORANGE)), least=0, decimals=0, empty="none"),
             limits=True,
             points=_POINTS,
@@ -240,7 +242,7 @@ def _refused() -> Band:
         "Provider errors",
         "Calls per minute that failed at the provider, by kind.",
         lines(
-            Ask(queries.UPSTREAM_ERRORS, "{{provider}} {{kind}}"),
+            Target(queries.UPSTREAM_ERRORS, "{{provider}} {{kind}}"),
             scale=Scale("opm", least=0, empty="none"),
             points=_POINTS,
         ),
@@ -255,8 +257,8 @@ def _models() -> Band:
         "Model call duration",
         "Median and 95th percentile of the call duration, by model, all users together.",
         lines(
-            Ask(queries.MODEL_P50, f"{model} p50"),
-            Ask(queries.MODEL_P95, f"{model} p95"),
+            Target(queries.MODEL_P50, f"{model} p50"),
+            Target(queries.MODEL_P95, f"{model} p95"),
             scale=Scale("s", least=0),
         ),
     )
@@ -264,18 +266,20 @@ def _models() -> Band:
         "cost.first_token",
         "Time to first token",
         "95th percentile of the time to the first token of a streamed answer, by model.",
-        lines(Ask(queries.FIRST_TOKEN_P95, model), scale=Scale("s", least=0)),
+        lines(Target(queries.FIRST_TOKEN_P95, model), scale=Scale("s", least=0)),
     )
     token = panel(
         "cost.token_time",
         "Time per output token",
         "Median time per output token after the first, by model.",
-        lines(Ask(queries.TOKEN_TIME_P50, model), scale=Scale("s", least=0)),
+        lines(Target(queries.TOKEN_TIME_P50, model), scale=Scale("s", least=0)),
     )
     sizes = panel(
         "cost.call_sizes",
         "Tokens per call",
         "95th percentile of the billable tokens per call, by model, in and out.",
-        lines(Ask(queries.CALL_SIZE_P95, model + " {{gen_ai_token_type}}"), scale=Scale(least=0)),
+        lines(
+            Target(queries.CALL_SIZE_P95, model + " {{gen_ai_token_type}}"), scale=Scale(least=0)
+        ),
     )
     return Band(8, [duration, first, token, sizes], title="Models")

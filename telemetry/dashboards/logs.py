@@ -18,15 +18,15 @@ from telemetry.dashboards.panels import bar_gauge, bars, lines, log_lines, panel
 from telemetry.dashboards.style import (
     ANY_IS_ORANGE,
     BLUE,
-    CALM,
     GREEN,
+    NEUTRAL,
     ORANGE,
     RED,
     Scale,
     fixed,
     override,
 )
-from telemetry.dashboards.targets import Ask
+from telemetry.dashboards.targets import Target
 
 _LEVEL_COLOURS = {
     "fatal": "dark-red",
@@ -59,14 +59,16 @@ def _summary() -> Band:
         "logs.line_count",
         "Lines",
         "Lines found in the time range.",
-        stat(Ask(log_queries.LINE_COUNT, instant=True, source="loki"), scale=Scale(steps=CALM)),
+        stat(
+            Target(log_queries.LINE_COUNT, instant=True, source="loki"), scale=Scale(steps=NEUTRAL)
+        ),
     )
     error_count = panel(
         "logs.error_count",
         "Error lines",
         "Lines of level error or worse among those searched, in the time range.",
         stat(
-            Ask(log_queries.ERROR_COUNT, instant=True, source="loki"),
+            Target(log_queries.ERROR_COUNT, instant=True, source="loki"),
             scale=Scale(steps=ANY_IS_ORANGE),
         ),
     )
@@ -75,7 +77,7 @@ def _summary() -> Band:
         "Lines by level",
         "Lines found, by level.",
         bars(
-            Ask(log_queries.VOLUME, "{{level}}", source="loki"),
+            Target(log_queries.VOLUME, "{{level}}", source="loki"),
             scale=Scale(least=0, decimals=0),
             overrides=[override(level, color=fixed(c)) for level, c in _LEVEL_COLOURS.items()],
         ),
@@ -86,7 +88,7 @@ def _summary() -> Band:
         "Error lines within the previous 5 minutes, by service and container. An alert fires at "
         "more than 20, if that is also five times the service's own rate of the last day.",
         lines(
-            Ask(log_queries.ERRORS, source, source="loki"),
+            Target(log_queries.ERRORS, source, source="loki"),
             scale=Scale(steps=((0, GREEN), (20, ORANGE)), least=0, decimals=0, empty="no errors"),
             limits=True,
         ),
@@ -101,8 +103,8 @@ def _summary() -> Band:
         "Top log sources",
         "Lines found in the time range, by service and container. Click one to search it.",
         bar_gauge(
-            Ask(log_queries.NOISIEST, source, instant=True, source="loki"),
-            scale=Scale(steps=CALM, least=0),
+            Target(log_queries.NOISIEST, source, instant=True, source="loki"),
+            scale=Scale(steps=NEUTRAL, least=0),
             links=[("Only this service and container", chosen)],
         ),
     )
@@ -114,6 +116,6 @@ def _lines() -> Band:
         "logs.lines",
         "Lines",
         "Newest first. Click a line for its fields; its trace id and container are links.",
-        log_lines(Ask(log_queries.LINES, source="loki")),
+        log_lines(Target(log_queries.LINES, source="loki")),
     )
     return Band(20, [found])

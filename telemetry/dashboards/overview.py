@@ -5,17 +5,17 @@ from __future__ import annotations
 from telemetry.dashboards import log_queries, pipeline_queries, queries
 from telemetry.dashboards.dashboard import Band, Dashboard, address
 from telemetry.dashboards.panel_ids import CONTAINER, COST, LOGS, OVERVIEW, PIPELINE, SERVICES
-from telemetry.dashboards.panels import alert_list, lines, log_lines, opens, panel, stat
+from telemetry.dashboards.panels import add_link, alert_list, lines, log_lines, panel, stat
 from telemetry.dashboards.style import (
     ANY_IS_ORANGE,
     ANY_IS_RED,
     BLUE,
-    CALM,
     FAILURES,
     GREEN,
     GREY,
     HEALTH,
     NEARLY_FULL,
+    NEUTRAL,
     ORANGE,
     RED,
     RESTARTS,
@@ -26,7 +26,7 @@ from telemetry.dashboards.style import (
     override_like,
 )
 from telemetry.dashboards.tables import Column, Key, key_table
-from telemetry.dashboards.targets import Ask
+from telemetry.dashboards.targets import Target
 
 _STATE_COLOURS = {
     "running": GREEN,
@@ -56,7 +56,7 @@ def _summary() -> Band:
         "Critical alerts",
         "Critical alerts that fire now. Anything but 0 needs a person at once.",
         stat(
-            Ask(queries.alerts_firing("critical"), instant=True),
+            Target(queries.alerts_firing("critical"), instant=True),
             scale=Scale(steps=ANY_IS_RED, decimals=0),
         ),
     )
@@ -65,7 +65,7 @@ def _summary() -> Band:
         "Warnings",
         "Warnings that fire now: look at them today.",
         stat(
-            Ask(queries.alerts_firing("warning"), instant=True),
+            Target(queries.alerts_firing("warning"), instant=True),
             scale=Scale(steps=ANY_IS_ORANGE, decimals=0),
         ),
     )
@@ -73,30 +73,36 @@ def _summary() -> Band:
         "overview.services_down",
         "Services down",
         "Services and components that should run but don't answer Prometheus' scrapes.",
-        stat(Ask(queries.SERVICES_DOWN, instant=True), scale=Scale(steps=ANY_IS_RED, decimals=0)),
+        stat(
+            Target(queries.SERVICES_DOWN, instant=True), scale=Scale(steps=ANY_IS_RED, decimals=0)
+        ),
     )
     containers = panel(
         "overview.containers_down",
         "Containers down",
         "Containers that should run but don't. A container stopped on purpose is not counted.",
-        stat(Ask(queries.CONTAINERS_DOWN, instant=True), scale=Scale(steps=ANY_IS_RED, decimals=0)),
+        stat(
+            Target(queries.CONTAINERS_DOWN, instant=True), scale=Scale(steps=ANY_IS_RED, decimals=0)
+        ),
     )
     errors = panel(
         "overview.errors",
         "Requests failing",
         "Share of all requests answered with a 5xx status. An alert fires above 5 % for 5 minutes.",
-        stat(Ask(queries.ERROR_SHARE), scale=Scale("percentunit", FAILURES, least=0, decimals=1)),
+        stat(
+            Target(queries.ERROR_SHARE), scale=Scale("percentunit", FAILURES, least=0, decimals=1)
+        ),
     )
     loss = panel(
         "overview.loss",
         "Telemetry lost",
         "Items refused, dropped or not delivered in the last 10 minutes, from apps to stores. "
         "Anything but 0 means that the dashboards don't show everything.",
-        stat(Ask(pipeline_queries.LOSS_COUNT), scale=Scale(steps=ANY_IS_ORANGE, decimals=0)),
+        stat(Target(pipeline_queries.LOSS_COUNT), scale=Scale(steps=ANY_IS_ORANGE, decimals=0)),
     )
-    opens(services, "Services", SERVICES)
-    opens(errors, "Services", SERVICES)
-    opens(loss, "Pipeline health", PIPELINE)
+    add_link(services, "Services", SERVICES)
+    add_link(errors, "Services", SERVICES)
+    add_link(loss, "Pipeline health", PIPELINE)
     return Band(4, [critical, warnings, services, containers, errors, loss])
 
 
@@ -112,7 +118,7 @@ def _state() -> Band:
         "Containers by state",
         "Containers by Docker's state, on all hosts.",
         lines(
-            Ask(queries.CONTAINERS_BY_STATE, "{{status}}"),
+            Target(queries.CONTAINERS_BY_STATE, "{{status}}"),
             scale=Scale(least=0, decimals=0),
             stacked=True,
             overrides=[override(state, color=fixed(c)) for state, c in _STATE_COLOURS.items()],
@@ -123,7 +129,7 @@ def _state() -> Band:
         "Provision success",
         "Share of containers provisioned without an error in the time range.",
         stat(
-            Ask(queries.PROVISION_SUCCESS, instant=True),
+            Target(queries.PROVISION_SUCCESS, instant=True),
             scale=Scale(
                 "percentunit",
                 ((0, RED), (0.9, ORANGE), (0.99, GREEN)),
@@ -141,7 +147,7 @@ def _state() -> Band:
         "Share of the day's budget spent by the user nearest to the limit. At 100 % the proxy "
         "refuses further calls.",
         stat(
-            Ask(queries.QUOTA_HIGHEST_ALL, instant=True),
+            Target(queries.QUOTA_HIGHEST_ALL, instant=True),
             scale=Scale("percentunit", NEARLY_FULL, least=0, decimals=0),
             background=False,
         ),
@@ -150,16 +156,16 @@ def _state() -> Band:
         "overview.cost",
         "Cost today",
         "Cost of all users' model calls since midnight UTC, from the proxy's ledger.",
-        stat(Ask(queries.COST_TODAY), scale=Scale("currencyUSD", CALM), background=False),
+        stat(Target(queries.COST_TODAY), scale=Scale("currencyUSD", NEUTRAL), background=False),
     )
     websockets = panel(
         "overview.websockets",
         "WebSockets",
         "Web shells connected to the gateway now.",
-        stat(Ask(queries.WEBSOCKETS), scale=Scale(steps=CALM, decimals=0), background=False),
+        stat(Target(queries.WEBSOCKETS), scale=Scale(steps=NEUTRAL, decimals=0), background=False),
     )
-    opens(cost, "Cost & usage", COST)
-    opens(budget, "Cost & usage", COST)
+    add_link(cost, "Cost & usage", COST)
+    add_link(budget, "Cost & usage", COST)
     return Band(8, [alerts, states, [cost, budget], [provision, websockets]], widths=[8, 8, 4, 4])
 
 
@@ -168,14 +174,14 @@ def _traffic() -> Band:
         "overview.requests",
         "Requests",
         "Requests answered per second, by service.",
-        lines(Ask(queries.REQUESTS_BY_SERVICE, "{{job}}"), scale=Scale("reqps", least=0)),
+        lines(Target(queries.REQUESTS_BY_SERVICE, "{{job}}"), scale=Scale("reqps", least=0)),
     )
     dispatches = panel(
         "overview.dispatches",
         "Dispatches",
         "Dispatches finished per second, by status.",
         lines(
-            Ask(queries.DISPATCHES, "{{status}}"),
+            Target(queries.DISPATCHES, "{{status}}"),
             scale=Scale("ops", least=0),
             stacked=True,
             overrides=[override(ending, color=fixed(c)) for ending, c in _ENDING_COLOURS.items()],
@@ -187,9 +193,9 @@ def _traffic() -> Band:
         "5xx answers per second by service, dispatches that did not succeed, and model calls "
         "that failed at the provider.",
         lines(
-            Ask(queries.FAILED_BY_SERVICE, "{{job}} 5xx"),
-            Ask(queries.DISPATCH_FAILURES, "dispatches not ok"),
-            Ask(queries.PROVIDER_FAILURES, "model calls failed"),
+            Target(queries.FAILED_BY_SERVICE, "{{job}} 5xx"),
+            Target(queries.DISPATCH_FAILURES, "dispatches not ok"),
+            Target(queries.PROVIDER_FAILURES, "model calls failed"),
             scale=Scale("ops", least=0),
         ),
     )
@@ -199,18 +205,18 @@ def _traffic() -> Band:
 def _containers() -> Band:
     up, healthy = ((0, RED), (1, GREEN)), ((0, ORANGE), (1, GREEN))
     costly = ((0, BLUE), (10, ORANGE))
-    asked = queries.TABLE
+    query = queries.TABLE
     columns = [
-        Column("State", asked["State"], steps=up, texts=STATE),
-        Column("Healthy", asked["Healthy"], steps=healthy, texts=HEALTH),
-        Column("CPU", asked["CPU"], "percent"),
-        Column("Memory", asked["Memory"], "bytes"),
-        Column("Of limit", asked["Of limit"], "percentunit", NEARLY_FULL, bar=True),
-        Column("Restarts", asked["Restarts"], steps=RESTARTS),
-        Column("OOM kills", asked["OOM kills"], steps=ANY_IS_RED),
-        Column("Received", asked["Received"], "Bps"),
-        Column("Sent", asked["Sent"], "Bps"),
-        Column("Cost today", asked["Cost today"], "currencyUSD", costly),
+        Column("State", query["State"], steps=up, texts=STATE),
+        Column("Healthy", query["Healthy"], steps=healthy, texts=HEALTH),
+        Column("CPU", query["CPU"], "percent"),
+        Column("Memory", query["Memory"], "bytes"),
+        Column("Of limit", query["Of limit"], "percentunit", NEARLY_FULL, bar=True),
+        Column("Restarts", query["Restarts"], steps=RESTARTS),
+        Column("OOM kills", query["OOM kills"], steps=ANY_IS_RED),
+        Column("Received", query["Received"], "Bps"),
+        Column("Sent", query["Sent"], "Bps"),
+        Column("Cost today", query["Cost today"], "currencyUSD", costly),
     ]
     chosen = "${__value.text:percentencode}"
     links = (
@@ -232,7 +238,7 @@ def _details() -> Band:
         "overview.latency",
         "Slow requests",
         "95th percentile of the request duration, by service.",
-        lines(Ask(queries.P95_BY_SERVICE, "{{job}}"), scale=Scale("s", least=0)),
+        lines(Target(queries.P95_BY_SERVICE, "{{job}}"), scale=Scale("s", least=0)),
     )
     provisioning = panel(
         "overview.provisioning",
@@ -240,9 +246,9 @@ def _details() -> Band:
         "Containers provisioned per minute by outcome, and the 95th percentile of the time to "
         "provision and to remove one (right axis).",
         lines(
-            Ask(queries.PROVISIONS, "{{outcome}}"),
-            Ask(queries.PROVISION_P95, "provision p95"),
-            Ask(queries.DESTROY_P95, "remove p95"),
+            Target(queries.PROVISIONS, "{{outcome}}"),
+            Target(queries.PROVISION_P95, "provision p95"),
+            Target(queries.DESTROY_P95, "remove p95"),
             scale=Scale("opm", least=0),
             overrides=[override_like("/p95$/", unit="s", custom__axisPlacement="right")],
         ),
@@ -252,8 +258,8 @@ def _details() -> Band:
         "Spending",
         "Cost of all users' model calls within the previous hour.",
         lines(
-            Ask(queries.COST_PER_HOUR, "per hour", step="1m"),
-            scale=Scale("currencyUSD", CALM, least=0),
+            Target(queries.COST_PER_HOUR, "per hour", step="1m"),
+            scale=Scale("currencyUSD", NEUTRAL, least=0),
         ),
     )
     return Band(8, [latency, provisioning, spending])
@@ -264,6 +270,6 @@ def _errors() -> Band:
         "overview.logs",
         "Latest errors",
         "Error lines of all services and containers, newest first.",
-        log_lines(Ask(log_queries.ALL_ERRORS, source="loki")),
+        log_lines(Target(log_queries.ALL_ERRORS, source="loki")),
     )
     return Band(8, [latest])

@@ -25,7 +25,7 @@ from grafana_foundation_sdk.models import piechart as piechart_model
 
 from telemetry.dashboards.panel_ids import BY_DAYS, PANELS
 from telemetry.dashboards.style import PLAIN, Override, Scale, mappings, thresholds
-from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF, Ask, letter, target
+from telemetry.dashboards.targets import LOKI_REF, PROMETHEUS_REF, Target, grafana_target, letter
 
 # Behind a number that is 150 pixels wide, more points would not be visible, and each is a query
 # over all containers.
@@ -51,7 +51,7 @@ def panel(name: str, title: str, description: str, drawn: model.Panel) -> model.
 
 
 def stat(
-    *asks: Ask, scale: Scale = PLAIN, background: bool = True, names: bool = False
+    *targets: Target, scale: Scale = PLAIN, background: bool = True, names: bool = False
 ) -> model.Panel:
     """Draw one big number, coloured by the scale's steps, over its graph if it has a range.
 
@@ -59,7 +59,7 @@ def stat(
         background: colour the background, not the number.
         names: show a number for each query, with its name.
     """
-    course = not all(ask.instant for ask in asks)
+    course = not all(target.instant for target in targets)
     builder = (
         stat_builder.Panel()
         .graph_mode(looks.BigValueGraphMode.AREA if course else looks.BigValueGraphMode.NONE)
@@ -69,14 +69,14 @@ def stat(
         .text_mode(looks.BigValueTextMode.VALUE_AND_NAME if names else looks.BigValueTextMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
-    panel = finished(builder.build(), asks, scale, colour="thresholds")
+    panel = finish(builder.build(), targets, scale, colour="thresholds")
     if course:
         panel.max_data_points = SPARK_POINTS
     return panel
 
 
 def lines(
-    *asks: Ask,
+    *targets: Target,
     scale: Scale = PLAIN,
     stacked: bool = False,
     limits: bool = False,
@@ -101,12 +101,12 @@ def lines(
         builder.thresholds_style(
             common.GraphThresholdsStyleConfig().mode(looks.GraphTresholdsStyleMode.DASHED)
         )
-    panel = _graphed(builder, asks, scale, overrides)
+    panel = _graphed(builder, targets, scale, overrides)
     panel.max_data_points = points
     return panel
 
 
-def bars(*asks: Ask, scale: Scale = PLAIN, overrides: Sequence[Override] = ()) -> model.Panel:
+def bars(*targets: Target, scale: Scale = PLAIN, overrides: Sequence[Override] = ()) -> model.Panel:
     """Draw a bar for each step, with the series one above the other."""
     builder = (
         _graph(stacked=True)
@@ -116,7 +116,7 @@ def bars(*asks: Ask, scale: Scale = PLAIN, overrides: Sequence[Override] = ()) -
         .show_points(looks.VisibilityMode.NEVER)
         .bar_alignment(looks.BarAlignment.AFTER)
     )
-    return _graphed(builder, asks, scale, overrides)
+    return _graphed(builder, targets, scale, overrides)
 
 
 def _graph(*, stacked: bool) -> timeseries.Panel:
@@ -140,12 +140,15 @@ def _graph(*, stacked: bool) -> timeseries.Panel:
 
 
 def _graphed(
-    builder: timeseries.Panel, asks: Sequence[Ask], scale: Scale, overrides: Sequence[Override]
+    builder: timeseries.Panel,
+    targets: Sequence[Target],
+    scale: Scale,
+    overrides: Sequence[Override],
 ) -> model.Panel:
     top = 1.0 if scale.decimals == 0 else _LEAST_TOP.get(scale.unit)
     if top and scale.most is None:
         builder.axis_soft_max(top)
-    panel = finished(builder.build(), asks, scale, colour="palette-classic")
+    panel = finish(builder.build(), targets, scale, colour="palette-classic")
     panel.field_config.overrides = list(overrides)
     if scale.empty:
         # Grafana 9.4 would write the text beside the ticks that whole numbers leave out, too.
@@ -154,11 +157,11 @@ def _graphed(
 
 
 def bar_gauge(
-    ask: Ask, *, scale: Scale = PLAIN, links: Sequence[tuple[str, str]] = ()
+    target: Target, *, scale: Scale = PLAIN, links: Sequence[tuple[str, str]] = ()
 ) -> model.Panel:
     """Draw a bar for each series' newest value; ``links`` (title, address) open from it."""
     reduced = common.ReduceDataOptions().calcs(["lastNotNull"])
-    if ask.source == "loki" and ask.instant:
+    if target.source == "loki" and target.instant:
         # Grafana makes one table of Loki's instant answer: draw a bar for each row.
         reduced = reduced.values(True).limit(_BARS)
     builder = (
@@ -167,7 +170,7 @@ def bar_gauge(
         .orientation(looks.VizOrientation.HORIZONTAL)
         .reduce_options(reduced)
     )
-    panel = finished(builder.build(), [ask], scale, colour="thresholds")
+    panel = finish(builder.build(), [target], scale, colour="thresholds")
     panel.field_config.defaults.links = [
         model.DashboardLink(title=title, url=url, type_val=model.DashboardLinkType.LINK)
         for title, url in links
@@ -175,7 +178,7 @@ def bar_gauge(
     return panel
 
 
-def timeline(ask: Ask, *, scale: Scale) -> model.Panel:
+def timeline(target: Target, *, scale: Scale) -> model.Panel:
     """Draw states over time, a row for each series."""
     builder = (
         statetimeline.Panel()
@@ -185,10 +188,10 @@ def timeline(ask: Ask, *, scale: Scale) -> model.Panel:
         .fill_opacity(80)
         .line_width(0)
     )
-    return finished(builder.build(), [ask], scale, colour="thresholds")
+    return finish(builder.build(), [target], scale, colour="thresholds")
 
 
-def donut(ask: Ask, *, scale: Scale) -> model.Panel:
+def donut(target: Target, *, scale: Scale) -> model.Panel:
     """Draw shares of a whole."""
     builder = (
         piechart.Panel()
@@ -208,10 +211,10 @@ def donut(ask: Ask, *, scale: Scale) -> model.Panel:
             )
         )
     )
-    return finished(builder.build(), [ask], scale, colour="palette-classic")
+    return finish(builder.build(), [target], scale, colour="palette-classic")
 
 
-def heat(ask: Ask, *, scale: Scale) -> model.Panel:
+def heat(target: Target, *, scale: Scale) -> model.Panel:
     """Draw a histogram over time, from its buckets."""
     builder = (
         heatmap.Panel()
@@ -229,10 +232,10 @@ def heat(ask: Ask, *, scale: Scale) -> model.Panel:
         .y_axis(heatmap.YAxisConfig().unit(scale.unit).axis_placement(looks.AxisPlacement.LEFT))
         .cell_gap(1)
     )
-    return finished(builder.build(), [ask], scale, colour="thresholds")
+    return finish(builder.build(), [target], scale, colour="thresholds")
 
 
-def log_lines(ask: Ask) -> model.Panel:
+def log_lines(target: Target) -> model.Panel:
     """Show log lines, newest first, with details on a click."""
     builder = (
         logs.Panel()
@@ -245,10 +248,10 @@ def log_lines(ask: Ask) -> model.Panel:
         .sort_order(looks.LogsSortOrder.DESCENDING)
         .dedup_strategy(looks.LogsDedupStrategy.NONE)
     )
-    return finished(builder.build(), [ask], PLAIN, colour="thresholds")
+    return finish(builder.build(), [target], PLAIN, colour="thresholds")
 
 
-def opens(panel: model.Panel, title: str, uid: str) -> None:
+def add_link(panel: model.Panel, title: str, uid: str) -> None:
     """Link to a dashboard from the corner of ``panel``."""
     time = "" if uid in BY_DAYS else "${__url_time_range}&"
     panel.links = [
@@ -262,7 +265,7 @@ def opens(panel: model.Panel, title: str, uid: str) -> None:
 
 def alert_list() -> model.Panel:
     """List what fires now: Grafana's own rules and those of the data sources."""
-    panel = finished(model.Panel(type_val="alertlist"), (), PLAIN, colour="thresholds")
+    panel = finish(model.Panel(type_val="alertlist"), (), PLAIN, colour="thresholds")
     panel.datasource = None
     panel.options = {
         "alertInstanceLabelFilter": "",
@@ -285,11 +288,13 @@ def alert_list() -> model.Panel:
     return panel
 
 
-def finished(panel: model.Panel, asks: Sequence[Ask], scale: Scale, *, colour: str) -> model.Panel:
+def finish(
+    panel: model.Panel, targets: Sequence[Target], scale: Scale, *, colour: str
+) -> model.Panel:
     """Set the queries of ``panel``, and how its numbers are read."""
-    loki = bool(asks) and asks[0].source == "loki"
+    loki = bool(targets) and targets[0].source == "loki"
     panel.datasource = LOKI_REF if loki else PROMETHEUS_REF
-    panel.targets = [target(ask, letter(place)) for place, ask in enumerate(asks)]
+    panel.targets = [grafana_target(target, letter(place)) for place, target in enumerate(targets)]
     defaults = panel.field_config.defaults
     defaults.unit = scale.unit
     defaults.decimals = scale.decimals

@@ -9,8 +9,8 @@ from telemetry.dashboards.panels import lines, panel, stat, timeline
 from telemetry.dashboards.style import (
     ANSWERING,
     ANY_IS_RED,
-    CALM,
     GREEN,
+    NEUTRAL,
     ORANGE,
     RED,
     Scale,
@@ -18,7 +18,7 @@ from telemetry.dashboards.style import (
     override,
     override_like,
 )
-from telemetry.dashboards.targets import Ask
+from telemetry.dashboards.targets import Target
 
 
 def build() -> Dashboard:
@@ -40,13 +40,13 @@ def _now() -> Band:
         "Lost",
         "Items refused, dropped or not delivered in the last 10 minutes, from apps to stores. "
         "Any fires an alert.",
-        stat(Ask(queries.LOSS_COUNT), scale=Scale(steps=ANY_IS_RED, decimals=0)),
+        stat(Target(queries.LOSS_COUNT), scale=Scale(steps=ANY_IS_RED, decimals=0)),
     )
     down = panel(
         "pipeline.targets_down",
         "Not answering",
         "Services and components that should run but don't answer Prometheus' scrapes.",
-        stat(Ask(queries.TARGETS_DOWN, instant=True), scale=Scale(steps=ANY_IS_RED, decimals=0)),
+        stat(Target(queries.TARGETS_DOWN, instant=True), scale=Scale(steps=ANY_IS_RED, decimals=0)),
     )
     filling = ((0, GREEN), (0.5, ORANGE), (0.8, RED))
     queue = panel(
@@ -55,7 +55,7 @@ def _now() -> Band:
         "The fullest of the Collector's queues on disk. A queue fills while a store is down; "
         "when it is full, senders are blocked.",
         stat(
-            Ask(queries.QUEUE_FILL_NOW),
+            Target(queries.QUEUE_FILL_NOW),
             scale=Scale("percentunit", filling, least=0, most=1, decimals=0),
         ),
     )
@@ -64,14 +64,16 @@ def _now() -> Band:
         "pipeline.age_now",
         "Longest silence",
         "Time since Prometheus received a sample of the service that has been silent the longest.",
-        stat(Ask(queries.AGE_NOW), scale=Scale("s", old, least=0, decimals=0)),
+        stat(Target(queries.AGE_NOW), scale=Scale("s", old, least=0, decimals=0)),
     )
     used = ((0, GREEN), (0.75, ORANGE), (0.85, RED))
     disk = panel(
         "pipeline.disk_now",
         "Fullest disk",
         "Used share of the space that ordinary users can use. An alert fires above 85 %.",
-        stat(Ask(queries.DISK_NOW), scale=Scale("percentunit", used, least=0, most=1, decimals=0)),
+        stat(
+            Target(queries.DISK_NOW), scale=Scale("percentunit", used, least=0, most=1, decimals=0)
+        ),
     )
     tight = ((0, GREEN), (0.8, ORANGE), (0.95, RED))
     memory = panel(
@@ -79,7 +81,8 @@ def _now() -> Band:
         "Host memory",
         "Used share of the machine's memory.",
         stat(
-            Ask(queries.MEMORY_NOW), scale=Scale("percentunit", tight, least=0, most=1, decimals=0)
+            Target(queries.MEMORY_NOW),
+            scale=Scale("percentunit", tight, least=0, most=1, decimals=0),
         ),
     )
     return Band(4, [loss, down, queue, age, disk, memory])
@@ -92,7 +95,7 @@ def _loss() -> Band:
         "Items lost within the previous 10 minutes, by counter and job: in apps, in the "
         "Collector, in stores, and on the way to people. Any fires an alert.",
         lines(
-            Ask(queries.LOSS, "{{job}} {{metric}}"),
+            Target(queries.LOSS, "{{job}} {{metric}}"),
             scale=Scale(least=0, decimals=0, empty="nothing lost"),
         ),
     )
@@ -102,8 +105,8 @@ def _loss() -> Band:
         "Items that the library dropped within the previous 5 minutes, by signal and reason; and "
         "interaction log lines that could not be written.",
         lines(
-            Ask(queries.DROPPED, "{{job}} {{signal}} {{reason}}"),
-            Ask(queries.INTERACTION_FAILURES, "interaction log {{reason}}"),
+            Target(queries.DROPPED, "{{job}} {{signal}} {{reason}}"),
+            Target(queries.INTERACTION_FAILURES, "interaction log {{reason}}"),
             scale=Scale(least=0, decimals=0),
         ),
     )
@@ -112,7 +115,7 @@ def _loss() -> Band:
         "Answering",
         "Whether services and components that should run answer Prometheus' scrapes.",
         timeline(
-            Ask(queries.TARGETS, "{{at}} {{job}}"),
+            Target(queries.TARGETS, "{{at}} {{job}}"),
             scale=Scale(steps=((0, RED), (1, GREEN)), texts=ANSWERING, decimals=0),
         ),
     )
@@ -124,21 +127,21 @@ def _collector() -> Band:
         "pipeline.accepted",
         "Accepted",
         "Metric points and log records per second, by receiver.",
-        lines(Ask(queries.ACCEPTED, "{{receiver}} {{kind}}"), scale=Scale("ops", least=0)),
+        lines(Target(queries.ACCEPTED, "{{receiver}} {{kind}}"), scale=Scale("ops", least=0)),
     )
     sent = panel(
         "pipeline.sent",
         "Sent",
         "Metric points and log records per second, by exporter. The queue grows if less is sent "
         "than accepted.",
-        lines(Ask(queries.SENT, "{{exporter}} {{kind}}"), scale=Scale("ops", least=0)),
+        lines(Target(queries.SENT, "{{exporter}} {{kind}}"), scale=Scale("ops", least=0)),
     )
     queue = panel(
         "pipeline.queue",
         "Queues",
         "How full each exporter's queue on disk is. An alert fires above 80 %.",
         lines(
-            Ask(queries.QUEUE_FILL, "{{exporter}}"),
+            Target(queries.QUEUE_FILL, "{{exporter}}"),
             scale=Scale("percentunit", ((0, GREEN), (0.8, ORANGE)), least=0, most=1),
             limits=True,
         ),
@@ -148,13 +151,13 @@ def _collector() -> Band:
         "Delay",
         "Time since Prometheus received each service's newest sample; normally about the export "
         "interval.",
-        lines(Ask(queries.AGE, "{{job}}"), scale=Scale("s", least=0)),
+        lines(Target(queries.AGE, "{{job}}"), scale=Scale("s", least=0)),
     )
     memory = panel(
         "pipeline.collector_memory",
         "Memory",
         "Resident memory of the Collector. Near its limit it refuses data.",
-        lines(Ask(queries.COLLECTOR_MEMORY, "{{job}}"), scale=Scale("bytes", least=0)),
+        lines(Target(queries.COLLECTOR_MEMORY, "{{job}}"), scale=Scale("bytes", least=0)),
     )
     shown = [accepted, sent, queue, age, memory]
     return Band(7, shown, widths=[5, 5, 5, 5, 4], title="Collector")
@@ -165,19 +168,19 @@ def _prometheus() -> Band:
         "pipeline.prometheus_series",
         "Series",
         "Series in memory. Steady growth means a label with too many values.",
-        lines(Ask(queries.SERIES, "series"), scale=Scale(least=0)),
+        lines(Target(queries.SERIES, "series"), scale=Scale(least=0)),
     )
     samples = panel(
         "pipeline.prometheus_samples",
         "Samples",
         "Samples stored per second.",
-        lines(Ask(queries.SAMPLES, "{{type}}"), scale=Scale("ops", least=0)),
+        lines(Target(queries.SAMPLES, "{{type}}"), scale=Scale("ops", least=0)),
     )
     rejected = panel(
         "pipeline.prometheus_rejected",
         "Rejected samples",
         "Samples rejected per second, by reason: too late or out of order.",
-        lines(Ask(queries.REJECTED, "{{reason}}"), scale=Scale("ops", least=0)),
+        lines(Target(queries.REJECTED, "{{reason}}"), scale=Scale("ops", least=0)),
     )
     rules = panel(
         "pipeline.rules",
@@ -185,8 +188,8 @@ def _prometheus() -> Band:
         "Failed evaluations per second, and the duration of the slowest rule group (right axis). "
         "Empty if Grafana evaluates the rules.",
         lines(
-            Ask(queries.RULE_FAILURES, "failures"),
-            Ask(queries.RULE_DURATION, "slowest group"),
+            Target(queries.RULE_FAILURES, "failures"),
+            Target(queries.RULE_DURATION, "slowest group"),
             scale=Scale("ops", least=0, empty="Grafana evaluates"),
             overrides=[override("slowest group", unit="s", custom__axisPlacement="right")],
         ),
@@ -196,9 +199,9 @@ def _prometheus() -> Band:
         "Storage",
         "Bytes on disk: blocks, head, write-ahead log.",
         lines(
-            Ask(queries.STORAGE_BLOCKS, "blocks"),
-            Ask(queries.STORAGE_HEAD, "head"),
-            Ask(queries.STORAGE_WAL, "write-ahead log"),
+            Target(queries.STORAGE_BLOCKS, "blocks"),
+            Target(queries.STORAGE_HEAD, "head"),
+            Target(queries.STORAGE_WAL, "write-ahead log"),
             scale=Scale("bytes", least=0),
             stacked=True,
         ),
@@ -207,7 +210,7 @@ def _prometheus() -> Band:
         "pipeline.scrapes",
         "Scrape duration",
         "Duration of the slowest scrape of each job.",
-        lines(Ask(queries.SCRAPE_DURATION, "{{job}}"), scale=Scale("s", least=0)),
+        lines(Target(queries.SCRAPE_DURATION, "{{job}}"), scale=Scale("s", least=0)),
     )
     return Band(7, [series, samples, rejected, rules, storage, scrapes], title="Prometheus")
 
@@ -218,8 +221,8 @@ def _loki() -> Band:
         "Logs received",
         "Bytes per second, and lines per second (right axis).",
         lines(
-            Ask(queries.LOKI_BYTES, "bytes"),
-            Ask(queries.LOKI_LINES, "lines"),
+            Target(queries.LOKI_BYTES, "bytes"),
+            Target(queries.LOKI_LINES, "lines"),
             scale=Scale("Bps", least=0),
             overrides=[override("lines", unit="ops", custom__axisPlacement="right")],
         ),
@@ -229,7 +232,7 @@ def _loki() -> Band:
         "Discarded lines",
         "Lines discarded per second, by reason.",
         lines(
-            Ask(queries.LOKI_DISCARDED, "{{reason}}"),
+            Target(queries.LOKI_DISCARDED, "{{reason}}"),
             scale=Scale("ops", least=0, empty="none discarded"),
         ),
     )
@@ -237,13 +240,13 @@ def _loki() -> Band:
         "pipeline.loki_latency",
         "Request duration",
         "95th percentile of the duration of Loki's requests, by route.",
-        lines(Ask(queries.LOKI_P95, "{{route}}"), scale=Scale("s", least=0)),
+        lines(Target(queries.LOKI_P95, "{{route}}"), scale=Scale("s", least=0)),
     )
     memory = panel(
         "pipeline.engine_memory",
         "Component memory",
         "Resident memory of Prometheus, Loki, and Alertmanager or Grafana.",
-        lines(Ask(queries.ENGINE_MEMORY, "{{job}}"), scale=Scale("bytes", least=0)),
+        lines(Target(queries.ENGINE_MEMORY, "{{job}}"), scale=Scale("bytes", least=0)),
     )
     notices = panel(
         "pipeline.notices",
@@ -251,8 +254,8 @@ def _loki() -> Band:
         "Notifications sent per minute by channel, and failed ones, from Alertmanager, or from "
         "Grafana if it evaluates (9.4 doesn't count them).",
         lines(
-            Ask(queries.NOTIFIED, "{{integration}}"),
-            Ask(queries.NOTIFY_FAILED, "{{integration}} failed"),
+            Target(queries.NOTIFIED, "{{integration}}"),
+            Target(queries.NOTIFY_FAILED, "{{integration}} failed"),
             scale=Scale("opm", least=0, empty="none counted"),
             overrides=[override_like("/ failed$/", color=fixed(RED))],
         ),
@@ -267,8 +270,8 @@ def _host() -> Band:
         "CPU",
         "Share of all cores, by state.",
         lines(
-            Ask(queries.CPU, "{{instance}} {{state}}"),
-            scale=Scale("percentunit", CALM, least=0, most=1),
+            Target(queries.CPU, "{{instance}} {{state}}"),
+            scale=Scale("percentunit", NEUTRAL, least=0, most=1),
             stacked=True,
         ),
     )
@@ -277,8 +280,8 @@ def _host() -> Band:
         "Memory",
         "Memory by use.",
         lines(
-            Ask(queries.MEMORY, "{{instance}} {{state}}"),
-            scale=Scale("bytes", CALM, least=0),
+            Target(queries.MEMORY, "{{instance}} {{state}}"),
+            scale=Scale("bytes", NEUTRAL, least=0),
             stacked=True,
         ),
     )
@@ -288,7 +291,7 @@ def _host() -> Band:
         "Used share of the space that ordinary users can use, by file system. An alert fires "
         "above 85 %, or if it will be full within 24 hours at the current rate.",
         lines(
-            Ask(queries.DISK, "{{instance}} {{mountpoint}}"),
+            Target(queries.DISK, "{{instance}} {{mountpoint}}"),
             scale=Scale("percentunit", ((0, GREEN), (0.85, ORANGE)), least=0, most=1),
             limits=True,
         ),

@@ -7,7 +7,7 @@ documentation, and the engines' own /metrics.
 from __future__ import annotations
 
 from telemetry import catalog as c
-from telemetry.promql.functions import RATE, answering, gained, or_zero, quantile, rate
+from telemetry.promql.functions import RATE, exact_increase, or_zero, quantile, rate, target_states
 from telemetry.promql.losses import CAPACITY, DISK_SHARE, LOST, QUEUE
 
 
@@ -29,10 +29,12 @@ def _items(what: str, by: str) -> str:
 
 LOSS = f"sum by (job, metric) ({LOST}) > 0"
 LOSS_COUNT = or_zero(f"sum({LOST})")
-DROPPED = gained(c.TELEMETRY_DROPPED.prometheus, "job, signal, reason", window="5m")
-INTERACTION_FAILURES = gained(c.GATEWAY_INTERACTION_LOG_FAILURES.prometheus, "reason", window="5m")
+DROPPED = exact_increase(c.TELEMETRY_DROPPED.prometheus, "job, signal, reason", window="5m")
+INTERACTION_FAILURES = exact_increase(
+    c.GATEWAY_INTERACTION_LOG_FAILURES.prometheus, "reason", window="5m"
+)
 TARGETS_DOWN = or_zero("count(up == 0)")
-TARGETS = answering()
+TARGETS = target_states()
 
 ACCEPTED = _items("receiver_accepted", "receiver")
 SENT = _items("exporter_sent", "exporter")

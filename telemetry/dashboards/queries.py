@@ -11,18 +11,18 @@ from telemetry.promql.functions import (
     RANGE,
     RATE,
     STEP,
-    answering,
+    daily_increase,
+    exact_increase,
     fresh,
-    gained,
-    gained_each_day,
-    gained_lately,
     greater,
     latest,
     or_zero,
     quantile,
     rate,
-    risen,
+    recent_increase,
+    rise,
     share,
+    target_states,
     today,
     top,
     where,
@@ -101,7 +101,8 @@ CONTAINERS_BY_STATE = (
     f'or max by (status) ({_STATES}{{status="running"}}))'
 )
 PROVISION_SUCCESS = share(
-    gained(f"{_PROVISIONS}_count", matchers='outcome="ok"'), gained(f"{_PROVISIONS}_count")
+    exact_increase(f"{_PROVISIONS}_count", matchers='outcome="ok"'),
+    exact_increase(f"{_PROVISIONS}_count"),
 )
 PROVISIONS = rate(f"{_PROVISIONS}_count", "outcome") + " * 60"
 PROVISION_P95 = quantile(0.95, _PROVISIONS)
@@ -113,8 +114,8 @@ CONTAINER_CPU_NOW = or_zero(f"sum({latest(_CPU, 'handle', HANDLE)})")
 CONTAINER_MEMORY_HIGHEST = or_zero(
     f"max({latest(_MEMORY, 'handle', HANDLE)} / ({latest(_LIMIT, 'handle', HANDLE)} > 0))"
 )
-CONTAINER_RESTARTS_COUNT = or_zero(f"sum({risen(_RESTARTS, RANGE, matchers=HANDLE)})")
-CONTAINER_OOM_COUNT = or_zero(f"sum({risen(_OOM_KILLS, RANGE, matchers=HANDLE)})")
+CONTAINER_RESTARTS_COUNT = or_zero(f"sum({rise(_RESTARTS, RANGE, matchers=HANDLE)})")
+CONTAINER_OOM_COUNT = or_zero(f"sum({rise(_OOM_KILLS, RANGE, matchers=HANDLE)})")
 CONTAINER_CPU = _biggest(_CPU, latest(_CPU, "handle", HANDLE))
 CONTAINER_MEMORY = _biggest(_MEMORY, latest(_MEMORY, "handle", HANDLE))
 # Without a limit Docker reports the machine's memory, a line that would flatten all others.
@@ -126,8 +127,8 @@ CONTAINER_LIMIT = _biggest(
 )
 CONTAINER_RECEIVE = _biggest(_RECEIVE, rate(_RECEIVE, "handle", HANDLE))
 CONTAINER_TRANSMIT = _biggest(_RECEIVE, rate(_TRANSMIT, "handle", HANDLE))
-CONTAINER_RESTARTS = _biggest(_RESTARTS, risen(_RESTARTS, "10m", matchers=HANDLE))
-CONTAINER_OOM = _biggest(_OOM_KILLS, risen(_OOM_KILLS, "10m", matchers=HANDLE))
+CONTAINER_RESTARTS = _biggest(_RESTARTS, rise(_RESTARTS, "10m", matchers=HANDLE))
+CONTAINER_OOM = _biggest(_OOM_KILLS, rise(_OOM_KILLS, "10m", matchers=HANDLE))
 CONTAINER_UP = _biggest(_CPU, latest(_UP, "handle", HANDLE)) + (
     f" or {latest(_UP, 'handle', HANDLE)} == 0"
 )
@@ -153,7 +154,7 @@ _OWN = (
 CONTAINER_COST_TODAY = or_zero(f"sum({today(_COST_TODAY, 'user_id', _USER_IS_HANDLE)} {_OWN})")
 CONTAINER_COST = top(
     LINES,
-    f"({gained(_COST, 'user_id', _USER_IS_HANDLE, '1h')} {_OWN})",
+    f"({exact_increase(_COST, 'user_id', _USER_IS_HANDLE, '1h')} {_OWN})",
     f"sum by (user_id) (max_over_time({_COST}{where(_USER_IS_HANDLE)}[{RANGE}] @ end()))",
     "user_id",
 )
@@ -164,8 +165,8 @@ TABLE = {
     "CPU": latest(_CPU),
     "Memory": latest(_MEMORY),
     "Of limit": f"{latest(_MEMORY)} / ({latest(_LIMIT)} > 0)",
-    "Restarts": risen(_RESTARTS, RANGE),
-    "OOM kills": risen(_OOM_KILLS, RANGE),
+    "Restarts": rise(_RESTARTS, RANGE),
+    "OOM kills": rise(_OOM_KILLS, RANGE),
     "Received": rate(_RECEIVE, "handle"),
     "Sent": rate(_TRANSMIT, "handle"),
     "Cost today": (
@@ -184,7 +185,7 @@ def dispatch_quantile(q: float, matchers: str = SERVICE) -> str:
 # --- services -----------------------------------------------------------------------------------
 
 SERVICES_DOWN = or_zero("count(min by (job, instance) (up) == 0)")
-SERVICES_UP = answering('job=~"$service"')
+SERVICES_UP = target_states('job=~"$service"')
 SERVICES_DOWN_SELECTED = or_zero('count(min by (job, instance) (up{job=~"$service"}) == 0)')
 ERROR_SHARE = or_zero(_error_share())
 ERROR_SHARE_SELECTED = or_zero(_error_share("", SERVICE))
@@ -257,22 +258,24 @@ NOTICES = rate(c.GATEWAY_NOTIFICATIONS.prometheus, "status, severity", SERVICE) 
 
 COST_TODAY = or_zero(f"sum({today(_COST_TODAY, 'user_id')})")
 COST_TODAY_SELECTED = or_zero(f"sum({today(_COST_TODAY, 'user_id', USER)})")
-COST_RANGE = or_zero(gained(_COST, "", USER))
-CALLS_RANGE = or_zero(gained(_CALLS, "", USER))
-TOKENS_IN_RANGE = or_zero(gained(_TOKENS, "", f"{USER}, {_IN}"))
-TOKENS_OUT_RANGE = or_zero(gained(_TOKENS, "", f"{USER}, {_OUT}"))
-COST_PER_HOUR = or_zero(gained(_COST, "", "", "1h"))
-COST_BY_DAY = gained_each_day(_COST, "model", USER)
-COST_BY_MODEL = f"{gained(_COST, 'model', USER)} > 0"
-TOKENS_IN_BY_DAY = gained_each_day(_TOKENS, "", f"{USER}, {_IN}")
-TOKENS_OUT_BY_DAY = gained_each_day(_TOKENS, "", f"{USER}, {_OUT}")
+COST_RANGE = or_zero(exact_increase(_COST, "", USER))
+CALLS_RANGE = or_zero(exact_increase(_CALLS, "", USER))
+TOKENS_IN_RANGE = or_zero(exact_increase(_TOKENS, "", f"{USER}, {_IN}"))
+TOKENS_OUT_RANGE = or_zero(exact_increase(_TOKENS, "", f"{USER}, {_OUT}"))
+COST_PER_HOUR = or_zero(exact_increase(_COST, "", "", "1h"))
+COST_BY_DAY = daily_increase(_COST, "model", USER)
+COST_BY_MODEL = f"{exact_increase(_COST, 'model', USER)} > 0"
+TOKENS_IN_BY_DAY = daily_increase(_TOKENS, "", f"{USER}, {_IN}")
+TOKENS_OUT_BY_DAY = daily_increase(_TOKENS, "", f"{USER}, {_OUT}")
 _AI_COST = c.GATEWAY_AI_COST.prometheus
 _DISPATCHED = 'status!="rejected"'
-COST_PER_DISPATCH = or_zero(f"{gained(_AI_COST)} / ({gained(_DISPATCH, '', _DISPATCHED)} > 0)")
-_DISPATCHED_1H = f"({gained(_DISPATCH, '', _DISPATCHED, '1h')} > 0)"
-COST_PER_DISPATCH_TREND = f"{gained(_AI_COST, window='1h')} / {_DISPATCHED_1H}"
+COST_PER_DISPATCH = or_zero(
+    f"{exact_increase(_AI_COST)} / ({exact_increase(_DISPATCH, '', _DISPATCHED)} > 0)"
+)
+_DISPATCHED_1H = f"({exact_increase(_DISPATCH, '', _DISPATCHED, '1h')} > 0)"
+COST_PER_DISPATCH_TREND = f"{exact_increase(_AI_COST, window='1h')} / {_DISPATCHED_1H}"
 GATEWAY_TOKENS_PER_DISPATCH = (
-    f"{gained(c.GATEWAY_AI_TOKENS.prometheus, 'direction', window='1h')} / "
+    f"{exact_increase(c.GATEWAY_AI_TOKENS.prometheus, 'direction', window='1h')} / "
     f"on () group_left () {_DISPATCHED_1H}"
 )
 
@@ -293,13 +296,13 @@ COST_TODAY_BY_USER = top(
     _peak(_COST_TODAY, "user_id", USER),
     "user_id",
 )
-UNPRICED_RANGE = or_zero(gained(c.PROXY_UNPRICED_CALLS.prometheus))
-UNPRICED = gained_lately(c.PROXY_UNPRICED_CALLS.prometheus, "10m", "model")
-REJECTIONS_RANGE = or_zero(gained(c.PROXY_QUOTA_REJECTIONS.prometheus, "", USER))
+UNPRICED_RANGE = or_zero(exact_increase(c.PROXY_UNPRICED_CALLS.prometheus))
+UNPRICED = recent_increase(c.PROXY_UNPRICED_CALLS.prometheus, "10m", "model")
+REJECTIONS_RANGE = or_zero(exact_increase(c.PROXY_QUOTA_REJECTIONS.prometheus, "", USER))
 _REJECTIONS = c.PROXY_QUOTA_REJECTIONS.prometheus
 REJECTIONS = top(
     LINES,
-    gained_lately(_REJECTIONS, "5m", "user_id", USER),
+    recent_increase(_REJECTIONS, "5m", "user_id", USER),
     f"sum by (user_id) (increase({_REJECTIONS}{where(USER)}[{RANGE}] @ end()))",
     "user_id",
 )
@@ -307,14 +310,14 @@ PROVIDER_FAILURES = or_zero(rate(c.PROXY_UPSTREAM_ERRORS.prometheus))
 UPSTREAM_ERRORS = rate(c.PROXY_UPSTREAM_ERRORS.prometheus, "provider, kind") + " * 60"
 
 USERS = {
-    "Cost": gained(_COST, "user_id", USER),
+    "Cost": exact_increase(_COST, "user_id", USER),
     "Cost today": today(_COST_TODAY, "user_id", USER),
     "Daily budget": f"max by (user_id) ({_BUDGET}{where(USER)})",
     "Budget used": _quota(USER),
-    "Calls": gained(_CALLS, "user_id", USER),
-    "Tokens in": gained(_TOKENS, "user_id", f"{USER}, {_IN}"),
-    "Tokens out": gained(_TOKENS, "user_id", f"{USER}, {_OUT}"),
-    "Refused": gained(_REJECTIONS, "user_id", USER),
+    "Calls": exact_increase(_CALLS, "user_id", USER),
+    "Tokens in": exact_increase(_TOKENS, "user_id", f"{USER}, {_IN}"),
+    "Tokens out": exact_increase(_TOKENS, "user_id", f"{USER}, {_OUT}"),
+    "Refused": exact_increase(_REJECTIONS, "user_id", USER),
 }
 """Columns of the users' table: heading and query, by user."""
 

@@ -9,16 +9,16 @@ from telemetry.dashboards.panels import heat, lines, panel, stat, timeline
 from telemetry.dashboards.style import (
     ANSWERING,
     ANY_IS_RED,
-    CALM,
     FAILURES,
     GREEN,
+    NEUTRAL,
     ORANGE,
     RED,
     Scale,
     override,
 )
 from telemetry.dashboards.tables import Column, Key, key_table
-from telemetry.dashboards.targets import Ask, quantiles
+from telemetry.dashboards.targets import Target, quantiles
 
 _WORKER = "{{job}} {{worker}}"
 _NO_WEBSOCKETS = "no WebSockets"
@@ -47,7 +47,7 @@ def _now() -> Band:
         "Not answering",
         "Selected services and components that should run but don't answer.",
         stat(
-            Ask(queries.SERVICES_DOWN_SELECTED, instant=True),
+            Target(queries.SERVICES_DOWN_SELECTED, instant=True),
             scale=Scale(steps=ANY_IS_RED, decimals=0),
         ),
     )
@@ -56,7 +56,7 @@ def _now() -> Band:
         "Failing",
         "Share of requests answered with a 5xx status.",
         stat(
-            Ask(queries.ERROR_SHARE_SELECTED),
+            Target(queries.ERROR_SHARE_SELECTED),
             scale=Scale("percentunit", FAILURES, least=0, decimals=1),
         ),
     )
@@ -64,25 +64,29 @@ def _now() -> Band:
         "services.rate_total",
         "Requests",
         "Requests answered per second.",
-        stat(Ask(queries.REQUESTS_SELECTED), scale=Scale("reqps", CALM), background=False),
+        stat(Target(queries.REQUESTS_SELECTED), scale=Scale("reqps", NEUTRAL), background=False),
     )
     p95 = panel(
         "services.p95",
         "95th percentile",
         "Duration that 95 % of requests don't exceed, including the last byte.",
-        stat(Ask(queries.P95_SELECTED), scale=Scale("s", CALM), background=False),
+        stat(Target(queries.P95_SELECTED), scale=Scale("s", NEUTRAL), background=False),
     )
     active = panel(
         "services.active_total",
         "In progress",
         "Requests in progress now.",
-        stat(Ask(queries.ACTIVE_SELECTED), scale=Scale(steps=CALM, decimals=0), background=False),
+        stat(
+            Target(queries.ACTIVE_SELECTED),
+            scale=Scale(steps=NEUTRAL, decimals=0),
+            background=False,
+        ),
     )
     websockets = panel(
         "services.websockets_total",
         "WebSockets",
         "WebSocket connections open now.",
-        stat(Ask(queries.WS_SELECTED), scale=Scale(steps=CALM, decimals=0), background=False),
+        stat(Target(queries.WS_SELECTED), scale=Scale(steps=NEUTRAL, decimals=0), background=False),
     )
     return Band(4, [down, failing, rate, p95, active, websockets])
 
@@ -94,7 +98,7 @@ def _rate_errors_duration() -> Band:
         "Requests answered per second, for the 20 busiest routes. Paths that match no route are "
         "one group.",
         lines(
-            Ask(queries.REQUESTS_BY_ROUTE, "{{job}} {{http_request_method}} {{http_route}}"),
+            Target(queries.REQUESTS_BY_ROUTE, "{{job}} {{http_request_method}} {{http_route}}"),
             scale=Scale("reqps", least=0),
         ),
     )
@@ -104,7 +108,7 @@ def _rate_errors_duration() -> Band:
         "Share of requests answered with a 5xx status, by service. An alert fires above 5 % for "
         "5 minutes.",
         lines(
-            Ask(queries.ERROR_SHARE_BY_SERVICE, "{{job}} {{handle}}"),
+            Target(queries.ERROR_SHARE_BY_SERVICE, "{{job}} {{handle}}"),
             scale=Scale("percentunit", ((0, GREEN), (0.05, RED)), least=0),
             limits=True,
         ),
@@ -124,16 +128,16 @@ def _routes() -> Band:
         "Answering",
         "Whether services and components that should run answer Prometheus' scrapes.",
         timeline(
-            Ask(queries.SERVICES_UP, "{{at}} {{job}}"),
+            Target(queries.SERVICES_UP, "{{at}} {{job}}"),
             scale=Scale(steps=((0, RED), (1, GREEN)), texts=ANSWERING, decimals=0),
         ),
     )
-    asked = queries.ROUTES
+    query = queries.ROUTES
     columns = [
-        Column("Requests/s", asked["Requests/s"], "reqps"),
-        Column("5xx", asked["5xx"], "percentunit", FAILURES),
-        Column("p50", asked["p50"], "s"),
-        Column("p95", asked["p95"], "s"),
+        Column("Requests/s", query["Requests/s"], "reqps"),
+        Column("5xx", query["5xx"], "percentunit", FAILURES),
+        Column("p50", query["p50"], "s"),
+        Column("p95", query["p95"], "s"),
     ]
     chosen = "${__value.text:percentencode}"
     links = (
@@ -163,7 +167,9 @@ def _details() -> Band:
         "Answers per second by status and error type. An unhandled exception is a 500 with its "
         "class.",
         lines(
-            Ask(queries.FAILURES_BY_KIND, "{{job}} {{http_response_status_code}} {{error_type}}"),
+            Target(
+                queries.FAILURES_BY_KIND, "{{job}} {{http_response_status_code}} {{error_type}}"
+            ),
             scale=Scale("reqps", least=0),
         ),
     )
@@ -171,21 +177,21 @@ def _details() -> Band:
         "services.heatmap",
         "Durations",
         "Distribution of request durations.",
-        heat(Ask(queries.DURATION_BUCKETS, "{{le}}", form="heatmap"), scale=Scale("s")),
+        heat(Target(queries.DURATION_BUCKETS, "{{le}}", form="heatmap"), scale=Scale("s")),
     )
     active = panel(
         "services.active",
         "In progress",
         "Requests in progress, by service.",
-        lines(Ask(queries.ACTIVE_BY_SERVICE, "{{job}}"), scale=Scale(least=0, decimals=0)),
+        lines(Target(queries.ACTIVE_BY_SERVICE, "{{job}}"), scale=Scale(least=0, decimals=0)),
     )
     sizes = panel(
         "services.body_sizes",
         "Body sizes",
         "Bytes per second of request bodies (in) and response bodies (out), by service.",
         lines(
-            Ask(queries.REQUEST_BYTES, "{{job}} in"),
-            Ask(queries.RESPONSE_BYTES, "{{job}} out"),
+            Target(queries.REQUEST_BYTES, "{{job}} in"),
+            Target(queries.RESPONSE_BYTES, "{{job}} out"),
             scale=Scale("Bps", least=0),
         ),
     )
@@ -198,7 +204,7 @@ def _websockets() -> Band:
         "Connections",
         "Open WebSocket connections, by service.",
         lines(
-            Ask(queries.WS_CONNECTIONS, "{{job}}"),
+            Target(queries.WS_CONNECTIONS, "{{job}}"),
             scale=Scale(least=0, decimals=0, empty=_NO_WEBSOCKETS),
         ),
     )
@@ -207,7 +213,7 @@ def _websockets() -> Band:
         "Messages",
         "WebSocket messages per second, received from and sent to clients.",
         lines(
-            Ask(queries.WS_MESSAGES, "{{job}} {{network_io_direction}}"),
+            Target(queries.WS_MESSAGES, "{{job}} {{network_io_direction}}"),
             scale=Scale("ops", least=0, empty=_NO_WEBSOCKETS),
         ),
     )
@@ -216,7 +222,7 @@ def _websockets() -> Band:
         "Connection duration",
         "Median duration of connections that ended.",
         lines(
-            Ask(queries.WS_DURATION_P50, "{{job}}"),
+            Target(queries.WS_DURATION_P50, "{{job}}"),
             scale=Scale("s", least=0, empty=_NO_WEBSOCKETS),
         ),
     )
@@ -229,7 +235,7 @@ def _gateway() -> Band:
         "Dispatch queue",
         "Messages that wait for the kernel. An alert fires at more than 10 for 5 minutes.",
         lines(
-            Ask(queries.DISPATCH_QUEUE, "{{job}} {{handle}}"),
+            Target(queries.DISPATCH_QUEUE, "{{job}} {{handle}}"),
             scale=Scale(steps=((0, GREEN), (10, ORANGE)), least=0, decimals=0),
             limits=True,
         ),
@@ -239,7 +245,8 @@ def _gateway() -> Band:
         "Dispatches",
         "Dispatches finished per second, by source and status.",
         lines(
-            Ask(queries.DISPATCHES_SELECTED, "{{source}} {{status}}"), scale=Scale("ops", least=0)
+            Target(queries.DISPATCHES_SELECTED, "{{source}} {{status}}"),
+            scale=Scale("ops", least=0),
         ),
     )
     latency = panel(
@@ -259,7 +266,7 @@ def _gateway_http() -> Band:
         "Gateway requests",
         "Requests answered per second, by method, path and status.",
         lines(
-            Ask(queries.GATEWAY_PATHS, "{{method}} {{path}} {{status}}"),
+            Target(queries.GATEWAY_PATHS, "{{method}} {{path}} {{status}}"),
             scale=Scale("reqps", least=0),
         ),
     )
@@ -267,13 +274,13 @@ def _gateway_http() -> Band:
         "gateway.path_latency",
         "Gateway durations",
         "95th percentile of the request duration, by method and path.",
-        lines(Ask(queries.GATEWAY_PATH_P95, "{{method}} {{path}}"), scale=Scale("s", least=0)),
+        lines(Target(queries.GATEWAY_PATH_P95, "{{method}} {{path}}"), scale=Scale("s", least=0)),
     )
     notices = panel(
         "gateway.notices",
         "Alert notices",
         "Alert notices received by webhook per minute, by state and severity.",
-        lines(Ask(queries.NOTICES, "{{status}} {{severity}}"), scale=Scale("opm", least=0)),
+        lines(Target(queries.NOTICES, "{{status}} {{severity}}"), scale=Scale("opm", least=0)),
     )
     return Band(8, [paths, latency, notices])
 
@@ -283,25 +290,25 @@ def _processes() -> Band:
         "services.cpu",
         "CPU",
         "CPU cores used by each worker process.",
-        lines(Ask(queries.WORKER_CPU, _WORKER), scale=Scale(least=0)),
+        lines(Target(queries.WORKER_CPU, _WORKER), scale=Scale(least=0)),
     )
     memory = panel(
         "services.memory",
         "Memory",
         "Resident memory of each worker process.",
-        lines(Ask(queries.WORKER_MEMORY, _WORKER), scale=Scale("bytes", least=0)),
+        lines(Target(queries.WORKER_MEMORY, _WORKER), scale=Scale("bytes", least=0)),
     )
     lag = panel(
         "services.loop_lag",
         "Event-loop lag",
         "99th percentile of how late the event loop wakes up. Blocking calls show here.",
-        lines(Ask(queries.WORKER_LAG, _WORKER), scale=Scale("s", least=0)),
+        lines(Target(queries.WORKER_LAG, _WORKER), scale=Scale("s", least=0)),
     )
     uptime = panel(
         "services.uptime",
         "Uptime",
         "Time since each worker process started. A drop is a restart.",
-        lines(Ask(queries.WORKER_UPTIME, _WORKER), scale=Scale("s", least=0)),
+        lines(Target(queries.WORKER_UPTIME, _WORKER), scale=Scale("s", least=0)),
     )
     return Band(8, [cpu, memory, lag, uptime], title="Processes")
 
@@ -311,20 +318,20 @@ def _runtime() -> Band:
         "services.files",
         "Open files",
         "File descriptors of each worker process.",
-        lines(Ask(queries.WORKER_FILES, _WORKER), scale=Scale(least=0, decimals=0)),
+        lines(Target(queries.WORKER_FILES, _WORKER), scale=Scale(least=0, decimals=0)),
     )
     threads = panel(
         "services.threads",
         "Threads",
         "Threads of each worker process.",
-        lines(Ask(queries.WORKER_THREADS, _WORKER), scale=Scale(least=0, decimals=0)),
+        lines(Target(queries.WORKER_THREADS, _WORKER), scale=Scale(least=0, decimals=0)),
     )
     collections = panel(
         "services.gc",
         "Garbage collections",
         "Garbage collections per second, by generation. The oldest generation causes pauses.",
         lines(
-            Ask(queries.WORKER_GC, "{{job}} generation {{cpython_gc_generation}}"),
+            Target(queries.WORKER_GC, "{{job}} generation {{cpython_gc_generation}}"),
             scale=Scale("ops", least=0),
         ),
     )

@@ -14,7 +14,7 @@ Texts = tuple[tuple[float, str, str], ...]
 """Texts shown for values: (value, text, colour)."""
 Override = model.DashboardFieldConfigSourceOverrides
 
-CALM: Steps = ((0, BLUE),)  # for numbers that are neither good nor bad
+NEUTRAL: Steps = ((0, BLUE),)  # for numbers that are neither good nor bad
 ANY_IS_RED: Steps = ((0, GREEN), (1, RED))
 ANY_IS_ORANGE: Steps = ((0, GREEN), (1, ORANGE))
 RESTARTS: Steps = ((0, GREEN), (1, ORANGE), (4, RED))

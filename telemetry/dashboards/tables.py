@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from grafana_foundation_sdk.builders import common, table
 from grafana_foundation_sdk.models import dashboard as model
 
-from telemetry.dashboards.panels import finished
+from telemetry.dashboards.panels import finish
 from telemetry.dashboards.style import (
     PLAIN,
     Override,
@@ -20,7 +20,7 @@ from telemetry.dashboards.style import (
     overriding,
     thresholds,
 )
-from telemetry.dashboards.targets import Ask, letter
+from telemetry.dashboards.targets import Target, letter
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Column:
 
     Args:
         title: heading.
-        ask: PromQL for an instant vector that keeps the table's key labels.
+        query: PromQL for an instant vector that keeps the table's key labels.
         unit: Grafana's unit id.
         steps: thresholds and their colours; empty for no colours.
         texts: shown for values.
@@ -37,7 +37,7 @@ class Column:
     """
 
     title: str
-    ask: str
+    query: str
     unit: str = "short"
     steps: Steps = ()
     texts: Texts = ()
@@ -68,7 +68,7 @@ def key_table(
         columns: the numbers, a query each.
         sort: heading of the column to sort by, greatest first.
     """
-    asks = [Ask(column.ask, instant=True, form="table") for column in columns]
+    targets = [Target(column.query, instant=True, form="table") for column in columns]
     values = [f"Value #{letter(place)}" for place in range(len(columns))]
     order = [*(key.label for key in keys), *values]
     names = {key.label: key.title for key in keys}
@@ -94,7 +94,7 @@ def key_table(
             )
         )
     )
-    panel = finished(builder.build(), asks, scale, colour="thresholds")
+    panel = finish(builder.build(), targets, scale, colour="thresholds")
     panel.field_config.defaults.custom = {
         "align": "auto",
         "displayMode": "auto",

@@ -27,7 +27,7 @@ RATE_STEP = "30s"
 
 
 @dataclass(frozen=True)
-class Ask:
+class Target:
     """A query, and the name of its answer.
 
     Args:
@@ -48,9 +48,9 @@ class Ask:
     form: Literal["time_series", "table", "heatmap"] = "time_series"
 
 
-def quantiles(query: Callable[[float], str]) -> list[Ask]:
+def quantiles(query: Callable[[float], str]) -> list[Target]:
     """Query the median, the 95th and the 99th percentile."""
-    return [Ask(query(q), f"p{100 * q:g}") for q in (0.5, 0.95, 0.99)]
+    return [Target(query(q), f"p{100 * q:g}") for q in (0.5, 0.95, 0.99)]
 
 
 def letter(place: int) -> str:
@@ -58,22 +58,22 @@ def letter(place: int) -> str:
     return chr(ord("A") + place)
 
 
-def target(ask: Ask, ref: str) -> variants.Dataquery:
+def grafana_target(target: Target, ref: str) -> variants.Dataquery:
     """Return a query as Grafana's model has it."""
-    if ask.source == "loki":
-        query = loki_query.Dataquery().expr(ask.expr).ref_id(ref).datasource(LOKI_REF)
-        query.query_type("instant" if ask.instant else "range")
-        return (query.legend_format(ask.legend) if ask.legend else query).build()
-    asked = (
+    if target.source == "loki":
+        loki = loki_query.Dataquery().expr(target.expr).ref_id(ref).datasource(LOKI_REF)
+        loki.query_type("instant" if target.instant else "range")
+        return (loki.legend_format(target.legend) if target.legend else loki).build()
+    query = (
         prometheus_query.Dataquery()
-        .expr(ask.expr)
+        .expr(target.expr)
         .ref_id(ref)
         .datasource(PROMETHEUS_REF)
         .editor_mode(prometheus_model.QueryEditorMode.CODE)
-        .format(prometheus_model.PromQueryFormat(ask.form))
-        .legend_format(ask.legend or "__auto")
+        .format(prometheus_model.PromQueryFormat(target.form))
+        .legend_format(target.legend or "__auto")
     )
-    step = ask.step or (RATE_STEP if RATE in ask.expr else "")
+    step = target.step or (RATE_STEP if RATE in target.expr else "")
     if step:
-        asked.interval(step)
-    return (asked.instant() if ask.instant else asked.range()).build()
+        query.interval(step)
+    return (query.instant() if target.instant else query.range()).build()

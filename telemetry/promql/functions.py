@@ -51,7 +51,7 @@ def quantile(q: float, metric: str, by: str = "", matchers: str = "", window: st
     return f"histogram_quantile({q}, {rate(f'{metric}_bucket', labels, matchers, window)})"
 
 
-def gained(metric: str, by: str = "", matchers: str = "", window: str = RANGE) -> str:
+def exact_increase(metric: str, by: str = "", matchers: str = "", window: str = RANGE) -> str:
     """Return the exact increase of counters within ``window``.
 
     A series' increase is its last value minus the one at the window's start. If it was not
@@ -63,7 +63,7 @@ def gained(metric: str, by: str = "", matchers: str = "", window: str = RANGE) -
     return _differences(f"{selector}[{window}]", f"{selector} offset {window}", by)
 
 
-def risen(metric: str, window: str, by: str = "handle", matchers: str = "") -> str:
+def rise(metric: str, window: str, by: str = "handle", matchers: str = "") -> str:
     """Return how far a counter that outlives its reporter rose within ``window``, a whole number.
 
     The platform and the proxy's ledger keep their counts: after a restart a counter continues,
@@ -77,16 +77,16 @@ def risen(metric: str, window: str, by: str = "handle", matchers: str = "") -> s
     return f"{latest(metric, by, matchers)}\n- {least}"
 
 
-def gained_lately(metric: str, window: str, by: str, matchers: str = "") -> str:
+def recent_increase(metric: str, window: str, by: str, matchers: str = "") -> str:
     """Return the increase within ``window`` before each point, or since the previous point.
 
     The longer of the two: in a long time range, too, no event falls between two points.
     """
-    since = gained(metric, by, matchers, STEP)
-    return f"({gained(metric, by, matchers, window)} >= {since} or {since})"
+    since = exact_increase(metric, by, matchers, STEP)
+    return f"({exact_increase(metric, by, matchers, window)} >= {since} or {since})"
 
 
-def gained_each_day(metric: str, by: str = "", matchers: str = "") -> str:
+def daily_increase(metric: str, by: str = "", matchers: str = "") -> str:
     """Return the increase within the UTC day that begins at each step (step: 1 d).
 
     The windows look ahead (a negative offset), so that a day's bar is at the day's start and
@@ -129,7 +129,7 @@ def top(n: int, expression: str, ranking: str, on: str) -> str:
     return f"{expression} and on ({on}) topk({n}, {ranking})"
 
 
-def answering(matchers: str = "") -> str:
+def target_states(matchers: str = "") -> str:
     """Return 1 or 0 for each target, with its address, short enough for a graph, as ``at``.
 
     A graph's margin has room for 20 letters beside the service's name. On this machine, and in a

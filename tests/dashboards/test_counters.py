@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from telemetry.promql.functions import gained, gained_each_day, or_zero, today
+from telemetry.promql.functions import daily_increase, exact_increase, or_zero, today
 from tests.alerting.engines import engine
 
 pytestmark = pytest.mark.stack
@@ -75,7 +75,7 @@ def _check(
 def test_total_includes_first_value_and_increase_while_proxy_was_off(
     tmp_path: Path,
 ) -> None:
-    by_model = gained(NAME, "model", window="4h")
+    by_model = exact_increase(NAME, "model", window="4h")
     series = {
         # From 0: three at once. Two more while it was not reported for two hours.
         "new": [_stays(0, 1 / 12), _stays(3, 1), _off(2), _stays(5, 1.5)],
@@ -90,15 +90,15 @@ def test_total_includes_first_value_and_increase_while_proxy_was_off(
         [
             (by_model, "30m", {"new": 3, "old": 0, "back": 0}),
             (by_model, "4h30m", {"new": 2, "old": 43, "back": 1}),
-            (gained(NAME, window="4h"), "4h30m", {"": 46}),
-            (or_zero(gained(NAME, "", 'model="none"', "4h")), "4h30m", {"": 0}),
+            (exact_increase(NAME, window="4h"), "4h30m", {"": 46}),
+            (or_zero(exact_increase(NAME, "", 'model="none"', "4h")), "4h30m", {"": 0}),
         ],
     )
 
 
 def test_reset_does_not_reduce_the_cost(tmp_path: Path) -> None:
     """A new ledger begins at 0 again, with the same series."""
-    by_model = f"round({gained(NAME, 'model', window='2h')})"
+    by_model = f"round({exact_increase(NAME, 'model', window='2h')})"
     series = {
         # Reset after an hour, rising before and after.
         "within": [_rises(0, 1), _rises(0, 2)],
@@ -118,7 +118,7 @@ def test_reset_does_not_reduce_the_cost(tmp_path: Path) -> None:
 
 
 def test_days_are_utc_days_and_add_up(tmp_path: Path) -> None:
-    days = gained_each_day(NAME, "model")
+    days = daily_increase(NAME, "model")
     series = {
         # One at noon and one at 23:00; two at 02:00 of the second day, four on the third.
         "a": [_stays(0, 12), _stays(1, 11), _stays(2, 3), _stays(4, 28), _stays(8, 1)],
@@ -132,13 +132,13 @@ def test_days_are_utc_days_and_add_up(tmp_path: Path) -> None:
             (days, "0s", {"a": 2, "off": 1}),
             (days, "1d", {"a": 2, "off": 0}),
             (days, "2d", {"a": 4, "off": 2}),
-            (gained(NAME, "model", window="3d"), "2d6h50m", {"a": 8, "off": 3}),
+            (exact_increase(NAME, "model", window="3d"), "2d6h50m", {"a": 8, "off": 3}),
         ],
     )
 
 
 def test_reset_on_one_day_leaves_other_days_exact(tmp_path: Path) -> None:
-    days = gained_each_day(NAME, "model")
+    days = daily_increase(NAME, "model")
     series = {
         "a": [_stays(0, 1), _stays(7, 24), _stays(9, 5), _stays(0, 1), _stays(3, 18), _stays(8, 2)]
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from telemetry import catalog
 from telemetry.alerting.rule import VALUE, Group, Rule, count
 from telemetry.alerting.thresholds import Thresholds, number
-from telemetry.promql.functions import indent, latest, risen
+from telemetry.promql.functions import indent, latest, rise
 
 # A group of its own, evaluated every second: the notice of a killed container must leave within
 # 3 s, without waiting for a slower rule.
@@ -57,7 +57,7 @@ def _down(restarts: float) -> str:
   )
   and on (handle)
   (
-{indent(risen(_RESTARTS, "10m"), 4)}
+{indent(rise(_RESTARTS, "10m"), 4)}
   ) > {number(restarts)}
 )
 or
@@ -106,7 +106,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             name="ContainerOOMKilled",
             source="prometheus",
             group=EVENTS,
-            expression=risen(_OOM_KILLS, "10m"),
+            expression=rise(_OOM_KILLS, "10m"),
             comparison=">",
             threshold=0,
             for_s=0,
@@ -151,7 +151,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             name="ContainerRestartLoop",
             source="prometheus",
             group=CONTAINERS,
-            expression=risen(_RESTARTS, "10m"),
+            expression=rise(_RESTARTS, "10m"),
             comparison=">",
             threshold=thresholds.restarts,
             for_s=0,

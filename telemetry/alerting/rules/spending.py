@@ -8,7 +8,7 @@ from __future__ import annotations
 from telemetry import catalog
 from telemetry.alerting.rule import VALUE, Group, Rule, count
 from telemetry.alerting.thresholds import Thresholds, number
-from telemetry.promql.functions import risen
+from telemetry.promql.functions import rise
 
 SPENDING = Group("spending", 10)
 
@@ -73,7 +73,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             name="UnpricedModel",
             source="prometheus",
             group=SPENDING,
-            expression=risen(_UNPRICED, "10m", by="model"),
+            expression=rise(_UNPRICED, "10m", by="model"),
             comparison=">",
             threshold=0,
             for_s=0,
@@ -94,7 +94,7 @@ def rules(thresholds: Thresholds) -> tuple[Rule, ...]:
             name="QuotaRejections",
             source="prometheus",
             group=SPENDING,
-            expression=risen(_REJECTIONS, "5m", by="user_id"),
+            expression=rise(_REJECTIONS, "5m", by="user_id"),
             comparison=">",
             threshold=thresholds.quota_rejections,
             for_s=0,
