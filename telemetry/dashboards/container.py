@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from telemetry.dashboards import log_queries, queries
+from telemetry.dashboards import container_queries as queries
+from telemetry.dashboards import log_queries, service_queries
 from telemetry.dashboards.dashboard import Band, Dashboard, handle, link
 from telemetry.dashboards.panel_ids import CONTAINER, COST, LOGS, OVERVIEW
 from telemetry.dashboards.panels import lines, log_lines, panel, stat, timeline
+from telemetry.dashboards.selections import HANDLE
 from telemetry.dashboards.style import (
     ANY_IS_ORANGE,
     ANY_IS_RED,
@@ -55,7 +57,7 @@ def _now() -> Band:
         "Running, or down although it should run; the worst of the selected. Gone: the platform "
         "has no such container, or it was stopped on purpose.",
         stat(
-            Target(queries.CONTAINER_STATE, instant=True),
+            Target(queries.STATE, instant=True),
             scale=Scale(
                 steps=((-1, GREY), (0, RED), (1, GREEN)),
                 texts=((-1, "gone", GREY), *STATE),
@@ -68,7 +70,7 @@ def _now() -> Band:
         "Health check",
         "Result of the container's own health check; the worst of the selected.",
         stat(
-            Target(queries.CONTAINER_HEALTH, instant=True),
+            Target(queries.HEALTH, instant=True),
             scale=Scale(
                 steps=((-1, GREY), (0, ORANGE), (1, GREEN)),
                 texts=((-1, "none", GREY), *HEALTH),
@@ -81,7 +83,7 @@ def _now() -> Band:
         "CPU",
         "CPU use now, all selected together; 100 % is one core.",
         stat(
-            Target(queries.CONTAINER_CPU_NOW),
+            Target(queries.CPU_NOW),
             scale=Scale("percent", NEUTRAL, least=0, decimals=1),
             background=False,
         ),
@@ -92,7 +94,7 @@ def _now() -> Band:
         "Working set as a share of the limit; the highest of the selected. An alert fires above "
         "90 % for 5 minutes; at 100 % the kernel kills it.",
         stat(
-            Target(queries.CONTAINER_MEMORY_HIGHEST),
+            Target(queries.MEMORY_HIGHEST),
             scale=Scale("percentunit", NEARLY_FULL, least=0, most=1, decimals=0),
         ),
     )
@@ -101,7 +103,7 @@ def _now() -> Band:
         "Restarts",
         "Restarts in the time range that no user requested.",
         stat(
-            Target(queries.CONTAINER_RESTARTS_COUNT, instant=True),
+            Target(queries.RESTARTS_COUNT, instant=True),
             scale=Scale(steps=RESTARTS, decimals=0),
         ),
     )
@@ -110,7 +112,7 @@ def _now() -> Band:
         "OOM kills",
         "Processes that the kernel killed in the time range because memory ran out.",
         stat(
-            Target(queries.CONTAINER_OOM_COUNT, instant=True),
+            Target(queries.OOM_COUNT, instant=True),
             scale=Scale(steps=ANY_IS_RED, decimals=0),
         ),
     )
@@ -119,7 +121,7 @@ def _now() -> Band:
         "Cost today",
         "Cost of the container's own proxy key since midnight UTC.",
         stat(
-            Target(queries.CONTAINER_COST_TODAY),
+            Target(queries.COST_TODAY),
             scale=Scale("currencyUSD", NEUTRAL),
             background=False,
         ),
@@ -142,7 +144,7 @@ def _resources() -> Band:
         "CPU",
         "CPU use; 100 % is one core." + _MANY,
         lines(
-            Target(queries.CONTAINER_CPU, "{{handle}}", step=_SAMPLED),
+            Target(queries.CPU, "{{handle}}", step=_SAMPLED),
             scale=Scale("percent", least=0),
         ),
     )
@@ -152,8 +154,8 @@ def _resources() -> Band:
         "Working set (memory that counts towards the limit and can't be reclaimed), and the "
         "limit as a dashed line." + _MANY,
         lines(
-            Target(queries.CONTAINER_MEMORY, "{{handle}}", step=_SAMPLED),
-            Target(queries.CONTAINER_LIMIT, "{{handle}} limit", step=_SAMPLED),
+            Target(queries.MEMORY, "{{handle}}", step=_SAMPLED),
+            Target(queries.LIMIT, "{{handle}} limit", step=_SAMPLED),
             scale=Scale("bytes", least=0),
             overrides=[
                 override_like(
@@ -174,8 +176,8 @@ def _network() -> Band:
         "Network",
         "Bytes per second received (up) and sent (down)." + _MANY,
         lines(
-            Target(queries.CONTAINER_RECEIVE, "{{handle}} received"),
-            Target(queries.CONTAINER_TRANSMIT, "{{handle}} sent"),
+            Target(queries.RECEIVE, "{{handle}} received"),
+            Target(queries.TRANSMIT, "{{handle}} sent"),
             scale=Scale("Bps"),
             overrides=[override_like("/ sent$/", custom__transform="negative-Y")],
         ),
@@ -186,7 +188,7 @@ def _network() -> Band:
         "Restarts within the previous 10 minutes that no user requested. An alert fires at more "
         "than 3." + _MANY,
         lines(
-            Target(queries.CONTAINER_RESTARTS, "{{handle}}", step=_SAMPLED),
+            Target(queries.RESTARTS, "{{handle}}", step=_SAMPLED),
             scale=Scale(steps=((0, GREEN), (3, ORANGE)), least=0, decimals=0),
             limits=True,
         ),
@@ -197,7 +199,7 @@ def _network() -> Band:
         "Processes killed within the previous 10 minutes because memory ran out. Any fires an "
         "alert." + _MANY,
         lines(
-            Target(queries.CONTAINER_OOM, "{{handle}}", step=_SAMPLED),
+            Target(queries.OOM, "{{handle}}", step=_SAMPLED),
             scale=Scale(least=0, decimals=0),
         ),
     )
@@ -211,7 +213,7 @@ def _life() -> Band:
         "Green: the container runs. Red: it should run but doesn't. Empty: it does not exist, or "
         "was stopped on purpose.",
         timeline(
-            Target(queries.CONTAINER_UP, "{{handle}}"),
+            Target(queries.UP, "{{handle}}"),
             scale=Scale(steps=((0, RED), (1, GREEN)), texts=STATE, decimals=0),
         ),
     )
@@ -221,7 +223,7 @@ def _life() -> Band:
         "Orange: the container's own health check fails. Containers without a health check are "
         "not listed.",
         timeline(
-            Target(queries.CONTAINER_HEALTHY, "{{handle}}"),
+            Target(queries.HEALTHY, "{{handle}}"),
             scale=Scale(
                 steps=((0, ORANGE), (1, GREEN)), texts=HEALTH, decimals=0, empty="no health checks"
             ),
@@ -237,8 +239,8 @@ def _work() -> Band:
         "Requests per second answered by the instrumented services inside, and those answered "
         "with a 5xx status." + _MANY,
         lines(
-            Target(queries.CONTAINER_REQUESTS, "{{handle}} {{job}}"),
-            Target(queries.CONTAINER_FAILED, "5xx"),
+            Target(queries.REQUESTS, "{{handle}} {{job}}"),
+            Target(queries.FAILED, "5xx"),
             scale=Scale("reqps", least=0),
             overrides=[override("5xx", color=fixed(RED))],
         ),
@@ -249,7 +251,7 @@ def _work() -> Band:
         "Time from accepting a message to the end of its answer, if a gateway runs inside; with "
         "all selected, of every gateway.",
         lines(
-            *quantiles(partial(queries.dispatch_quantile, matchers=queries.HANDLE)),
+            *quantiles(partial(service_queries.dispatch_quantile, matchers=HANDLE)),
             scale=Scale("s", least=0, empty="no dispatches"),
         ),
     )
@@ -258,7 +260,7 @@ def _work() -> Band:
         "Cost per hour",
         "Cost of the container's own proxy key within the previous hour." + _MANY,
         lines(
-            Target(queries.CONTAINER_COST, "{{user_id}}", step="1m"),
+            Target(queries.COST, "{{user_id}}", step="1m"),
             scale=Scale("currencyUSD", least=0, empty="nothing spent"),
         ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telemetry.dashboards import queries
+from telemetry.dashboards import cost_queries as queries
 from telemetry.dashboards.dashboard import Band, Dashboard, address, link, user_id
 from telemetry.dashboards.panel_ids import CONTAINER, COST, OVERVIEW
 from telemetry.dashboards.panels import bar_gauge, bars, donut, lines, panel, stat

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from telemetry.dashboards import log_queries, pipeline_queries, queries
+from telemetry.dashboards import (
+    container_queries,
+    cost_queries,
+    log_queries,
+    pipeline_queries,
+    service_queries,
+)
 from telemetry.dashboards.dashboard import Band, Dashboard, address
 from telemetry.dashboards.panel_ids import CONTAINER, COST, LOGS, OVERVIEW, PIPELINE, SERVICES
 from telemetry.dashboards.panels import add_link, alert_list, lines, log_lines, panel, stat
@@ -56,7 +62,7 @@ def _summary() -> Band:
         "Critical alerts",
         "Critical alerts that fire now. Anything but 0 needs a person at once.",
         stat(
-            Target(queries.alerts_firing("critical"), instant=True),
+            Target(service_queries.alerts_firing("critical"), instant=True),
             scale=Scale(steps=ANY_IS_RED, decimals=0),
         ),
     )
@@ -65,7 +71,7 @@ def _summary() -> Band:
         "Warnings",
         "Warnings that fire now: look at them today.",
         stat(
-            Target(queries.alerts_firing("warning"), instant=True),
+            Target(service_queries.alerts_firing("warning"), instant=True),
             scale=Scale(steps=ANY_IS_ORANGE, decimals=0),
         ),
     )
@@ -74,7 +80,8 @@ def _summary() -> Band:
         "Services down",
         "Services and components that should run but don't answer Prometheus' scrapes.",
         stat(
-            Target(queries.SERVICES_DOWN, instant=True), scale=Scale(steps=ANY_IS_RED, decimals=0)
+            Target(service_queries.SERVICES_DOWN, instant=True),
+            scale=Scale(steps=ANY_IS_RED, decimals=0),
         ),
     )
     containers = panel(
@@ -82,7 +89,8 @@ def _summary() -> Band:
         "Containers down",
         "Containers that should run but don't. A container stopped on purpose is not counted.",
         stat(
-            Target(queries.CONTAINERS_DOWN, instant=True), scale=Scale(steps=ANY_IS_RED, decimals=0)
+            Target(container_queries.CONTAINERS_DOWN, instant=True),
+            scale=Scale(steps=ANY_IS_RED, decimals=0),
         ),
     )
     errors = panel(
@@ -90,7 +98,8 @@ def _summary() -> Band:
         "Requests failing",
         "Share of all requests answered with a 5xx status. An alert fires above 5 % for 5 minutes.",
         stat(
-            Target(queries.ERROR_SHARE), scale=Scale("percentunit", FAILURES, least=0, decimals=1)
+            Target(service_queries.ERROR_SHARE),
+            scale=Scale("percentunit", FAILURES, least=0, decimals=1),
         ),
     )
     loss = panel(
@@ -118,7 +127,7 @@ def _state() -> Band:
         "Containers by state",
         "Containers by Docker's state, on all hosts.",
         lines(
-            Target(queries.CONTAINERS_BY_STATE, "{{status}}"),
+            Target(container_queries.CONTAINERS_BY_STATE, "{{status}}"),
             scale=Scale(least=0, decimals=0),
             stacked=True,
             overrides=[override(state, color=fixed(c)) for state, c in _STATE_COLOURS.items()],
@@ -129,7 +138,7 @@ def _state() -> Band:
         "Provision success",
         "Share of containers provisioned without an error in the time range.",
         stat(
-            Target(queries.PROVISION_SUCCESS, instant=True),
+            Target(container_queries.PROVISION_SUCCESS, instant=True),
             scale=Scale(
                 "percentunit",
                 ((0, RED), (0.9, ORANGE), (0.99, GREEN)),
@@ -147,7 +156,7 @@ def _state() -> Band:
         "Share of the day's budget spent by the user nearest to the limit. At 100 % the proxy "
         "refuses further calls.",
         stat(
-            Target(queries.QUOTA_HIGHEST_ALL, instant=True),
+            Target(cost_queries.QUOTA_HIGHEST_ALL, instant=True),
             scale=Scale("percentunit", NEARLY_FULL, least=0, decimals=0),
             background=False,
         ),
@@ -156,13 +165,21 @@ def _state() -> Band:
         "overview.cost",
         "Cost today",
         "Cost of all users' model calls since midnight UTC, from the proxy's ledger.",
-        stat(Target(queries.COST_TODAY), scale=Scale("currencyUSD", NEUTRAL), background=False),
+        stat(
+            Target(cost_queries.COST_TODAY),
+            scale=Scale("currencyUSD", NEUTRAL),
+            background=False,
+        ),
     )
     websockets = panel(
         "overview.websockets",
         "WebSockets",
         "Web shells connected to the gateway now.",
-        stat(Target(queries.WEBSOCKETS), scale=Scale(steps=NEUTRAL, decimals=0), background=False),
+        stat(
+            Target(service_queries.WEBSOCKETS),
+            scale=Scale(steps=NEUTRAL, decimals=0),
+            background=False,
+        ),
     )
     add_link(cost, "Cost & usage", COST)
     add_link(budget, "Cost & usage", COST)
@@ -174,14 +191,16 @@ def _traffic() -> Band:
         "overview.requests",
         "Requests",
         "Requests answered per second, by service.",
-        lines(Target(queries.REQUESTS_BY_SERVICE, "{{job}}"), scale=Scale("reqps", least=0)),
+        lines(
+            Target(service_queries.REQUESTS_BY_SERVICE, "{{job}}"), scale=Scale("reqps", least=0)
+        ),
     )
     dispatches = panel(
         "overview.dispatches",
         "Dispatches",
         "Dispatches finished per second, by status.",
         lines(
-            Target(queries.DISPATCHES, "{{status}}"),
+            Target(service_queries.DISPATCHES, "{{status}}"),
             scale=Scale("ops", least=0),
             stacked=True,
             overrides=[override(ending, color=fixed(c)) for ending, c in _ENDING_COLOURS.items()],
@@ -193,9 +212,9 @@ def _traffic() -> Band:
         "5xx answers per second by service, dispatches that did not succeed, and model calls "
         "that failed at the provider.",
         lines(
-            Target(queries.FAILED_BY_SERVICE, "{{job}} 5xx"),
-            Target(queries.DISPATCH_FAILURES, "dispatches not ok"),
-            Target(queries.PROVIDER_FAILURES, "model calls failed"),
+            Target(service_queries.FAILED_BY_SERVICE, "{{job}} 5xx"),
+            Target(service_queries.DISPATCH_FAILURES, "dispatches not ok"),
+            Target(cost_queries.PROVIDER_FAILURES, "model calls failed"),
             scale=Scale("ops", least=0),
         ),
     )
@@ -205,7 +224,7 @@ def _traffic() -> Band:
 def _containers() -> Band:
     up, healthy = ((0, RED), (1, GREEN)), ((0, ORANGE), (1, GREEN))
     costly = ((0, BLUE), (10, ORANGE))
-    query = queries.TABLE
+    query = container_queries.TABLE
     columns = [
         Column("State", query["State"], steps=up, texts=STATE),
         Column("Healthy", query["Healthy"], steps=healthy, texts=HEALTH),
@@ -238,7 +257,7 @@ def _details() -> Band:
         "overview.latency",
         "Slow requests",
         "95th percentile of the request duration, by service.",
-        lines(Target(queries.P95_BY_SERVICE, "{{job}}"), scale=Scale("s", least=0)),
+        lines(Target(service_queries.P95_BY_SERVICE, "{{job}}"), scale=Scale("s", least=0)),
     )
     provisioning = panel(
         "overview.provisioning",
@@ -246,9 +265,9 @@ def _details() -> Band:
         "Containers provisioned per minute by outcome, and the 95th percentile of the time to "
         "provision and to remove one (right axis).",
         lines(
-            Target(queries.PROVISIONS, "{{outcome}}"),
-            Target(queries.PROVISION_P95, "provision p95"),
-            Target(queries.DESTROY_P95, "remove p95"),
+            Target(container_queries.PROVISIONS, "{{outcome}}"),
+            Target(container_queries.PROVISION_P95, "provision p95"),
+            Target(container_queries.DESTROY_P95, "remove p95"),
             scale=Scale("opm", least=0),
             overrides=[override_like("/p95$/", unit="s", custom__axisPlacement="right")],
         ),
@@ -258,7 +277,7 @@ def _details() -> Band:
         "Spending",
         "Cost of all users' model calls within the previous hour.",
         lines(
-            Target(queries.COST_PER_HOUR, "per hour", step="1m"),
+            Target(cost_queries.COST_PER_HOUR, "per hour", step="1m"),
             scale=Scale("currencyUSD", NEUTRAL, least=0),
         ),
     )

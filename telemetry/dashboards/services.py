@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telemetry.dashboards import queries
+from telemetry.dashboards import service_queries as queries
 from telemetry.dashboards.dashboard import Band, Dashboard, address, handle, link, service
 from telemetry.dashboards.panel_ids import LOGS, OVERVIEW, SERVICES
 from telemetry.dashboards.panels import heat, lines, panel, stat, timeline

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from telemetry.dashboards import all_queries
-from telemetry.dashboards.queries import LINES
+from telemetry.dashboards.selections import LINES
 from tests.dashboards.filler import counting
 from tests.dashboards.stores import run_query
 from tests.dashboards.test_engines import container, user
