@@ -269,11 +269,11 @@ class Pipeline:
         ended = self.registry.take_ended()
         own = [*points, *self.registry.derived(points), *ended]
         batches = [(self.resource, own), *self._led()]
-        done = sender.send(batches, self._meters.under(self.resource))
+        done = sender.send(batches, self._meters.collect_as(self.resource))
         if done:
             sender.forget(str(self.resource.attributes["service.instance.id"]), ended)
         else:
-            self.registry.give_back_ended(ended)
+            self.registry.restore_ended(ended)
         if self.shown.folder is not None:
             orphans.export_orphans(self.shown.folder, sender.send)
             self.shown.folder.retire()

@@ -1,10 +1,10 @@
-"""Metrics, pre-aggregated in the process and handed over when somebody collects.
+"""Metrics, pre-aggregated in the process and read at each collection.
 
     orders = metrics.counter(catalog.Metric("shop.orders", "counter", "{order}", "Orders."))
     orders.add(1, {"country": "de"})
 
-One OpenTelemetry SDK ``add`` costs about 7 µs, most of it hashing attributes; here a bound
-series costs a fifth of a microsecond, and the SDK's exporters still see real data points.
+One ``add`` of the OpenTelemetry SDK costs about 7 µs, most of it for hashing attributes. Here
+one on a bound series costs 0.2 µs. The SDK's exporters still get real data points.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def current() -> Registry:
 
 
 def register_source(source: Source) -> None:
-    """Have ``source`` collected with this process's own series."""
+    """Collect ``source`` together with this process's own series."""
     _registry.sources.append(source)
 
 
@@ -93,7 +93,7 @@ class BoundHistogram:
         cells[0] += value
 
 
-class _Named:
+class _PublicInstrument:
     def __init__(self, instrument: Instrument) -> None:
         self._instrument = instrument
 
@@ -103,16 +103,16 @@ class _Named:
         return self._instrument.metric
 
     def touch(self, attributes: Mapping[str, str] | None = None) -> None:
-        """Have the series exist, at 0 if it is new."""
+        """Create the series at 0 unless it exists."""
         self._instrument.at(attributes)
 
     def end(self, attributes: Mapping[str, str] | None = None) -> None:
-        """End the series on purpose; dashboards and alerts see it gone at the next export."""
+        """End the series: dashboards and alerts lose it at the next export."""
         self._instrument.end(attributes)
 
 
-class Counter(_Named):
-    """Only rises. Negative and non-finite amounts are dropped and counted as dropped."""
+class Counter(_PublicInstrument):
+    """A value that only rises. Drops negative and non-finite amounts, and counts the drop."""
 
     def add(self, value: float = 1, attributes: Mapping[str, str] | None = None) -> None:
         """Add ``value``, in the metric's unit."""
@@ -124,46 +124,46 @@ class Counter(_Named):
     def set_total(
         self, total: float, attributes: Mapping[str, str] | None = None, start_time_ns: int = 0
     ) -> None:
-        """Take over a total that is counted elsewhere; a lower one is a restart there.
+        """Set the total that something else counts. A lower total means that it restarted.
 
         Args:
             total: in the metric's unit.
             attributes: of the series.
-            start_time_ns: when it was 0, in ns since the epoch; where it isn't given, the series
-                begins with a 0 now, and all of its first total counts as new.
+            start_time_ns: when the total was 0, in ns since the epoch. If it isn't given, the
+                series starts at 0 now, and the whole first total counts as an increase.
         """
-        with self._instrument.registry.lock:  # nobody collects it between the lines
+        with self._instrument.registry.lock:  # no collection sees start and total disagree
             series = self._instrument.at(attributes)
             if start_time_ns:
                 series.start_time_ns = start_time_ns
             series.cells[0] = total
 
     def bind(self, attributes: Mapping[str, str] | None = None) -> BoundCounter:
-        """One series, for hot paths. Don't use it after `end`."""
+        """Bind one series, for hot paths. Don't use it after `end`."""
         return BoundCounter(self._instrument.at(attributes))
 
 
-class Gauge(_Named):
-    """A present value."""
+class Gauge(_PublicInstrument):
+    """A current value, which rises and falls."""
 
     def set(self, value: float, attributes: Mapping[str, str] | None = None) -> None:
-        """The value now, in the metric's unit."""
+        """Set the current value, in the metric's unit."""
         self._instrument.at(attributes).cells[0] = value
 
     def add(self, value: float, attributes: Mapping[str, str] | None = None) -> None:
-        """Add to the value; negative takes away."""
+        """Add to the value; a negative amount lowers it."""
         self._instrument.at(attributes).cells[0] += value
 
     def bind(self, attributes: Mapping[str, str] | None = None) -> BoundGauge:
-        """One series, for hot paths. Don't use it after `end`."""
+        """Bind one series, for hot paths. Don't use it after `end`."""
         return BoundGauge(self._instrument.at(attributes))
 
 
-class Histogram(_Named):
+class Histogram(_PublicInstrument):
     """A distribution of values over the metric's buckets."""
 
     def record(self, value: float, attributes: Mapping[str, str] | None = None) -> None:
-        """Record ``value``, in the metric's unit. NaN is dropped and counted as dropped."""
+        """Record ``value``, in the metric's unit. Drop a NaN, and count the drop."""
         if value != value:
             dropped("metrics", "invalid_value")
             return
@@ -174,22 +174,22 @@ class Histogram(_Named):
         cells[0] += value
 
     def bind(self, attributes: Mapping[str, str] | None = None) -> BoundHistogram:
-        """One series, for hot paths. Don't use it after `end`."""
+        """Bind one series, for hot paths. Don't use it after `end`."""
         return BoundHistogram(self._instrument.at(attributes))
 
 
 def counter(metric: Metric) -> Counter:
-    """The counter of a catalog entry."""
+    """Get or create the counter of a catalog entry."""
     return Counter(_registry.instrument(_of_kind(metric, "counter")))
 
 
 def gauge(metric: Metric) -> Gauge:
-    """The gauge or up-down counter of a catalog entry."""
+    """Get or create the gauge or up-down counter of a catalog entry."""
     return Gauge(_registry.instrument(_of_kind(metric, "gauge", "updowncounter")))
 
 
 def histogram(metric: Metric) -> Histogram:
-    """The histogram of a catalog entry."""
+    """Get or create the histogram of a catalog entry."""
     return Histogram(_registry.instrument(_of_kind(metric, "histogram")))
 
 

@@ -1,4 +1,4 @@
-"""Metrics that are another view of the same counts, worked out when collected."""
+"""Metrics derived from other metrics at collection."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ _UNMATCHED = "unmatched"
 
 
 class NamespacedHTTP:
-    """``<namespace>_http_requests_total`` and ``…_http_request_duration_seconds`` from the
-    buckets of the conventions' histogram, whose bounds include theirs.
+    """HTTP metrics under the names of a namespace: ``<namespace>_http_requests_total`` and
+    ``<namespace>_http_request_duration_seconds``.
+
+    Both come from the buckets of the semantic conventions' histogram, which has all of their
+    bounds.
 
     Args:
         namespace: the prefix, e.g. ``gateway``.
@@ -61,5 +64,5 @@ class NamespacedHTTP:
 
 def _status(attributes: dict[str, str]) -> str:
     code = attributes.get("http.response.status_code", "")
-    # 499, as nginx has it: the client went away before there was a status to tell it.
+    # 499, as in nginx: the client disconnected before there was a status.
     return code or "499"

@@ -1,14 +1,14 @@
-"""Cells in files, so that several workers answer as one and a killed one is not forgotten.
+"""Memory-mapped cells, so that any worker can report totals for all, killed ones included.
 
-A run folder (named by TELEMETRY_RUN_DIR) holds for every process that recorded anything:
+A run folder (TELEMETRY_RUN_DIR) has these files of each process that recorded anything:
 
     <instance>.values   doubles, memory-mapped by the process in chunks
-    <instance>.series   JSON lines: a header, metrics, series (which doubles are what), ends
-    <instance>.lock     locked while the process lives: the kernel lets go when it dies
-    <instance>.done     its last values have been exported
+    <instance>.series   JSON lines: a header, metrics, series with their offsets, ended series
+    <instance>.lock     locked while the process lives; the kernel unlocks it when it dies
+    <instance>.done     exists once the process's last values have been exported
 
-and ``retired.json``, the sum of those that are gone, so that recycled workers don't add up
-to thousands of files and no counter ever falls within one run.
+It also has ``retired.json``, the sum of all retired workers. So recycled workers don't leave
+thousands of files, and no counter ever falls within one run.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from telemetry.metrics.points import Attributes, HistogramValue, Point, canonica
 from telemetry.metrics.registry import Cells
 
 CHUNK_DOUBLES = 8192  # 64 KiB: a whole number of pages everywhere, 500 histogram series
-RETIRE_ABOVE = 16  # exited workers kept as files of their own; a judgement
+# Exited workers that keep files of their own. Chosen by judgement, not measured.
+RETIRE_ABOVE = 16
 
 
 class FileStorage:
-    """Cells of this process in the run folder.
+    """Storage of this process's cells in the run folder.
 
     Args:
-        folder: the run folder; exists, mode 0700.
-        instance: this process's service.instance.id, also the files' name.
-        resource: resource attributes, for whoever exports the last values.
-        namespaces: under which the HTTP metrics are shown as well, likewise.
+        folder: the run folder, which exists with mode 0700.
+        instance: this process's service.instance.id, also the stem of the files' names.
+        resource: resource attributes, for the process that exports the last values.
+        namespaces: namespaces of the HTTP metrics, for the same process.
     """
 
     def __init__(
@@ -51,14 +52,14 @@ class FileStorage:
         namespaces: Sequence[str] = (),
     ) -> None:
         self.instance = instance
-        # Locked before the others exist: no one can find them and think their owner dead.
+        # Locked before the other files exist, so that no process takes their owner for dead.
         self._lock = os.open(folder / f"{instance}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.lockf(self._lock, fcntl.LOCK_EX)
         self._values = os.open(
             folder / f"{instance}.values", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600
         )
-        # Last, since others look for this name. Without a buffer, whose lock a fork's child would
-        # find taken for ever where another thread was writing.
+        # Created last, because other processes look for this name. Unbuffered, because a buffer
+        # has a lock: if another thread is writing during a fork, the child never gets it.
         self._series = os.open(
             folder / f"{instance}.series", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600
         )
@@ -98,16 +99,16 @@ class FileStorage:
             self._write({"end": offset})
 
     def close(self) -> None:
-        """Let go of the files without touching them: the mappings stay for late writers, and a
-        fork's child gives up nothing of its parent's (a lock is a process's own)."""
+        """Close the files and keep their content. The mappings stay valid for late writers. In a
+        forked child this does not unlock the parent's file: the lock belongs to a process."""
         os.close(self._series)
         os.close(self._values)
         os.close(self._lock)
 
     def _next_chunk(self) -> memoryview[float]:
         size = CHUNK_DOUBLES * 8
-        # Written, not just made longer: a full disk is an error here, where it can be dealt
-        # with, and not a SIGBUS when a request is counted.
+        # Written, not truncated to a larger size: a full disk is then an error here, which can
+        # be handled, and not a SIGBUS when a request is counted.
         if os.pwrite(self._values, bytes(size), self._chunks * size) < size:
             raise OSError(errno.ENOSPC, "no room for more series")
         mapped = mmap.mmap(self._values, size, offset=self._chunks * size)
@@ -119,13 +120,13 @@ class FileStorage:
         data = (json.dumps(line, separators=(",", ":")) + "\n").encode()
         size = os.fstat(self._series).st_size
         if os.write(self._series, data) < len(data):
-            os.ftruncate(self._series, size)  # half a line would spoil the next one
+            os.ftruncate(self._series, size)  # half a line would corrupt the next one
             raise OSError(errno.ENOSPC, "no room for more series")
 
 
 @dataclass
 class WorkerFile:
-    """One process's files as another sees them; remembers how far it has read."""
+    """Another process's files, with the position up to which they have been read."""
 
     path: Path
     resource: dict[str, str] = field(default_factory=dict)
@@ -133,7 +134,7 @@ class WorkerFile:
     _position: int = 0
     _metrics: list[Metric] = field(default_factory=list)
     _series: dict[int, tuple[Metric, Attributes, int, int]] = field(default_factory=dict)
-    # Two scrapes may come at once, and the export's thread with them.
+    # Two scrapes and the export thread may read at the same time.
     _reading: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
@@ -141,7 +142,7 @@ class WorkerFile:
         return self.path.stem
 
     def points(self) -> list[Point]:
-        """The values as they stand in the file now."""
+        """Read the current values."""
         with self._reading:
             self._read_series()
             series = list(self._series.items())
@@ -150,7 +151,7 @@ class WorkerFile:
         for offset, (metric, attributes, size, start) in series:
             cells = values[offset : offset + size].tolist()
             if len(cells) < size:
-                continue  # the series was written down before its file grew; next time
+                continue  # the series is registered, but the values file has not grown yet
             value = HistogramValue(cells[0], cells[1:]) if metric.buckets else cells[0]
             found.append(Point(metric, attributes, value, start))
         return found
@@ -159,7 +160,7 @@ class WorkerFile:
         with open(self.path, "rb") as file:
             file.seek(self._position)
             data = file.read()
-        # A line without its end is being written, or was when its writer died: leave it.
+        # Skip an incomplete line: its process is writing it, or died while writing it.
         complete = data[: data.rfind(b"\n") + 1]
         self._position += len(complete)
         for text in complete.splitlines():
@@ -176,11 +177,11 @@ class WorkerFile:
 
 
 class RunFolder:
-    """All workers of one run.
+    """Files of all workers of one run.
 
     Args:
         folder: the run folder.
-        own: this process's instance id, "" for one that records nothing itself.
+        own: this process's instance id; "" if it records nothing itself.
     """
 
     def __init__(self, folder: Path, own: str = "") -> None:
@@ -189,17 +190,20 @@ class RunFolder:
         self._files: dict[Path, WorkerFile] = {}
 
     def others(self) -> list[Point]:
-        """What the other workers show: everything from the living, totals from the gone."""
+        """Read the other workers' points: all of a live worker, the totals of a dead one."""
         with self._locked(fcntl.LOCK_SH):
             points = _read_retired(self.folder)
             for file in self._workers():
                 alive = not self._is_dead(file)
-                points += [p for p in file.points() if alive or _outlives(p)]
+                points += [p for p in file.points() if alive or _is_total(p)]
         return points
 
     def orphans(self) -> Iterator[tuple[WorkerFile, list[Point]]]:
-        """Dead workers whose last values nobody has exported yet, each taken by one process
-        only; call `done` when they have arrived."""
+        """Find dead workers with last values that have not been exported.
+
+        Each is locked while it is yielded, so that only one process exports it. Call `done` when
+        its values have been exported.
+        """
         for file in self._workers():
             if file.path.with_suffix(".done").exists():
                 continue
@@ -208,20 +212,20 @@ class RunFolder:
                     yield file, file.points()
 
     def done(self, instance: str) -> None:
-        """The last values of ``instance`` have been exported."""
+        """Mark the last values of ``instance`` as exported."""
         (self.folder / f"{instance}.done").touch(mode=0o600)
 
     def retire(self) -> None:
-        """Fold the files of workers that are gone and exported into one sum."""
+        """Add the files of dead, exported workers to ``retired.json`` and delete them."""
         gone = [f for f in self._workers() if f.path.with_suffix(".done").exists()]
         gone = [f for f in gone if self._is_dead(f)]
         if len(gone) <= RETIRE_ABOVE:
             return
         with self._locked(fcntl.LOCK_EX):
-            gone = [f for f in gone if f.path.exists()]  # another survivor may have been quicker
+            gone = [f for f in gone if f.path.exists()]  # another worker may have retired some
             points = _read_retired(self.folder)
             for file in gone:
-                points += [p for p in file.points() if _outlives(p)]
+                points += [p for p in file.points() if _is_total(p)]
             _write_retired(self.folder, merged(points))
             for file in gone:
                 for suffix in (".series", ".values", ".lock", ".done"):
@@ -241,7 +245,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _locked(self, how: int) -> Iterator[None]:
-        # flock, not lockf: threads of one process must exclude each other too.
+        # flock, not lockf: it also excludes other threads of this process.
         fd = os.open(self.folder / "folder.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(fd, how)
@@ -250,16 +254,16 @@ class RunFolder:
             os.close(fd)
 
 
-def _outlives(point: Point) -> bool:
-    """Totals are still true when their worker is gone; present values and what describes the
-    worker itself are not."""
+def _is_total(point: Point) -> bool:
+    """Decide whether a point still counts when its worker is dead. Current values and series
+    that describe the worker itself don't."""
     keys = dict(point.attributes)
     return point.metric.kind in ("counter", "histogram") and "worker" not in keys
 
 
 @contextlib.contextmanager
 def _try_lock(path: Path) -> Iterator[bool]:
-    """Whether the lock could be had: its owner is dead. Held meanwhile."""
+    """Try to take the lock; yield whether that worked, which means that its owner is dead."""
     try:
         fd = os.open(path, os.O_RDWR)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a collection yields: points, and the batches they travel in."""
+"""Points and batches, the result of a collection."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Protocol
 from telemetry.catalog import Metric
 
 Attributes = tuple[tuple[str, str], ...]
-"""A series' attributes, sorted by key: hashable, and the same however they were given."""
+"""A series' attributes, sorted by key: hashable, and independent of the order given."""
 
 
 def canonical(attributes: Mapping[str, object] | None) -> Attributes:
-    """Attributes in their one form; values become text, empty ones are left out, as
-    Prometheus does."""
+    """Bring attributes into canonical form: values become text, and empty ones are left out,
+    as in Prometheus."""
     if not attributes:
         return ()
     pairs = ((key, encodable(str(value))) for key, value in attributes.items())
@@ -22,21 +22,24 @@ def canonical(attributes: Mapping[str, object] | None) -> Attributes:
 
 
 def encodable(text: str) -> str:
-    """``text`` with a ``?`` for each half of a surrogate pair, such as undecodable bytes leave:
-    nothing that is sent may hold one, and a whole batch would be refused for it."""
+    """Replace each lone surrogate in ``text`` by ``?``.
+
+    Undecodable bytes become such surrogates. They can't be encoded as UTF-8, and one of them
+    would cost the whole batch.
+    """
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-# These two are not frozen: 10,000 may be made for one scrape, and frozen ones take three times
-# as long to make.
+# These two are not frozen: one scrape may create 10,000, and a frozen one takes three times as
+# long to create.
 @dataclass(slots=True)
 class HistogramValue:
     """A histogram's state.
 
     Args:
         sum: sum of all values, in the metric's unit.
-        buckets: counts per bucket, not cumulative; one more than the metric's bounds, the
-            last for +Inf.
+        buckets: counts per bucket, not cumulative: one per bound of the metric, then one for
+            +Inf.
     """
 
     sum: float
@@ -45,15 +48,15 @@ class HistogramValue:
 
 @dataclass(slots=True)
 class Point:
-    """One series at one moment.
+    """The value of one series at one time.
 
     Args:
         metric: its catalog entry.
         attributes: a mapping, or attributes in canonical form.
         value: a number, a histogram's state, or None for a series that has ended.
-        start_time_ns: when the series began to count from 0, in ns since the epoch. A series
-            younger than ten minutes is first exported as 0 at this time, since `increase()`
-            misses the first value of a series otherwise (prometheus#3886).
+        start_time_ns: when the series was 0, in ns since the epoch. A series younger than ten
+            minutes is first exported as 0 at this time; otherwise `increase()` would miss its
+            first value (prometheus#3886).
     """
 
     metric: Metric
@@ -79,36 +82,36 @@ class Batch:
 
 
 class Source(Protocol):
-    """Numbers that live elsewhere, such as a ledger shared by several processes."""
+    """Points stored elsewhere, such as in a ledger that several processes share."""
 
     @property
     def resource(self) -> Mapping[str, str]:
-        """Resource attributes of these numbers, over the process's own."""
+        """Resource attributes of these points; they override the process's own."""
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        """What `collect` may yield points of."""
+        """The metrics that `collect` may yield points of."""
 
     def collect(self) -> Iterable[Point]:
-        """The present points. Called in a thread; may block."""
+        """Read the current points. Called in a thread; may block."""
 
     def leads(self) -> bool:
-        """Whether this process is the one that exports them over OTLP."""
+        """Decide whether this process is the one that exports them over OTLP."""
 
 
 class View(Protocol):
-    """Points that are worked out from others when they are collected."""
+    """Points derived from other points at collection."""
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        """What it makes points of."""
+        """The metrics of the derived points."""
 
     def __call__(self, points: Sequence[Point], /) -> list[Point]:
-        """The view of these points."""
+        """Derive points from ``points``."""
 
 
 def merged(points: Iterable[Point]) -> list[Point]:
-    """Points with the same identity added up, in the order first seen."""
+    """Add up points of the same series; keep the order in which each first appears."""
     sums: dict[tuple[str, Attributes], Point] = {}
     for point in points:
         key = point.key
@@ -119,13 +122,13 @@ def merged(points: Iterable[Point]) -> list[Point]:
 
 def _sum(a: Point, b: Point) -> Point:
     if a.metric.buckets != b.metric.buckets:
-        return a  # versions differ between workers; keep the first, which is one's own
+        return a  # workers of different versions; keep the first, which is this process's
     value: float | HistogramValue | None
     if isinstance(a.value, HistogramValue) and isinstance(b.value, HistogramValue):
         buckets = [x + y for x, y in zip(a.value.buckets, b.value.buckets, strict=True)]
         value = HistogramValue(a.value.sum + b.value.sum, buckets)
     elif isinstance(a.value, HistogramValue) or isinstance(b.value, HistogramValue):
-        value = a.value  # one name, two kinds: versions differ between workers; keep the first
+        value = a.value  # workers of different versions: one name, two kinds; keep the first
     else:
         value = None if a.value is None and b.value is None else (a.value or 0) + (b.value or 0)
     return Point(a.metric, a.attributes, value, min(a.start_time_ns, b.start_time_ns))

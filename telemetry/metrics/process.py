@@ -1,6 +1,6 @@
 """The process's own metrics: CPU, memory, open files, threads, GC, event-loop lag.
 
-Read from /proc where there is one; elsewhere what the standard library can tell.
+They are read from /proc, or from the standard library if there is no /proc.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from telemetry import catalog
 from telemetry.metrics import BoundHistogram
 from telemetry.metrics.registry import Registry
 
-LAG_PERIOD_S = 0.5  # twice a second is enough to catch what people notice; a judgement
+# Enough to catch a lag that people notice. Chosen by judgement, not measured.
+LAG_PERIOD_S = 0.5
 _PROC = Path("/proc/self")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _IMPORTED = time.monotonic()
 
 
 def watch(registry: Registry) -> None:
-    """Have the process's metrics read before each collection."""
+    """Read the process's metrics before each collection."""
     registry.samplers.append(_Sampler(registry))
 
 
@@ -56,27 +57,27 @@ def _resident_bytes(peak: int) -> float:
     try:
         return int((_PROC / "statm").read_text().split()[1]) * _PAGE
     except OSError:
-        return peak * 1024.0  # no /proc: the peak, in KiB on the BSDs
+        return peak * 1024.0  # without /proc: the peak, which the BSDs give in KiB
 
 
 def _open_files() -> int | None:
     try:
-        return len(os.listdir(_PROC / "fd")) - 1  # less the one the listing itself opens
+        return len(os.listdir(_PROC / "fd")) - 1  # without the one that listdir opens
     except OSError:
         return None
 
 
 def _threads() -> int:
     try:
-        return len(os.listdir(_PROC / "task"))  # those of C libraries too
+        return len(os.listdir(_PROC / "task"))  # includes threads of C libraries
     except OSError:
         return threading.active_count()
 
 
 def _uptime_s() -> float:
     try:
-        # Field 22 is when the process started, in ticks since boot; the second field, the
-        # command in brackets, may itself have spaces and brackets.
+        # Field 22 is the start of the process in ticks since boot. The second field, the command
+        # in parentheses, may contain spaces and parentheses.
         ticks = int((_PROC / "stat").read_text().rpartition(")")[2].split()[19])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, AttributeError):
@@ -84,10 +85,10 @@ def _uptime_s() -> float:
 
 
 class LoopLag:
-    """Measures how late the running event loop is, twice a second.
+    """Measures the lag of the running event loop, twice a second.
 
-    A timer that reschedules itself, not a task: nothing to cancel, nothing that keeps a loop
-    from closing.
+    It is a timer that reschedules itself, not a task: it needs no cancelling, and it keeps no
+    loop from closing.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -96,7 +97,7 @@ class LoopLag:
         self._lag: BoundHistogram | None = None
 
     def follow(self) -> None:
-        """Measure the running loop from now on; the one before is let go."""
+        """Measure the running loop from now on, and no longer the previous one."""
         loop = asyncio.get_running_loop()
         if loop is self._loop:
             return
@@ -105,13 +106,13 @@ class LoopLag:
             {"worker": str(os.getpid())}
         )
         self._lag = BoundHistogram(series)
-        self._again(loop)
+        self._schedule(loop)
 
-    def _again(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         due = loop.time() + LAG_PERIOD_S
         loop.call_at(due, self._measure, loop, due)
 
     def _measure(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         if loop is self._loop and self._lag is not None:
             self._lag.record(max(0.0, loop.time() - due))
-            self._again(loop)
+            self._schedule(loop)

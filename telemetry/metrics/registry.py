@@ -1,12 +1,12 @@
-"""Every series of this process: where its numbers live and how they are found again.
+"""The registry of this process's instruments and series.
 
 A series' numbers are a slice of doubles (`Series.cells`): a counter's or gauge's value, or a
 histogram's sum followed by its bucket counts. Recording is one or two additions to that
-slice. Where several workers serve one app the slice is memory-mapped (see `workers`), so
-that what a killed worker counted survives it.
+slice. If several workers serve one app, the slice is memory-mapped (see `multiprocess`), so
+that the counts of a killed worker survive it.
 
 `cells[i] += x` runs no Python code between its read and its write, so under the GIL no other
-thread gets in between (CPython 3.11 to 3.14 switch threads at calls and backward jumps only).
+thread can interleave (CPython 3.11 to 3.14 switch threads at calls and backward jumps only).
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from telemetry.catalog import Metric
 from telemetry.metrics.points import Attributes, HistogramValue, Point, Source, View, canonical
 
 SERIES_LIMIT = 2000
-"""Series an instrument may have; what comes after shares one overflow series.
+"""Series that an instrument may have; further attribute sets share one overflow series.
 Source: https://opentelemetry.io/docs/specs/otel/metrics/sdk/#cardinality-limits"""
 
 Cells: TypeAlias = "list[float] | memoryview[float]"
-"""A series' numbers: a list where nobody shares them, which is quicker to write, else mapped
-memory."""
+"""A series' numbers: a list, which is faster to write, or mapped memory if workers share them."""
 
-_SLICE = 500  # series read between two offers of the interpreter: under a millisecond
+_SLICE = 500  # series read before the thread yields the GIL: under a millisecond
 
 OVERFLOW: Attributes = (("otel.metric.overflow", "true"),)
 
@@ -38,22 +37,22 @@ _log = logging.getLogger(__name__)
 
 
 class Storage(Protocol):
-    """Gives out cells, and remembers what they mean where that outlives the process."""
+    """Allocates cells, and stores which series they belong to if they outlive the process."""
 
     def allocate(
         self, metric: Metric, attributes: Attributes, size: int, start_time_ns: int
     ) -> Cells:
-        """``size`` doubles, all zero."""
+        """Allocate ``size`` doubles, all zero."""
 
     def end(self, cells: Cells) -> None:
-        """The series with these cells has ended."""
+        """Mark the series with these cells as ended."""
 
     def close(self) -> None:
-        """Let go of it, without touching what is written."""
+        """Close the storage and keep its content."""
 
 
 class MemoryStorage:
-    """Cells in this process's own memory."""
+    """Storage of cells in this process's own memory."""
 
     def allocate(
         self, metric: Metric, attributes: Attributes, size: int, start_time_ns: int
@@ -68,7 +67,7 @@ class MemoryStorage:
 
 
 class Series:
-    """One series. ``cells`` is replaced after a fork, so hold the series, not its cells."""
+    """One series. A fork replaces ``cells``, so keep the series, not its cells."""
 
     __slots__ = ("attributes", "cells", "metric", "start_time_ns")
 
@@ -98,23 +97,23 @@ class Instrument:
         self._by_given: dict[tuple[tuple[str, object], ...], Series] = {}
 
     def at(self, attributes: Mapping[str, object] | None) -> Series:
-        """The series with these attributes, made if need be."""
+        """Get or create the series with these attributes."""
         given = tuple(attributes.items()) if attributes else ()
         try:
             found = self._by_given.get(given)
-        except TypeError:  # an unhashable value; its text will do
+        except TypeError:  # an unhashable value: use its text
             given = canonical(attributes)
             found = self._by_given.get(given)
         if found is not None:
             return found
         key = canonical(attributes)
         series = self.registry._series(self, key)
-        if series.attributes == key:  # never remember what overflowed: unbounded keys
+        if series.attributes == key:  # overflowed keys are unbounded, so they are not cached
             self._by_given[given] = series
         return series
 
     def end(self, attributes: Mapping[str, object] | None) -> None:
-        """The series ends on purpose; its end is exported once."""
+        """End the series; its end is exported once, as a staleness marker."""
         self.registry._end(self, canonical(attributes))
 
     def _forget(self, series: Series) -> None:
@@ -125,9 +124,9 @@ class Registry:
     """The instruments, sources and samplers of one process.
 
     Args:
-        storage: where cells come from.
-        limit: series an instrument may have before the overflow series.
-        clock: ns since the epoch.
+        storage: allocates the cells.
+        limit: the most series of an instrument, the overflow series included.
+        clock: gives ns since the epoch.
     """
 
     def __init__(
@@ -144,14 +143,14 @@ class Registry:
         self.instruments: dict[str, Instrument] = {}
         self.sources: list[Source] = []
         self.samplers: list[Callable[[], None]] = []
-        """Called before each collection, to set gauges that are read rather than told."""
+        """Called before each collection, to set gauges that are polled."""
         self.derivations: dict[str, View] = {}
-        """Views computed from points when collected, by name."""
+        """Views derived from points at collection, by name."""
         self.resets: list[Callable[[], None]] = []
-        """Called when cells that somebody remembers are no longer the ones that count: in a
-        fork's child, in a run folder, around `telemetry.testing.isolated`."""
+        """Called when cached cells become invalid: in a forked child, when a run folder is used,
+        around `telemetry.testing.isolated`."""
         self.isolated = False
-        """Whether a test looks (`telemetry.testing`): nothing is started or exported then."""
+        """True within `telemetry.testing.isolated`: nothing is started or exported."""
         self._ended: list[Point] = []
         self._storage_failed = False
 
@@ -163,14 +162,15 @@ class Registry:
             return self.instruments.setdefault(metric.name, Instrument(self, metric))
 
     def metrics(self) -> list[Metric]:
-        """What this process may have points of, by name, with sources and derived views."""
+        """List the metrics that this process may have points of, by name, with those of sources
+        and derived views."""
         found = [i.metric for i in tuple(self.instruments.values())]
         found += [m for view in tuple(self.derivations.values()) for m in view.metrics]
         found += [m for source in tuple(self.sources) for m in source.metrics]
         return sorted(found, key=lambda metric: metric.prometheus)
 
     def points(self) -> list[Point]:
-        """The present points of this process, without sources and derived views."""
+        """Read the current points of this process, without sources and derived views."""
         for sampler in tuple(self.samplers):
             try:
                 sampler()
@@ -181,20 +181,20 @@ class Registry:
         found: list[Point] = []
         for start in range(0, len(series), _SLICE):
             found += [s.point() for s in series[start : start + _SLICE]]
-            time.sleep(0)  # the event loop's turn, where this is another thread
+            time.sleep(0)  # yields the GIL to the event loop if this is another thread
         return found
 
     def derived(self, points: list[Point]) -> list[Point]:
         return [p for derive in tuple(self.derivations.values()) for p in derive(points)]
 
     def take_ended(self) -> list[Point]:
-        """Series ended since the last call, as points without a value."""
+        """Take the series that ended since the last call, as points without a value."""
         with self.lock:
             ended, self._ended = self._ended, []
         return ended
 
-    def give_back_ended(self, points: list[Point]) -> None:
-        """Ends that could not be exported, for the next time, unless begun anew."""
+    def restore_ended(self, points: list[Point]) -> None:
+        """Keep unexported end markers for the next export, unless the series restarted."""
         with self.lock:
             self._ended[:0] = [
                 p
@@ -203,15 +203,20 @@ class Registry:
             ]
 
     def end_where(self, wanted: Callable[[Series], bool]) -> None:
-        """End every series that ``wanted`` picks."""
+        """End every series for which ``wanted`` is true."""
         with self.lock:
             for instrument in self.instruments.values():
                 for series in [s for s in instrument.series.values() if wanted(s)]:
                     self._end(instrument, series.attributes)
 
     def move(self, storage: Storage, *, keep: bool) -> None:
-        """All series into new storage: with what they counted so far, or from 0, as a fork's
-        child needs, since what the parent counted stays the parent's."""
+        """Move all series to new storage.
+
+        Args:
+            storage: the new one.
+            keep: whether they keep their counts. A forked child starts at 0, because the
+                parent still reports its own counts.
+        """
         with self.lock:
             self.storage = storage
             now = self.clock()
@@ -229,16 +234,16 @@ class Registry:
         self.reset()
 
     def reset(self) -> None:
-        """Have forgotten what is remembered of series outside."""
-        for forget in tuple(self.resets):
-            forget()
+        """Clear the caches of cells outside of the registry."""
+        for clear in tuple(self.resets):
+            clear()
 
     def after_fork(self) -> None:
-        """In a fork's child: nothing of the parent's, neither counts nor locks."""
-        self.lock = threading.RLock()  # a thread that isn't here may have held the old one
+        """Drop the parent's counts and locks, in a forked child."""
+        self.lock = threading.RLock()  # a thread of the parent may have held the old one
         self.storage.close()
         self.storage = MemoryStorage()
-        # What describes the parent, and present values, which are not 0 but unknown here.
+        # Series that describe the parent, and gauges: their values are unknown here, not 0.
         self.end_where(lambda s: s.metric.kind == "gauge" or "worker" in dict(s.attributes))
         self._ended = []
         self.move(self.storage, keep=False)
@@ -248,7 +253,7 @@ class Registry:
             found = instrument.series.get(key)
             if found is not None:
                 return found
-            # The overflow series is one of the limit.
+            # The limit includes the overflow series.
             if len(instrument.series) >= self.limit - 1 and key != OVERFLOW:
                 if OVERFLOW not in instrument.series:
                     _log.warning(
@@ -270,9 +275,13 @@ class Registry:
         try:
             return self.storage.allocate(metric, key, _size(metric), now)
         except OSError as error:
-            # A full disk: what is counted from now on is this worker's alone.
+            # A full disk: only this worker reports the new series.
             if not self._storage_failed:
-                _log.warning("telemetry: the run folder can't grow: %s", error)
+                _log.warning(
+                    "telemetry: the run folder has no room for new series: %s. This worker reports "
+                    "them alone; free disk space and restart it.",
+                    error,
+                )
             self._storage_failed = True
             return MemoryStorage().allocate(metric, key, _size(metric), now)
 
@@ -282,12 +291,12 @@ class Registry:
             if series is None:
                 return
             instrument._forget(series)
-            with contextlib.suppress(OSError):  # a full disk; the process's end clears it away
+            with contextlib.suppress(OSError):  # a full disk: the series ends with the process
                 self.storage.end(series.cells)
             self._ended.append(Point(series.metric, key, None, series.start_time_ns))
 
     def dropped(self, signal: str, reason: str, n: float = 1) -> None:
-        """Count what telemetry itself dropped."""
+        """Count ``n`` items that telemetry dropped."""
         counter = self.instrument(catalog.TELEMETRY_DROPPED)
         counter.at({"signal": signal, "reason": reason}).cells[0] += n
 

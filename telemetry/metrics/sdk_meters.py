@@ -1,4 +1,4 @@
-"""What the app records with the OpenTelemetry API itself: collected with ours, shown with ours."""
+"""Metrics that the app records with the OpenTelemetry API, collected and exported with ours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from opentelemetry.sdk.resources import Resource
 
 from telemetry import catalog
 
-# A request is counted once: what frameworks and instrumentations count as well is left out.
+# Dropped, because the middleware counts them already: a request is counted once, even if its
+# framework or another instrumentation counts it too.
 _COUNTED_HERE = (
     catalog.HTTP_SERVER_REQUEST_DURATION,
     catalog.HTTP_SERVER_ACTIVE_REQUESTS,
@@ -29,21 +30,20 @@ _COUNTED_HERE = (
 
 
 class Meters:
-    """The process's meter provider, as far as it is ours."""
+    """The meter provider of the process, unless the app has its own."""
 
     def __init__(self) -> None:
         self.collecting = threading.RLock()
-        """Held while the SDK collects, whose locks must not be held when the process forks."""
+        """Held while the SDK collects: the process must not fork while the SDK holds its locks."""
         self._reader: InMemoryMetricReader | None = None
 
     def provide(self, resource: Resource, readers: Sequence[MetricReader] = ()) -> None:
-        """Make a provider the global one, unless the app has set one of its own, which it then
-        exports by itself."""
+        """Set the global provider, unless the app has set its own, which it exports itself."""
         if self._reader is not None:
             return
         present: Any = metrics.get_meter_provider()
         if getattr(present, "telemetry_own", False):
-            # Of a pipeline before this one: a process has one global provider for good.
+            # An earlier pipeline set it. A process can set its global provider only once.
             self._reader = present.telemetry_reader
             return
         self._reader = InMemoryMetricReader()
@@ -59,14 +59,14 @@ class Meters:
             metrics.set_meter_provider(provider)
 
     def collect(self) -> MetricsData | None:
-        """What has been recorded so far; None where there is nothing."""
+        """Collect what has been recorded so far; None before `provide`."""
         if self._reader is None:
             return None
         with self.collecting:
             return self._reader.get_metrics_data()
 
-    def under(self, resource: Resource) -> list[ResourceMetrics]:
-        """The same, as this resource's."""
+    def collect_as(self, resource: Resource) -> list[ResourceMetrics]:
+        """Collect, and give the metrics this resource."""
         data = self.collect()
         return [
             ResourceMetrics(resource, found.scope_metrics, found.schema_url)

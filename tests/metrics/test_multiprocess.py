@@ -1,4 +1,4 @@
-"""Several workers' files: one answer from any, nothing forgotten, nothing counted twice."""
+"""Files of several workers: any worker reports all counts, none are lost or counted twice."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def fill(registry: Registry, amount: float) -> None:
 
 
 class Worker:
-    """A process that has counted something and waits."""
+    """A process that has counted something and stays alive."""
 
     def __init__(self, folder: Path, name: str, amount: float) -> None:
         self.process = subprocess.Popen(
@@ -75,7 +75,7 @@ class Worker:
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[FileStorage]:
-    """This process's own files."""
+    """Storage of this process."""
     made = FileStorage(tmp_path, "me", {}, [])
     yield made
     made.close()
@@ -94,30 +94,30 @@ def worker(tmp_path: Path) -> Any:
         each.kill()
 
 
-def shown(points: list[Point]) -> dict[str, Any]:
+def values_by_name(points: list[Point]) -> dict[str, Any]:
     return {point.metric.name: point.value for point in points}
 
 
-def test_the_living_show_all_the_killed_their_totals(tmp_path: Path, worker: Any) -> None:
+def test_live_worker_shows_all_series_killed_worker_its_totals(tmp_path: Path, worker: Any) -> None:
     first = worker("first", 3)
     folder = RunFolder(tmp_path)
-    assert shown(folder.others()) == {
+    assert values_by_name(folder.others()) == {
         "shop.orders": 3,
         "shop.open": 3,
         "shop.cpu": 3,
         "shop.time": HistogramValue(3, [0, 1, 0]),
     }
     first.kill()
-    assert shown(folder.others()) == {
+    assert values_by_name(folder.others()) == {
         "shop.orders": 3,
         "shop.time": HistogramValue(3, [0, 1, 0]),
     }
 
 
-def test_scrapes_at_once_lose_nothing_of_what_is_new(
+def test_concurrent_scrapes_lose_no_new_series(
     tmp_path: Path, storage: FileStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prometheus and a person look at the same moment, while there are new series to read."""
+    """Two scrapes at the same time, while there are new series to read."""
     registry, folder = Registry(storage), RunFolder(tmp_path)
     folder.others()  # the file is known
     both = threading.Barrier(2)
@@ -126,7 +126,7 @@ def test_scrapes_at_once_lose_nothing_of_what_is_new(
         def read(self, size: int | None = -1) -> bytes:
             data = super().read(size)
             with contextlib.suppress(threading.BrokenBarrierError):
-                both.wait(0.1)  # for the other, where it can come so far
+                both.wait(0.1)  # for the other scrape, unless a lock holds it back
             return data
 
     registry.instrument(ORDERS).at({"country": "de"}).cells[0] = 1
@@ -140,17 +140,17 @@ def test_scrapes_at_once_lose_nothing_of_what_is_new(
         scrape.join()
     monkeypatch.undo()
     registry.instrument(TIME).at({}).cells[0] = 2
-    assert shown(folder.others()) == {
+    assert values_by_name(folder.others()) == {
         "shop.orders": 1,
         "shop.time": HistogramValue(2, [0, 0, 0]),
     }
 
 
 @pytest.mark.parametrize("call", ["pwrite", "write"])
-def test_a_full_disk_costs_what_is_new_its_place_and_nothing_else(
+def test_full_disk_loses_only_new_series(
     tmp_path: Path, storage: FileStorage, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """It takes what fits and says how little that was, as a nearly full tmpfs does."""
+    """A write to a nearly full tmpfs is short: it writes what fits and returns that size."""
     registry, folder = Registry(storage), RunFolder(tmp_path)
     registry.instrument(ORDERS).at({"country": "de"}).cells[0] = 1
     storage._used = multiprocess.CHUNK_DOUBLES  # the next series needs room
@@ -161,7 +161,7 @@ def test_a_full_disk_costs_what_is_new_its_place_and_nothing_else(
     registry.end_where(lambda series: series.metric is TIME)
     monkeypatch.undo()
     registry.instrument(TIME).at({}).cells[0] = 3
-    assert shown(folder.others()) == {
+    assert values_by_name(folder.others()) == {
         "shop.orders": 1,
         "shop.time": HistogramValue(3, [0, 0, 0]),
     }
@@ -190,14 +190,14 @@ _FORKING = textwrap.dedent(
 )
 
 
-def test_a_fork_while_another_thread_writes_leaves_no_child_hanging(tmp_path: Path) -> None:
+def test_fork_while_another_thread_writes_does_not_hang_child(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _FORKING, str(tmp_path)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], timeout=60, check=False)
     assert done.returncode == 0
 
 
-def test_versions_with_other_buckets_show_the_newer_one_s(tmp_path: Path) -> None:
-    """As after a reload, whose old worker's totals are still in the run folder."""
+def test_newer_version_of_buckets_wins(tmp_path: Path) -> None:
+    """After a reload the old worker's totals are still in the run folder."""
     longer = replace(TIME, buckets=(1.0, 2.0, 3.0))
     own = Point(longer, (), HistogramValue(1.0, [0, 1, 0, 0]), 2)
     old = Point(TIME, (), HistogramValue(9.0, [3, 3, 3]), 1)
@@ -207,9 +207,7 @@ def test_versions_with_other_buckets_show_the_newer_one_s(tmp_path: Path) -> Non
     assert 'le="3.0"} 1' in renderer.render([own]).decode()
 
 
-def test_a_killed_worker_s_last_values_are_taken_by_one_survivor(
-    tmp_path: Path, worker: Any
-) -> None:
+def test_orphan_of_killed_worker_is_exported_by_one_survivor(tmp_path: Path, worker: Any) -> None:
     first, _ = worker("first", 3), worker("second", 5)
     folder, other = RunFolder(tmp_path), RunFolder(tmp_path)
     assert list(folder.orphans()) == [], "both live"
@@ -221,8 +219,8 @@ def test_a_killed_worker_s_last_values_are_taken_by_one_survivor(
         {"service.name": "shop"},
         ["shop"],
     )
-    assert shown(points)["shop.orders"] == 3
-    # Locks are a process's: what a survivor sees meanwhile, another process has to say.
+    assert values_by_name(points)["shop.orders"] == 3
+    # A lock belongs to a process, so only another process can show that it is taken.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(_orphans, (tmp_path,)) == []
     folder.done("first")
@@ -235,15 +233,15 @@ def _orphans(folder: Path) -> list[str]:
     return [file.instance for file, _ in RunFolder(folder).orphans()]
 
 
-def test_an_orphan_that_could_not_be_exported_is_one_again(tmp_path: Path, worker: Any) -> None:
+def test_unexported_orphan_is_found_again(tmp_path: Path, worker: Any) -> None:
     worker("first", 3).kill()
     folder = RunFolder(tmp_path)
     for _ in range(2):
         assert [file.instance for file, _ in folder.orphans()] == ["first"]
 
 
-def test_recycled_workers_add_up_to_one_file_and_no_counter_falls(tmp_path: Path) -> None:
-    """Written by a process that is gone: this one holds no lock on them."""
+def test_recycled_workers_are_retired_into_one_file_and_no_counter_falls(tmp_path: Path) -> None:
+    """Another process writes the files and exits, so that this one holds no lock on them."""
     run = "import sys; from tests.metrics.test_multiprocess import leave; leave(sys.argv[1], 40)"
     subprocess.run(
         [sys.executable, "-c", run, str(tmp_path)], check=True, cwd=Path(__file__).parents[2]
@@ -273,7 +271,7 @@ def _total(folder: RunFolder) -> float:
     return sum(p.value for p in folder.others() if p.metric.name == "shop.orders")  # type: ignore[misc]
 
 
-def test_few_that_are_gone_stay_as_they_are(tmp_path: Path, worker: Any) -> None:
+def test_few_dead_workers_are_not_retired(tmp_path: Path, worker: Any) -> None:
     worker("first", 3).kill()
     folder = RunFolder(tmp_path)
     folder.done("first")
@@ -282,18 +280,18 @@ def test_few_that_are_gone_stay_as_they_are(tmp_path: Path, worker: Any) -> None
     assert not (tmp_path / "retired.json").exists()
 
 
-def test_a_line_torn_by_its_writer_s_death_hides_nothing_before_it(
+def test_incomplete_last_line_of_killed_worker_hides_no_earlier_series(
     tmp_path: Path, worker: Any
 ) -> None:
     worker("first", 3).kill()
     with open(tmp_path / "first.series", "a") as file:
         file.write('{"m":0,"a":{"country":"fr"},"o":9')
-    assert shown(RunFolder(tmp_path).others())["shop.orders"] == 3
+    assert values_by_name(RunFolder(tmp_path).others())["shop.orders"] == 3
 
 
-def test_a_file_is_read_on_from_where_it_was(tmp_path: Path, storage: FileStorage) -> None:
+def test_file_is_read_from_last_position(tmp_path: Path, storage: FileStorage) -> None:
     registry = Registry(storage)
-    other = RunFolder(tmp_path, own="somebody else")
+    other = RunFolder(tmp_path, own="another")
     orders = registry.instrument(ORDERS)
     for number, country in enumerate(("de", "fr", "it"), 1):
         orders.at({"country": country}).cells[0] = number
@@ -303,7 +301,7 @@ def test_a_file_is_read_on_from_where_it_was(tmp_path: Path, storage: FileStorag
     assert len(other.others()) == 2
 
 
-def test_more_series_than_a_chunk_holds(
+def test_more_series_than_fit_one_chunk_are_kept(
     tmp_path: Path, storage: FileStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multiprocess, "CHUNK_DOUBLES", 512)  # a page
@@ -316,14 +314,16 @@ def test_more_series_than_a_chunk_holds(
     assert sums == {str(number): number for number in range(1000)}
 
 
-def test_a_disk_that_is_full_is_an_error_not_a_signal(tmp_path: Path, storage: FileStorage) -> None:
-    """A mapped page that the disk has no room for would kill the process (SIGBUS)."""
+def test_allocated_cells_have_disk_blocks_so_full_disk_raises(
+    tmp_path: Path, storage: FileStorage
+) -> None:
+    """A write to a mapped page without disk blocks would kill the process (SIGBUS)."""
     storage.allocate(ORDERS, (), 1, 0)
     size = (tmp_path / "me.values").stat()
-    assert size.st_blocks * 512 >= size.st_size, "allocated, not promised"
+    assert size.st_blocks * 512 >= size.st_size, "the file has its blocks, it is not sparse"
 
 
-def test_many_threads_find_new_series_in_one_file(tmp_path: Path, storage: FileStorage) -> None:
+def test_threads_share_new_series_and_lose_no_count(tmp_path: Path, storage: FileStorage) -> None:
     registry = Registry(storage)
     orders = registry.instrument(ORDERS)
 
@@ -341,7 +341,7 @@ def test_many_threads_find_new_series_in_one_file(tmp_path: Path, storage: FileS
     assert sum(p.value for p in RunFolder(tmp_path).others()) == 800  # type: ignore[misc]
 
 
-def test_files_are_their_owner_s_alone(tmp_path: Path, storage: FileStorage) -> None:
+def test_files_are_readable_by_owner_only(tmp_path: Path, storage: FileStorage) -> None:
     storage.allocate(ORDERS, (), 1, 0)
     assert {
         oct(os.stat(tmp_path / f"me.{kind}").st_mode & 0o077) for kind in ("values", "lock")

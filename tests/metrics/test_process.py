@@ -1,4 +1,4 @@
-"""The process's own numbers, held against what the kernel says of it."""
+"""The process's own metrics, compared with the kernel's numbers."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def read(registry: Registry, metric: Metric) -> float:
     return sum(v for v in found if isinstance(v, (int, float)))
 
 
-def test_each_series_says_whose_it_is(registry: Registry) -> None:
+def test_each_series_has_worker_label(registry: Registry) -> None:
     assert {dict(p.attributes)["worker"] for p in registry.points()} == {str(os.getpid())}
 
 
-def test_cpu_time_is_the_kernel_s(registry: Registry) -> None:
+def test_cpu_time_matches_kernel(registry: Registry) -> None:
     before = read(registry, catalog.PROCESS_CPU_TIME)
     spent = time.process_time() + 0.05
     while time.process_time() < spent:
@@ -43,8 +43,8 @@ def test_cpu_time_is_the_kernel_s(registry: Registry) -> None:
     assert before + 0.04 < after <= time.process_time() + 0.01
 
 
-def test_memory_open_files_and_threads_follow(registry: Registry) -> None:
-    gc.collect()  # what earlier tests left must not go meanwhile
+def test_memory_open_files_and_threads_follow_their_changes(registry: Registry) -> None:
+    gc.collect()  # now, so that garbage of earlier tests is not freed between the readings
     memory = read(registry, catalog.PROCESS_MEMORY_USAGE)
     files = read(registry, catalog.PROCESS_UNIX_FILE_DESCRIPTOR_COUNT)
     threads = read(registry, catalog.PROCESS_THREAD_COUNT)
@@ -62,7 +62,7 @@ def test_memory_open_files_and_threads_follow(registry: Registry) -> None:
     thread.join()
 
 
-def test_uptime_began_with_the_process_not_with_us(registry: Registry) -> None:
+def test_uptime_counts_from_process_start_not_import(registry: Registry) -> None:
     first = read(registry, catalog.PROCESS_UPTIME)
     assert first > time.monotonic() - process._IMPORTED
     assert read(registry, catalog.PROCESS_UPTIME) >= first
@@ -76,26 +76,26 @@ def test_garbage_collections_are_counted_by_generation(registry: Registry) -> No
     assert read(registry, catalog.CPYTHON_GC_COLLECTIONS) > before
 
 
-async def test_a_loop_that_is_held_shows_its_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_blocked_loop_records_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "LAG_PERIOD_S", 0.01)
     registry = Registry()
     lag = process.LoopLag(registry)
     lag.follow()
-    lag.follow()  # once for a loop
+    lag.follow()  # no second timer for the same loop
 
     def seen() -> HistogramValue:
         (value,) = (p.value for p in registry.points())
         assert isinstance(value, HistogramValue)
         return value
 
-    while not sum(seen().buckets):  # noqa: ASYNC110 - nothing tells of it
+    while not sum(seen().buckets):  # noqa: ASYNC110 - no event for it
         await asyncio.sleep(0.01)
-    time.sleep(0.1)  # noqa: ASYNC251 - what is to be seen
+    time.sleep(0.1)  # noqa: ASYNC251 - this is the lag
     while seen().sum < 0.05:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 
-def test_a_loop_that_is_closed_keeps_nothing_running(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_loop_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "LAG_PERIOD_S", 0.001)
     registry = Registry()
     lag = process.LoopLag(registry)

@@ -1,4 +1,4 @@
-"""Series: found again, limited, ended, moved, begun anew in a fork's child."""
+"""Series: looked up, limited, ended, moved, reset in a forked child."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def values(registry: Registry) -> dict[tuple[object, ...], object]:
     return {point.key: point.value for point in registry.points()}
 
 
-def test_a_series_is_the_same_in_whatever_order_its_attributes_come() -> None:
+def test_order_of_attributes_does_not_change_series() -> None:
     orders = Registry().instrument(ORDERS)
     one = orders.at({"a": "1", "b": 2})
     assert orders.at({"b": "2", "a": 1}) is one
@@ -33,7 +33,7 @@ def test_a_series_is_the_same_in_whatever_order_its_attributes_come() -> None:
     assert orders.at({"a": ["1"], "b": "2"}).attributes == (("a", "['1']"), ("b", "2"))
 
 
-def test_the_limit_holds_with_the_overflow_series_in_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_series_limit_includes_overflow_series(caplog: pytest.LogCaptureFixture) -> None:
     registry = Registry(limit=10)
     orders = registry.instrument(ORDERS)
     for number in range(5000):
@@ -41,25 +41,25 @@ def test_the_limit_holds_with_the_overflow_series_in_it(caplog: pytest.LogCaptur
     assert len(orders.series) == 10
     assert orders.series[OVERFLOW].cells[0] == 5000 - 9
     assert sum(series.cells[0] for series in orders.series.values()) == 5000
-    assert len(orders._by_given) <= 10, "what overflowed isn't remembered: it has no bound"
+    assert len(orders._by_given) <= 10, "overflowed keys are not cached: they are unbounded"
     assert caplog.text.count("otel.metric.overflow") == 1
-    assert registry.instrument(TIME).at({}).attributes == (), "the limit is each instrument's"
+    assert registry.instrument(TIME).at({}).attributes == (), "each instrument has its own limit"
 
 
-def test_a_series_that_ends_makes_room_and_is_told_once() -> None:
+def test_ended_series_makes_room_and_is_reported_once() -> None:
     registry = Registry(limit=2)
     orders = registry.instrument(ORDERS)
     orders.at({"country": "de"})
     orders.end({"country": "de"})
     orders.end({"country": "de"})
-    orders.end({"country": "never was"})
+    orders.end({"country": "never existed"})
     (ended,) = registry.take_ended()
     assert (ended.key, ended.value) == ((ORDERS.name, (("country", "de"),)), None)
     assert registry.take_ended() == []
     assert orders.at({"country": "fr"}).attributes == (("country", "fr"),)
 
 
-def test_an_end_that_was_not_exported_is_told_again_unless_begun_anew() -> None:
+def test_unexported_end_marker_is_retried_unless_series_restarts() -> None:
     registry = Registry()
     orders = registry.instrument(ORDERS)
     for country in ("de", "fr"):
@@ -67,11 +67,11 @@ def test_an_end_that_was_not_exported_is_told_again_unless_begun_anew() -> None:
         orders.end({"country": country})
     ended = registry.take_ended()
     orders.at({"country": "fr"})
-    registry.give_back_ended(ended)
+    registry.restore_ended(ended)
     assert [point.key[1] for point in registry.take_ended()] == [(("country", "de"),)]
 
 
-def test_a_series_begun_anew_has_a_new_start_and_no_end() -> None:
+def test_restarted_series_has_new_start_and_no_end_marker() -> None:
     registry = Registry(clock=fixed_clock(100, 1))
     orders = registry.instrument(ORDERS)
     orders.at({}).cells[0] = 5
@@ -82,7 +82,7 @@ def test_a_series_begun_anew_has_a_new_start_and_no_end() -> None:
     assert (point.value, point.start_time_ns) == (0, 101)
 
 
-def test_moved_series_keep_counts_and_holders() -> None:
+def test_moved_series_keep_counts_and_bound_instruments() -> None:
     registry = Registry()
     bound = metrics.BoundCounter(registry.instrument(ORDERS).at({}))
     bound.add(3)
@@ -91,27 +91,27 @@ def test_moved_series_keep_counts_and_holders() -> None:
     assert values(registry) == {("shop.orders", ()): 7}
 
 
-def test_a_fork_s_child_starts_from_nothing_and_says_nothing_of_the_parent() -> None:
+def test_forked_child_starts_at_zero_and_drops_series_of_parent() -> None:
     registry = Registry(clock=fixed_clock(100, 1))
     bound = metrics.BoundCounter(registry.instrument(ORDERS).at({}))
     bound.add(3)
     registry.instrument(DEPTH).at({}).cells[0] = 8
     registry.instrument(OPEN).at({"worker": "1"}).cells[0] = 8
     registry.instrument(TIME).at({}).cells[1] += 1
-    forgotten: list[str] = []
-    registry.resets.append(lambda: forgotten.append("yes"))
+    cleared: list[str] = []
+    registry.resets.append(lambda: cleared.append("yes"))
     registry.after_fork()
     assert values(registry) == {
         ("shop.orders", ()): 0,
         ("shop.time", ()): HistogramValue(0, [0, 0, 0]),
     }
-    assert registry.take_ended() == [], "they go on in the parent"
-    assert forgotten
+    assert registry.take_ended() == [], "they continue in the parent"
+    assert cleared
     bound.add(1)
     assert values(registry)["shop.orders", ()] == 1
 
 
-def test_a_sampler_that_fails_spoils_no_other_number(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_sampler_does_not_affect_other_series(caplog: pytest.LogCaptureFixture) -> None:
     registry = Registry()
     registry.instrument(ORDERS).at({}).cells[0] = 2
     registry.samplers.append(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
@@ -119,7 +119,7 @@ def test_a_sampler_that_fails_spoils_no_other_number(caplog: pytest.LogCaptureFi
     assert "sampler failed" in caplog.text
 
 
-def test_threads_lose_no_increment() -> None:
+def test_concurrent_increments_are_all_counted() -> None:
     registry = Registry()
     orders = registry.instrument(ORDERS)
 
@@ -135,7 +135,7 @@ def test_threads_lose_no_increment() -> None:
     assert sum(point.value for point in registry.points()) == 40_000  # type: ignore[misc]
 
 
-def test_a_disk_that_fills_is_said_once_and_counting_goes_on(
+def test_full_disk_is_logged_once_and_counting_continues(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Full(MemoryStorage):
@@ -147,13 +147,13 @@ def test_a_disk_that_fills_is_said_once_and_counting_goes_on(
     for country in ("de", "fr"):
         orders.at({"country": country}).cells[0] += 1
     assert len(registry.points()) == 2
-    assert caplog.text.count("can't grow") == 1
+    assert caplog.text.count("no room for new series") == 1
 
 
 # --- the public instruments -----------------------------------------------------------------
 
 
-def test_instruments_take_what_their_kind_takes(recorded: Recorded) -> None:
+def test_instruments_record_values_of_their_kind(recorded: Recorded) -> None:
     orders, depth, time = metrics.counter(ORDERS), metrics.gauge(DEPTH), metrics.histogram(TIME)
     orders.add(2, {"country": "de"})
     orders.bind({"country": "de"}).add()
@@ -168,24 +168,24 @@ def test_instruments_take_what_their_kind_takes(recorded: Recorded) -> None:
     assert recorded.value("shop_orders_total", country="fr") == 40
     assert recorded.value("shop_depth") == 4
     (point,) = (p for p in recorded.points() if p.metric is TIME)
-    assert point.value == HistogramValue(11.5, [1, 1, 1]), "bounds belong to their bucket"
+    assert point.value == HistogramValue(11.5, [1, 1, 1]), "bounds are inclusive"
 
 
 @pytest.mark.parametrize("amount", [-1, float("nan"), float("inf")])
-def test_what_is_no_amount_is_dropped_and_counted(recorded: Recorded, amount: float) -> None:
+def test_invalid_amount_is_dropped_and_counted(recorded: Recorded, amount: float) -> None:
     metrics.counter(ORDERS).add(amount)
     assert recorded.value("shop_orders_total") is None
     assert recorded.value("telemetry_dropped_total", signal="metrics", reason="invalid_value") == 1
 
 
-def test_nan_is_no_observation(recorded: Recorded) -> None:
+def test_nan_observation_is_dropped_and_counted(recorded: Recorded) -> None:
     metrics.histogram(TIME).record(float("nan"))
     assert recorded.value("shop_time_seconds") is None
     assert recorded.value("telemetry_dropped_total", reason="invalid_value") == 1
 
 
 @pytest.mark.parametrize(
-    ("make", "metric", "said"),
+    ("make", "metric", "message"),
     [
         (metrics.counter, DEPTH, "shop.depth is a gauge, not a counter"),
         (metrics.gauge, ORDERS, "not a gauge or updowncounter"),
@@ -193,14 +193,14 @@ def test_nan_is_no_observation(recorded: Recorded) -> None:
         (metrics.histogram, Metric("x", "histogram", "s", ""), "without buckets"),
     ],
 )
-def test_a_wrong_kind_is_refused(
-    make: Callable[[Metric], object], metric: Metric, said: str
+def test_instrument_of_wrong_kind_raises_type_error(
+    make: Callable[[Metric], object], metric: Metric, message: str
 ) -> None:
-    with pytest.raises(TypeError, match=said):
+    with pytest.raises(TypeError, match=message):
         make(metric)
 
 
-def test_touched_series_are_there_at_nothing_and_ended_ones_gone(recorded: Recorded) -> None:
+def test_touched_series_exists_at_zero_and_ended_series_is_gone(recorded: Recorded) -> None:
     orders = metrics.counter(ORDERS)
     orders.touch({"country": "de"})
     assert recorded.value("shop_orders_total", country="de") == 0
@@ -211,7 +211,7 @@ def test_touched_series_are_there_at_nothing_and_ended_ones_gone(recorded: Recor
 # --- points ---------------------------------------------------------------------------------
 
 
-def test_merged_adds_up_what_is_the_same() -> None:
+def test_merged_adds_up_points_of_same_series() -> None:
     registry = Registry(clock=fixed_clock(100, 1))
     for country in ("de", "fr"):
         registry.instrument(ORDERS).at({"country": country}).cells[0] = 2
@@ -227,12 +227,12 @@ def test_merged_adds_up_what_is_the_same() -> None:
     assert [p.start_time_ns for p in merged(again)] == [p.start_time_ns for p in points]
 
 
-def test_canonical_is_sorted_text_without_what_is_empty() -> None:
+def test_canonical_attributes_are_sorted_text_without_empty_values() -> None:
     assert canonical({"b": 2, "a": True, "c": ""}) == (("a", "True"), ("b", "2"))
     assert canonical(None) == ()
 
 
-def test_a_failing_sampler_is_logged_as_ours(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_sampler_is_logged_by_our_logger(caplog: pytest.LogCaptureFixture) -> None:
     registry = Registry()
     registry.samplers.append(lambda: [][0])
     with caplog.at_level(logging.ERROR):
