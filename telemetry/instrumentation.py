@@ -54,7 +54,7 @@ def instrument(
     if current.settings.traces_exporters:
         from telemetry.export import traces
 
-        app = traces.spans(app)
+        app = traces.add_spans(app)
     path = current.settings.metrics_path if metrics_path is None else metrics_path
     return cast(App, TelemetryMiddleware(cast(Any, app), current, path))
 

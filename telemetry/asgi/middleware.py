@@ -122,7 +122,7 @@ class TelemetryMiddleware:
         self.app = app
         self.pipeline = pipeline
         self._metrics_path = metrics_path
-        self._endpoint = MetricsEndpoint(pipeline.shown.page)
+        self._endpoint = MetricsEndpoint(pipeline.page.render)
         registry = pipeline.registry
         self._duration = registry.instrument(catalog.HTTP_SERVER_REQUEST_DURATION)
         self._response_size = registry.instrument(catalog.HTTP_SERVER_RESPONSE_BODY_SIZE)

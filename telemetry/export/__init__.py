@@ -1,1 +1,1 @@
-"""From the registry to the outside: OTLP export and the metrics page."""
+"""OTLP export and the metrics page of the registry."""

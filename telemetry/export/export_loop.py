@@ -1,4 +1,4 @@
-"""A thread that exports again and again, and at once when it is asked to."""
+"""A thread that exports periodically, and immediately on request."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _SUPPRESS = "suppress_instrumentation"
 
 
 class ExportLoop:
-    """The thread of one process.
+    """The export thread of a process.
 
     Args:
         interval_s: between exports.
-        export: exports; gives False if that failed, and never raises.
+        export: exports; returns False if that failed, and never raises.
     """
 
     def __init__(self, interval_s: float, export: Callable[[], bool]) -> None:
@@ -39,17 +39,17 @@ class ExportLoop:
             return in_time and self._worked
 
     def stop(self) -> None:
-        """Export no more; `join` waits for one under way."""
+        """Stop exporting. `join` waits for an export in progress."""
         with self._wanted:
             self._stopping = True
             self._wanted.notify_all()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the thread's end."""
+        """Wait until the thread has ended."""
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        # What the exporter itself logs or sends is not to be instrumented.
+        # The exporter's own logs and requests must not be instrumented.
         context.attach(context.set_value(_SUPPRESS, True))
         while True:
             with self._wanted:

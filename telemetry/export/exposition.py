@@ -1,8 +1,8 @@
 """Prometheus text and OpenMetrics from points, and the `/metrics` endpoint.
 
-A series' sample lines are a format string made once; rendering it is one `%` operation, so
-that 10,000 histogram series sets take tens of milliseconds. Rendering runs in a thread and
-lets go of the interpreter every few hundred microseconds, so it never holds the event loop.
+The sample lines of a series are a format string, created once. Rendering them is one `%`
+operation, so 10,000 histogram series sets take tens of milliseconds. Rendering runs in a thread
+that yields the GIL every few hundred microseconds, so it never blocks the event loop.
 
 Sources: https://prometheus.io/docs/instrumenting/exposition_formats/ and
 https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md
@@ -25,18 +25,18 @@ from telemetry.system.threads import in_thread
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-_SLICE = 100  # series rendered between two offers of the interpreter: under half a millisecond
+_SLICE = 100  # series rendered before the thread yields the GIL: under half a millisecond
 _TEMPLATES_LIMIT = 50_000
 
 
 class Renderer:
-    """Renders points; remembers the format string of each series."""
+    """Renders points, and caches the format string of each series."""
 
     def __init__(self) -> None:
         self._templates: dict[tuple[Any, ...], tuple[tuple[float, ...], str]] = {}
 
     def render(self, points: Iterable[Point], *, openmetrics: bool = False) -> bytes:
-        """The exposition of ``points``. Blocks; call it in a thread."""
+        """Render ``points``. Blocks; call it in a thread."""
         return b"".join(self.chunks(points, openmetrics=openmetrics))
 
     def chunks(
@@ -46,12 +46,12 @@ class Renderer:
         *,
         openmetrics: bool = False,
     ) -> list[bytes]:
-        """The same in parts: put together, thousands of series are tens of megabytes.
+        """Render ``points`` in parts, since thousands of series are tens of megabytes.
 
         Args:
-            points: what there is.
-            declared: what there may be: those without a point are named all the same.
-            openmetrics: in that format instead of Prometheus' own.
+            points: the points.
+            declared: metrics to declare by HELP and TYPE even if they have no point.
+            openmetrics: whether to use OpenMetrics instead of Prometheus' text format.
         """
         families: dict[str, list[Point]] = {}
         for point in points:
@@ -73,7 +73,7 @@ class Renderer:
     def _sample(self, point: Point) -> str:
         key, buckets = point.key, point.metric.buckets
         made_for, template = self._templates.get(key, ((), ""))
-        # New code in a run may have other buckets.
+        # After a reload the same metric may have other buckets.
         if not template or (made_for is not buckets and made_for != buckets):
             if len(self._templates) >= _TEMPLATES_LIMIT:
                 self._templates.clear()
@@ -83,7 +83,7 @@ class Renderer:
         if isinstance(value, HistogramValue):
             counts = tuple(accumulate(value.buckets))
             return template % (*counts, _number(value.sum), counts[-1])
-        assert value is not None  # render() leaves ended series out
+        assert value is not None  # chunks() leaves ended series out
         return template % _number(value)
 
 
@@ -132,10 +132,10 @@ def _escape_help(text: str) -> str:
 
 
 class MetricsEndpoint:
-    """Answers `GET /metrics`: text or OpenMetrics by what is accepted, gzip where it is.
+    """Responds to `GET /metrics`: in text or OpenMetrics, gzipped or not, as the client accepts.
 
     Args:
-        page: makes the page's parts, as OpenMetrics if asked to. Blocks.
+        page: renders the page's parts, in OpenMetrics if its argument is True. Blocks.
     """
 
     def __init__(self, page: Callable[[bool], list[bytes]]) -> None:
@@ -153,8 +153,12 @@ class MetricsEndpoint:
         await _answer(send, 200, body if scope["method"] == "GET" else [], headers)
 
     def render(self, accept: str, encoding: str) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
-        """Body, in parts, and headers for the request headers ``accept`` and
-        ``accept-encoding``. Blocks."""
+        """Render body parts and headers of the response. Blocks.
+
+        Args:
+            accept: the request header of that name.
+            encoding: the request header ``accept-encoding``.
+        """
         openmetrics = _quality(accept, "application/openmetrics-text") > _quality(
             accept, "text/plain"
         )
@@ -162,7 +166,7 @@ class MetricsEndpoint:
         content_type = OPENMETRICS if openmetrics else TEXT
         headers = [(b"content-type", content_type.encode()), (b"vary", b"accept, accept-encoding")]
         if _quality(encoding, "gzip") > 0:
-            # Level 1: a scrape every few seconds over loopback, half the CPU of the default.
+            # Level 1 takes half the CPU of the default, and scrapes over loopback are frequent.
             packer = zlib.compressobj(level=1, wbits=31)  # 31: as gzip
             body = [*map(packer.compress, body), packer.flush()]
             headers.append((b"content-encoding", b"gzip"))
@@ -177,8 +181,10 @@ def _negotiate(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
 
 
 def _quality(header: str, wanted: str) -> float:
-    """How much a client wants one thing of an Accept header, 0 where nothing names it.
-    Source: RFC 9110, sections 12.4.2 and 12.5.1"""
+    """Get the quality of one value in an Accept header, 0 if the header doesn't allow it.
+
+    Source: RFC 9110, sections 12.4.2 and 12.5.1
+    """
     best: dict[str, float] = {}
     for part in header.split(","):
         name, *parameters = (piece.strip() for piece in part.lower().split(";"))

@@ -1,4 +1,4 @@
-"""Metrics on a port of their own, where the app's own path is not wanted."""
+"""A server of `/metrics` on a separate port, instead of a path of the app."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # Every worker listens; the kernel picks one, and any of them answers for all.
+        # Every worker listens. The kernel picks one, which reports totals for all.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         super().server_bind()
 
@@ -30,9 +30,9 @@ def serve_metrics(page: Callable[[bool], list[bytes]], port: int, host: str = "1
     """Serve `/metrics` in a daemon thread.
 
     Args:
-        page: makes the page's parts, as OpenMetrics if asked to.
-        port: where to listen; other workers of the run may listen there, too.
-        host: likewise.
+        page: renders the page's parts, in OpenMetrics if its argument is True.
+        port: the port to listen on; other workers of the run may listen on it too.
+        host: the address to listen on.
     """
     endpoint = MetricsEndpoint(page)
 
@@ -51,18 +51,28 @@ def serve_metrics(page: Callable[[bool], list[bytes]], port: int, host: str = "1
             self.wfile.writelines(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            pass  # a scrape every few seconds is not news
+            pass  # scrapes are too frequent to log
 
     try:
         server = _Server((host, port), Handler)
     except OSError as error:
-        _log.error("telemetry: metrics port %s:%s can't be had: %s", host, port, error)
+        _log_port_unavailable(host, port, error, "TELEMETRY_METRICS_PORT")
         return
     threading.Thread(target=server.serve_forever, name="telemetry-port", daemon=True).start()
 
 
+def _log_port_unavailable(host: str, port: int, error: OSError, setting: str) -> None:
+    _log.error(
+        "telemetry: can't serve metrics on %s:%s: %s. Free the port, or set %s to another.",
+        host,
+        port,
+        error,
+        setting,
+    )
+
+
 class _Families:
-    """Our points as prometheus_client has them."""
+    """Our points as a collector of prometheus_client."""
 
     def __init__(self, points: Callable[[], list[Point]]) -> None:
         self._points = points
@@ -104,12 +114,13 @@ def _family(points: list[Point]) -> Any:
 
 
 def prometheus_reader(environ: Mapping[str, str], own_points: Callable[[], list[Point]]) -> Any:
-    """OTEL_METRICS_EXPORTER=prometheus: the OpenTelemetry Prometheus exporter for the app's own
-    instruments, served with ours beside them at OTEL_EXPORTER_PROMETHEUS_HOST and _PORT.
+    """Create the OpenTelemetry Prometheus exporter, for OTEL_METRICS_EXPORTER=prometheus.
+
+    It serves the app's own instruments and ours at OTEL_EXPORTER_PROMETHEUS_HOST and _PORT.
 
     Args:
-        environ: says where.
-        own_points: collects ours.
+        environ: has these two variables.
+        own_points: collects our points.
     """
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from prometheus_client import CollectorRegistry, start_http_server
@@ -122,5 +133,5 @@ def prometheus_reader(environ: Mapping[str, str], own_points: Callable[[], list[
     try:
         start_http_server(port, host, registry)
     except OSError as error:
-        _log.error("telemetry: metrics port %s:%s can't be had: %s", host, port, error)
+        _log_port_unavailable(host, port, error, "OTEL_EXPORTER_PROMETHEUS_PORT")
     return reader

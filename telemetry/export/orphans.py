@@ -1,4 +1,4 @@
-"""Export the last values of workers that died before they could export them."""
+"""Export the last values of workers that died before exporting them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from telemetry.metrics.points import Point
 
 
 def export_orphans(folder: RunFolder, send: Callable[[Batches], bool]) -> None:
-    """Export what dead workers left in the run folder.
+    """Export the last values of dead workers from the run folder.
 
     Args:
-        folder: of the run.
-        send: exports; gives False if that failed, and they are left for the next time.
+        folder: the run folder.
+        send: exports; returns False if that failed: the next call tries again.
     """
     for file, points in folder.orphans():
         totals = [p for p in points if p.metric.kind in ("counter", "histogram")]

@@ -1,7 +1,7 @@
-"""The pipeline of a process: what is counted and logged goes out from here.
+"""The pipeline of a process: it exports metrics, logs and traces.
 
-One per process, started with the app, started anew in a fork's child. Exports run in a
-thread of their own; what they take, and whether they work at all, is nothing to a request.
+There is one per process. It starts with the app, and restarts in forked children. Exports run
+in a separate thread, so a slow or failing export never affects a request.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from opentelemetry.sdk.resources import Resource
 
 from telemetry.export import orphans, traces
 from telemetry.export.export_loop import ExportLoop
+from telemetry.export.metrics_page import MetricsPage
 from telemetry.export.sender import Sender
-from telemetry.export.shown import Shown
 from telemetry.metrics import process
 from telemetry.metrics.derived import NamespacedHTTP
 from telemetry.metrics.multiprocess import FileStorage, RunFolder
@@ -38,8 +38,10 @@ from telemetry.settings.library import Settings
 if TYPE_CHECKING:
     from telemetry.logs.pipeline import LogPipeline
 
-FINISH_TIMEOUT_S = 3.0  # how long an exiting process waits for its last export; a judgement
-FORK_TIMEOUT_S = 1.0  # how long a fork waits for a collection under way; it takes milliseconds
+# The longest that an exiting process waits for its last export. Chosen by judgement, not measured.
+FINISH_TIMEOUT_S = 3.0
+# The longest that a fork waits for a collection in progress, which takes milliseconds.
+FORK_TIMEOUT_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -48,9 +50,9 @@ class Pipeline:
     """Collects and exports for one process.
 
     Args:
-        settings: what the environment says.
+        settings: from the environment.
         registry: the series of this process.
-        service_name: name where the environment gives none.
+        service_name: used if the environment names no service.
         resource: further resource attributes.
     """
 
@@ -74,21 +76,21 @@ class Pipeline:
         self._lag = process.LoopLag(registry)
         self.resource = Resource({})
         self._meters = Meters()
-        self.shown = Shown(registry, self._meters)
+        self.page = MetricsPage(registry, self._meters)
         self._is_child = self._holding = False
         self._gave_up = False
         self._reset()
         _pipelines.add(self)
 
     def _reset(self) -> None:
-        self.shown.folder = None
+        self.page.folder = None
         self._sender: Sender | None = None
         self._loop: ExportLoop | None = None
 
-    # --- life ------------------------------------------------------------------------------
+    # --- lifecycle -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to export; does nothing when already begun. Never raises."""
+        """Start exporting, unless it has started already. Never raises."""
         if self.registry.isolated:
             return
         if not self.started:
@@ -102,7 +104,7 @@ class Pipeline:
         try:
             self._lag.follow()
         except RuntimeError:
-            pass  # no event loop here: an agent or a script
+            pass  # no event loop: the host agent, or a script
 
     def _start(self) -> None:
         if self.settings.disabled:
@@ -124,16 +126,16 @@ class Pipeline:
             )
 
     def _own_resource(self) -> Resource:
-        # A fork's child takes the parent's: to find out anew the SDK takes a thread pool, whose
-        # lock is still held while the process forks.
+        # A forked child uses its parent's. Detecting it again would start the SDK's thread pool,
+        # and its lock is still held during the fork.
         resource = self.resource
         if not self._is_child or not resource.attributes:
             given = dict(self._extra)
             if self._service_name:
                 given.setdefault("service.name", self._service_name)
             resource = Resource.create(given)
-        # One id per process, whatever the environment says: workers must not write over
-        # each other's series.
+        # One id per process, even if the environment sets one: workers must not overwrite each
+        # other's series.
         instance = resource.attributes.get("service.instance.id") or str(uuid.uuid4())
         if self.settings.run_dir is not None or self._is_child:
             instance = str(uuid.uuid4())
@@ -146,22 +148,23 @@ class Pipeline:
             namespaces = list(self.registry.derivations)
             storage = FileStorage(folder, instance, attributes, namespaces)
             self.registry.move(storage, keep=True)
-            self.shown.folder = RunFolder(folder, own=instance)
+            self.page.folder = RunFolder(folder, own=instance)
         except OSError as error:
             _log.warning(
-                "telemetry: run folder %s can't be used (%s); this worker counts for itself",
+                "telemetry: run folder %s can't be used (%s); this worker reports only its own "
+                "counts",
                 folder,
                 error,
             )
 
     def _provide(self) -> None:
-        """What there is one of, whoever forks."""
+        """Start what a process starts once and forked children share."""
         self._provided = True
         readers: list[MetricReader] = []
         if "prometheus" in self.settings.metrics_exporters:
             from telemetry.export import metrics_server
 
-            own_points = self.shown.own_points
+            own_points = self.page.own_points
             readers.append(metrics_server.prometheus_reader(self.settings.environ, own_points))
         self._meters.provide(self.resource, readers)
         if self.settings.traces_exporters:
@@ -169,7 +172,7 @@ class Pipeline:
         if self.settings.metrics_port:
             from telemetry.export import metrics_server
 
-            metrics_server.serve_metrics(self.shown.page, self.settings.metrics_port)
+            metrics_server.serve_metrics(self.page.render, self.settings.metrics_port)
         atexit.register(self.finish)
 
     def _start_logs(self) -> None:
@@ -183,16 +186,16 @@ class Pipeline:
             self.logs.after_fork(self.settings, self.resource)
 
     def before_fork(self) -> None:
-        """In the parent, about to fork."""
+        """Wait for a collection in progress, in a process about to fork."""
         self._holding = self._meters.collecting.acquire(timeout=FORK_TIMEOUT_S)
 
     def after_fork_in_parent(self) -> None:
-        """In the parent, once it has forked."""
+        """Allow collections again, in a process that has forked."""
         if self._holding:
             self._meters.collecting.release()
 
     def after_fork_in_child(self) -> None:
-        """In a fork's child: a pipeline of its own, where the parent's had begun."""
+        """Restart in a forked child, if the parent's pipeline had started."""
         if self._holding:
             self._meters.collecting.release()
         was_started = self.started
@@ -205,16 +208,18 @@ class Pipeline:
             self.start()
 
     def finish(self) -> None:
-        """Export what is left, within `FINISH_TIMEOUT_S`. May be called more than once: at the
-        app's shutdown and at the process's end."""
+        """Export what is left, within `FINISH_TIMEOUT_S`.
+
+        It may be called twice: when the app shuts down and when the process exits.
+        """
         if not self.started or self.settings.disabled:
             return
         self.registry.end_where(lambda series: series.metric.kind == "updowncounter")
-        # Where nobody took it the first time, the process's end doesn't wait a second time.
+        # If the first call could not export, the second one does not wait again.
         deadline = time.monotonic() + (0.1 if self._gave_up else FINISH_TIMEOUT_S)
         done = self.flush_metrics(deadline - time.monotonic())
-        if done and self.shown.folder is not None:
-            self.shown.folder.done(self.shown.folder.own)
+        if done and self.page.folder is not None:
+            self.page.folder.done(self.page.folder.own)
         if self.logs is not None:
             done = self.logs.flush(max(0.1, deadline - time.monotonic())) and done
         if self.settings.traces_exporters:
@@ -236,7 +241,7 @@ class Pipeline:
         return done
 
     def shutdown(self) -> None:
-        """Export what is left and stop. For tests and scripts; an app's end does it by itself."""
+        """Export what is left and stop. For tests and scripts: an app needn't call it."""
         _pipelines.discard(self)
         atexit.unregister(self.finish)
         self.finish()
@@ -247,11 +252,11 @@ class Pipeline:
         if self.logs is not None:
             self.logs.shutdown()
         if isinstance(self.registry.storage, FileStorage):
-            # What was counted stays in its file; what comes after begins anew.
+            # The counts stay in the file; from here on series count from 0.
             storage = self.registry.storage
             self.registry.move(MemoryStorage(), keep=False)
             storage.close()
-            self.shown.folder = None
+            self.page.folder = None
         self._sender = self._loop = self.logs = None
 
     def _export_safely(self, sender: Sender) -> bool:
@@ -260,7 +265,7 @@ class Pipeline:
         try:
             return self._export(sender)
         except Exception:
-            with contextlib.suppress(Exception):  # a handler of the app's
+            with contextlib.suppress(Exception):  # a logging handler of the app may raise
                 _log.exception("telemetry: an export of metrics failed")
             return False
 
@@ -268,19 +273,19 @@ class Pipeline:
         points = self.registry.points()
         ended = self.registry.take_ended()
         own = [*points, *self.registry.derived(points), *ended]
-        batches = [(self.resource, own), *self._led()]
+        batches = [(self.resource, own), *self._collect_led_sources()]
         done = sender.send(batches, self._meters.collect_as(self.resource))
         if done:
             sender.forget(str(self.resource.attributes["service.instance.id"]), ended)
         else:
             self.registry.restore_ended(ended)
-        if self.shown.folder is not None:
-            orphans.export_orphans(self.shown.folder, sender.send)
-            self.shown.folder.retire()
+        if self.page.folder is not None:
+            orphans.export_orphans(self.page.folder, sender.send)
+            self.page.folder.retire()
         return done
 
-    def _led(self) -> list[tuple[Resource, list[Point]]]:
-        """Batches of the sources that this process reports for."""
+    def _collect_led_sources(self) -> list[tuple[Resource, list[Point]]]:
+        """Collect batches of the sources that this process exports."""
         found = []
         for source in tuple(self.registry.sources):
             try:
@@ -293,7 +298,7 @@ class Pipeline:
         return found
 
     def add_namespace(self, namespace: str) -> None:
-        """Show the HTTP metrics under ``namespace`` as well."""
+        """Derive the HTTP metrics of a namespace, e.g. ``gateway``."""
         self.registry.derivations[namespace] = NamespacedHTTP(namespace)
 
 

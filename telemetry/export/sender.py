@@ -1,4 +1,4 @@
-"""Sends points by every exporter, and remembers which series have been sent."""
+"""Send points by every exporter, and remember which series have been sent."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Sender:
     """The exporters of one process.
 
     Args:
-        exporters: where points go.
-        registry: counts what could not be sent.
+        exporters: the SDK's exporters.
+        registry: counts points that could not be exported.
         timeout_s: of one export.
-        outage: told whether exports work.
+        outage: records whether exports work.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class Sender:
         """Export points now; False if that failed. Blocks.
 
         Args:
-            batches: our own, by resource.
-            sdk: the OpenTelemetry SDK's, as ``ResourceMetrics``.
+            batches: our own points, by resource.
+            sdk: the OpenTelemetry SDK's metrics, as ``ResourceMetrics``.
         """
-        # Prometheus counts milliseconds, and refuses a second value for the same one.
+        # Prometheus' timestamps are milliseconds, and it rejects a second value for the same one.
         now = self._last_ns = max(time.time_ns(), self._last_ns + 1_000_000)
         fresh: set[_Series] = set()
 
@@ -70,11 +70,11 @@ class Sender:
             self._sent |= fresh
         else:
             self._registry.dropped("metrics", "export_failed", sum(len(p) for _, p in batches))
-        self._outage.tell(done)
+        self._outage.record(done)
         return done
 
     def forget(self, instance: str, points: Sequence[Point]) -> None:
-        """These series have ended: one that begins again is new."""
+        """Forget series that have ended: one that restarts is new."""
         self._sent -= {(instance, point.key) for point in points}
 
     def shutdown(self) -> None:

@@ -1,7 +1,7 @@
-"""Spans, an option: on where OTEL_TRACES_EXPORTER names an exporter.
+"""Optional spans, on if OTEL_TRACES_EXPORTER names an exporter.
 
-They come from opentelemetry-instrumentation-asgi with its metrics off, which cost a
-hundred times ours and lose what matters (see `asgi`).
+They come from opentelemetry-instrumentation-asgi. Its metrics are off: they cost a hundred
+times as much as ours and record less (see `asgi`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from telemetry.settings.library import Settings
 
 
 def provide(settings: Settings, resource: Resource) -> TracerProvider | None:
-    """A tracer provider with the configured exporters, made the global one; None where the
-    app has set one of its own, which is then used as it is."""
+    """Set a global tracer provider with the configured exporters.
+
+    Returns:
+        The provider; None if the app has set its own, which stays in use unchanged.
+    """
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
     provider = TracerProvider(resource=resource)
@@ -38,14 +41,14 @@ def provide(settings: Settings, resource: Resource) -> TracerProvider | None:
 
 
 def flush(timeout_s: float) -> None:
-    """Export the spans that wait."""
+    """Export queued spans."""
     provider: Any = trace.get_tracer_provider()
     if getattr(provider, "telemetry_own", False):
         provider.force_flush(int(timeout_s * 1000))
 
 
-def spans(app: Any) -> Any:
-    """``app`` with a server span a request."""
+def add_spans(app: Any) -> Any:
+    """Wrap ``app``, so that each request has a server span."""
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
     return OpenTelemetryMiddleware(app, meter_provider=NoOpMeterProvider())

@@ -158,7 +158,7 @@ class LogPipeline:
             logging.getLogger("telemetry").debug("exporting logs", exc_info=error)
         if not worked:
             metrics.dropped("logs", "export_failed", len(batch))
-        self._outage.tell(worked)
+        self._outage.record(worked)
         return worked
 
     def _scrubbed(self, record: LogRecord) -> ReadableLogRecord:

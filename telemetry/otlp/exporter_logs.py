@@ -1,8 +1,8 @@
-"""An export that fails is said once, and once more when it works again.
+"""Log an export failure once, and once more on recovery.
 
-The SDK's exporters log every attempt: with no collector, several lines each five seconds on
-the app's own console. Theirs are kept back, their last one gives the reason in ours. Who wants
-to see them all sets the logger ``telemetry`` to DEBUG.
+The SDK's exporters log every attempt: without a Collector, several lines every five seconds on
+the app's own console. Their lines are suppressed, and the last one gives the reason in ours. To
+see them all, set the logger ``telemetry`` to DEBUG.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LOGGERS = {
     "metrics": (f"{_PACKAGE}.http.metric_exporter", f"{_PACKAGE}.grpc.metric_exporter"),
     "logs": (f"{_PACKAGE}.http._log_exporter",),
 }
-_SHARED = (f"{_PACKAGE}.grpc.exporter",)  # gRPC's, for every signal
+_SHARED = (f"{_PACKAGE}.grpc.exporter",)  # gRPC's logger, shared by all signals
 _CAUSES = (
     re.compile(r"\[Errno -?\d+\] ([^\"'()]+)"),
     re.compile(r"batch code: (.*)"),
@@ -29,17 +29,19 @@ _CAUSES = (
 _REASON_CHARS = 200
 
 
-class _KeptBack(logging.Filter):
+class _SuppressingFilter(logging.Filter):
+    """Suppresses the exporters' lines, and keeps the last reason in them."""
+
     def __init__(self, loggers: tuple[str, ...]) -> None:
         super().__init__()
         self.reason = ""
         for name in (*loggers, *_SHARED):
-            # First: the SDK's own filter would keep a repeated reason from us.
+            # First, because the SDK's own filter drops a repeated line.
             logging.getLogger(name).filters.insert(0, self)
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        # The last line of an attempt says only that there will be no other.
+        # The last line of an attempt has no reason, only that there is no further retry.
         if "max retries" not in text:
             causes = (match for pattern in _CAUSES if (match := pattern.search(text)))
             cause = next(causes, None)
@@ -48,39 +50,39 @@ class _KeptBack(logging.Filter):
 
 
 @functools.cache
-def _kept_back(signal: str) -> _KeptBack:
-    return _KeptBack(_LOGGERS[signal])
+def _filter(signal: str) -> _SuppressingFilter:
+    return _SuppressingFilter(_LOGGERS[signal])
 
 
 class Outage:
-    """Whether one signal can be exported, told when that changes.
+    """The state of one signal's export, logged when it changes.
 
     Args:
         signal: ``metrics`` or ``logs``.
-        where: the address it is sent to.
+        where: the address it is exported to.
     """
 
     def __init__(self, signal: str, where: str) -> None:
         self._signal = signal
         self._where = redact(where)
-        self._kept_back = _kept_back(signal)
-        self._lasts = False
+        self._filter = _filter(signal)
+        self._failing = False
 
-    def tell(self, worked: bool) -> None:
-        """Take note of an export; log where it changes what is known."""
-        if worked != self._lasts:
+    def record(self, worked: bool) -> None:
+        """Record whether an export worked; log if that is a change."""
+        if worked != self._failing:
             return
-        self._lasts = not worked
-        with contextlib.suppress(Exception):  # a handler of the app's; the export goes on
+        self._failing = not worked
+        with contextlib.suppress(Exception):  # a logging handler of the app may raise
             if worked:
-                # A warning too: who was told of the one is to be told of the other.
+                # A warning too, so that it is shown wherever the failure was.
                 _log.warning("telemetry: %s are exported to %s again", self._signal, self._where)
             else:
                 _log.warning(
-                    "telemetry: %s can't be exported to %s (%s). The app runs on; what is dropped "
-                    "is counted in telemetry_dropped_total. `telemetry doctor` looks for the "
-                    "cause.",
+                    "telemetry: %s can't be exported to %s (%s). The app continues; dropped %s are "
+                    "counted in telemetry_dropped_total. Run `telemetry doctor` to find the cause.",
                     self._signal,
                     self._where,
-                    self._kept_back.reason or "no answer in time",
+                    self._filter.reason or "no response in time",
+                    self._signal,
                 )

@@ -1,7 +1,7 @@
 """The OpenTelemetry SDK's exporters of each signal, over gRPC or HTTP.
 
-Imported when the settings name them: gRPC alone takes longer to import than the rest of the
-library.
+They are imported only if the settings name them: gRPC alone takes longer to import than the
+rest of the library.
 """
 
 from __future__ import annotations
@@ -28,16 +28,15 @@ _CONSOLE = {
 
 
 def console_exporter(signal: Signal) -> Any:
-    """The SDK's exporter that prints a signal."""
+    """Create the SDK's exporter that prints a signal."""
     module, name = _CONSOLE[signal]
     return getattr(import_module(module), name)()
 
 
 def otlp_exporter(settings: Settings, signal: Signal) -> Any:
-    """The SDK's OTLP exporter of a signal.
+    """Create the SDK's OTLP exporter of a signal.
 
-    It reads OTEL_EXPORTER_OTLP_* itself; only where no address is set does it get ours, that
-    of the local Collector.
+    It reads OTEL_EXPORTER_OTLP_* itself. If no address is set, it gets the local Collector's.
     """
     otlp = settings.otlp(signal.upper())
     by_grpc = otlp.protocol == "grpc"
@@ -72,9 +71,9 @@ def _flagging_http(kind: Any) -> Any:
 
 
 def exporters(settings: Settings, signal: Literal["metrics", "logs"]) -> list[Any]:
-    """The exporters that OTEL_METRICS_EXPORTER or OTEL_LOGS_EXPORTER names.
+    """Create the exporters that OTEL_METRICS_EXPORTER or OTEL_LOGS_EXPORTER names.
 
-    ``prometheus`` is not among them: it is pulled.
+    ``prometheus`` is not among them, because it is scraped.
     """
     names = settings.metrics_exporters if signal == "metrics" else settings.logs_exporters
     return [

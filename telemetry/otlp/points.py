@@ -1,7 +1,7 @@
-"""From points to the OpenTelemetry SDK's data, and back.
+"""Convert points to the OpenTelemetry SDK's data, and back.
 
-The SDK has no observable histogram and no way to hand it finished points, so they are put
-together here as the very data points its exporters take.
+The SDK has no observable histogram, and does not accept finished points. So this module builds
+the data points that its exporters expect.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from telemetry.metrics.registry import OVERFLOW
 
 SCOPE = InstrumentationScope("telemetry")
 ENDED_SCOPE = InstrumentationScope("telemetry.ended")
-"""Points in this scope are sent with the flag that says their series has no value any more."""
+"""Points in this scope are sent as staleness markers: with the flag "no recorded value"."""
 
 NO_RECORDED_VALUE = 1  # opentelemetry/proto/metrics/v1: FLAG_NO_RECORDED_VALUE
 YOUNG_NS = 600 * 10**9
@@ -39,8 +39,10 @@ _CUMULATIVE = AggregationTemporality.CUMULATIVE
 
 
 def flag_ended(request: Any) -> Any:
-    """Turn the points of `ENDED_SCOPE` in an encoded request into ends of their series, which
-    Prometheus takes as stale markers; a series otherwise lingers for five minutes."""
+    """Turn the points of `ENDED_SCOPE` in an encoded request into staleness markers.
+
+    Without one, a series lingers in Prometheus for five minutes.
+    """
     for resource in request.resource_metrics:
         for scope in resource.scope_metrics:
             if scope.scope.name != ENDED_SCOPE.name:
@@ -58,14 +60,14 @@ def to_sdk(
     now_ns: int,
     is_new: Callable[[str, tuple[str, Attributes]], bool] = lambda resource, key: False,
 ) -> MetricsData:
-    """The SDK's data for batches of points.
+    """Convert batches of points to the SDK's data.
 
     Args:
-        batches: per resource, its points.
-        now_ns: time of the points, ns since the epoch.
-        is_new: whether a series (resource's instance id, point key) has not been exported
-            before; a young counter or histogram that hasn't gets a first point of 0 at its
-            start, since `increase()` misses a first value otherwise.
+        batches: points by resource.
+        now_ns: time of the points, in ns since the epoch.
+        is_new: whether a series (resource's instance id, point key) has never been exported. A
+            young counter or histogram then gets an additional point of 0 at its start; otherwise
+            `increase()` would miss its first value.
     """
     resources = []
     for resource, points in batches:
@@ -93,8 +95,8 @@ def to_sdk(
 
 
 def combined(resources: Iterable[ResourceMetrics]) -> MetricsData:
-    """One entry for each resource and scope: of two equal ones the SDK's encoder keeps the
-    last only."""
+    """Combine entries of the same resource and scope: of two equal ones the SDK's encoder keeps
+    only the last."""
     found: dict[Resource, dict[InstrumentationScope, list[SDKMetric]]] = {}
     for entry in resources:
         scopes = found.setdefault(entry.resource, {})
@@ -145,13 +147,13 @@ def _data_point(point: Point, now_ns: int, *, zero: bool) -> Any:
         value.sum,
         counts,
         point.metric.buckets,
-        None,  # type: ignore[arg-type]  # min and max are optional on the wire; not kept here
+        None,  # type: ignore[arg-type]  # min and max are optional in OTLP; not kept here
         None,  # type: ignore[arg-type]
     )
 
 
 def from_sdk(data: MetricsData | None) -> list[Point]:
-    """Points of what the app recorded with the OpenTelemetry API itself."""
+    """Convert metrics that the app recorded with the OpenTelemetry API to points."""
     found: list[Point] = []
     if data is None:
         return found

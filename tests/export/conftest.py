@@ -1,4 +1,4 @@
-"""A pipeline that exports when asked to, and what of it has arrived."""
+"""A pipeline that exports on request, and readers of what its receiver got."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Make = Callable[..., Pipeline]
 
 @pytest.fixture
 def make(otlp: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """Makes a pipeline with a registry of its own, started, exporting only when asked to."""
+    """Create started pipelines with their own registries, which export only on request."""
     made: list[Pipeline] = []
 
     def making(*, start: bool = True, name: str = "shop", **environ: str) -> Pipeline:

@@ -1,4 +1,4 @@
-"""`/metrics`: held against prometheus_client's parsers, which read what Prometheus reads."""
+"""The page at `/metrics`, parsed by prometheus_client, which accepts what Prometheus accepts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ EXPECTED = {
 }
 
 
-def test_the_text_format_says_what_was_counted() -> None:
+def test_text_format_has_all_counts() -> None:
     families = list(read_text(Renderer().render(points()).decode()))
     assert samples(families) == EXPECTED
     assert {f.name: f.type for f in families} == {
@@ -75,7 +75,7 @@ def test_the_text_format_says_what_was_counted() -> None:
 
 
 @pytest.mark.parametrize(("openmetrics", "read"), [(False, read_text), (True, read_openmetrics)])
-def test_what_has_no_series_yet_is_declared(openmetrics: bool, read: Any) -> None:
+def test_metric_without_series_is_declared(openmetrics: bool, read: Any) -> None:
     shown = [Point(DEPTH, {}, 1.0, 1)]
     chunks = Renderer().chunks(shown, [ORDERS, DEPTH, TIME], openmetrics=openmetrics)
     families = list(read(b"".join(chunks).decode()))
@@ -86,7 +86,7 @@ def test_what_has_no_series_yet_is_declared(openmetrics: bool, read: Any) -> Non
     }
 
 
-def test_openmetrics_says_the_same_with_units_and_an_end() -> None:
+def test_openmetrics_has_same_samples_with_units_and_eof() -> None:
     text = Renderer().render(points(), openmetrics=True).decode()
     families = list(read_openmetrics(text))
     assert samples(families) == EXPECTED
@@ -100,20 +100,20 @@ def test_openmetrics_says_the_same_with_units_and_an_end() -> None:
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 1e300, 5e-324])
-def test_numbers_that_are_none_are_said_as_prometheus_says_them(value: float) -> None:
+def test_special_floats_are_rendered_as_prometheus_writes_them(value: float) -> None:
     for openmetrics, read in ((False, read_text), (True, read_openmetrics)):
         text = Renderer().render([Point(DEPTH, {}, value, 1)], openmetrics=openmetrics).decode()
         ((family),) = read(text)
         assert repr(family.samples[0].value) == repr(value)
 
 
-def test_a_histogram_without_bounds_has_one_bucket() -> None:
+def test_histogram_without_bounds_has_one_bucket() -> None:
     metric = Metric("own.time", "histogram", "s", "")
     text = Renderer().render([Point(metric, {}, HistogramValue(3.0, [2]), 1)]).decode()
     assert samples(read_text(text))["own_time_seconds_bucket", (("le", "+Inf"),)] == 2
 
 
-def test_a_second_rendering_has_the_new_values() -> None:
+def test_second_rendering_has_new_values() -> None:
     renderer = Renderer()
     for value in (1.0, 2.0):
         text = renderer.render([Point(DEPTH, {"a": "b"}, value, 1)]).decode()
@@ -138,7 +138,9 @@ def test_a_second_rendering_has_the_new_values() -> None:
 )
 @pytest.mark.parametrize("encoding", ["", "gzip, br", "gzip;q=0"])
 @pytest.mark.usefixtures("recorded")
-async def test_what_is_accepted_is_answered(accept: str, content_type: str, encoding: str) -> None:
+async def test_response_has_accepted_format_and_encoding(
+    accept: str, content_type: str, encoding: str
+) -> None:
     metrics.counter(ORDERS).add(3)
     headers = [(b"accept", accept.encode()), (b"accept-encoding", encoding.encode())]
     answer = await call(telemetry.instrument(Starlette()), "/metrics", headers=headers)
@@ -153,7 +155,7 @@ async def test_what_is_accepted_is_answered(accept: str, content_type: str, enco
 
 
 @pytest.mark.usefixtures("recorded")
-async def test_it_is_rendered_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_page_is_rendered_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 
     threads = []

@@ -1,4 +1,4 @@
-"""A pipeline from its beginning to its end: intervals, the last export, workers, forks."""
+"""The lifecycle of a pipeline: intervals, the last export, workers, forks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
 
 
-def test_it_exports_by_itself_in_its_interval(make: Make, otlp: Receiver) -> None:
+def test_pipeline_exports_at_its_interval(make: Make, otlp: Receiver) -> None:
     make(OTEL_METRIC_EXPORT_INTERVAL="20").registry.instrument(ORDERS).at({}).cells[0] = 1
     until(lambda: len(otlp.metrics) > 2, what="three exports")
 
 
-def test_the_end_exports_what_is_left_and_ends_present_values(make: Make, otlp: Receiver) -> None:
+def test_shutdown_exports_the_rest_and_ends_updowncounters(make: Make, otlp: Receiver) -> None:
     pipeline = make()
     pipeline.registry.instrument(OPEN).at({}).cells[0] = 2
     pipeline.registry.instrument(ORDERS).at({}).cells[0] = 2
@@ -32,16 +32,16 @@ def test_the_end_exports_what_is_left_and_ends_present_values(make: Make, otlp: 
     assert [p.flags for p in found["shop.open", "{}"]] == [NO_RECORDED_VALUE]
     assert [p.as_double for p in found["shop.orders", "{}"]] == [0, 2]
     pipeline.start()
-    assert pipeline.flush_metrics(), "it stays stopped"
+    assert pipeline.flush_metrics(), "the pipeline stays stopped"
     assert not [t for t in threading.enumerate() if t.name == "telemetry-metrics"]
 
 
-def test_what_nobody_counted_is_not_sent(make: Make, otlp: Receiver) -> None:
+def test_no_exporter_sends_nothing(make: Make, otlp: Receiver) -> None:
     assert make(OTEL_METRICS_EXPORTER="none").flush_metrics()
     assert otlp.requests == 0
 
 
-def test_disabled_starts_nothing(make: Make, otlp: Receiver) -> None:
+def test_disabled_sdk_starts_nothing(make: Make, otlp: Receiver) -> None:
     before = set(threading.enumerate())
     pipeline = make(OTEL_SDK_DISABLED="true")
     assert not set(threading.enumerate()) - before
@@ -50,19 +50,17 @@ def test_disabled_starts_nothing(make: Make, otlp: Receiver) -> None:
     assert otlp.requests == 0
 
 
-def test_the_second_end_does_not_wait_where_the_first_was_in_vain(
-    make: Make, otlp: Receiver
-) -> None:
+def test_second_finish_does_not_wait_after_failed_first(make: Make, otlp: Receiver) -> None:
     pipeline = make()
     otlp.status = 400
     pipeline.finish()
     assert pipeline._gave_up
     otlp.status = 200
     pipeline.finish()
-    until(lambda: otlp.metrics, what="but it tries")
+    until(lambda: otlp.metrics, what="the second attempt")
 
 
-def test_a_shut_down_worker_s_counts_stay_in_the_run_and_are_not_counted_twice(
+def test_counts_of_shut_down_worker_stay_in_run_and_are_not_doubled(
     make: Make, tmp_path: Path
 ) -> None:
     first = make(TELEMETRY_RUN_DIR=str(tmp_path))
@@ -71,17 +69,15 @@ def test_a_shut_down_worker_s_counts_stay_in_the_run_and_are_not_counted_twice(
     second = Pipeline(first.settings, first.registry, service_name="shop")
     second.start()
     second.registry.instrument(ORDERS).at({}).cells[0] += 1
-    totals = [p.value for p in second.shown.points() if p.metric.name == ORDERS.name]
+    totals = [p.value for p in second.page.points() if p.metric.name == ORDERS.name]
     second.shutdown()
     assert totals == [6]
 
 
-def test_what_the_api_records_has_a_worker_where_there_are_several(
-    make: Make, tmp_path: Path
-) -> None:
+def test_api_metrics_have_worker_label_in_run_folder(make: Make, tmp_path: Path) -> None:
     pipeline = make(TELEMETRY_RUN_DIR=str(tmp_path))
     otel_metrics.get_meter("shop.own").create_counter("own.several").add(1, {"a": "b"})
-    (point,) = (p for p in pipeline.shown.points() if p.metric.name == "own.several")
+    (point,) = (p for p in pipeline.page.points() if p.metric.name == "own.several")
     assert dict(point.attributes) == {"a": "b", "worker": str(os.getpid())}
 
 
@@ -113,7 +109,7 @@ _FORKING = textwrap.dedent(
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "in a run folder"])
-def test_parent_and_child_count_and_export_each_for_itself(
+def test_parent_and_forked_child_export_their_own_counts(
     otlp: Receiver, tmp_path: Path, shared: bool
 ) -> None:
     env = {
@@ -135,5 +131,5 @@ def test_parent_and_child_count_and_export_each_for_itself(
                         last[instance] = metric.sum.data_points[-1].as_double
                     if metric.name == "shop.depth":
                         depths[instance] = metric.gauge.data_points[-1].as_double
-    assert sorted(last.values()) == [4, 10], "two instances, neither with the other's"
-    assert list(depths.values()) == [7], "what the child doesn't know it doesn't claim"
+    assert sorted(last.values()) == [4, 10], "two instances, each with its own counts only"
+    assert list(depths.values()) == [7], "the child does not report the parent's gauge"

@@ -1,4 +1,4 @@
-"""Metrics on a port of their own, ours and the OpenTelemetry Prometheus exporter's."""
+"""Metrics on a separate port: our server's and the OpenTelemetry Prometheus exporter's."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     }
 
 
-def test_a_port_of_its_own(pipeline: Pipeline) -> None:
+def test_separate_port_serves_metrics(pipeline: Pipeline) -> None:
     port = free_port()
-    metrics_server.serve_metrics(pipeline.shown.page, port)
+    metrics_server.serve_metrics(pipeline.page.render, port)
     kind, text = get(f"http://127.0.0.1:{port}/metrics?x=1")
     assert kind.startswith("text/plain")
     assert samples(text)["shop_orders_total", (("country", "de"),)] == 3
@@ -63,18 +63,19 @@ def test_a_port_of_its_own(pipeline: Pipeline) -> None:
     assert caught.value.code == 404
 
 
-def test_a_port_that_is_taken_is_said_and_nothing_fails(
+def test_taken_port_is_logged_and_nothing_raises(
     pipeline: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        metrics_server.serve_metrics(pipeline.shown.page, port)
-    assert f"metrics port 127.0.0.1:{port} can't be had" in caplog.text
+        metrics_server.serve_metrics(pipeline.page.render, port)
+    assert f"can't serve metrics on 127.0.0.1:{port}: " in caplog.text
+    assert "set TELEMETRY_METRICS_PORT to another" in caplog.text
 
 
-def test_the_prometheus_exporter_shows_ours_and_the_app_s_by_the_same_names() -> None:
+def test_prometheus_exporter_serves_our_and_app_metrics_by_same_names() -> None:
     port = free_port()
     environ = QUIET | {
         "OTEL_METRICS_EXPORTER": "prometheus",
@@ -84,17 +85,17 @@ def test_the_prometheus_exporter_shows_ours_and_the_app_s_by_the_same_names() ->
     pipeline.registry.instrument(ORDERS).at({"country": "de"}).cells[0] = 3
     cells = pipeline.registry.instrument(catalog.HTTP_SERVER_REQUEST_DURATION).at({}).cells
     cells[0], cells[3] = 0.5, 2
-    reader = metrics_server.prometheus_reader(environ, pipeline.shown.own_points)
+    reader = metrics_server.prometheus_reader(environ, pipeline.page.own_points)
     from opentelemetry.sdk.metrics import MeterProvider
 
     provider = MeterProvider([reader], shutdown_on_exit=False)
     provider.get_meter("own").create_counter("own.orders", "{order}").add(2)
     try:
         found = samples(get(f"http://127.0.0.1:{port}/metrics")[1])
-        ours = samples(Renderer().render(pipeline.shown.own_points()).decode())
+        ours = samples(Renderer().render(pipeline.page.own_points()).decode())
     finally:
         provider.shutdown()
     assert found["own_orders_total", ()] == 2
-    assert {key: found[key] for key in ours} == ours, "one text on both routes"
+    assert {key: found[key] for key in ours} == ours, "both routes give the same text"
     assert not [key for key in found if "otel_scope" in str(key)]
     assert otel_metrics.get_meter_provider() is not provider

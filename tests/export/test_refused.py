@@ -1,4 +1,4 @@
-"""What nobody takes is counted and kept; what fails costs its own numbers only."""
+"""Refused exports are counted and retried; a failing part loses only its own points."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
 
 
-def test_a_refusal_is_counted_and_the_next_export_has_it_all(make: Make, otlp: Receiver) -> None:
+def test_refused_export_is_counted_and_next_export_has_all_values(
+    make: Make, otlp: Receiver
+) -> None:
     pipeline = make()
     orders = pipeline.registry.instrument(ORDERS).at({})
     orders.cells[0] = 3
@@ -31,16 +33,16 @@ def test_a_refusal_is_counted_and_the_next_export_has_it_all(make: Make, otlp: R
     assert found["telemetry.dropped", key][-1].as_double > 0
 
 
-def test_a_collector_that_hangs_keeps_nobody_waiting(make: Make, otlp: Receiver) -> None:
+def test_hanging_collector_does_not_block_flush_beyond_timeout(make: Make, otlp: Receiver) -> None:
     pipeline = make(OTEL_METRIC_EXPORT_TIMEOUT="60000")
     otlp.answering.clear()
     assert not pipeline.flush_metrics(timeout_s=0.05)
-    pipeline.registry.instrument(ORDERS).at({}).cells[0] = 1  # counting doesn't wait for it
+    pipeline.registry.instrument(ORDERS).at({}).cells[0] = 1  # counting doesn't block
     otlp.answering.set()
     assert until(lambda: pipeline.flush_metrics(), what="an export") is not None
 
 
-def test_an_exporter_that_raises_is_logged_and_the_thread_lives(
+def test_raising_exporter_is_logged_and_thread_continues(
     make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pipeline = make()
@@ -58,7 +60,7 @@ def test_an_exporter_that_raises_is_logged_and_the_thread_lives(
     assert pipeline.flush_metrics()
 
 
-def test_a_source_that_fails_costs_its_own_numbers_only(make: Make, otlp: Receiver) -> None:
+def test_failing_source_loses_only_its_own_points(make: Make, otlp: Receiver) -> None:
     class Failing:
         resource: ClassVar = {"service.name": "ledger"}
         metrics = (ORDERS,)
@@ -84,11 +86,11 @@ def test_a_source_that_fails_costs_its_own_numbers_only(make: Make, otlp: Receiv
     found = series(otlp.metrics[-1])
     assert [p.as_double for p in found["shop.orders", '{"country": "de"}']] == [4]
     assert {"ledger", "shop"} <= {r["service.name"] for r in resources(otlp)}
-    shown = [p for p in pipeline.shown.points() if p.metric.name == "shop.orders"]
-    assert len(shown) == 2, "a follower shows what it doesn't export"
+    shown = [p for p in pipeline.page.points() if p.metric.name == "shop.orders"]
+    assert len(shown) == 2, "a source that doesn't lead is on the page all the same"
 
 
-def test_a_pipeline_that_cannot_start_leaves_the_app_running(
+def test_failed_start_is_logged_and_app_continues(
     make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(settings: Settings, signal: str) -> Any:
@@ -101,17 +103,17 @@ def test_a_pipeline_that_cannot_start_leaves_the_app_running(
     assert pipeline.flush_metrics()
 
 
-def test_a_run_folder_that_cannot_be_used_is_said(
+def test_unusable_run_folder_is_logged_and_own_counts_are_exported(
     make: Make, caplog: pytest.LogCaptureFixture, tmp_path: Path, otlp: Receiver
 ) -> None:
     pipeline = make(TELEMETRY_RUN_DIR=str(tmp_path / "gone"))
-    assert "counts for itself" in caplog.text
+    assert "reports only its own counts" in caplog.text
     pipeline.registry.instrument(ORDERS).at({}).cells[0] = 1
     assert pipeline.flush_metrics()
     assert ("shop.orders", "{}") in series(otlp.metrics[-1])
 
 
-def test_dropped_is_counted_by_signal_and_reason() -> None:
+def test_dropped_items_are_counted_by_signal_and_reason() -> None:
     registry = metrics.current()
     before = {p.key: p.value for p in registry.points()}
     metrics.dropped("logs", "test_reason", 3)

@@ -1,4 +1,4 @@
-"""What leaves the process: points, starts, ends, the overflow series, the resource."""
+"""Exported data: points, starts, staleness markers, the overflow series, the resource."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.export.conftest import NO_RECORDED_VALUE, OPEN, ORDERS, TIME, Make, r
 from tests.fixtures.otlp import Receiver
 
 
-def test_points_arrive_cumulative_with_their_start(make: Make, otlp: Receiver) -> None:
+def test_counter_is_exported_cumulative_with_start_time(make: Make, otlp: Receiver) -> None:
     pipeline = make()
     orders = pipeline.registry.instrument(ORDERS).at({"country": "de"})
     for total in (2.0, 5.0):
         orders.cells[0] = total
         assert pipeline.flush_metrics()
     first, second = (series(m)["shop.orders", '{"country": "de"}'] for m in otlp.metrics)
-    # A young counter begins with a 0 at its start, or `increase()` would miss its first value.
+    # A young counter has a 0 at its start; otherwise `increase()` would miss its first value.
     assert [p.as_double for p in first] == [0, 2]
     assert first[0].time_unix_nano == first[0].start_time_unix_nano == orders.start_time_ns
     assert [p.as_double for p in second] == [5]
@@ -39,10 +39,10 @@ def test_points_arrive_cumulative_with_their_start(make: Make, otlp: Receiver) -
     )  # fmt: skip
 
 
-def test_no_two_values_of_a_series_have_one_millisecond(
+def test_two_exports_never_have_same_millisecond(
     make: Make, otlp: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prometheus would refuse the second, and all that came with it."""
+    """Prometheus would reject the second one, and the whole request with it."""
     pipeline = make()
     pipeline.registry.instrument(OPEN).at({}).cells[0] = 1
     now = time.time_ns()
@@ -53,7 +53,7 @@ def test_no_two_values_of_a_series_have_one_millisecond(
     assert len({point.time_unix_nano // 1_000_000 for point in points}) == len(points) == 3
 
 
-def test_any_number_is_sent_as_the_number_it_is(make: Make, otlp: Receiver) -> None:
+def test_decimal_value_and_lone_surrogate_are_exported(make: Make, otlp: Receiver) -> None:
     pipeline = make()
     pipeline.registry.instrument(OPEN).at({}).cells[0] = Decimal("12.5")
     pipeline.registry.instrument(ORDERS).at({"country": "\ud800"}).cells[0] = 1
@@ -61,10 +61,10 @@ def test_any_number_is_sent_as_the_number_it_is(make: Make, otlp: Receiver) -> N
     found = series(otlp.metrics[0])
     assert [p.as_double for p in found["shop.open", "{}"]] == [12.5]
     assert [p.as_double for p in found["shop.orders", '{"country": "?"}']] == [0, 1]
-    assert b'country="?"' in b"".join(pipeline.shown.page(False))
+    assert b'country="?"' in b"".join(pipeline.page.render(False))
 
 
-def test_a_histogram_arrives_whole(make: Make, otlp: Receiver) -> None:
+def test_histogram_is_exported_with_sum_count_and_buckets(make: Make, otlp: Receiver) -> None:
     pipeline = make()
     cells = pipeline.registry.instrument(TIME).at({}).cells
     for index, value in enumerate((9.5, 1, 2, 3)):
@@ -77,9 +77,7 @@ def test_a_histogram_arrives_whole(make: Make, otlp: Receiver) -> None:
     assert not point.HasField("min")
 
 
-def test_a_series_that_ends_is_ended_once_with_no_recorded_value(
-    make: Make, otlp: Receiver
-) -> None:
+def test_ended_series_sends_one_staleness_marker(make: Make, otlp: Receiver) -> None:
     pipeline = make()
     gauge = pipeline.registry.instrument(OPEN)
     gauge.at({"a": "1"}).cells[0] = 4
@@ -92,10 +90,10 @@ def test_a_series_that_ends_is_ended_once_with_no_recorded_value(
     assert [p.flags for p in second] == [NO_RECORDED_VALUE]
     assert third == []
     names = {s.scope.name for r in otlp.metrics[1].resource_metrics for s in r.scope_metrics}
-    assert "telemetry.ended" not in names, "Prometheus must see the same series end"
+    assert "telemetry.ended" not in names, "the marker must belong to the same series"
 
 
-def test_an_end_is_told_again_until_it_arrives(make: Make, otlp: Receiver) -> None:
+def test_refused_staleness_marker_is_sent_again(make: Make, otlp: Receiver) -> None:
     pipeline = make()
     gauge = pipeline.registry.instrument(OPEN)
     gauge.at({}).cells[0] = 4
@@ -108,7 +106,7 @@ def test_an_end_is_told_again_until_it_arrives(make: Make, otlp: Receiver) -> No
     assert [p.flags for p in series(otlp.metrics[-1])["shop.open", "{}"]] == [NO_RECORDED_VALUE]
 
 
-def test_a_counter_that_ended_and_begins_anew_is_young_again(make: Make, otlp: Receiver) -> None:
+def test_restarted_counter_has_zero_point_again(make: Make, otlp: Receiver) -> None:
     pipeline = make()
     orders = pipeline.registry.instrument(ORDERS)
     for _ in range(2):
@@ -116,13 +114,11 @@ def test_a_counter_that_ended_and_begins_anew_is_young_again(make: Make, otlp: R
         assert pipeline.flush_metrics()
         orders.end({})
         assert pipeline.flush_metrics()
-    anew = series(otlp.metrics[2])["shop.orders", "{}"]
-    assert [p.as_double for p in anew] == [0, 3]
+    restarted = series(otlp.metrics[2])["shop.orders", "{}"]
+    assert [p.as_double for p in restarted] == [0, 3]
 
 
-def test_the_overflow_series_is_marked_as_the_specification_says(
-    make: Make, otlp: Receiver
-) -> None:
+def test_overflow_series_has_attribute_of_specification(make: Make, otlp: Receiver) -> None:
     pipeline = make(TELEMETRY_CARDINALITY_LIMIT="2")
     for country in ("de", "fr", "it"):
         pipeline.registry.instrument(ORDERS).at({"country": country}).cells[0] += 1
@@ -131,9 +127,7 @@ def test_the_overflow_series_is_marked_as_the_specification_says(
     assert [p.as_double for p in found["shop.orders", '{"otel.metric.overflow": true}']] == [0, 2]
 
 
-def test_what_the_app_records_with_the_api_goes_too_under_the_same_resource(
-    make: Make, otlp: Receiver
-) -> None:
+def test_api_metrics_are_exported_under_same_resource(make: Make, otlp: Receiver) -> None:
     pipeline = make()
     meter = otel_metrics.get_meter("shop.own")
     meter.create_counter("own.orders", unit="{order}").add(3, {"country": "de"})
@@ -146,7 +140,7 @@ def test_what_the_app_records_with_the_api_goes_too_under_the_same_resource(
     assert {json.dumps(r, sort_keys=True) for r in resources(otlp)} == {
         json.dumps(resources(otlp)[0], sort_keys=True)
     }
-    shown = {p.metric.prometheus: p.value for p in pipeline.shown.points()}
+    shown = {p.metric.prometheus: p.value for p in pipeline.page.points()}
     assert shown["own_orders_total"] == 3
     assert "own_time_seconds" in shown
 
@@ -159,7 +153,7 @@ def test_what_the_app_records_with_the_api_goes_too_under_the_same_resource(
         ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=attributed,handle=amy"}, "attributed"),
     ],
 )
-def test_the_resource(
+def test_resource_has_service_name_and_attributes_of_environment(
     make: Make, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], name: str
 ) -> None:
     for key, value in environ.items():
@@ -170,7 +164,7 @@ def test_the_resource(
     assert resource.get("handle") == ("amy" if "handle" in str(environ) else None)
 
 
-def test_each_process_is_an_instance_whatever_the_environment_says(
+def test_workers_of_run_ignore_instance_id_of_environment(
     make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=given")

@@ -1,4 +1,4 @@
-"""Spans, an option; and the trace of a request, with them and without."""
+"""Optional spans, and the trace of a request with and without them."""
 
 from __future__ import annotations
 
@@ -61,25 +61,25 @@ def run(otlp: Receiver, **environ: str) -> tuple[dict[str, object], str]:
         timeout=60,
         check=True,
     )
-    (said,) = (line for line in done.stdout.splitlines() if line.startswith('{"ids"'))
-    return json.loads(said), done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith('{"ids"'))
+    return json.loads(line), done.stdout
 
 
-def test_without_spans_a_request_has_its_caller_s_trace(otlp: Receiver) -> None:
-    said, _ = run(otlp)
-    assert said["ids"] == ["0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"]
+def test_request_without_spans_has_trace_of_caller(otlp: Receiver) -> None:
+    found, _ = run(otlp)
+    assert found["ids"] == ["0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"]
     (log,) = (log for log in otlp.logs if log.body == "in a request")
     assert (log.trace_id, log.span_id) == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
 
 
-def test_with_spans_there_is_one_a_request_and_it_is_counted_once(otlp: Receiver) -> None:
-    said, printed = run(otlp, OTEL_TRACES_EXPORTER="console")
-    trace_id, span_id = said["ids"]  # type: ignore[misc]
+def test_request_with_spans_has_own_span_and_is_counted_once(otlp: Receiver) -> None:
+    found, printed = run(otlp, OTEL_TRACES_EXPORTER="console")
+    trace_id, span_id = found["ids"]  # type: ignore[misc]
     assert trace_id == "0af7651916cd43dd8448eb211c80319c"
-    assert span_id != "b7ad6b7169203331", "a span of the request's own"
+    assert span_id != "b7ad6b7169203331", "the request has its own span"
     assert f'"span_id": "0x{span_id}"' in printed
     assert '"parent_id": "0xb7ad6b7169203331"' in printed
-    assert said["counted"] == [1]
-    assert said["shown"] == 1
+    assert found["counted"] == [1]
+    assert found["shown"] == 1
     (log,) = (log for log in otlp.logs if log.body == "in a request")
     assert (log.trace_id, log.span_id) == (trace_id, span_id)

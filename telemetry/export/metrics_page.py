@@ -1,4 +1,4 @@
-"""What `/metrics` shows: this process, its siblings living and gone, and the sources."""
+"""The page at `/metrics`: points of this process, of the run's other workers, and of sources."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from telemetry.otlp.points import from_sdk
 _log = logging.getLogger(__name__)
 
 
-class Shown:
-    """Collects and renders on demand.
+class MetricsPage:
+    """Collects and renders the page on request.
 
     Args:
         registry: this process's series.
-        meters: what it records with the OpenTelemetry API.
+        meters: metrics recorded with the OpenTelemetry API.
     """
 
     def __init__(self, registry: Registry, meters: Meters) -> None:
         self.folder: RunFolder | None = None
-        """Of the run that this process is a worker of."""
+        """The run folder, if this process is a worker of a run."""
         self._registry = registry
         self._meters = meters
         self._renderer = Renderer()
 
     def points(self) -> list[Point]:
-        """All of it, with what the app recorded with the OpenTelemetry API. Blocks."""
+        """Collect all points, with those recorded with the OpenTelemetry API. Blocks."""
         recorded = merged(from_sdk(self._meters.collect()))
         if self.folder is not None:
-            # The SDK counts for this worker alone; unlabelled, its counters would seem to fall
-            # whenever another worker answers.
+            # The SDK counts only this worker. Without the label its counters would seem to fall
+            # when another worker responds.
             worker = {"worker": str(os.getpid())}
             recorded = [replace(p, attributes=dict(p.key[1]) | worker) for p in recorded]
         return [*self.own_points(), *recorded]
 
     def own_points(self) -> list[Point]:
-        """`points` without what went through the OpenTelemetry API. Blocks."""
+        """Collect the points not recorded with the OpenTelemetry API. Blocks."""
         points = self._registry.points()
         if self.folder is not None:
             points = merged([*points, *self.folder.others()])
@@ -54,8 +54,8 @@ class Shown:
                 _log.exception("telemetry: source %r could not be collected", source)
         return points
 
-    def page(self, openmetrics: bool) -> list[bytes]:
-        """The page's parts, in Prometheus' text format or as OpenMetrics. Blocks."""
+    def render(self, openmetrics: bool) -> list[bytes]:
+        """Render the page's parts, in Prometheus' text format or OpenMetrics. Blocks."""
         return self._renderer.chunks(
             self.points(), self._registry.metrics(), openmetrics=openmetrics
         )
