@@ -1,1 +1,1 @@
-"""Log records: captured, converted, exported."""
+"""Capture, conversion and export of log records."""

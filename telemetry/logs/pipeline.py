@@ -1,9 +1,9 @@
-"""Standard-library logging to OTLP.
+"""Export of standard-library log records over OTLP.
 
-Each record from TELEMETRY_LOG_LEVEL (INFO) up becomes an OpenTelemetry log record with the
-trace it belongs to, and waits in a bounded queue; a thread scrubs and sends them in batches.
-What doesn't fit or can't be sent is dropped and counted. Logging never waits for the network
-and never raises.
+Each record of at least TELEMETRY_LOG_LEVEL (default: INFO) becomes an OpenTelemetry log record
+with its trace, and is queued. A thread redacts the queued records and sends them in batches.
+Records that don't fit the queue or can't be sent are dropped and counted. Logging never waits
+for the network and never raises.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from telemetry.redaction import Redactor
 from telemetry.settings.library import LogSettings, Settings
 
 _SUPPRESS = "suppress_instrumentation"
-# What the export itself makes others log must not be exported: it would never end. Our threads
-# are known by their context; gRPC has threads of its own.
+# Exporting the records that an export causes would never end. Our threads are recognized by
+# their context; these libraries also log in their own threads.
 _OURS = ("opentelemetry", "grpc")
 
 
@@ -38,11 +38,11 @@ class LogPipeline:
     """Queue, thread and exporters of one process.
 
     Args:
-        exporters: where records go.
-        resource: whose records they are.
-        redactor: takes secrets out.
+        exporters: the SDK's exporters.
+        resource: the resource of the records.
+        redactor: masks secrets.
         settings: level and sizes.
-        outage: tells when sending stops to work, and when it works again.
+        outage: records whether exports work.
     """
 
     def __init__(
@@ -60,8 +60,11 @@ class LogPipeline:
         self._begin(resource)
 
     def after_fork(self, settings: Settings, resource: Resource) -> None:
-        """Begin anew: what the parent had queued is the parent's to send, and so are its
-        connections: two processes on one would read each other's answers."""
+        """Start with an empty queue and new exporters, in a forked child.
+
+        The parent sends its queued records itself. Its connections can't be shared: two processes
+        on one would read each other's responses.
+        """
         self._exporters = exporters(settings, "logs")
         self._begin(resource)
 
@@ -75,8 +78,8 @@ class LogPipeline:
         self._thread = threading.Thread(target=self._run, name="telemetry-logs", daemon=True)
         self._thread.start()
 
-    def take(self, record: logging.LogRecord) -> None:
-        """Queue a record; drops and counts it where the queue is full. Never raises."""
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Queue a record; drop and count it if the queue is full. Never raises."""
         if (
             record.levelno < self.settings.level
             or context.get_value(_SUPPRESS)
@@ -89,7 +92,7 @@ class LogPipeline:
         try:
             converted = to_otel(record)
         except Exception:
-            # logging prints such errors to stderr; a log line is not worth a request.
+            # logging prints such errors to stderr. A log line must not fail a request.
             metrics.dropped("logs", "malformed")
             return
         with self._wake:
@@ -99,7 +102,7 @@ class LogPipeline:
                 self._wake.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
-        """Send what is queued; False if that failed or took longer. Blocks."""
+        """Send the queued records; False if that failed or took longer. Blocks."""
         with self._wake:
             target = self._put
             self._urgent = True
@@ -108,12 +111,12 @@ class LogPipeline:
             return in_time and self._worked
 
     def abandon(self) -> None:
-        """Take no more records, in a fork's child: what waits is the parent's to send."""
-        release(self.take)
+        """Accept no more records, in a forked child: the parent sends the queued ones."""
+        release(self.enqueue)
 
     def shutdown(self) -> None:
-        """Take no more records, send what is left and stop."""
-        release(self.take)
+        """Accept no more records, send the queued ones and stop."""
+        release(self.enqueue)
         self.flush(3.0)
         with self._wake:
             self._stopping = True
@@ -123,7 +126,7 @@ class LogPipeline:
             exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def _run(self) -> None:
-        # What the exporter itself logs or sends is neither logged nor instrumented.
+        # The exporter's own logs and requests must be neither exported nor instrumented.
         context.attach(context.set_value(_SUPPRESS, True))
         while not self._stopping:
             with self._wake:
@@ -150,7 +153,7 @@ class LogPipeline:
     def _send(self, batch: list[LogRecord]) -> bool:
         worked = True
         try:
-            ready = [self._scrubbed(record) for record in batch]
+            ready = [self._redact(record) for record in batch]
             for exporter in self._exporters:
                 worked = exporter.export(ready) is LogRecordExportResult.SUCCESS and worked
         except Exception as error:
@@ -161,7 +164,7 @@ class LogPipeline:
         self._outage.record(worked)
         return worked
 
-    def _scrubbed(self, record: LogRecord) -> ReadableLogRecord:
+    def _redact(self, record: LogRecord) -> ReadableLogRecord:
         given = dict(record.attributes or {})
         record.body = self._redactor.text(str(record.body))
         record.attributes = self._redactor.attributes(given)
@@ -170,7 +173,7 @@ class LogPipeline:
 
 
 def attach(settings: Settings, resource: Resource) -> LogPipeline:
-    """Export what the process logs from now on."""
+    """Export the process's log records from now on."""
     pipeline = LogPipeline(
         exporters(settings, "logs"),
         resource,
@@ -178,5 +181,5 @@ def attach(settings: Settings, resource: Resource) -> LogPipeline:
         settings.logs,
         Outage("logs", settings.otlp("LOGS").address),
     )
-    capture(pipeline.take, settings.logs.level)
+    capture(pipeline.enqueue, settings.logs.level)
     return pipeline

@@ -1,4 +1,4 @@
-"""From the standard library's log records to OpenTelemetry's."""
+"""Convert the standard library's log records to OpenTelemetry's."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from telemetry.metrics.points import encodable
 
 BODY_CHARS = 65_536
 ATTRIBUTE_CHARS = 16_384
-"""Longer texts lose their middle. Loki takes 64 KB of attributes a line, and a queue bounded by
-count alone is not bounded."""
+"""Longer texts lose their middle. Loki accepts 64 KB of attributes per line, and a queue that is
+bounded by count alone could take any amount of memory."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SEVERITIES = (
@@ -29,7 +29,7 @@ _SEVERITIES = (
 
 
 def to_otel(record: logging.LogRecord) -> LogRecord:
-    """Convert a record: its message, extra fields, exception, and the trace it belongs to."""
+    """Convert a record: its message, extra fields, exception and trace."""
     given = vars(record)
     attributes: dict[str, Any] = {
         "logger.name": encodable(record.name),
@@ -39,7 +39,7 @@ def to_otel(record: logging.LogRecord) -> LogRecord:
     }
     for key in given.keys() - _STANDARD:
         value = given[key]
-        # uvicorn's color_message is its message with colours.
+        # uvicorn's color_message is the same message with colours.
         if value is not None and not key.startswith("_") and key != "color_message":
             # OTLP's integers have 64 bits.
             number = isinstance(value, (bool, float)) or (
@@ -65,7 +65,7 @@ def to_otel(record: logging.LogRecord) -> LogRecord:
 
 
 def _cut(text: str, limit: int) -> str:
-    """``text`` without its middle where it is too long: the cause of a traceback is at its end."""
+    """Cut the middle of a too long text: the cause of a traceback is at its end."""
     text = encodable(text)
     if len(text) <= limit:
         return text
@@ -76,7 +76,7 @@ def _cut(text: str, limit: int) -> str:
 def _exception(info: Any) -> dict[str, Any]:
     kind, value, tb = info
     found = {"exception.type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")}
-    with contextlib.suppress(Exception):  # its own __str__ may be what raises
+    with contextlib.suppress(Exception):  # the exception's own __str__ may raise
         found["exception.stacktrace"] = _cut(
             "".join(traceback.format_exception(kind, value, tb)), ATTRIBUTE_CHARS
         )

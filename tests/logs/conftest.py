@@ -1,4 +1,4 @@
-"""A log pipeline of the test's own, and a logger that nobody has configured."""
+"""A log pipeline for one test, and an unconfigured logger."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def recorded() -> Iterator[telemetry.testing.Recorded]:
 
 @pytest.fixture(autouse=True)
 def root_logger() -> Iterator[logging.Logger]:
-    """The root logger at the level an interpreter gives it, whatever other tests left."""
+    """The root logger, set to the interpreter's default level and restored after the test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.setLevel(logging.WARNING)
@@ -38,7 +38,7 @@ def root_logger() -> Iterator[logging.Logger]:
 
 @pytest.fixture
 def attach(otlp: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attach]:
-    """Attaches a pipeline with the environment given, ended with the test."""
+    """Attach pipelines with the environment given; shut them down after the test."""
     made: list[logs_pipeline.LogPipeline] = []
 
     def attaching(**environ: str) -> logs_pipeline.LogPipeline:
@@ -58,12 +58,12 @@ def attach(otlp: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attach]:
 
 @pytest.fixture
 def log() -> logging.Logger:
-    """A logger nobody has configured."""
+    """An unconfigured logger."""
     return logging.getLogger(f"shop.{uuid.uuid4().hex}")
 
 
 def console() -> tuple[logging.Handler, io.StringIO]:
-    """A handler that prints messages, and what it has printed."""
+    """Create a handler that prints messages, and the stream that it prints to."""
     out = io.StringIO()
     handler = logging.StreamHandler(out)
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -1,4 +1,4 @@
-"""The app's own logging prints what it did before, and no record of it is lost or sent twice."""
+"""The app's own logging prints the same lines as before; no record is lost or exported twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SERVERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "guni
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_loggers_that_do_not_propagate_are_exported_once(
+def test_records_of_non_propagating_loggers_are_exported_once(
     attach: Attach, otlp: Receiver, name: str
 ) -> None:
     logger = logging.getLogger(name)
@@ -33,22 +33,22 @@ def test_loggers_that_do_not_propagate_are_exported_once(
     assert "color_message" not in otlp.logs[0].attributes
 
 
-def test_an_app_that_configured_nothing_prints_what_it_printed(
+def test_unconfigured_app_prints_same_lines(
     attach: Attach, otlp: Receiver, log: logging.Logger, root_logger: logging.Logger,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     root_logger.handlers.clear()  # pytest's
     pipeline = attach()
     log.info("exported only")
-    log.warning("as ever")
-    log.debug("nobody's")
+    log.warning("both")
+    log.debug("neither")
     assert pipeline.flush(5)
-    assert otlp.bodies() == ["exported only", "as ever"]
-    assert capsys.readouterr().err == "as ever\n"
+    assert otlp.bodies() == ["exported only", "both"]
+    assert capsys.readouterr().err == "both\n"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_basic_config_prints_what_it_would_have(
+def test_basic_config_prints_same_lines(
     attach: Attach, otlp: Receiver, log: logging.Logger, root_logger: logging.Logger, when: str
 ) -> None:
     root_logger.handlers.clear()  # pytest's
@@ -61,18 +61,16 @@ def test_basic_config_prints_what_it_would_have(
     log.info("exported only")
     log.warning("both")
     own = logging.getLogger(f"{log.name}.own")
-    own.setLevel(logging.INFO)  # which the app did, so it is printed
+    own.setLevel(logging.INFO)  # set by the app, so the record is printed
     own.info("the app's own")
-    root_logger.setLevel(logging.INFO)  # and now for all
+    root_logger.setLevel(logging.INFO)  # now all loggers print
     log.info("printed from now on")
     assert pipeline.flush(5)
     assert {*otlp.bodies()} == {"exported only", "both", "the app's own", "printed from now on"}
     assert out.getvalue().splitlines() == ["both", "the app's own", "printed from now on"]
 
 
-def test_dict_config_cannot_lose_records(
-    attach: Attach, otlp: Receiver, log: logging.Logger
-) -> None:
+def test_dict_config_loses_no_records(attach: Attach, otlp: Receiver, log: logging.Logger) -> None:
     pipeline = attach()
     logging.config.dictConfig(
         {
@@ -88,9 +86,7 @@ def test_dict_config_cannot_lose_records(
     assert otlp.bodies() == ["still"]
 
 
-def test_levels_an_app_has_set_are_kept(
-    attach: Attach, otlp: Receiver, log: logging.Logger
-) -> None:
+def test_level_set_by_app_is_kept(attach: Attach, otlp: Receiver, log: logging.Logger) -> None:
     logging.getLogger().setLevel(logging.ERROR)
     pipeline = attach()
     log.warning("not wanted")
@@ -99,9 +95,7 @@ def test_levels_an_app_has_set_are_kept(
     assert otlp.bodies() == ["wanted"]
 
 
-def test_shutdown_leaves_logging_as_it_was(
-    attach: Attach, otlp: Receiver, log: logging.Logger
-) -> None:
+def test_shutdown_restores_logging(attach: Attach, otlp: Receiver, log: logging.Logger) -> None:
     pipeline = attach()
     assert log.isEnabledFor(logging.INFO)
     log.info("the last")

@@ -1,4 +1,4 @@
-"""A record goes out as OpenTelemetry has it, whole and scrubbed."""
+"""Exported records follow OpenTelemetry's conventions, complete and redacted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fixtures.otlp import Receiver
 from tests.logs.conftest import Attach
 
 
-def test_a_record_arrives_with_all_that_is_known_of_it(
+def test_record_is_exported_with_all_its_fields(
     attach: Attach, otlp: Receiver, log: logging.Logger
 ) -> None:
     pipeline = attach()
@@ -35,7 +35,7 @@ def test_a_record_arrives_with_all_that_is_known_of_it(
     assert record.attributes == {
         "logger.name": log.name,
         "code.file.path": __file__,
-        "code.function.name": "test_a_record_arrives_with_all_that_is_known_of_it",
+        "code.function.name": "test_record_is_exported_with_all_its_fields",
         "order": "A-1",
         "n": 3,
     }
@@ -46,7 +46,7 @@ def test_a_record_arrives_with_all_that_is_known_of_it(
     ("level", "number"),
     [(10, 5), (15, 5), (20, 9), (25, 9), (30, 13), (40, 17), (50, 21), (60, 21), (5, 1)],
 )
-def test_severities(
+def test_levels_map_to_severities(
     attach: Attach, otlp: Receiver, log: logging.Logger, level: int, number: int
 ) -> None:
     pipeline = attach(TELEMETRY_LOG_LEVEL="DEBUG")
@@ -58,7 +58,7 @@ def test_severities(
     assert otlp.logs[0].severity == logging.getLevelName(level)
 
 
-def test_the_caller_s_trace_goes_with_it_with_and_without_spans(
+def test_record_has_trace_of_caller_with_and_without_spans(
     attach: Attach, otlp: Receiver, log: logging.Logger
 ) -> None:
     pipeline = attach()
@@ -75,7 +75,7 @@ def test_the_caller_s_trace_goes_with_it_with_and_without_spans(
     assert (span.trace_id, span.span_id) == (f"{0xABC:032x}", f"{0xDEF:016x}")
 
 
-def test_exceptions_are_told_by_convention(
+def test_exception_attributes_follow_convention(
     attach: Attach, otlp: Receiver, log: logging.Logger
 ) -> None:
     class ShopError(Exception):
@@ -101,10 +101,10 @@ def test_exceptions_are_told_by_convention(
     assert second["exception.type"].endswith(".ShopError")
     assert third["exception.type"].endswith(".Unprintable")
     assert given["exception.message"] == "'k'"
-    assert "test_exceptions_are_told_by_convention" in given["code.stacktrace"]
+    assert "test_exception_attributes_follow_convention" in given["code.stacktrace"]
 
 
-def test_secrets_are_scrubbed_from_message_arguments_attributes_and_traces(
+def test_secrets_are_masked_in_message_arguments_attributes_and_tracebacks(
     attach: Attach, otlp: Receiver, log: logging.Logger
 ) -> None:
     pipeline = attach(TELEMETRY_REDACT_PATTERNS="CUST-[0-9]+")

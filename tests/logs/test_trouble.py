@@ -1,4 +1,4 @@
-"""Logging is never at the process's expense: full queues, outages, threads, forks."""
+"""Logging never harms the process: full queues, outages, threads, forks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.fixtures.stack import until
 from tests.logs.conftest import Attach, console
 
 
-def test_a_full_queue_drops_and_counts_and_does_not_wait(
+def test_full_queue_drops_and_counts_records_without_waiting(
     attach: Attach, otlp: Receiver, log: logging.Logger, recorded: telemetry.testing.Recorded
 ) -> None:
     otlp.answering.clear()
     pipeline = attach(OTEL_BLRP_MAX_QUEUE_SIZE="10", OTEL_BLRP_MAX_EXPORT_BATCH_SIZE="4")
     log.error("first %s", 0)
-    until(lambda: otlp.requests == 1)  # and gets no answer
+    until(lambda: otlp.requests == 1)  # it gets no response
     for i in range(1, 31):
         log.error("more %s", i)
     assert recorded.value("telemetry_dropped_total", signal="logs", reason="queue_full") == 20
@@ -33,7 +33,7 @@ def test_a_full_queue_drops_and_counts_and_does_not_wait(
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_what_a_collector_refuses_is_counted_and_the_next_arrives(
+def test_refused_records_are_counted_and_next_record_is_exported(
     attach: Attach, otlp: Receiver, log: logging.Logger, status: int,
     recorded: telemetry.testing.Recorded,
 ) -> None:  # fmt: skip
@@ -49,10 +49,10 @@ def test_what_a_collector_refuses_is_counted_and_the_next_arrives(
     assert otlp.bodies() == ["taken"]
 
 
-def test_text_that_is_none_costs_no_other_line(
+def test_unencodable_value_does_not_lose_other_records(
     attach: Attach, otlp: Receiver, log: logging.Logger
 ) -> None:
-    """Undecodable bytes of a file's name, half of a pair in JSON; an integer too large."""
+    """Undecodable bytes of a file name, a lone surrogate, an integer of more than 64 bits."""
     pipeline = attach()
     log.error("before")
     log.error("read %s", "\udcff.txt", extra={"path": "\ud800", "uid": 2**64, "size": 2**40})
@@ -63,7 +63,7 @@ def test_text_that_is_none_costs_no_other_line(
     assert (given["path"], given["uid"], given["size"]) == ("?", str(2**64), 2**40)
 
 
-def test_a_handler_that_raises_does_not_end_the_export(
+def test_raising_handler_does_not_stop_export(
     attach: Attach, otlp: Receiver, log: logging.Logger, root_logger: logging.Logger
 ) -> None:
     class Raising(logging.Handler):
@@ -83,7 +83,7 @@ def test_a_handler_that_raises_does_not_end_the_export(
     assert otlp.bodies() == ["taken"]
 
 
-def test_an_outage_is_said_once_and_not_exported(
+def test_outage_is_logged_once_and_not_exported(
     attach: Attach, otlp: Receiver, log: logging.Logger
 ) -> None:
     handler, out = console()
@@ -102,12 +102,12 @@ def test_an_outage_is_said_once_and_not_exported(
     log.error("taken")
     assert pipeline.flush(10)
     assert pipeline.flush(10)
-    assert otlp.bodies() == ["taken"], "no export makes another"
+    assert otlp.bodies() == ["taken"], "no export causes another"
     assert otlp.requests == requests + 1
     assert out.getvalue().splitlines()[-1] == f"telemetry: logs are exported to {otlp.url} again"
 
 
-def test_an_absent_collector_is_named_with_the_reason(
+def test_absent_collector_is_logged_with_reason(
     attach: Attach, otlp: Receiver, log: logging.Logger
 ) -> None:
     handler, out = console()
@@ -120,7 +120,7 @@ def test_an_absent_collector_is_named_with_the_reason(
     assert "HTTPConnectionPool" not in said
 
 
-def test_a_record_that_cannot_be_formatted_is_counted(
+def test_record_that_fails_to_format_is_counted(
     attach: Attach, otlp: Receiver, log: logging.Logger, recorded: telemetry.testing.Recorded,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -133,18 +133,20 @@ def test_a_record_that_cannot_be_formatted_is_counted(
     assert recorded.value("telemetry_dropped_total", signal="logs", reason="malformed") == 1
 
 
-def test_what_the_exporters_log_is_not_exported(
+def test_records_of_exporters_are_not_exported(
     attach: Attach, otlp: Receiver, log: logging.Logger
 ) -> None:
     pipeline = attach(TELEMETRY_LOG_LEVEL="DEBUG")
     logging.getLogger("opentelemetry.sdk.metrics").error("the SDK's own")
     logging.getLogger("urllib3.connectionpool").error("the app's requests")
     assert pipeline.flush(5)
-    assert pipeline.flush(5)  # urllib3 has logged the first export, at DEBUG, in our thread
+    assert pipeline.flush(5)  # urllib3 logged the first export at DEBUG, in our thread
     assert otlp.bodies() == ["the app's requests"]
 
 
-def test_many_threads_lose_nothing(attach: Attach, otlp: Receiver, log: logging.Logger) -> None:
+def test_records_of_concurrent_threads_are_all_exported(
+    attach: Attach, otlp: Receiver, log: logging.Logger
+) -> None:
     pipeline = attach(OTEL_BLRP_MAX_QUEUE_SIZE="100000", OTEL_BLRP_SCHEDULE_DELAY="10")
 
     def work(thread: int) -> None:
@@ -160,12 +162,12 @@ def test_many_threads_lose_nothing(attach: Attach, otlp: Receiver, log: logging.
     assert sorted(otlp.bodies()) == sorted(f"{t}/{i}" for t in range(4) for i in range(500))
 
 
-def test_a_fork_s_child_sends_its_own_and_its_parent_s_not_twice(
+def test_forked_child_exports_only_its_own_records(
     attach: Attach, otlp: Receiver, log: logging.Logger
 ) -> None:
     pipeline = attach()
     log.error("before")
-    assert pipeline.flush(5)  # so that there is a connection to share
+    assert pipeline.flush(5)  # opens a connection that the child inherits
     otlp.answering.clear()
     log.error("the parent's")
     child = os.fork()
@@ -197,8 +199,10 @@ def test_a_fork_s_child_sends_its_own_and_its_parent_s_not_twice(
         ("TELEMETRY_REDACT_PATTERNS", "("),
     ],
 )
-def test_settings_that_cannot_be_used_are_named(attach: Attach, key: str, value: str) -> None:
+def test_invalid_setting_raises_config_error_with_its_key(
+    attach: Attach, key: str, value: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         attach(**{key: value})
     assert caught.value.key == key
-    assert not logging.getLogger("shop").isEnabledFor(logging.INFO), "nothing half attached"
+    assert not logging.getLogger("shop").isEnabledFor(logging.INFO), "nothing is attached"
