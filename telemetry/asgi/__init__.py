@@ -1,1 +1,1 @@
-"""ASGI middleware: requests, WebSockets, routes."""
+"""ASGI middleware for requests, WebSockets and routes."""

@@ -1,8 +1,7 @@
-"""What web frameworks are asked for: the templates their routers choose, and not to count a
-second time.
+"""Hooks into web frameworks: route templates, and suppression of their own instrumentation.
 
-Each hook waits for its framework to be imported, so nothing is imported for its sake, and
-calls what it replaces, whatever happens to what it notes.
+Each hook is installed when its framework is imported, and imports none itself. It always calls
+the function that it replaces.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _UNSET = ("ProxyTracerProvider", "_ProxyMeterProvider", "ProxyLoggerProvider")
 
 
 def watch() -> None:
-    """Have the frameworks note their templates, now or when they are imported."""
+    """Hook the frameworks, now or when they are imported."""
     for module, hook in (
         ("starlette.routing", _starlette),
         ("fastapi.routing", _fastapi),
@@ -46,7 +45,7 @@ def _once(hook: Callable[[Any], None]) -> Callable[[Any], None]:
             hook(module)
         except AttributeError as error:
             _log.warning(
-                "telemetry: this version of %s is not known, its requests are grouped: %s",
+                "telemetry: this version of %s is not supported, so its requests have no route: %s",
                 module.__name__,
                 error,
             )
@@ -57,7 +56,7 @@ def _once(hook: Callable[[Any], None]) -> Callable[[Any], None]:
 def _starlette(routing: Any) -> None:
     handle = routing.Mount.handle
 
-    # Not async: it returns the original's coroutine, which costs no further frame.
+    # Not async: it returns the original's coroutine, which saves a frame.
     @functools.wraps(handle)
     def noting(self: Any, scope: Any, receive: Any, send: Any) -> Any:
         routes.note_mount(scope, self, self.path_format.removesuffix("/{path}"))
@@ -65,30 +64,30 @@ def _starlette(routing: Any) -> None:
 
     routing.Mount.handle = noting
 
-    if _before(importlib.metadata.version("starlette"), (1, 7)):
-        # Its router doesn't leave the route it chose yet.
+    if _is_older(importlib.metadata.version("starlette"), (1, 7)):
+        # Older routers don't store the matched route.
         for kind in (routing.Route, routing.WebSocketRoute):
-            kind.handle = _leaving(kind.handle)
+            kind.handle = _storing_route(kind.handle)
 
 
-def _before(version: str, wanted: tuple[int, int]) -> bool:
+def _is_older(version: str, than: tuple[int, int]) -> bool:
     major, minor = version.split(".")[:2]
-    return (int(major), int(minor)) < wanted
+    return (int(major), int(minor)) < than
 
 
-def _leaving(handle: Any) -> Any:
+def _storing_route(handle: Any) -> Any:
     @functools.wraps(handle)
-    def leaving(self: Any, scope: Any, receive: Any, send: Any) -> Any:
+    def storing(self: Any, scope: Any, receive: Any, send: Any) -> Any:
         scope["route"] = self
         return handle(self, scope, receive, send)
 
-    return leaving
+    return storing
 
 
 def _fastapi(routing: Any) -> None:
-    # From 0.165 FastAPI has a router of its own, which leaves the route as it was declared, less
-    # the prefixes of the routers around it, and nothing at all for plain Starlette routes. Older
-    # ones leave the whole path, as Starlette does.
+    # Since 0.165 FastAPI has its own router. It stores the declared route, without the prefixes
+    # of the routers around it, and stores nothing for plain Starlette routes. Older versions
+    # store the whole path, like Starlette.
     if not hasattr(routing, "_route_selected"):
         return
     selected = routing._route_selected
@@ -103,8 +102,11 @@ def _fastapi(routing: Any) -> None:
 
 
 def _fastapi_telemetry(module: Any) -> None:
-    """FastAPI counts and traces requests itself once there is any OpenTelemetry provider; where
-    that is only ours, a request would be counted twice and cost ten times as much."""
+    """Turn off FastAPI's own instrumentation if the only OpenTelemetry provider is ours.
+
+    FastAPI counts and traces requests once there is any provider. A request would be counted
+    twice and cost ten times as much.
+    """
     native = module.NativeTelemetry
     enabled = native.enabled
 
@@ -112,14 +114,14 @@ def _fastapi_telemetry(module: Any) -> None:
     def wanted(self: Any) -> bool:
         return bool(enabled(self)) and (
             any(self.config.get(f"{kind}_provider") for kind in ("tracer", "meter", "logger"))
-            or _someone_elses()
+            or _app_has_provider()
         )
 
     native.enabled = wanted
 
 
-def _someone_elses() -> bool:
-    """Whether the app has set a global provider itself."""
+def _app_has_provider() -> bool:
+    """Check whether the app has set a global provider itself."""
     return any(
         not getattr(provider, "telemetry_own", False) and type(provider).__name__ not in _UNSET
         for provider in (

@@ -1,8 +1,8 @@
 """The ASGI middleware: HTTP metrics, trace context, `/metrics`, lifespan.
 
-Pure ASGI, outermost. A request costs two clock readings, one plain (not async) send wrapper
-and a few additions into pre-aggregated cells; names, labels and views are worked out when
-somebody collects. Exceptions are always raised on. Telemetry never decides what is answered.
+It is pure ASGI and outermost. A request costs two clock readings, one plain (not async) send
+wrapper and a few additions to pre-aggregated cells. Names, labels and views are computed at
+collection. Exceptions are always re-raised. The app's response is never changed.
 
 Conventions: https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
 """
@@ -41,26 +41,26 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
 )
-CLIENT_GONE = "client_disconnected"
+CLIENT_DISCONNECTED = "client_disconnected"
 CANCELLED = "cancelled"
 INCOMPLETE = "incomplete_response"
 
 _log = logging.getLogger(__name__)
-_CACHE_LIMIT = 10_000  # series are limited per instrument; this bounds the keys that overflow
+_CACHE_LIMIT = 10_000  # instruments limit their series; this limits cached keys that overflow
 _DURATION = catalog.HTTP_SERVER_REQUEST_DURATION.buckets
 _QUICK = _DURATION[0]  # most requests end in the first bucket, which needs no search
-# Whole numbers compare twice as fast as with the catalog's floats.
+# Integers: comparing an integer with the catalog's floats takes twice as long.
 _SIZE = tuple(int(bound) for bound in catalog.HTTP_SERVER_REQUEST_BODY_SIZE.buckets)
 _NOTE = routes.NOTE
 _propagator = TraceContextTextMapPropagator()
-# The OpenTelemetry context around a request whose own is current, None outside of those. A
-# server begins a pipelined request while it sends the answer before, in a copy of that one's
-# context: what is current there is another request's.
+# The OpenTelemetry context outside of the current request; None outside of requests. A server
+# starts a pipelined request while it sends the previous response, in a copy of that request's
+# context. The current context there is the previous request's.
 _outside: ContextVar[context.Context | None] = ContextVar("telemetry-outside", default=None)
 
 
 class _Method:
-    """What is kept for one method and scheme."""
+    """Cached cells and outcomes of one method and scheme."""
 
     __slots__ = ("active", "known", "metrics_paths", "outcomes")
 
@@ -68,14 +68,17 @@ class _Method:
         self.active = active
         self.metrics_paths = metrics_paths
         self.outcomes: dict[str, dict[int | tuple[int, str], dict[int, _Outcome]]] = {}
-        """By what the routers noted, by status (and error), by the route's id: three look-ups
-        by small keys are quicker than one by a tuple of them."""
+        """By the routers' note, then by status (and error), then by the route's id. Three look-ups
+        by small keys are faster than one by a tuple of them."""
         self.known = 0
 
 
 class _Outcome:
-    """Where one kind of outcome is counted. Holds its route: it is found by the route's id,
-    which must not be another's meanwhile."""
+    """Cells of requests with the same attributes.
+
+    It keeps a reference to its route, because it is cached by the route's id: the id must not be
+    reused for another route.
+    """
 
     __slots__ = ("attributes", "duration", "request_size", "response_size", "route")
 
@@ -90,22 +93,21 @@ class _Outcome:
 
 
 class _Incoming:
-    """What is seen of one request as it comes in. Of its own, not of the middleware: several
-    requests are open at once."""
+    """What one request receives: body bytes and the client's disconnect."""
 
-    __slots__ = ("gone_at", "received", "server_receive")
+    __slots__ = ("disconnected_at", "received", "server_receive")
 
     server_receive: Receive
     received: int
-    gone_at: float
-    """When the app was told that the client is gone, 0 while it is there."""
+    disconnected_at: float
+    """When the app received the disconnect; 0 before that."""
 
     async def receive(self) -> Message:
         message = await self.server_receive()
         if message["type"] == "http.request":
             self.received += len(message.get("body", b""))
-        elif not self.gone_at:
-            self.gone_at = perf_counter()
+        elif not self.disconnected_at:
+            self.disconnected_at = perf_counter()
         return message
 
 
@@ -114,8 +116,8 @@ class TelemetryMiddleware:
 
     Args:
         app: the app.
-        pipeline: where what is counted goes; started with the app.
-        metrics_path: where `/metrics` answers, "" for nowhere.
+        pipeline: exports the metrics; started with the app.
+        metrics_path: the path of the metrics page; "" for none.
     """
 
     def __init__(self, app: ASGIApp, pipeline: Pipeline, metrics_path: str) -> None:
@@ -135,7 +137,7 @@ class TelemetryMiddleware:
         frameworks.watch()
 
     def __getattr__(self, name: str) -> Any:
-        # `app.state`, `app.routes`, `app.add_route` go on working after `app = instrument(app)`.
+        # `app.state`, `app.routes`, `app.add_route` still work after `app = instrument(app)`.
         if name == "app":
             raise AttributeError(name)
         return getattr(self.app, name)
@@ -166,11 +168,11 @@ class TelemetryMiddleware:
         incoming = _Incoming()
         incoming.server_receive = receive
         incoming.received = 0
-        incoming.gone_at = 0.0
+        incoming.disconnected_at = 0.0
         status = sent = 0
         ended = 0.0
 
-        # Not async: it returns the server's own coroutine, which costs no further frame.
+        # Not async: it returns the server's own coroutine, which saves a frame.
         def observed_send(message: Message) -> Awaitable[None]:
             nonlocal status, sent, ended
             kind = message["type"]
@@ -178,9 +180,9 @@ class TelemetryMiddleware:
                 try:
                     sent += len(message["body"])
                 except KeyError:
-                    pass  # an empty one
+                    pass  # an empty body
                 if not message.get("more_body") and not ended:
-                    # The clock stops here, not after background tasks.
+                    # The duration ends here, not after background tasks.
                     ended = perf_counter()
             elif kind == "http.response.start":
                 status = message["status"]
@@ -192,10 +194,10 @@ class TelemetryMiddleware:
         error = ""
         try:
             await self.app(scope, incoming.receive, observed_send)
-            if not ended or incoming.gone_at:
-                status, error = _left(status, ended, incoming.gone_at)
+            if not ended or incoming.disconnected_at:
+                status, error = _result_of_return(status, ended, incoming.disconnected_at)
         except BaseException as exc:
-            status, error = _raised(exc, status, ended, incoming.gone_at)
+            status, error = _result_of_error(exc, status, ended, incoming.disconnected_at)
             raise
         finally:
             active[0] -= 1.0
@@ -208,8 +210,8 @@ class TelemetryMiddleware:
                 try:
                     outcome = self._new_outcome(method, scope, status, error)
                 except Exception:
-                    # Whatever a route of the app's own making does when asked for its path.
-                    outcome = _uncounted(self.pipeline)
+                    # A route class of the app may raise anything when its path is read.
+                    outcome = _uncounted_outcome(self.pipeline)
             elapsed = (ended or perf_counter()) - started
             cells = outcome.duration
             cells[1 if elapsed <= _QUICK else bisect_left(_DURATION, elapsed) + 1] += 1.0
@@ -225,7 +227,7 @@ class TelemetryMiddleware:
         if kind not in ("http", "websocket", "lifespan"):
             await self.app(scope, receive, send)
         elif _NOTE in scope:
-            # Instrumented twice, by code and by `telemetry run`, say: the outer one counts.
+            # Instrumented twice, e.g. by code and by `telemetry run`: the outer one counts.
             if kind == "http" and scope["path"] in self._metrics_paths(scope):
                 await self._endpoint(scope, receive, send)
             else:
@@ -245,16 +247,16 @@ class TelemetryMiddleware:
     def _metrics_paths(self, scope: Scope) -> tuple[str, ...]:
         if not self._metrics_path:
             return ()
-        # A server's root path is part of the path (ASGI 3.0); of old servers it isn't.
+        # The path includes the root path (ASGI 3.0), except with old servers.
         return self._metrics_path, scope.get("root_path", "") + self._metrics_path
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.pipeline.start()
-        self._methods.clear()  # a lifespan before this one ended its series of open requests
+        self._methods.clear()  # an earlier lifespan ended the cached series of active requests
 
         async def flushed_send(message: Message) -> None:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                # The server may exit the moment it hears this, without running atexit.
+                # The server may exit as soon as it gets this message, without running atexit.
                 await in_thread(self.pipeline.finish)
             await send(message)
 
@@ -264,7 +266,7 @@ class TelemetryMiddleware:
         self.pipeline.start()
         scheme, name = scope.get("scheme", "http"), scope["method"]
         methods = self._methods.setdefault(scheme, {})
-        if name in methods:  # a server that gives no scheme
+        if name in methods:  # a server that sets no scheme
             return methods[name]
         if len(methods) >= _CACHE_LIMIT:
             methods.clear()
@@ -280,7 +282,7 @@ class TelemetryMiddleware:
                 "http.request.method": _known(scope["method"]),
                 "http.route": routes.template(route, note),
                 "http.response.status_code": status or "",
-                # Conventions: a 5xx that no exception explains has its code as error type.
+                # Conventions: the error type of a 5xx without an exception is its code.
                 "error.type": error or (status if status >= 500 else ""),
                 "url.scheme": scope.get("scheme", "http"),
             }
@@ -315,51 +317,53 @@ def _cells(instrument: Instrument, attributes: Attributes) -> Cells:
     return instrument.at(dict(attributes)).cells
 
 
-def _uncounted(pipeline: Pipeline) -> _Outcome:
+def _uncounted_outcome(pipeline: Pipeline) -> _Outcome:
     _log.exception("telemetry: a request could not be counted")
     pipeline.registry.dropped("metrics", "not_counted")
     return _Outcome((), None, [0.0] * (len(_DURATION) + 2), [0.0] * (len(_SIZE) + 2))
 
 
-def _left(status: int, ended: float, gone_at: float) -> tuple[int, str]:
-    """Status and error where the app returned without having given the client all of its
-    answer, or the client went away meanwhile."""
-    if gone_at and not 0 < ended <= gone_at:
-        return _heard(status), CLIENT_GONE
+def _result_of_return(status: int, ended: float, disconnected_at: float) -> tuple[int, str]:
+    """Find status and error of an app that returned before the end of its response, or that
+    received a disconnect."""
+    if disconnected_at and not 0 < ended <= disconnected_at:
+        return _status_before_disconnect(status), CLIENT_DISCONNECTED
     if ended:
-        return status, ""  # it went away once it had everything
-    return status or 500, INCOMPLETE  # 500: what the server answers in the app's stead
+        return status, ""  # the client disconnected after it had the whole response
+    return status or 500, INCOMPLETE  # the server responds 500 for such an app
 
 
-def _raised(error: BaseException, status: int, ended: float, gone_at: float) -> tuple[int, str]:
-    """Status and error where the app raised ``error``."""
-    if gone_at and not 0 < ended <= gone_at:
-        return _heard(status), CLIENT_GONE
+def _result_of_error(
+    error: BaseException, status: int, ended: float, disconnected_at: float
+) -> tuple[int, str]:
+    """Find status and error of an app that raised ``error``."""
+    if disconnected_at and not 0 < ended <= disconnected_at:
+        return _status_before_disconnect(status), CLIENT_DISCONNECTED
     if ended and status < 500:
-        # What fails in the background after a good answer doesn't make it a bad one.
+        # A background task that fails after a good response is no failure of the request.
         return status, ""
     if isinstance(error, asyncio.CancelledError) or type(error).__name__ == "Cancelled":  # trio's
         return status, "" if ended else CANCELLED
-    if not ended and _says_gone(error):
-        return _heard(status), CLIENT_GONE
+    if not ended and _is_disconnect(error):
+        return _status_before_disconnect(status), CLIENT_DISCONNECTED
     return status or 500, type(error).__qualname__
 
 
-def _heard(status: int) -> int:
-    """The status that a client heard before it went: not the 500 that a framework makes of its
-    going, which nobody hears and which is no fault of the app's."""
+def _status_before_disconnect(status: int) -> int:
+    """Drop the 500 that a framework responds to a disconnect: the client never gets it, and it is
+    not the app's error."""
     return status if status < 500 else 0
 
 
-def _says_gone(error: BaseException) -> bool:
-    """Whether an exception tells that the client went away: a framework's own, or a server's
-    from ``send`` (ASGI 2.4). Not any ConnectionError: a back end that is gone raises those."""
+def _is_disconnect(error: BaseException) -> bool:
+    """Check whether the client disconnected: such exceptions come from frameworks, or from a
+    server's ``send`` (ASGI 2.4). Not every ConnectionError: a failing back end raises those."""
     return type(error).__name__ in ("ClientDisconnect", "ClientDisconnected", "RequestAborted")
 
 
 def _attach(scope: Scope) -> tuple[Token[context.Context | None], Any]:
-    """Make the caller's trace the current one, so that logs carry its id without any span; none
-    where the caller gives none. Undone by `_detach`."""
+    """Make the caller's trace current, so that logs have its id without a span. If the caller
+    sends none, there is none. `_detach` undoes it."""
     outside = _outside.get()
     if outside is None:
         outside = context.get_current()
@@ -376,7 +380,7 @@ def _detach(attached: tuple[Token[context.Context | None], Any]) -> None:
     try:
         _outside.reset(token)
     except ValueError:
-        pass  # a request that was left open, ended by the garbage collector in another context
+        pass  # an unfinished request, ended by the garbage collector in another context
 
 
 def _file_size(path: str) -> int:

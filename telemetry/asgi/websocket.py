@@ -1,6 +1,6 @@
-"""WebSocket connections, messages and how long connections last.
+"""Metrics of WebSocket connections: open ones, messages, durations.
 
-There is no semantic convention for WebSockets; names follow the HTTP ones.
+There is no semantic convention for WebSockets; the names follow those for HTTP.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from telemetry.asgi import routes
 from telemetry.metrics import BoundHistogram
 from telemetry.metrics.registry import Registry
 
-# Codes of RFC 6455, section 7.4.1 and the IANA registry; what applications make up is one group.
+# Codes of RFC 6455, section 7.4.1 and the IANA registry. Codes of applications form one group.
 _CLOSE_CODES = frozenset((*range(1000, 1004), *range(1005, 1016)))
 
 
 class WebSocketMetrics:
-    """Counts WebSocket connections of an app.
+    """Counts the WebSocket connections of an app.
 
     Args:
         app: the app.
-        registry: where the series live.
+        registry: has the series.
     """
 
     def __init__(self, app: Any, registry: Registry) -> None:
@@ -44,7 +44,7 @@ class WebSocketMetrics:
         def count(direction: str) -> None:
             series = messages.get(direction)
             if series is None:
-                # Once a connection: by its first message the router has chosen the route.
+                # Once per connection: the router has matched before the first message.
                 series = messages[direction] = self._messages.at(
                     {"http.route": routes.current(scope), "network.io.direction": direction}
                 )

@@ -1,4 +1,4 @@
-"""A small app with an answer of each kind."""
+"""A small app with one route for each kind of response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the middleware measures of a request: durations, sizes, methods, how many at once."""
+"""Measurements of the middleware: durations, sizes, methods, active requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("recorded")
 
 
 class Clock:
-    """A clock that stands still unless moved."""
+    """A clock that only the test advances."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -36,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def spent(recorded: Recorded) -> float:
-    """Seconds of all requests together."""
+    """Sum up the seconds of all requests."""
     return sum(
         p.value.sum
         for p in recorded.points()
@@ -44,7 +44,7 @@ def spent(recorded: Recorded) -> float:
     )
 
 
-async def test_the_clock_stops_at_the_last_body_message(recorded: Recorded, clock: Clock) -> None:
+async def test_duration_ends_at_last_body_message(recorded: Recorded, clock: Clock) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200})
         clock.now += 0.25
@@ -62,7 +62,7 @@ async def test_the_clock_stops_at_the_last_body_message(recorded: Recorded, cloc
 
 
 @pytest.mark.parametrize(("seconds", "bound"), [(0.0, 0.005), (0.005, 0.005), (0.0051, 0.01)])
-async def test_bounds_are_inclusive(
+async def test_bucket_bounds_are_inclusive(
     recorded: Recorded, clock: Clock, seconds: float, bound: float
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -78,7 +78,7 @@ async def test_bounds_are_inclusive(
     assert [b for b, n in found.items() if n] == [bound]
 
 
-async def test_a_request_without_an_end_counts_until_the_app_returns(
+async def test_duration_without_last_body_message_ends_when_app_returns(
     recorded: Recorded, clock: Clock
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -90,7 +90,7 @@ async def test_a_request_without_an_end_counts_until_the_app_returns(
     assert spent(recorded) == 2
 
 
-async def test_requests_are_active_while_they_are(recorded: Recorded) -> None:
+async def test_request_is_active_until_app_returns_or_raises(recorded: Recorded) -> None:
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -103,8 +103,8 @@ async def test_requests_are_active_while_they_are(recorded: Recorded) -> None:
     assert recorded.value("http_server_active_requests") == 0
 
 
-async def test_sizes_are_each_request_s_own(recorded: Recorded) -> None:
-    """Open at once, and ended the other way round."""
+async def test_concurrent_requests_have_their_own_sizes(recorded: Recorded) -> None:
+    """Two concurrent requests; the second one ends first."""
     gates = [asyncio.Event(), asyncio.Event()]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -135,13 +135,13 @@ async def test_sizes_are_each_request_s_own(recorded: Recorded) -> None:
     }
 
 
-async def test_a_request_body_nobody_sent_is_no_observation(recorded: Recorded) -> None:
+async def test_request_without_body_records_no_request_size(recorded: Recorded) -> None:
     await call(shop(), "/items/1")
     assert recorded.value("http_server_request_body_size_bytes") is None
     assert recorded.value("http_server_response_body_size_bytes") == 1
 
 
-async def test_a_file_that_the_server_sends_counts(recorded: Recorded, tmp_path: Path) -> None:
+async def test_size_of_file_sent_by_server_is_recorded(recorded: Recorded, tmp_path: Path) -> None:
     file = tmp_path / "film"
     file.write_bytes(b"x" * 300)
 
@@ -162,13 +162,15 @@ async def test_a_file_that_the_server_sends_counts(recorded: Recorded, tmp_path:
 @pytest.mark.parametrize(
     ("method", "known"), [("QUERY", "QUERY"), ("PROPFIND", "_OTHER"), ("get", "_OTHER")]
 )
-async def test_methods_are_the_known_ones(recorded: Recorded, method: str, known: str) -> None:
+async def test_unknown_method_is_recorded_as_other(
+    recorded: Recorded, method: str, known: str
+) -> None:
     await call(shop(), "/none", method)
     assert recorded.value(DURATION, http_request_method=known) == 1
     assert recorded.value("http_server_active_requests", http_request_method=known) == 0
 
 
-async def test_made_up_methods_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cache_of_unknown_methods_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "_CACHE_LIMIT", 10)
     app = shop()
     for number in range(100):
@@ -177,7 +179,7 @@ async def test_made_up_methods_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -
     assert requests() == {("", "404", ""): 100}
 
 
-async def test_a_namespace_shows_the_same_requests_by_its_own_names(recorded: Recorded) -> None:
+async def test_namespace_shows_same_requests_under_its_names(recorded: Recorded) -> None:
     app = telemetry.instrument(Starlette(routes=[Route("/items/{id}", hello)]), namespace="gateway")
     await call(app, "/items/1")
     await call(app, "/none")
@@ -191,7 +193,7 @@ async def test_a_namespace_shows_the_same_requests_by_its_own_names(recorded: Re
     assert recorded.value("gateway_http_request_duration_seconds", path="/items/{id}") == 1
 
 
-async def test_many_requests_at_once_are_all_counted() -> None:
+async def test_concurrent_requests_are_all_counted() -> None:
     async def slow(request: Request) -> Response:
         await asyncio.sleep(0)
         return PlainTextResponse("x")

@@ -1,4 +1,4 @@
-"""Where the metrics are shown: to which methods, under which paths, and not counted."""
+"""The path of the metrics page: its methods, its prefixes, and that it is not counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fixtures.asgi import call, requests
 pytestmark = pytest.mark.usefixtures("recorded")
 
 
-async def test_metrics_answer_and_are_not_counted() -> None:
+async def test_metrics_page_responds_and_is_not_counted() -> None:
     app = shop()
     await call(app, "/items/1")
     answer = await call(app, "/metrics")
@@ -23,7 +23,7 @@ async def test_metrics_answer_and_are_not_counted() -> None:
     assert requests() == {("/items/{id}", "200", ""): 1}
 
 
-async def test_metrics_under_a_root_path_and_in_an_inner_app() -> None:
+async def test_metrics_page_responds_under_root_path_and_in_inner_app() -> None:
     app = shop()
     assert (await call(app, "/shop/metrics", root_path="/shop")).status == 200
     assert (await call(app, "/other/metrics")).status == 404
@@ -33,7 +33,9 @@ async def test_metrics_under_a_root_path_and_in_an_inner_app() -> None:
 
 
 @pytest.mark.parametrize("given", ["argument", "environment"])
-async def test_metrics_can_be_off_or_elsewhere(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_metrics_page_can_be_off_or_at_another_path(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = Starlette(routes=[Route("/metrics", hello)])
     if given == "environment":
         monkeypatch.setenv("TELEMETRY_METRICS_PATH", "off")
@@ -45,7 +47,7 @@ async def test_metrics_can_be_off_or_elsewhere(given: str, monkeypatch: pytest.M
     assert (await call(elsewhere, "/internal/numbers")).status == 200
 
 
-async def test_metrics_take_get_and_head_only() -> None:
+async def test_metrics_page_accepts_get_and_head_only() -> None:
     app = shop()
     await call(app, "/items/1")
     assert (await call(app, "/metrics", "POST")).status == 405

@@ -20,7 +20,7 @@ from tests.fixtures.asgi import call, exchange, requests, scope
 pytestmark = pytest.mark.usefixtures("recorded")
 
 
-async def test_an_answer_is_counted_under_its_template() -> None:
+async def test_response_is_counted_under_route_template() -> None:
     app = shop()
     for number in (1, 2, 3):
         answer = await call(app, f"/items/{number}")
@@ -28,25 +28,25 @@ async def test_an_answer_is_counted_under_its_template() -> None:
     assert requests() == {("/items/{id}", "200", ""): 3}
 
 
-async def test_unmatched_paths_are_one_group_never_raw() -> None:
+async def test_unmatched_paths_are_counted_without_route() -> None:
     app = shop()
     for number in range(200):
         await call(app, f"/wp-admin/{number}.php")
     assert requests() == {("", "404", ""): 200}
 
 
-async def test_a_method_the_route_does_not_take_keeps_its_template() -> None:
+async def test_method_not_allowed_is_counted_under_route_template() -> None:
     await call(shop(), "/items/1", "DELETE")
     assert requests() == {("/items/{id}", "405", ""): 1}
 
 
-async def test_an_unhandled_exception_is_a_500_with_its_type_and_raised_on() -> None:
+async def test_unhandled_exception_is_counted_as_500_with_type_and_reraised() -> None:
     with pytest.raises(LookupError, match="no such thing"):
         await call(shop(), "/broken")
     assert requests() == {("/broken", "500", "LookupError"): 1}
 
 
-async def test_an_exception_no_framework_answers_is_a_500_too() -> None:
+async def test_exception_without_framework_is_counted_as_500() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise RuntimeError("at once")
 
@@ -55,12 +55,12 @@ async def test_an_exception_no_framework_answers_is_a_500_too() -> None:
     assert requests() == {("", "500", "RuntimeError"): 1}
 
 
-async def test_a_5xx_without_an_exception_has_its_code_as_error_type() -> None:
+async def test_5xx_without_exception_has_code_as_error_type() -> None:
     await call(shop(), "/refusing")
     assert requests() == {("/refusing", "503", "503"): 1}
 
 
-async def test_a_failure_in_mid_stream_is_told_from_an_answer() -> None:
+async def test_exception_during_stream_has_error_type() -> None:
     with pytest.raises(ValueError, match="gone"):
         await call(shop(), "/torn")
     assert requests() == {("/torn", "200", "ValueError"): 1}
@@ -73,7 +73,7 @@ async def test_a_failure_in_mid_stream_is_told_from_an_answer() -> None:
         ([{"type": "http.response.start", "status": 200}], "200"),
     ],
 )
-async def test_an_app_that_returns_before_its_answer_is_whole(
+async def test_return_before_end_of_response_is_incomplete_response(
     messages: list[dict[str, Any]], status: str
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -84,7 +84,7 @@ async def test_an_app_that_returns_before_its_answer_is_whole(
     assert requests() == {("", status, "incomplete_response"): 1}
 
 
-async def test_a_client_that_leaves_a_stream_is_told_from_an_answer() -> None:
+async def test_disconnect_during_stream_is_client_disconnected() -> None:
     served = exchange()
 
     async def endless(request: Request) -> Response:
@@ -100,7 +100,9 @@ async def test_a_client_that_leaves_a_stream_is_told_from_an_answer() -> None:
     assert requests() == {("/endless", "200", "client_disconnected"): 1}
 
 
-async def test_a_client_that_leaves_before_any_answer(recorded: Recorded) -> None:
+async def test_disconnect_before_response_has_no_status_and_namespaced_499(
+    recorded: Recorded,
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -113,7 +115,7 @@ async def test_a_client_that_leaves_before_any_answer(recorded: Recorded) -> Non
     assert recorded.value("shop_http_requests_total", status="499") == 1
 
 
-async def test_a_client_that_leaves_while_it_uploads() -> None:
+async def test_disconnect_during_upload_does_not_count_500() -> None:
     async def read(request: Request) -> Response:
         await request.body()
         return PlainTextResponse("never")
@@ -124,11 +126,11 @@ async def test_a_client_that_leaves_while_it_uploads() -> None:
     served.left.set()
     with pytest.raises(ClientDisconnect):
         await app(scope("/read", "POST"), served.receive, served.send)
-    assert served.status == 500, "what Starlette tells nobody"
+    assert served.status == 500, "Starlette's response, which the client never gets"
     assert requests() == {("/read", "", "client_disconnected"): 1}
 
 
-async def test_a_client_that_leaves_once_it_has_everything_was_answered() -> None:
+async def test_disconnect_after_response_is_no_error() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body"})
@@ -139,7 +141,7 @@ async def test_a_client_that_leaves_once_it_has_everything_was_answered() -> Non
     assert requests() == {("", "200", ""): 1}
 
 
-async def test_a_back_end_that_resets_its_connection_is_not_the_client() -> None:
+async def test_connection_reset_by_back_end_is_not_client_disconnect() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise ConnectionResetError
 
@@ -148,7 +150,7 @@ async def test_a_back_end_that_resets_its_connection_is_not_the_client() -> None
     assert requests() == {("", "500", "ConnectionResetError"): 1}
 
 
-async def test_a_cancelled_request_is_no_5xx() -> None:
+async def test_cancelled_request_is_counted_as_cancelled_without_status() -> None:
     waiting = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -163,7 +165,7 @@ async def test_a_cancelled_request_is_no_5xx() -> None:
     assert requests() == {("", "", "cancelled"): 1}
 
 
-async def test_what_is_cancelled_after_the_answer_was_answered() -> None:
+async def test_cancellation_after_response_is_no_error() -> None:
     answered = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -180,7 +182,7 @@ async def test_what_is_cancelled_after_the_answer_was_answered() -> None:
     assert requests() == {("", "204", ""): 1}
 
 
-async def test_a_background_task_that_fails_does_not_make_a_good_answer_bad() -> None:
+async def test_failing_background_task_does_not_change_status() -> None:
     async def failing() -> None:
         raise OSError("no disk")
 

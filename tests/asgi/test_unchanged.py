@@ -1,4 +1,4 @@
-"""The middleware leaves the app as it is, and breaks no request when something fails in it."""
+"""The middleware leaves the app unchanged, and its own failures break no request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fixtures.asgi import call, exchange, requests, scope
 pytestmark = pytest.mark.usefixtures("recorded")
 
 
-async def test_instrumented_twice_is_counted_once() -> None:
+async def test_app_instrumented_twice_is_counted_once() -> None:
     class Header(BaseHTTPMiddleware):
         async def dispatch(self, request: Request, call_next: Any) -> Response:
             response: Response = await call_next(request)
@@ -37,20 +37,20 @@ async def test_instrumented_twice_is_counted_once() -> None:
     assert requests() == {("/items/{id}", "200", ""): 1}
 
 
-async def test_an_instrumented_app_mounted_in_another_is_counted_once() -> None:
+async def test_instrumented_app_in_mount_is_counted_once() -> None:
     inner = telemetry.instrument(Starlette(routes=[Route("/items/{id}", hello)]))
     app = telemetry.instrument(Starlette(routes=[Mount("/api", inner)]))
     await call(app, "/api/items/1")
     assert requests() == {("/api/items/{id}", "200", ""): 1}
 
 
-async def test_a_disabled_sdk_leaves_the_app_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_disabled_sdk_returns_app_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     app = Starlette()
     assert telemetry.instrument(app) is app
 
 
-async def test_the_app_s_own_attributes_stay_within_reach() -> None:
+async def test_attributes_of_app_are_accessible() -> None:
     app = shop()
     app.add_route("/late", hello)
     assert (await call(app, "/late")).status == 200
@@ -58,7 +58,7 @@ async def test_the_app_s_own_attributes_stay_within_reach() -> None:
         _ = app.no_such_thing
 
 
-async def test_scopes_it_does_not_know_pass() -> None:
+async def test_unknown_scope_type_is_passed_to_app() -> None:
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -68,7 +68,7 @@ async def test_scopes_it_does_not_know_pass() -> None:
     assert seen == ["mqtt"]
 
 
-async def test_the_caller_s_trace_is_current_for_the_request_and_no_longer() -> None:
+async def test_trace_of_caller_is_current_during_request_only() -> None:
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -85,8 +85,8 @@ async def test_the_caller_s_trace_is_current_for_the_request_and_no_longer() -> 
     assert [context.is_valid for context in seen[1:-1]] == [False] * 3
 
 
-async def test_a_request_begun_in_another_one_has_no_trace_of_it() -> None:
-    """As a server begins a pipelined one: while it sends the answer before."""
+async def test_request_started_within_another_does_not_inherit_its_trace() -> None:
+    """A server starts a pipelined request while it sends the previous response."""
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -111,15 +111,15 @@ async def test_a_request_begun_in_another_one_has_no_trace_of_it() -> None:
         await wrapped(scope(path, headers=headers), exchange().receive, send)
 
     await answer(list(parents))
-    for task in begun:  # each begins the next one
+    for task in begun:  # each starts the next one
         await task
     assert seen == [(path, parent or "0") for path, parent in parents.items()]
 
 
-# --- it never breaks a request ----------------------------------------------------------------
+# --- failures that break no request -----------------------------------------------------------
 
 
-async def test_a_route_that_fails_when_asked_for_its_path(recorded: Recorded) -> None:
+async def test_route_with_raising_path_is_served_and_counted_as_dropped(recorded: Recorded) -> None:
     class Odd:
         @property
         def path_format(self) -> str:
@@ -128,14 +128,16 @@ async def test_a_route_that_fails_when_asked_for_its_path(recorded: Recorded) ->
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scope["route"] = Odd()
         await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body", "body": b"all the same"})
+        await send({"type": "http.response.body", "body": b"hello"})
 
     answer = await call(telemetry.instrument(app), "/")
-    assert answer.body == b"all the same"
+    assert answer.body == b"hello"
     assert recorded.value("telemetry_dropped_total", reason="not_counted") == 1
 
 
-async def test_a_disk_that_is_full(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_disk_does_not_break_request_or_count(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: Any) -> Any:
         raise OSError(28, "No space left on device")
 
@@ -147,7 +149,7 @@ async def test_a_disk_that_is_full(recorded: Recorded, monkeypatch: pytest.Monke
     assert requests() == {("/items/{id}", "200", ""): 1}
 
 
-async def test_a_scope_with_only_what_asgi_demands() -> None:
+async def test_scope_with_only_required_keys_is_counted() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body"})
@@ -160,7 +162,7 @@ async def test_a_scope_with_only_what_asgi_demands() -> None:
     assert requests() == {("", "200", ""): 2}
 
 
-async def test_the_app_s_lifespan_is_its_own() -> None:
+async def test_lifespan_messages_are_passed_unchanged() -> None:
     said = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -183,7 +185,7 @@ async def test_the_app_s_lifespan_is_its_own() -> None:
     assert answers == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
-async def test_an_app_without_a_lifespan_may_refuse_it() -> None:
+async def test_exception_of_app_without_lifespan_is_reraised() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "http"
 

@@ -1,4 +1,4 @@
-"""WebSocket connections: open, messages, how they ended."""
+"""WebSocket connections: how many are open, their messages, and how they end."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ OPEN = "websocket_server_active_connections"
 
 
 class Client:
-    """The other side: what it says, in turn; then it waits."""
+    """A client that sends its messages in order, then waits."""
 
-    def __init__(self, *says: dict[str, Any]) -> None:
-        self.says = [{"type": "websocket.connect"}, *says]
-        self.heard: list[str] = []
+    def __init__(self, *messages: dict[str, Any]) -> None:
+        self.messages = [{"type": "websocket.connect"}, *messages]
+        self.received: list[str] = []
 
     async def receive(self) -> dict[str, Any]:
-        if self.says:
-            return self.says.pop(0)
+        if self.messages:
+            return self.messages.pop(0)
         await asyncio.Event().wait()
         raise AssertionError
 
     async def send(self, message: dict[str, Any]) -> None:
-        self.heard.append(message["type"])
+        self.received.append(message["type"])
 
     async def connect(self, app: Any, path: str) -> None:
         scope = {
@@ -63,8 +63,8 @@ async def test_messages_and_connections_are_counted_by_route(recorded: Recorded)
         await websocket.send_text("bye")
         await websocket.close(1001)
 
-    says = [{"type": "websocket.receive", "text": text} for text in "ab"]
-    await Client(*says).connect(shop(echo), "/acme/ws/7")
+    messages = [{"type": "websocket.receive", "text": text} for text in "ab"]
+    await Client(*messages).connect(shop(echo), "/acme/ws/7")
     assert seen == [1]
     assert recorded.value(OPEN) == 0
     assert recorded.value(MESSAGES, http_route=ROUTE, network_io_direction="receive") == 2
@@ -75,7 +75,7 @@ async def test_messages_and_connections_are_counted_by_route(recorded: Recorded)
 @pytest.mark.parametrize(
     ("code", "shown"), [(1000, "1000"), (1006, "1006"), (4321, "_OTHER"), (1005, "1005")]
 )
-async def test_a_client_that_closes(recorded: Recorded, code: int, shown: str) -> None:
+async def test_close_code_of_client_is_recorded(recorded: Recorded, code: int, shown: str) -> None:
     async def listen(websocket: WebSocket) -> None:
         await websocket.accept()
         async for _ in websocket.iter_text():
@@ -86,7 +86,7 @@ async def test_a_client_that_closes(recorded: Recorded, code: int, shown: str) -
     assert recorded.value(DURATION, websocket_close_code=shown, error_type="") == 1
 
 
-async def test_an_app_that_fails(recorded: Recorded) -> None:
+async def test_exception_of_app_is_recorded_as_error_type(recorded: Recorded) -> None:
     async def broken(websocket: WebSocket) -> None:
         await websocket.accept()
         raise LookupError
@@ -97,7 +97,7 @@ async def test_an_app_that_fails(recorded: Recorded) -> None:
     assert recorded.value(OPEN) == 0
 
 
-async def test_one_that_is_refused_was_never_open(recorded: Recorded) -> None:
+async def test_refused_connection_was_never_active(recorded: Recorded) -> None:
     async def refusing(websocket: WebSocket) -> None:
         await websocket.close(1008)
 
@@ -106,7 +106,7 @@ async def test_one_that_is_refused_was_never_open(recorded: Recorded) -> None:
     assert recorded.value(DURATION, http_route=ROUTE, websocket_close_code="1008") == 1
 
 
-async def test_unmatched_ones_are_one_group(recorded: Recorded) -> None:
+async def test_unmatched_connections_are_counted_without_route(recorded: Recorded) -> None:
     async def never(websocket: WebSocket) -> None:
         raise AssertionError
 
@@ -115,7 +115,7 @@ async def test_unmatched_ones_are_one_group(recorded: Recorded) -> None:
     assert recorded.value(DURATION, http_route="") == 10
 
 
-async def test_a_cancelled_one_is_told_apart(recorded: Recorded) -> None:
+async def test_cancelled_connection_has_error_type_cancelled(recorded: Recorded) -> None:
     waiting = asyncio.Event()
 
     async def wait(websocket: WebSocket) -> None:
@@ -133,7 +133,7 @@ async def test_a_cancelled_one_is_told_apart(recorded: Recorded) -> None:
     assert recorded.value(DURATION, error_type="cancelled") == 1
 
 
-async def test_the_caller_s_trace_is_current_for_the_connection(recorded: Recorded) -> None:
+async def test_trace_of_caller_is_current_during_connection(recorded: Recorded) -> None:
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""Templates through FastAPI's routers and sub-apps, and FastAPI's own counting kept away."""
+"""Templates of FastAPI's routers and sub-apps, and suppression of its own instrumentation."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def site() -> FastAPI:
         ("/none", 404, ""),
     ],
 )
-async def test_templates(path: str, status: int, template: str) -> None:
+async def test_request_is_counted_under_template(path: str, status: int, template: str) -> None:
     await call(telemetry.instrument(site()), path)
     assert requests() == {(template, str(status), ""): 1}
 
 
-async def test_one_router_under_two_prefixes_is_two_templates() -> None:
+async def test_router_under_two_prefixes_has_two_templates() -> None:
     app = telemetry.instrument(site())
     for version in ("v1", "v2", "v1"):
         await call(app, f"/api/{version}/inner/1/x/2")
@@ -78,18 +78,18 @@ async def test_one_router_under_two_prefixes_is_two_templates() -> None:
     }
 
 
-async def test_a_method_that_is_not_allowed_keeps_its_template() -> None:
+async def test_method_not_allowed_keeps_template() -> None:
     await call(telemetry.instrument(site()), "/api/v1/inner/1/x/2", "DELETE")
     assert requests() == {("/api/v1/inner/{a}/x/{b}", "405", ""): 1}
 
 
-async def test_an_unhandled_exception() -> None:
+async def test_unhandled_exception_has_template_and_type() -> None:
     with pytest.raises(LookupError):
         await call(telemetry.instrument(site()), "/api/v1/inner/1/broken")
     assert requests() == {("/api/v1/inner/{a}/broken", "500", "LookupError"): 1}
 
 
-async def test_under_a_starlette_mount() -> None:
+async def test_template_includes_starlette_mount() -> None:
     from starlette.applications import Starlette
 
     app = telemetry.instrument(Starlette(routes=[Mount("/{shop}", app=site())]))
@@ -97,7 +97,7 @@ async def test_under_a_starlette_mount() -> None:
     assert requests() == {("/{shop}/sub/{tenant}/s/{id}", "200", ""): 1}
 
 
-async def test_websockets(recorded: Recorded) -> None:
+async def test_websocket_messages_have_template(recorded: Recorded) -> None:
     messages = [{"type": "websocket.connect"}]
 
     async def receive() -> Any:
@@ -115,15 +115,15 @@ async def test_websockets(recorded: Recorded) -> None:
     assert recorded.value("websocket_server_messages_total", http_route=route) == 1
 
 
-async def test_a_request_is_counted_once_though_fastapi_counts_too(recorded: Recorded) -> None:
-    """FastAPI counts by itself once there is a global meter provider, which the pipeline sets."""
+async def test_request_is_counted_once_although_fastapi_counts_too(recorded: Recorded) -> None:
+    """FastAPI counts requests once there is a global meter provider. The pipeline sets one."""
     none = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
     pipeline = Pipeline(Settings.from_env(none), Registry())
     pipeline.start()
     try:
         assert getattr(otel_metrics.get_meter_provider(), "telemetry_own", False)
         app = site()
-        assert not app._native_telemetry.enabled(), "it would cost ten times what ours does"
+        assert not app._native_telemetry.enabled(), "it costs ten times as much as ours"
         await call(telemetry.instrument(app), "/docs")
         counted_otherwise = [
             p for p in pipeline.page.points() if p.metric.name.startswith("http.server")
@@ -134,7 +134,7 @@ async def test_a_request_is_counted_once_though_fastapi_counts_too(recorded: Rec
         pipeline.shutdown()
 
 
-async def test_fastapi_s_own_telemetry_stays_where_the_app_asks_for_it() -> None:
+async def test_fastapi_instrumentation_stays_on_if_app_configures_it() -> None:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter

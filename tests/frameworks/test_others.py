@@ -1,4 +1,4 @@
-"""Litestar, Quart, Django and Datasette: templates where they have them, else one group."""
+"""Templates of Litestar, Quart and Django; Datasette, which has none, is one group."""
 
 from __future__ import annotations
 
@@ -38,16 +38,18 @@ def litestar() -> Any:
     ("path", "outcome"),
     [
         ("/api/1/items/4", ("/api/{version}/items/{id}", "200", "")),
-        ("/broken", ("/broken", "500", "500")),  # Litestar answers it, and raises nothing
+        ("/broken", ("/broken", "500", "500")),  # Litestar responds and raises nothing
         ("/none", ("", "404", "")),
     ],
 )
-async def test_litestar(path: str, outcome: tuple[str, str, str]) -> None:
+async def test_litestar_requests_are_counted_under_template(
+    path: str, outcome: tuple[str, str, str]
+) -> None:
     await call(telemetry.instrument(litestar()), path)
     assert requests() == {outcome: 1}
 
 
-async def test_litestar_under_a_mount() -> None:
+async def test_litestar_template_includes_mount() -> None:
     app = telemetry.instrument(Starlette(routes=[Mount("/{shop}", app=litestar())]))
     await call(app, "/acme/broken")
     assert {key[0] for key in requests()} == {"/{shop}/broken"}
@@ -83,7 +85,9 @@ def quart() -> Any:
         ("/none", ("", "404", "")),
     ],
 )
-async def test_quart(path: str, outcome: tuple[str, str, str]) -> None:
+async def test_quart_requests_are_counted_under_template(
+    path: str, outcome: tuple[str, str, str]
+) -> None:
     await call(telemetry.instrument(quart()), path)
     assert requests() == {outcome: 1}
 
@@ -126,7 +130,9 @@ def django_app() -> Any:
         ("/none", ("", "404", "")),
     ],
 )
-async def test_django(django_app: Any, path: str, outcome: tuple[str, str, str]) -> None:
+async def test_django_requests_are_counted_under_template(
+    django_app: Any, path: str, outcome: tuple[str, str, str]
+) -> None:
     await call(telemetry.instrument(django_app), path)
     assert requests() == {outcome: 1}
 
@@ -134,8 +140,8 @@ async def test_django(django_app: Any, path: str, outcome: tuple[str, str, str])
 # --- Datasette ------------------------------------------------------------------------------
 
 
-async def test_datasette_is_one_group_by_status(recorded: Recorded) -> None:
-    """Its routes are regular expressions, which it doesn't tell; its paths are the user's data."""
+async def test_datasette_requests_are_counted_without_route(recorded: Recorded) -> None:
+    """Its routes are regular expressions that it doesn't expose; its paths are the user's data."""
     from datasette.app import Datasette
 
     app = telemetry.instrument(Datasette(memory=True).app())

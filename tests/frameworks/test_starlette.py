@@ -1,4 +1,4 @@
-"""Templates through Starlette's mounts, hosts and sub-apps."""
+"""Templates of Starlette's routes below mounts, hosts and sub-apps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def hello(request: Request) -> Response:
 
 
 class Passing:
-    """A middleware that hands everything on."""
+    """A middleware that changes nothing."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -65,21 +65,21 @@ def site(folder: Path) -> Any:
         ("/slash", ""),  # redirected to /slash/
     ],
 )
-async def test_templates(path: str, template: str, tmp_path: Path) -> None:
+async def test_request_is_counted_under_template(path: str, template: str, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("x")
     await call(site(tmp_path), path)
     ((found, _, _),) = requests()
     assert found == template
 
 
-async def test_files_that_are_not_there_are_one_group(tmp_path: Path) -> None:
+async def test_missing_static_files_are_one_group(tmp_path: Path) -> None:
     app = site(tmp_path)
     for number in range(20):
         await call(app, f"/static/{number}.js")
     assert requests() == {("/static/{path}", "404", ""): 20}
 
 
-async def test_a_host_is_no_part_of_the_template() -> None:
+async def test_template_excludes_host() -> None:
     app = telemetry.instrument(
         Starlette(routes=[Host("{name}.shops.example", Router([Route("/offers/{id}", hello)]))])
     )
@@ -90,7 +90,7 @@ async def test_a_host_is_no_part_of_the_template() -> None:
     assert requests() == {("/offers/{id}", "200", ""): 2, ("", "404", ""): 1}
 
 
-async def test_the_same_route_in_two_mounts_is_two_templates() -> None:
+async def test_same_route_in_two_mounts_has_two_templates() -> None:
     shared = [Route("/items/{id}", hello)]
     app = telemetry.instrument(
         Starlette(routes=[Mount("/v1", routes=shared), Mount("/v2", routes=shared)])
@@ -100,8 +100,8 @@ async def test_the_same_route_in_two_mounts_is_two_templates() -> None:
     assert requests() == {("/v1/items/{id}", "200", ""): 2, ("/v2/items/{id}", "200", ""): 1}
 
 
-async def test_a_route_that_is_gone_lends_its_id_to_no_other() -> None:
-    """An app may make routes as it goes; one is found by its id, so it is held meanwhile."""
+async def test_id_of_deleted_route_is_not_reused() -> None:
+    """Outcomes are cached by the route's id. The cache keeps the route, so no id is reused."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scope["route"] = Route(scope["path"] + "/{x}", hello)
@@ -115,18 +115,18 @@ async def test_a_route_that_is_gone_lends_its_id_to_no_other() -> None:
 
 
 @pytest.mark.parametrize(("version", "old"), [("0.41.3", True), ("1.6", True), ("1.7.0", False)])
-def test_versions_that_leave_no_route(version: str, old: bool) -> None:
-    assert frameworks._before(version, (1, 7)) is old
+def test_starlette_before_1_7_is_older(version: str, old: bool) -> None:
+    assert frameworks._is_older(version, (1, 7)) is old
 
 
-async def test_an_old_router_s_routes_say_so_themselves() -> None:
+async def test_route_of_old_router_stores_itself_in_scope() -> None:
     class OldRoute:
         path_format = "/items/{id}"
 
         async def handle(self, scope: Any, receive: Any, send: Any) -> None:
             await PlainTextResponse("old")(scope, receive, send)
 
-    OldRoute.handle = frameworks._leaving(OldRoute.handle)  # type: ignore[method-assign]
+    OldRoute.handle = frameworks._storing_route(OldRoute.handle)  # type: ignore[method-assign]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await OldRoute().handle(scope, receive, send)
@@ -135,11 +135,11 @@ async def test_an_old_router_s_routes_say_so_themselves() -> None:
     assert requests() == {("/items/{id}", "200", ""): 1}
 
 
-def test_a_version_that_is_not_known_is_said_and_does_no_harm(
+def test_unsupported_framework_version_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     import types
 
     module = types.ModuleType("quart.ctx")
     frameworks._once(frameworks._quart)(module)
-    assert "quart.ctx is not known" in caplog.text
+    assert "quart.ctx is not supported" in caplog.text
