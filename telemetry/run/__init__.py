@@ -1,1 +1,1 @@
-"""`telemetry run`: any ASGI server with any app, unchanged, instrumented."""
+"""`telemetry run`: instrument any app on any ASGI server, both unchanged."""

@@ -1,4 +1,4 @@
-"""The parent of a run exports what its last workers left behind."""
+"""Export orphans in the parent of a run, after its last worker has exited."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from telemetry.settings.library import Settings
 
 
 def adopt(run_dir: Path) -> bool:
-    """Export what the workers of a finished run left behind.
+    """Export the orphans of a finished run.
 
     Args:
         run_dir: the run folder; its workers have exited.
 
     Returns:
-        Whether everything has been exported.
+        Whether all of them have been exported.
     """
     folder = RunFolder(run_dir)
     if not any(True for _ in folder.orphans()):

@@ -1,4 +1,4 @@
-"""What a server's command line tells: its app, a name for the service, where it will listen."""
+"""Parse a server's command line: its app, a name for the service, its listen address."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ _INTERPRETER = re.compile(r"python[\d.]*")
 
 @dataclass(frozen=True)
 class _Options:
-    """Where a server is told to listen.
+    """Options of a server that set its listen address.
 
     Args:
-        host: its options for the host.
-        port: its options for the port.
-        bind: its options for both, ``HOST:PORT``.
-        elsewhere: options after which it listens on something we can't know from here.
-        variables: prefix of environment variables that stand for options.
-        files: options and files whose content may say where, unless the command line does.
-        default_port: where nothing says.
+        host: options for the host.
+        port: options for the port.
+        bind: options for both, ``HOST:PORT``.
+        unknowable: options with which its address can't be found here, such as a socket's.
+        variables: prefix of the environment variables that set options.
+        files: configuration files, and options that name one. A file may set the address, but the
+            command line overrides it.
+        default_port: used if nothing sets the port.
     """
 
     host: tuple[str, ...] = ("--host",)
     port: tuple[str, ...] = ("--port",)
     bind: tuple[str, ...] = ()
-    elsewhere: tuple[str, ...] = ("--uds", "--fd")
+    unknowable: tuple[str, ...] = ("--uds", "--fd")
     variables: str = ""
     files: tuple[str, ...] = ()
     default_port: int = 8000
@@ -40,28 +41,28 @@ _SERVERS = {
         host=(),
         port=(),
         bind=("-b", "--bind"),
-        elsewhere=("--reuse-port",),
+        unknowable=("--reuse-port",),
         files=("-c", "--config", "gunicorn.conf.py"),
     ),
     "hypercorn": _Options(
         host=(),
         port=(),
         bind=("-b", "--bind"),
-        elsewhere=("--quic-bind", "--insecure-bind"),
+        unknowable=("--quic-bind", "--insecure-bind"),
         files=("-c", "--config"),
     ),
     "granian": _Options(variables="GRANIAN_"),
     "daphne": _Options(
         host=("-b", "--bind"),
         port=("-p", "--port"),
-        elsewhere=("-u", "--unix-socket", "--fd", "-e", "--endpoint"),
+        unknowable=("-u", "--unix-socket", "--fd", "-e", "--endpoint"),
     ),
     "datasette": _Options(host=("-h", "--host"), port=("-p", "--port"), default_port=8001),
 }
 
 
 def service_name(command: Sequence[str]) -> str:
-    """A name where none is given: the module of ``module:app``, else the program."""
+    """Derive a service name: the module of ``module:app``, or the program."""
     for argument in command[1:]:
         if match := _APP.fullmatch(argument):
             module = match[1]
@@ -73,7 +74,7 @@ def service_name(command: Sequence[str]) -> str:
 def address(
     command: Sequence[str], environ: Mapping[str, str], folder: Path
 ) -> tuple[str, int] | None:
-    """Host and port at which the server will listen; None where its command doesn't tell.
+    """Find the host and port that the server will listen on; None if they can't be known.
 
     Args:
         command: the command line.
@@ -88,22 +89,22 @@ def address(
     port = environ.get(f"{prefix}PORT", "") if prefix else ""
     if prefix and (environ.get(f"{prefix}UDS") or environ.get(f"{prefix}FD")):
         return None
-    told = False
+    given = False
     for name, value in _options(command):
-        if name in options.elsewhere:
+        if name in options.unknowable:
             return None
         if name in options.host:
             host = value
         elif name in options.port:
-            port, told = value, True
+            port, given = value, True
         elif name in options.bind:
-            if told:
-                return None  # several: which of them to ask, nobody says
+            if given:
+                return None  # several addresses: no one of them is the service's
             host, _, port = value.rpartition(":") if ":" in value else (value, "", "")
-            told = True
-    if not told and options.files and _says_elsewhere(options, command, environ, folder):
+            given = True
+    if not given and options.files and _has_configuration(options, command, environ, folder):
         return None
-    if not told and "gunicorn" in program(command) and environ.get("PORT"):
+    if not given and "gunicorn" in program(command) and environ.get("PORT"):
         host, port = "0.0.0.0", environ["PORT"]
     port = port or str(options.default_port)
     if not port.isdigit() or not 0 < int(port) < 65536 or host in ("unix", "fd"):
@@ -111,7 +112,7 @@ def address(
     return (host.strip("[]") or "127.0.0.1"), int(port)
 
 
-def _says_elsewhere(
+def _has_configuration(
     options: _Options, command: Sequence[str], environ: Mapping[str, str], folder: Path
 ) -> bool:
     given = {name for name, _ in _options(command)}
@@ -122,7 +123,7 @@ def _says_elsewhere(
 
 
 def _options(command: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Options with their values, in each of the forms ``--a b``, ``--a=b``, ``-ab``."""
+    """Iterate over options and values, in the forms ``--a b``, ``--a=b`` and ``-ab``."""
     for i, argument in enumerate(command):
         following = command[i + 1] if i + 1 < len(command) else ""
         if argument.startswith("--"):
@@ -133,7 +134,8 @@ def _options(command: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def program(command: Sequence[str]) -> str:
-    """The program's name; of ``python -m module`` or ``python script.py`` theirs."""
+    """Find the program's name; for ``python -m module`` and ``python script.py`` that of the
+    module or script."""
     name = Path(command[0]).name
     if _INTERPRETER.fullmatch(name):
         for i, argument in enumerate(command[1:], 1):

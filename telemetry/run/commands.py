@@ -1,4 +1,4 @@
-"""`telemetry run app:app` and `telemetry run -- COMMAND …`."""
+"""The commands `telemetry run app:app` and `telemetry run -- COMMAND …`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_METRIC_EXPORT_INTERVAL, OTEL_SDK_DISABLED, …
 def add_commands(subparsers: Any) -> None:
     p = subparsers.add_parser(
         "run",
-        help="run any ASGI app, unchanged, instrumented",
-        description="Run an ASGI server with an app, both unchanged: metrics, logs with trace "
-        "context, /metrics and OTLP export are added.",
+        help="run and instrument an unchanged ASGI app",
+        description="Run an ASGI server with an app, both unchanged. Adds metrics, logs with trace "
+        "context, /metrics and OTLP export.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

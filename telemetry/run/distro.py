@@ -1,4 +1,4 @@
-"""Entry points for `opentelemetry-instrument COMMAND`: it gives what `telemetry run` gives."""
+"""Entry points that make `opentelemetry-instrument COMMAND` do the same as `telemetry run`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-# The module says `type: ignore` at its top, so mypy sees nothing in it.
+# The module has `type: ignore` at its top, so mypy finds no names in it.
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 
 from telemetry.errors import TelemetryError
@@ -15,8 +15,8 @@ from telemetry.run.site import telemetry_hooks
 
 
 class Distro(BaseDistro):
-    """Hooks the ASGI servers, and keeps opentelemetry-instrumentation-asgi's own metrics and
-    that of the frameworks built on it away: a request is counted once."""
+    """Disables opentelemetry-instrumentation-asgi and the frameworks' instrumentations that use
+    it, so that a request is counted once."""
 
     def _configure(self, **kwargs: Any) -> None:
         disabled = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
@@ -27,13 +27,13 @@ class Distro(BaseDistro):
 
 
 class Configurator:
-    """Starts nothing yet: the pipeline starts with the app, in the worker that serves it."""
+    """Installs the hooks. The pipeline starts later, with the app, in the worker that serves it."""
 
     def configure(self, **kwargs: Any) -> None:
         try:
-            run_folder.begin_own()
+            run_folder.start_own_run()
         except TelemetryError as error:
-            # The app runs on without us, rather than with a traceback of the loader's.
+            # Run the app uninstrumented. Raising would show a traceback of the loader.
             print(f"telemetry: not instrumented: {error.message}", file=sys.stderr)
             return
         telemetry_hooks.install()

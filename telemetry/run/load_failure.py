@@ -1,4 +1,4 @@
-"""Why an app could not be loaded, told by the process that tried to the parent of the run."""
+"""Report why an app could not be loaded, from the process that tried to the parent of the run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from types import TracebackType
 
 STARTUP_FAILURE = 3
-"""uvicorn's exit code for an app that fails before it serves; it doesn't try again then."""
+"""uvicorn's exit code for an app that fails to start; uvicorn does not restart it."""
 
 _FILE = "failure.json"
 _IMPORT_MACHINERY = ("<frozen importlib", f"importlib{os.sep}__init__.py")
 
 
-class Failed(SystemExit):
-    """Ends a process whose app could not be loaded, which has been told."""
+class AppLoadFailed(SystemExit):
+    """Ends a process that could not load its app, after the failure has been reported."""
 
 
-def told(folder: Path) -> tuple[str, str, int] | None:
-    """Message, remedy and exit code of the last failure in this run folder, if any."""
+def read(folder: Path) -> tuple[str, str, int] | None:
+    """Read message, remedy and exit code of the last failure in this run folder, if any."""
     try:
         message, remedy, exit_code = json.loads((folder / _FILE).read_bytes())
     except FileNotFoundError:
@@ -30,46 +30,49 @@ def told(folder: Path) -> tuple[str, str, int] | None:
     return message, remedy, exit_code
 
 
-def not_found(app: str, error: SystemExit) -> None:
-    """The server has looked for ``app`` and said what is missing."""
+def report_not_found(app: str, error: SystemExit) -> None:
+    """Report that the server has not found ``app``, with its reason."""
     cause = error.__context__
     module = app.partition(":")[0]
-    _tell(
+    _write(
         f"{app} can't be served: {cause}" if cause else f"{app} can't be served",
         f"name an attribute that {module} has, such as {module}:app",
         66,  # EX_NOINPUT
     )
 
 
-def not_loaded(app: str, error: Exception) -> Failed:
-    """Loading ``app`` raised: show where in the app, without the frames that lead there.
-    Gives what to raise in its stead."""
+def report_not_loaded(app: str, error: Exception) -> AppLoadFailed:
+    """Report that loading ``app`` raised; print the traceback without the server's frames.
+
+    Returns:
+        The exception to raise instead.
+    """
     tb = error.__traceback__
     while tb is not None and not _of_app(tb):
         tb = tb.tb_next
     if tb is None and not isinstance(error, SyntaxError):
-        tb = error.__traceback__  # not the app's doing: a certificate that isn't there, …
+        tb = error.__traceback__  # not raised by the app: a missing certificate, …
     traceback.print_exception(type(error), error, tb)
     sys.stderr.flush()
-    _tell(
+    _write(
         f"{app} can't be loaded: {type(error).__name__}: {error}",
-        "the traceback above says where",
+        "fix the error in the traceback above",
         70,  # EX_SOFTWARE
     )
-    return Failed(STARTUP_FAILURE)
+    return AppLoadFailed(STARTUP_FAILURE)
 
 
-def none() -> None:
-    """The app has been loaded: what failed before (under ``--reload``) is mended."""
+def clear() -> None:
+    """Delete an earlier failure: the app has been loaded, e.g. after a fix under ``--reload``."""
     folder = os.environ.get("TELEMETRY_RUN_DIR")
     if folder:
         (Path(folder) / _FILE).unlink(missing_ok=True)
 
 
-def _tell(message: str, remedy: str, exit_code: int) -> None:
+def _write(message: str, remedy: str, exit_code: int) -> None:
     folder = os.environ.get("TELEMETRY_RUN_DIR")
     if folder:
-        # Several workers may fail at once: whole or not at all.
+        # Atomic, because several workers may fail at the same time.
         fresh = Path(folder) / f"{_FILE}.{os.getpid()}"
         with contextlib.suppress(OSError):
             fresh.write_text(json.dumps([message, remedy, exit_code]))

@@ -1,5 +1,8 @@
-"""What the process logs that starts workers and serves nothing itself: that one was killed, or
-did not come up, and what for. It has no app, so no pipeline starts there."""
+"""Export the logs of a server's manager: the process that starts workers and serves no requests.
+
+It logs that a worker was killed or failed to start, and why. It has no app, so no pipeline starts
+in it.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 
-def logged(run: Callable[..., Any]) -> Callable[..., Any]:
-    """``run``, a server's loop that minds its workers, with its logs exported meanwhile."""
+def exporting_logs(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a manager's loop, so that its logs are exported while it runs."""
 
     @functools.wraps(run)
     def running(*args: Any, **kwargs: Any) -> Any:
@@ -42,10 +45,10 @@ def _exported() -> Iterator[None]:
         return
     pipeline = attach(settings, Resource.create({"service.instance.id": str(uuid.uuid4())}))
     owner = os.getpid()
-    # A forked worker logs by its own pipeline: this one's thread has not come with it.
+    # A forked worker has its own pipeline: this one's thread does not exist in it.
     os.register_at_fork(after_in_child=pipeline.abandon)
     try:
         yield
     finally:
-        if os.getpid() == owner:  # workers leave the loop by this way too
+        if os.getpid() == owner:  # forked workers get here too
             pipeline.shutdown()

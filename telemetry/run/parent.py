@@ -1,4 +1,4 @@
-"""The parent of a run: starts the server, passes signals on, and sees to what is left behind."""
+"""The parent of a run: it starts the server, forwards signals, and exports orphans at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import FrameType
 
 from telemetry.errors import TelemetryError, UsageError
 from telemetry.run import command_line, load_failure
-from telemetry.run.run_folder import Shared
+from telemetry.run.run_folder import Run
 from telemetry.settings import library
 from telemetry.system import ports
 
@@ -29,7 +29,7 @@ _FORWARDED = (
     signal.SIGTTOU,
     signal.SIGWINCH,
 )
-# A terminal sends these to the whole group: the child has them already.
+# A terminal sends these to the whole process group, so the child gets them without us.
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH)
 _SITE = Path(__file__).parent / "site"
 
@@ -42,27 +42,27 @@ def run(rest: Sequence[str], environ: Mapping[str, str]) -> int:
         environ: the environment.
 
     Returns:
-        The server's exit code; 128 and the signal's number where one ended it.
+        The server's exit code; 128 plus the signal's number if a signal ended it.
 
     Raises:
         TelemetryError: the command line, a setting, the app, the port or the command itself
             can't be used.
     """
     command = _command(list(rest))
-    settings = library.Settings.from_env(environ)  # a bad OTEL_* value is told here, once
+    settings = library.Settings.from_env(environ)  # here, so that a bad value is reported once
     if settings.disabled:
         return _wait(command, dict(environ))
     _check_port(command, environ)
-    shared = Shared(command, environ, settings)
+    this_run = Run(command, environ, settings)
     path = os.pathsep.join(filter(None, (str(_SITE), environ.get("PYTHONPATH", ""))))
     try:
-        code = _wait(command, {**environ, **shared.variables, "PYTHONPATH": path})
-        if told := load_failure.told(shared.folder):
-            message, remedy, exit_code = told
+        code = _wait(command, {**environ, **this_run.variables, "PYTHONPATH": path})
+        if failure := load_failure.read(this_run.folder):
+            message, remedy, exit_code = failure
             raise TelemetryError(message, remedy=remedy, exit_code=exit_code)
         return code
     finally:
-        shared.end()
+        this_run.end()
 
 
 def _command(rest: list[str]) -> list[str]:
@@ -82,11 +82,11 @@ def _command(rest: list[str]) -> list[str]:
 
 
 def _check_app(app: str, rest: Sequence[str]) -> None:
-    """Fail where there is nothing to serve with, or no such module; without importing any."""
+    """Raise if uvicorn or the app's module is missing. Imports neither."""
     if importlib.util.find_spec("uvicorn") is None:
         raise TelemetryError(
-            "`telemetry run module:app` serves by uvicorn, which is not installed",
-            remedy="pip install uvicorn, or give another server: telemetry run -- hypercorn …",
+            "`telemetry run module:app` needs uvicorn, which is not installed",
+            remedy="pip install uvicorn, or use another server: telemetry run -- hypercorn …",
             exit_code=69,  # EX_UNAVAILABLE
         )
     if any(option.startswith("--app-dir") for option in rest):
@@ -103,7 +103,7 @@ def _check_app(app: str, rest: Sequence[str]) -> None:
     if found is None:
         raise TelemetryError(
             f"{app}: there is no module {top!r} in {folder} nor among the installed packages",
-            remedy=f"run it from the folder that {top}.py is in, or name that with --app-dir",
+            remedy=f"run it from the folder that has {top}.py, or name that folder by --app-dir",
             exit_code=66,  # EX_NOINPUT
         )
 
@@ -114,15 +114,15 @@ def _check_port(command: Sequence[str], environ: Mapping[str, str]) -> None:
         return
     owner = ports.owner(address[1])
     raise TelemetryError(
-        f"port {address[1]} on {address[0]}, where {command_line.program(command)} is to "
-        "listen, is taken" + (owner and f" by {owner}"),
+        f"{command_line.program(command)} can't listen on {address[0]}, port {address[1]}: "
+        "it is taken" + (owner and f" by {owner}"),
         remedy="stop that process, or give the server another port",
         exit_code=75,  # EX_TEMPFAIL
     )
 
 
 def _wait(command: list[str], env: dict[str, str]) -> int:
-    """Start the server and wait for its end."""
+    """Start the server and wait until it exits."""
     children: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
 
@@ -134,9 +134,10 @@ def _wait(command: list[str], env: dict[str, str]) -> int:
         else:
             early.append(number)
 
-    # Before there is a child, so that none can be left behind. What is ignored (nohup) stays so.
-    heard = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, forward) for number in heard}
+    # Before the child starts, so that no signal can end us and leave it running. Ignored signals
+    # (nohup) stay ignored.
+    handled = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, forward) for number in handled}
     try:
         children.append(_start(command, env))
         for number in early:
@@ -149,7 +150,7 @@ def _wait(command: list[str], env: dict[str, str]) -> int:
 
 
 def _start(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
-    # Beside the interpreter, where its environment is not activated.
+    # The command may be beside the interpreter, in an environment that is not activated.
     own = Path(sys.executable).parent / command[0]
     if os.sep not in command[0] and not shutil.which(command[0]) and own.is_file():
         command = [str(own), *command[1:]]

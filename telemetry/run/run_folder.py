@@ -1,7 +1,7 @@
-"""What the processes of one run share: a folder for their counts, a name, a place to look.
+"""What the processes of one run share: the run folder, the service name, a scrape target.
 
-The folder lets any worker answer `/metrics` for all, and a survivor or the parent export the
-last values of one that was killed.
+With the folder any worker can report totals for all, and a surviving worker or the parent can
+export the last values of a killed one.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from telemetry.run import command_line
 from telemetry.settings import library
 from telemetry.settings import stack as stack_settings
 
-# A worker has waited three seconds for its own last export, and Docker kills after ten.
+# A worker may already have waited three seconds for its last export, and Docker kills after ten.
 ADOPT_TIMEOUT_S = 2.0
 
 
-class Shared:
-    """Made before the first process starts, ended when the last has exited.
+class Run:
+    """One run, from before its first process starts until its last one has exited.
 
     Args:
         command: the server's command line.
-        environ: the environment it will have.
-        settings: what that says.
+        environ: the server's environment.
+        settings: the library's settings in that environment.
     """
 
     def __init__(
@@ -42,18 +42,18 @@ class Shared:
         self.folder = Path(tempfile.mkdtemp(prefix="telemetry-run-"))
         name = settings.service_name or command_line.service_name(command)
         self.variables = {"TELEMETRY_RUN_DIR": str(self.folder)}
-        """What the processes need in their environment."""
+        """Environment variables of the run's processes."""
         if not settings.service_name:
             self.variables["OTEL_SERVICE_NAME"] = name
         self._endpoint = settings.otlp_endpoint
         self._target = _write_target(command, environ, settings, name)
 
     def end(self) -> None:
-        """Export what killed workers left, and clear away. A failure is told, never raised."""
+        """Export orphans and delete the run folder. A failure is printed, never raised."""
         if self._target is not None:
             self._target.unlink(missing_ok=True)
         if any(self.folder.glob("*.series")):
-            # Not against the clock: a cold import takes as long as that.
+            # Imported outside of the timeout: the import alone may take that long.
             from telemetry.run.adopt import adopt
 
             adopted: list[bool] = []
@@ -71,7 +71,7 @@ class Shared:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _adopt(self, adopt: Callable[[Path], bool]) -> bool:
-        logging.getLogger("telemetry").disabled = True  # the line above says it all
+        logging.getLogger("telemetry").disabled = True  # `end` prints the failure
         try:
             return adopt(self.folder)
         except Exception as error:
@@ -79,13 +79,14 @@ class Shared:
             return False
 
 
-_own: Shared | None = None
+_own: Run | None = None
 _owner = 0
 
 
-def begin_own() -> None:
-    """Share what this process, started by `opentelemetry-instrument`, and its workers do: it is
-    the parent itself. Does nothing in a process that has a parent of ours.
+def start_own_run() -> None:
+    """Start a run with this process as its parent, under `opentelemetry-instrument`.
+
+    Does nothing in a process that belongs to a run already.
 
     Raises:
         ConfigError: a variable has a value that can't be used.
@@ -94,25 +95,27 @@ def begin_own() -> None:
     settings = library.Settings.from_env()
     if settings.disabled or settings.run_dir is not None:
         return
-    _own, _owner = Shared(sys.orig_argv, os.environ, settings), os.getpid()
+    _own, _owner = Run(sys.orig_argv, os.environ, settings), os.getpid()
     os.environ.update(_own.variables)
-    atexit.register(end_own)
+    atexit.register(end_own_run)
 
 
-def end_own() -> None:
-    """End what `begin_own` began, in the process that did; not in its forks."""
+def end_own_run() -> None:
+    """End the run that `start_own_run` started. Does nothing in forked children."""
     global _own
     if _own is not None and _owner == os.getpid():
-        shared, _own = _own, None
-        shared.end()
+        run, _own = _own, None
+        run.end()
 
 
 def _write_target(
     command: Sequence[str], environ: Mapping[str, str], settings: library.Settings, name: str
 ) -> Path | None:
-    """Tell the stack's Prometheus, where there is one, that this service is meant to run, so
-    that it notices when it doesn't. Named for the port, so that the next run there takes over
-    what a killed one left."""
+    """Write a scrape target for the stack's Prometheus, if there is one.
+
+    Prometheus then knows that the service should run, and notices when it is down. The file is
+    named for the port, so that the next run on the port overwrites the file of a killed one.
+    """
     address = command_line.address(command, environ, Path.cwd())
     folder = stack_settings.home(environ) / "targets"
     if address is None or not os.access(folder, os.W_OK) or not settings.metrics_path:
@@ -125,12 +128,16 @@ def _write_target(
         "labels": {"job": name, "__metrics_path__": settings.metrics_path},
     }
     path = folder / f"run-{socket.gethostname()}-{port}.json"
-    # Whole or not at all: Prometheus is watching the folder.
+    # Atomic, because Prometheus watches the folder.
     fresh = path.with_suffix(".new")
     try:
         fresh.write_text(json.dumps([target]))
         fresh.replace(path)
     except OSError as error:
-        print(f"telemetry: {path} can't be written: {error}", file=sys.stderr)
+        print(
+            f"telemetry: {path} can't be written, so Prometheus does not scrape this service: "
+            f"{error}",
+            file=sys.stderr,
+        )
         return None
     return path

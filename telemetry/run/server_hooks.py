@@ -1,6 +1,6 @@
-"""Hooks into ASGI servers: the app they load is instrumented before they call it.
+"""Hooks into ASGI servers that instrument the loaded app.
 
-Each is called with a module of the server's, freshly imported, by `telemetry_hooks`.
+`telemetry_hooks` calls each with a module of the server, right after its import.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def instrumented(app: Any) -> Any:
-    """``app``, instrumented; as it is where it is already, by ``app = instrument(app)`` under
-    whatever its server puts around it, or where a setting can't be used, which is said once."""
+def instrument_once(app: Any) -> Any:
+    """Instrument ``app``, unless it is instrumented already below the server's own middleware.
+
+    If a setting can't be used, print that and return ``app``.
+    """
     try:
         import telemetry
         from telemetry.asgi.middleware import TelemetryMiddleware
-    except ImportError as error:  # an interpreter with other packages than ours needs
+    except ImportError as error:  # an interpreter without the packages that we need
         print(f"telemetry: not instrumented, {error} ({sys.executable})", file=sys.stderr)
         return app
 
     inner, seen = app, 0
-    while inner is not None and seen < 10:  # its server adds two or three
+    while inner is not None and seen < 10:  # servers add two or three layers
         if isinstance(inner, TelemetryMiddleware):
             return app
         inner, seen = vars(inner).get("app") if hasattr(inner, "__dict__") else None, seen + 1
@@ -36,35 +38,37 @@ def instrumented(app: Any) -> Any:
 
 
 def uvicorn_config(module: Any) -> None:
-    """Instrument what uvicorn loads, and tell why it can't load it."""
-    # uvicorn, and gunicorn with uvicorn's worker: both end in Config.load. Its interface
-    # detection and its own middleware come first, ours goes around all of it.
+    """Instrument the app that uvicorn loads, or report why it can't be loaded."""
+    # Both uvicorn and gunicorn with uvicorn's worker call Config.load. It detects the interface
+    # and adds its own middleware first; ours goes around all of that.
     load = module.Config.load
 
     @functools.wraps(load)
     def loading(self: Any) -> None:
-        with _failure_told(self.app):
+        with _reporting_failure(self.app):
             load(self)
         if self.interface != "wsgi":
-            self.loaded_app = instrumented(self.loaded_app)
+            self.loaded_app = instrument_once(self.loaded_app)
 
     module.Config.load = loading
     load_app = getattr(module.Config, "load_app", None)
-    if load_app is not None:  # by which `uvicorn.run` of today tries the app before it serves
+    if load_app is not None:  # newer versions of `uvicorn.run` check the app by it before serving
 
         @functools.wraps(load_app)
         def loading_app(self: Any) -> Any:
-            with _failure_told(self.app):
+            with _reporting_failure(self.app):
                 return load_app(self)
 
         module.Config.load_app = loading_app
 
 
 @contextlib.contextmanager
-def _failure_told(app: Any) -> Iterator[None]:
-    """Where ``app`` is named and can't be loaded, have the parent of the run say why. What its
-    import raised is shown without the server's frames, and ends the process in the way that
-    uvicorn takes for a failed start: with several workers it would try for ever otherwise."""
+def _reporting_failure(app: Any) -> Iterator[None]:
+    """Report to the parent of the run why an app given by name can't be loaded.
+
+    An exception of its import is printed without the server's frames. Then the process exits with
+    uvicorn's code for a failed start; otherwise uvicorn would restart its workers endlessly.
+    """
     from telemetry.run import load_failure
 
     if not isinstance(app, str):
@@ -72,19 +76,19 @@ def _failure_told(app: Any) -> Iterator[None]:
         return
     try:
         yield
-    except load_failure.Failed:
+    except load_failure.AppLoadFailed:  # already reported
         raise
     except SystemExit as error:
-        load_failure.not_found(app, error)
+        load_failure.report_not_found(app, error)
         raise
     except Exception as error:
-        raise load_failure.not_loaded(app, error) from None
-    load_failure.none()
+        raise load_failure.report_not_loaded(app, error) from None
+    load_failure.clear()
 
 
 def uvicorn_server(module: Any) -> None:
-    """Export what is left when uvicorn has served its last request."""
-    import asyncio  # which uvicorn has imported anyway, and other programs needn't
+    """Export what is left after uvicorn has served its last request."""
+    import asyncio  # uvicorn has imported it already; other programs may not need it
 
     serve = module.Server._serve
 
@@ -93,8 +97,8 @@ def uvicorn_server(module: Any) -> None:
         try:
             await serve(self, *args, **kwargs)
         finally:
-            # It raises the signal that ended it again, of which the process dies without
-            # running atexit; and not every app has a lifespan, at whose end we export.
+            # Next, uvicorn re-raises the signal that ended it, and the process dies without
+            # running atexit. The end of the lifespan exports too, but not every app has one.
             await asyncio.to_thread(_finish)
 
     module.Server._serve = serving
@@ -107,37 +111,37 @@ def _finish() -> None:
     pipeline = instrumentation.current_pipeline()
     if pipeline is not None:
         pipeline.finish()
-    run_folder.end_own()
+    run_folder.end_own_run()
 
 
 def uvicorn_manager(module: Any) -> None:
-    """Export what uvicorn says of its workers."""
+    """Export what uvicorn logs about its workers."""
     from telemetry.run import manager_logs
 
-    module.Multiprocess.run = manager_logs.logged(module.Multiprocess.run)
+    module.Multiprocess.run = manager_logs.exporting_logs(module.Multiprocess.run)
 
 
 def gunicorn_manager(module: Any) -> None:
-    """Export what gunicorn says of its workers."""
+    """Export what gunicorn logs about its workers."""
     from telemetry.run import manager_logs
 
-    module.Arbiter.run = manager_logs.logged(module.Arbiter.run)
+    module.Arbiter.run = manager_logs.exporting_logs(module.Arbiter.run)
 
 
 def gunicorn_asgi(module: Any) -> None:
-    """Instrument what gunicorn's own ASGI worker has loaded."""
+    """Instrument the app that gunicorn's own ASGI worker loads."""
     load = module.ASGIWorker.load_wsgi
 
     @functools.wraps(load)
     def loading(self: Any) -> None:
         load(self)
-        self.asgi = instrumented(self.asgi)
+        self.asgi = instrument_once(self.asgi)
 
     module.ASGIWorker.load_wsgi = loading
 
 
 def hypercorn(module: Any) -> None:
-    """Instrument what hypercorn wraps."""
+    """Instrument the app that hypercorn wraps."""
     wrap_app = module.wrap_app
 
     @functools.wraps(wrap_app)
@@ -145,18 +149,21 @@ def hypercorn(module: Any) -> None:
         mode = kwargs.get("mode") or (args[1] if len(args) > 1 else None)
         if mode is None:
             mode = "asgi" if module.is_asgi(app) else "wsgi"
-        return wrap_app(instrumented(app) if mode == "asgi" else app, *args, **kwargs)
+        return wrap_app(instrument_once(app) if mode == "asgi" else app, *args, **kwargs)
 
     module.wrap_app = wrapping
 
 
 def hypercorn_manager(module: Any) -> None:
-    """Let hypercorn's workers come to their end: it terminates those that are still at it once
-    the first has exited, and with them what they were to export and the app was to close."""
+    """Let all of hypercorn's workers shut down.
+
+    Once the first worker has exited, hypercorn terminates the others, before they have exported
+    their last values and before the app has closed.
+    """
     from telemetry.export.pipeline import FINISH_TIMEOUT_S
 
     if not hasattr(module, "_join_exited"):
-        return  # another version, which may well do it right
+        return  # another version, which may wait for its workers
     populate, join_exited = module._populate, module._join_exited
     config: Any = None
     shutdown_event: Any = None
@@ -173,7 +180,7 @@ def hypercorn_manager(module: Any) -> None:
     def joining(processes: Any) -> int:
         code = int(join_exited(processes))
         if code:
-            shutdown_event.set()  # as it is about to do: one that crashed ends them all
+            shutdown_event.set()  # hypercorn sets it next: one crashed worker ends them all
         if shutdown_event.is_set():
             deadline = time.monotonic() + config.graceful_timeout + FINISH_TIMEOUT_S
             for process in processes:
@@ -185,28 +192,28 @@ def hypercorn_manager(module: Any) -> None:
 
 
 def granian(module: Any) -> None:
-    """Instrument what granian's workers wrap."""
-    # Its workers get the app as loaded and wrap it here, for requests and for the lifespan.
+    """Instrument the app that granian's workers wrap."""
+    # Its workers get the loaded app, and wrap it once for requests and once for the lifespan.
     wrapper, init = module._callback_wrapper, module.LifespanProtocol.__init__
 
     @functools.wraps(wrapper)
     def wrapping(callback: Any, *args: Any, **kwargs: Any) -> Any:
-        return wrapper(instrumented(callback), *args, **kwargs)
+        return wrapper(instrument_once(callback), *args, **kwargs)
 
     @functools.wraps(init)
     def initialising(self: Any, callback: Any) -> None:
-        init(self, instrumented(callback))
+        init(self, instrument_once(callback))
 
     module._callback_wrapper = wrapping
     module.LifespanProtocol.__init__ = initialising
 
 
 def daphne(module: Any) -> None:
-    """Instrument what daphne serves."""
+    """Instrument the app that daphne serves."""
     init = module.Server.__init__
 
     @functools.wraps(init)
     def initialising(self: Any, application: Any, *args: Any, **kwargs: Any) -> None:
-        init(self, instrumented(application), *args, **kwargs)
+        init(self, instrument_once(application), *args, **kwargs)
 
     module.Server.__init__ = initialising

@@ -1,4 +1,4 @@
-"""A server under `telemetry run`, or under anything else, for a test's duration."""
+"""A server that runs during a test, under `telemetry run` or any other command."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def app(scope, receive, send):
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment without any settings of ours or OpenTelemetry's, but for ``more``."""
+    """Create an environment without our and OpenTelemetry's settings, except ``more``."""
     kept = {
         k: v
         for k, v in os.environ.items()
@@ -76,12 +76,13 @@ class Served:
         self.printed.extend(self.process.stdout or ())
 
     def get(self, path: str) -> str:
-        """What a path answers, over a connection of its own."""
+        """Request a path over a new connection; return the body."""
         with urllib.request.urlopen(self.base + path, timeout=10) as response:
             return str(response.read().decode())
 
     def try_get(self, path: str) -> str:
-        """The same; "" where a connection that a killed worker had is reset, or nobody is there."""
+        """Request a path; return the code of an HTTP error, and "" if the connection is refused or
+        reset, e.g. by a killed worker."""
         try:
             return self.get(path)
         except urllib.error.HTTPError as error:
@@ -91,8 +92,8 @@ class Served:
             return ""
 
     def counted(self, route: str = "/items/{id}") -> int:
-        """Requests to a route ("" for none) as any worker's `/metrics` has them, all workers
-        together."""
+        """Read the requests of all workers to a route ("" for none) from any worker's
+        `/metrics`."""
         shown = until(lambda: self.try_get("/metrics"))
         found = re.findall(
             r"^http_server_request_duration_seconds_count\{(.*)\} (\d+)", shown, re.MULTILINE
@@ -104,8 +105,11 @@ class Served:
         )
 
     def wait_counted(self, wanted: int, route: str = "/items/{id}") -> None:
-        """Wait until as many requests are counted, and no more: a worker counts one when the
-        client has its answer already, and may be killed or another be asked in between."""
+        """Wait until exactly so many requests are counted.
+
+        A worker counts a request after the client has the response. Before that, it may be killed,
+        or another worker may serve `/metrics`.
+        """
         found = until(lambda: (n := self.counted(route)) >= wanted and n, what=f"{wanted} counted")
         assert found == wanted
 
@@ -113,9 +117,11 @@ class Served:
         return "".join(self.printed)
 
     def change(self, file: Path, text: str) -> None:
-        """Change a file that uvicorn's reloader watches, and wait until it has noticed. A change
-        before it first looked is none to it, and when it looks it doesn't say: so the file gets
-        a new time until it has seen one."""
+        """Change a file that uvicorn's reloader watches, and wait until it has noticed.
+
+        The reloader ignores changes before its first look, and does not log when that is. So the
+        file's modification time is changed until it notices.
+        """
         before = self.output().count(RELOADING)
         file.write_text(text)
         until(
@@ -124,7 +130,7 @@ class Served:
         )
 
     def end(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to end; gives its exit code, when all it has printed is read."""
+        """Send a signal, wait until the server exits and its output is read; return the code."""
         self.process.send_signal(number)
         code = self.process.wait(30)
         self.reader.join(10)
@@ -135,7 +141,7 @@ class Served:
 def served(
     command: Sequence[str], folder: Path, env: dict[str, str], port: int, ready: str = "/nothing"
 ) -> Iterator[Served]:
-    """Run ``command`` until the test is through, from when ``ready`` answers."""
+    """Run ``command`` until the block ends, and wait until the path ``ready`` responds."""
     process = subprocess.Popen(
         command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -145,7 +151,7 @@ def served(
         try:
             until(lambda: server.try_get(ready) or process.poll() is not None)
         except AssertionError:
-            raise AssertionError(f"never answered:\n{server.output()}") from None
+            raise AssertionError(f"no response:\n{server.output()}") from None
         assert process.poll() is None, server.output()
         yield server
     finally:
@@ -160,13 +166,13 @@ def served(
 
 
 def run(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """A run that is expected to end by itself."""
+    """Run `telemetry run` with arguments until it exits by itself."""
     silent = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
-    return ended([*TELEMETRY, "run", *args], folder, **silent | env)
+    return run_to_end([*TELEMETRY, "run", *args], folder, **silent | env)
 
 
-def ended(command: list[str], folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """A command that has ended by itself, and left nothing behind."""
+def run_to_end(command: list[str], folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command until it exits by itself; it must leave no run folder."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -180,14 +186,14 @@ def ended(command: list[str], folder: Path, **env: str) -> subprocess.CompletedP
     return done
 
 
-def said(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """Our own lines: what is wrong, what to do."""
+def error_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Find our own lines: the error and its remedy."""
     lines = done.stderr.splitlines()
     return [line for line in lines if line.startswith(("error: ", "  -> "))]
 
 
 def exported(otlp: Receiver, route: str = "/items/{id}") -> int:
-    """Requests to a route as exported: the last value of each process, added up."""
+    """Count the exported requests to a route: the sum of each process's last value."""
     last: dict[str, int] = {}
     for request in tuple(otlp.metrics):
         for resource in request.resource_metrics:

@@ -1,4 +1,4 @@
-"""`telemetry run` says what is wrong with what it is given, and what to do."""
+"""Errors of `telemetry run` name the wrong input and a remedy."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 import pytest
 
 from tests.ports import free_port
-from tests.run.serving import run, said
+from tests.run.serving import error_lines, run
 
 
-def test_a_module_that_is_not_there_is_named(folder: Path) -> None:
+def test_missing_module_exits_66_with_remedy(folder: Path) -> None:
     done = run(folder, "shopp:app")
     assert done.returncode == 66
     assert done.stderr.splitlines() == [
         f"error: shopp:app: there is no module 'shopp' in {folder} "
         "nor among the installed packages",
-        "  -> run it from the folder that shopp.py is in, or name that with --app-dir",
+        "  -> run it from the folder that has shopp.py, or name that folder by --app-dir",
     ]
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "2")])
-def test_an_attribute_that_is_not_there_is_named(folder: Path, options: tuple[str, ...]) -> None:
+def test_missing_attribute_exits_66_with_remedy(folder: Path, options: tuple[str, ...]) -> None:
     done = run(folder, "shop:application", "--port", str(free_port()), *options)
     assert done.returncode == 66
     assert "Traceback" not in done.stderr
-    assert said(done) == [
+    assert error_lines(done) == [
         "error: shop:application can't be served: "
         'Attribute "application" not found in module "shop".',
         "  -> name an attribute that shop has, such as shop:app",
@@ -36,43 +36,45 @@ def test_an_attribute_that_is_not_there_is_named(folder: Path, options: tuple[st
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "2")])
-def test_an_import_error_is_the_app_s_own(folder: Path, options: tuple[str, ...]) -> None:
+def test_import_error_of_app_exits_70_with_app_traceback(
+    folder: Path, options: tuple[str, ...]
+) -> None:
     done = run(folder, "broken:app", "--port", str(free_port()), *options)
     assert done.returncode == 70
     assert f'File "{folder}/broken.py", line 1, in <module>' in done.stderr
     assert "site-packages" not in done.stderr, "no frame of the server's or ours"
     assert str(Path(__file__).parents[2] / "telemetry") not in done.stderr
-    assert said(done) == [
+    assert error_lines(done) == [
         "error: broken:app can't be loaded: ModuleNotFoundError: No module named 'no_such_module'",
-        "  -> the traceback above says where",
+        "  -> fix the error in the traceback above",
     ]
 
 
-def test_a_syntax_error_is_shown_where_it_is(folder: Path) -> None:
+def test_syntax_error_of_app_exits_70_with_file_and_line(folder: Path) -> None:
     done = run(folder, "garbled:app", "--port", str(free_port()))
     assert done.returncode == 70
     assert f'File "{folder}/garbled.py", line 1' in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_factory_that_raises_is_the_app_s_own_too(folder: Path) -> None:
+def test_raising_factory_exits_70_with_app_traceback(folder: Path) -> None:
     (folder / "made.py").write_text("def create():\n    raise LookupError('no database')\n")
     options = ("--factory", "--workers", "2", "--port", str(free_port()))
     done = run(folder, "made:create", *options)
     assert done.returncode == 70
     assert f'File "{folder}/made.py", line 2, in create' in done.stderr
-    assert said(done)[0] == "error: made:create can't be loaded: LookupError: no database"
+    assert error_lines(done)[0] == "error: made:create can't be loaded: LookupError: no database"
 
 
-def test_what_is_not_the_app_s_doing_keeps_its_traceback(folder: Path) -> None:
+def test_error_of_server_keeps_full_traceback(folder: Path) -> None:
     options = ("--ssl-certfile", "none.pem", "--port", str(free_port()))
     done = run(folder, "shop:app", *options)
     assert done.returncode == 70
     assert "create_ssl_context" in done.stderr
-    assert said(done)[0].startswith("error: shop:app can't be loaded: FileNotFoundError: ")
+    assert error_lines(done)[0].startswith("error: shop:app can't be loaded: FileNotFoundError: ")
 
 
-def test_an_import_error_under_gunicorn_ends_it_with_gunicorn_s_code(folder: Path) -> None:
+def test_import_error_under_gunicorn_exits_with_code_of_gunicorn(folder: Path) -> None:
     bind = f"127.0.0.1:{free_port()}"
     done = run(
         folder, "--", "gunicorn", "-b", bind, "-k", "uvicorn_worker.UvicornWorker", "broken:app"
@@ -90,7 +92,7 @@ def test_an_import_error_under_gunicorn_ends_it_with_gunicorn_s_code(folder: Pat
         "-- hypercorn -b 127.0.0.1:{port} shop:app",
     ],
 )
-def test_a_taken_port_is_named_with_who_has_it(folder: Path, command: str) -> None:
+def test_taken_port_exits_75_with_its_owner(folder: Path, command: str) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -98,11 +100,8 @@ def test_a_taken_port_is_named_with_who_has_it(folder: Path, command: str) -> No
         done = run(folder, *command.format(port=port).split())
     assert done.returncode == 75
     error, remedy = done.stderr.splitlines()
-    assert error.startswith(f"error: port {port} on 127.0.0.1, where ")
-    assert (
-        error.endswith(f"is to listen, is taken by process {os.getpid()} (python)")
-        or str(os.getpid()) in error
-    )
+    assert f" can't listen on 127.0.0.1, port {port}: it is taken by " in error
+    assert str(os.getpid()) in error
     assert remedy == "  -> stop that process, or give the server another port"
 
 
@@ -129,7 +128,7 @@ def test_a_taken_port_is_named_with_who_has_it(folder: Path, command: str) -> No
         ("TELEMETRY_METRICS_PATH", "metrics", "a path such as /metrics, or off"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_named(
+def test_invalid_setting_exits_78_with_expected_value(
     folder: Path, key: str, value: str, expected: str
 ) -> None:
     done = run(folder, "--", sys.executable, "-c", "print('started')", **{key: value})
@@ -152,14 +151,16 @@ def test_a_setting_that_cannot_be_used_is_named(
         (("--", "./shop.py"), "'./shop.py' is not executable", 126),
     ],
 )
-def test_a_command_that_is_none(folder: Path, args: tuple[str, ...], error: str, code: int) -> None:
+def test_invalid_command_exits_with_error_and_remedy(
+    folder: Path, args: tuple[str, ...], error: str, code: int
+) -> None:
     done = run(folder, *args)
     assert done.returncode == code
     assert done.stderr.splitlines()[0] == f"error: {error}"
     assert done.stderr.splitlines()[1].startswith("  -> ")
 
 
-def test_a_server_of_an_environment_that_is_not_activated_is_found(folder: Path) -> None:
+def test_server_in_inactive_environment_is_found(folder: Path) -> None:
     done = run(folder, "--", "uvicorn", "--version", PATH="/usr/bin:/bin")
     assert done.returncode == 0, done.stderr
     assert "uvicorn" in done.stdout

@@ -1,4 +1,4 @@
-"""What a server's command line tells of the app, its name and its address, and what it doesn't."""
+"""Parsing a server's command line for the service name and the listen address."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from telemetry.run import command_line
         ("./serve --log-config a:1", "serve"),
     ],
 )
-def test_a_service_is_named_for_its_app_or_its_program(command: str, name: str) -> None:
+def test_service_is_named_for_app_or_program(command: str, name: str) -> None:
     assert command_line.service_name(shlex.split(command)) == name
 
 
@@ -72,13 +72,13 @@ def test_a_service_is_named_for_its_app_or_its_program(command: str, name: str) 
         ("python server.py", {}, None),
     ],
 )
-def test_where_a_server_will_listen(
+def test_listen_address_is_found_or_none(
     command: str, environ: dict[str, str], address: tuple[str, int] | None, tmp_path: Path
 ) -> None:
     assert command_line.address(shlex.split(command), environ, tmp_path) == address
 
 
-def test_a_configuration_file_in_the_folder_may_say_otherwise(tmp_path: Path) -> None:
+def test_configuration_file_makes_address_unknown_unless_given(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").touch()
     assert command_line.address(["gunicorn", "a:app"], {}, tmp_path) is None
     assert command_line.address(["gunicorn", "-b", "h:1", "a:app"], {}, tmp_path) == ("h", 1)

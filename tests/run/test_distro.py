@@ -1,5 +1,5 @@
-"""`opentelemetry-instrument COMMAND`: what it does to a command that is no server, and to one it
-can't instrument. What it does to servers stands in test_servers.py."""
+"""`opentelemetry-instrument COMMAND` with a command that is not a server, or that can't be
+instrumented. Tests with servers are in test_servers.py."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ import pytest
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 
 from telemetry.run.distro import Configurator, Distro
-from tests.run.serving import ended
+from tests.run.serving import run_to_end
 
-WHAT = "import os, sys; print(os.environ.get('TELEMETRY_RUN_DIR'), 'asyncio' in sys.modules)"
+SCRIPT = "import os, sys; print(os.environ.get('TELEMETRY_RUN_DIR'), 'asyncio' in sys.modules)"
 
 
 def instrumented(folder: Path, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return ended(
+    return run_to_end(
         ["opentelemetry-instrument", *command], folder, OTEL_PYTHON_DISTRO="telemetry", **env
     )
 
 
-def test_the_entry_points_are_ours() -> None:
+def test_entry_points_load_our_classes() -> None:
     for group, wanted in (("distro", Distro), ("configurator", Configurator)):
         points = importlib.metadata.entry_points(group=f"opentelemetry_{group}", name="telemetry")
         assert [point.load() for point in points] == [wanted]
     assert issubclass(Distro, BaseDistro)
 
 
-def test_requests_are_not_counted_by_others_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asgi_instrumentations_are_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "redis")
     Distro().configure()
     disabled = os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"].split(",")
     assert disabled == ["redis", "asgi", "starlette", "fastapi"]
 
 
-def test_a_command_that_is_no_server_runs_as_it_is(tmp_path: Path) -> None:
+def test_command_that_is_no_server_runs_unchanged(tmp_path: Path) -> None:
     done = instrumented(tmp_path, sys.executable, "-c", "raise SystemExit(7)")
     assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
 
 
-def test_its_processes_share_a_folder_that_is_gone_with_it(tmp_path: Path) -> None:
+def test_processes_share_run_folder_deleted_at_end(tmp_path: Path) -> None:
     script = (
         "import os, subprocess, sys\n"
         "own = os.environ['TELEMETRY_RUN_DIR']\n"
@@ -62,15 +62,15 @@ def test_its_processes_share_a_folder_that_is_gone_with_it(tmp_path: Path) -> No
     assert done.stdout == "shop\n"
 
 
-def test_a_folder_that_is_given_is_used_and_kept(tmp_path: Path) -> None:
+def test_given_run_folder_is_used_and_kept(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
-    done = instrumented(tmp_path, sys.executable, "-c", WHAT, TELEMETRY_RUN_DIR=str(folder))
+    done = instrumented(tmp_path, sys.executable, "-c", SCRIPT, TELEMETRY_RUN_DIR=str(folder))
     assert done.stdout.startswith(str(folder))
     assert folder.is_dir()
 
 
-def test_a_setting_that_cannot_be_used_is_said_once_and_the_command_runs(tmp_path: Path) -> None:
+def test_invalid_setting_is_printed_once_and_command_runs(tmp_path: Path) -> None:
     done = instrumented(
         tmp_path, sys.executable, "-c", "print('runs')", OTEL_METRIC_EXPORT_INTERVAL="soon"
     )
@@ -82,6 +82,6 @@ def test_a_setting_that_cannot_be_used_is_said_once_and_the_command_runs(tmp_pat
     )
 
 
-def test_disabled_does_nothing(tmp_path: Path) -> None:
-    done = instrumented(tmp_path, sys.executable, "-c", WHAT, OTEL_SDK_DISABLED="true")
+def test_disabled_sdk_creates_no_run_folder(tmp_path: Path) -> None:
+    done = instrumented(tmp_path, sys.executable, "-c", SCRIPT, OTEL_SDK_DISABLED="true")
     assert done.stdout.startswith("None ")

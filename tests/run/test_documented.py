@@ -1,4 +1,4 @@
-"""docs/run.md and what there is: every setting of the library stands in both, exit codes too."""
+"""docs/run.md lists exactly the library's settings and the exit codes of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ LIBRARY = [
         for path in (ROOT / "telemetry" / folder).rglob("*.py")
     ),
 ]
-# The stack's, documented in running.md; a constant of the catalog; read by others.
+# Settings of the stack, documented in running.md; a constant of the catalog; settings that other
+# packages read.
 OTHERS = {"TELEMETRY_HOME", "TELEMETRY_DROPPED", "TELEMETRY_PROMETHEUS_PORT",
           "TELEMETRY_PROMETHEUS_URL", "OTEL_PYTHON_DISTRO", "OTEL_PYTHON_CONFIGURATOR"}  # fmt: skip
 # Composed from a prefix in telemetry.settings.library, or read by the SDK's exporters alone.
@@ -33,11 +34,11 @@ def _read() -> set[str]:
     return (found | COMPOSED) - OTHERS - set(credentials.GENERATED)
 
 
-def test_every_setting_that_is_read_is_documented() -> None:
+def test_every_setting_of_library_is_documented() -> None:
     assert _read() - set(NAME.findall(TEXT)) == set()
 
 
-def test_every_documented_setting_is_read() -> None:
+def test_every_documented_setting_exists() -> None:
     assert set(NAME.findall(TEXT)) - _read() - OTHERS == set()
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind: no files, its last values exported, no wait for a collector."""
+"""The end of a run: no files are left, the last values are exported, no Collector delays it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.ports import free_port
 from tests.run.serving import APP, BARE, PYTHON, TELEMETRY, environment, run, served
 
 
-def test_the_stack_is_told_where_to_look_while_it_runs(folder: Path, otlp: Receiver) -> None:
+def test_scrape_target_exists_while_run_lasts(folder: Path, otlp: Receiver) -> None:
     targets = folder / "home/targets"
     targets.mkdir(parents=True)
     port = free_port()
@@ -37,12 +37,12 @@ def test_the_stack_is_told_where_to_look_while_it_runs(folder: Path, otlp: Recei
         ]
         second = run(folder, "shop:app", "--port", str(port), TELEMETRY_HOME=str(folder / "home"))
         assert second.returncode == 75
-        assert file.exists(), "one that could not start takes nothing away"
+        assert file.exists(), "a run that could not start deletes no target"
         server.end()
     assert not list(targets.iterdir())
 
 
-def test_the_last_worker_killed_is_exported_by_the_parent(folder: Path, otlp: Receiver) -> None:
+def test_killed_last_worker_is_exported_by_parent(folder: Path, otlp: Receiver) -> None:
     port = free_port()
     env = environment(OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url, OTEL_METRIC_EXPORT_INTERVAL="60000")
     command = [*TELEMETRY, "run", "shop:app", "--port", str(port)]
@@ -57,9 +57,7 @@ def test_the_last_worker_killed_is_exported_by_the_parent(folder: Path, otlp: Re
 
 
 @pytest.mark.parametrize("app", [APP, BARE])
-def test_an_exit_does_not_wait_for_a_collector_that_hangs(
-    folder: Path, otlp: Receiver, app: str
-) -> None:
+def test_hanging_collector_does_not_delay_exit(folder: Path, otlp: Receiver, app: str) -> None:
     (folder / "shop.py").write_text(app)
     otlp.answering.clear()
     port = free_port()
@@ -73,11 +71,11 @@ def test_an_exit_does_not_wait_for_a_collector_that_hangs(
     assert not list(folder.glob("telemetry-run-*"))
 
 
-def test_a_collector_that_is_away_costs_the_console_one_line_a_signal(folder: Path) -> None:
+def test_absent_collector_prints_one_line_per_signal(folder: Path) -> None:
     port = free_port()
-    nobody = f"http://127.0.0.1:{free_port()}"
+    absent = f"http://127.0.0.1:{free_port()}"
     env = environment(
-        OTEL_EXPORTER_OTLP_ENDPOINT=nobody,
+        OTEL_EXPORTER_OTLP_ENDPOINT=absent,
         OTEL_EXPORTER_OTLP_TIMEOUT="2",
         OTEL_METRIC_EXPORT_INTERVAL="200",
     )
@@ -92,25 +90,25 @@ def test_a_collector_that_is_away_costs_the_console_one_line_a_signal(folder: Pa
         server.end()
     ours = [line for line in server.output().splitlines() if not line.startswith("INFO: ")]
     assert sorted(line.partition(" (")[0] for line in ours) == [
-        f"telemetry: logs can't be exported to {nobody}",
-        f"telemetry: metrics can't be exported to {nobody}",
-        f"telemetry: the last values of this run could not be exported to {nobody}",
+        f"telemetry: logs can't be exported to {absent}",
+        f"telemetry: metrics can't be exported to {absent}",
+        f"telemetry: the last values of this run could not be exported to {absent}",
     ]
 
 
-def test_a_signal_before_the_command_has_started_is_not_lost(folder: Path) -> None:
-    """Sent as soon as there is a process: whenever it comes, both end and nothing is left."""
+def test_signal_before_start_of_command_ends_both(folder: Path) -> None:
+    """Signals are sent from the start of the process. Parent and child end at any of them."""
     process = subprocess.Popen(
         [*PYTHON, "-c", "import time; time.sleep(60)"], env=environment(TMPDIR=str(folder))
     )
     stop = threading.Event()
 
-    def pester() -> None:
+    def send_signals() -> None:
         while not stop.wait(0.02):
             if process.poll() is None:
                 process.terminate()
 
-    thread = threading.Thread(target=pester)
+    thread = threading.Thread(target=send_signals)
     thread.start()
     try:
         assert process.wait(30) in (128 + signal.SIGTERM, -signal.SIGTERM)

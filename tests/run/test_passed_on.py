@@ -1,4 +1,4 @@
-"""`telemetry run` is as if it were not there: exit codes, arguments, signals, the environment."""
+"""`telemetry run` is transparent: exit codes, arguments, signals and the environment."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tests.run.serving import PYTHON, environment, run
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 42])
-def test_the_exit_code_is_the_command_s(folder: Path, code: int) -> None:
+def test_exit_code_of_command_is_returned(folder: Path, code: int) -> None:
     assert run(folder, "--", sys.executable, "-c", f"raise SystemExit({code})").returncode == code
 
 
-def test_options_after_the_command_are_the_command_s(folder: Path) -> None:
+def test_options_after_command_are_passed_to_it(folder: Path) -> None:
     script = "import sys; print(sys.argv[1:])"
     done = run(folder, "--", sys.executable, "-c", script, "--version", "--", "-h", "a b")
     assert done.stdout == "['--version', '--', '-h', 'a b']\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
-def test_signals_reach_the_command(folder: Path, number: signal.Signals) -> None:
+def test_signal_is_forwarded_to_command(folder: Path, number: signal.Signals) -> None:
     script = (
         "import signal, sys\n"
         f"signal.signal({int(number)}, lambda n, f: sys.exit(n + 50))\n"
@@ -46,13 +46,13 @@ def test_signals_reach_the_command(folder: Path, number: signal.Signals) -> None
     assert not list(folder.glob("telemetry-run-*"))
 
 
-def test_a_command_that_a_signal_ends_gives_128_and_its_number(folder: Path) -> None:
+def test_command_ended_by_signal_returns_128_plus_number(folder: Path) -> None:
     script = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     assert run(folder, "--", sys.executable, "-c", script).returncode == 128 + 9
 
 
-def test_what_is_ignored_stays_ignored(folder: Path) -> None:
-    """`nohup telemetry run …` outlives its terminal."""
+def test_ignored_signal_stays_ignored(folder: Path) -> None:
+    """`nohup telemetry run …` continues after its terminal is closed."""
     script = "import signal; print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)"
     done = subprocess.run(
         ["nohup", *PYTHON, "-c", script],
@@ -66,7 +66,7 @@ def test_what_is_ignored_stays_ignored(folder: Path) -> None:
     assert done.stdout == "True\n"
 
 
-def test_the_user_s_own_sitecustomize_and_path_are_kept(folder: Path) -> None:
+def test_sitecustomize_and_pythonpath_of_user_are_kept(folder: Path) -> None:
     own = folder / "own"
     own.mkdir()
     (own / "sitecustomize.py").write_text("print('customized')\n")
@@ -75,12 +75,12 @@ def test_the_user_s_own_sitecustomize_and_path_are_kept(folder: Path) -> None:
         folder, "--", sys.executable, "-c", "import extra, sys; print('asyncio' in sys.modules)",
         PYTHONPATH=str(own),
     )  # fmt: skip
-    # Once in `telemetry` itself, which is on the user's path too.
-    assert done.stdout == "customized\n" * 2 + "False\n", "what is no server imports little"
+    # Printed twice: `telemetry` itself runs with the user's PYTHONPATH too.
+    assert done.stdout == "customized\n" * 2 + "False\n", "the hooks import nothing heavy"
 
 
-def test_another_interpreter_runs_its_app_all_the_same(folder: Path) -> None:
-    """`python -S` has no site-packages, as an interpreter that telemetry isn't installed in."""
+def test_interpreter_without_telemetry_runs_app_uninstrumented(folder: Path) -> None:
+    """`python -S` has no site-packages, like an interpreter without telemetry installed."""
     (folder / "uvicorn").mkdir()
     (folder / "uvicorn/__init__.py").touch()
     (folder / "uvicorn/config.py").write_text("print('served')\n")
@@ -94,7 +94,7 @@ def test_another_interpreter_runs_its_app_all_the_same(folder: Path) -> None:
     assert done.stderr.startswith("telemetry: not instrumented, No module named 'opentelemetry' (")
 
 
-def test_disabled_runs_the_bare_command(folder: Path) -> None:
+def test_disabled_sdk_runs_bare_command(folder: Path) -> None:
     script = "import os; print(os.environ.get('TELEMETRY_RUN_DIR'), os.environ.get('PYTHONPATH'))"
     done = run(folder, "--", sys.executable, "-c", script, OTEL_SDK_DISABLED="true")
     assert done.stdout == "None None\n"

@@ -1,4 +1,4 @@
-"""Pipelined requests, on every server: none is in the trace of the one before."""
+"""Pipelined requests on every server: none has the trace of the previous one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def request(trace: str) -> bytes:
 
 
 def answers(port: int, traces: list[str]) -> Iterator[str]:
-    """The trace that each of these requests had, all sent at once on one connection."""
+    """Send requests at once on one connection; yield the trace id that each one had."""
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
         connection.sendall(b"".join(map(request, traces)))
         with connection.makefile("rb") as answer:
@@ -53,13 +53,13 @@ def answers(port: int, traces: list[str]) -> Iterator[str]:
 
 @pytest.mark.parametrize("spans", ["none", "otlp"])
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_pipelined_request_has_no_trace_of_the_one_before(
+def test_pipelined_request_does_not_have_trace_of_previous_one(
     server: str, spans: str, tmp_path: Path
 ) -> None:
     (tmp_path / "shop.py").write_text(APP)
     port = free_port()
     command = [*TELEMETRY, "run", "--", *SERVERS[server].format(port=port).split()]
-    # Not sampled: there are spans, with ids, and nothing to export.
+    # Not sampled: spans have ids, but none are exported.
     env = environment(
         OTEL_TRACES_EXPORTER=spans, OTEL_TRACES_SAMPLER="always_off",
         OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none",
@@ -78,5 +78,5 @@ def test_a_pipelined_request_has_no_trace_of_the_one_before(
             if spans == "none":
                 assert set(own) == {NONE}
             else:
-                assert len(set(own) - set(sent)) == len(own), "a trace of its own each"
+                assert len(set(own) - set(sent)) == len(own), "each has its own trace"
         running.end()

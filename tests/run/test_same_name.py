@@ -1,4 +1,4 @@
-"""An app beside a module of the user's that is called `telemetry`, too: neither is lost."""
+"""An app with its own module named `telemetry`: it gets that module, and is instrumented."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ app.router.routes.append(Route("/own", own))
 
 
 def own_module(folder: Path, kind: str) -> None:
-    """The user's, a module or a package."""
+    """Write the user's `telemetry`, a module or a package."""
     if kind == "package":
         folder = folder / "telemetry"
         folder.mkdir()
@@ -48,7 +48,7 @@ def own_module(folder: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["module", "package"])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_an_app_with_a_module_of_that_name_has_it_and_is_instrumented(
+def test_app_with_own_telemetry_module_is_instrumented(
     name: str, kind: str, otlp: Receiver, tmp_path: Path
 ) -> None:
     app = tmp_path / "app"
@@ -70,7 +70,7 @@ def test_an_app_with_a_module_of_that_name_has_it_and_is_instrumented(
 
 
 @pytest.mark.parametrize("kind", ["module", "package"])
-def test_our_own_processes_start_beside_it(kind: str, tmp_path: Path) -> None:
+def test_our_processes_start_beside_own_telemetry_module(kind: str, tmp_path: Path) -> None:
     own_module(tmp_path, kind)
     done = subprocess.run(
         own_package.command("telemetry", "proxy", "--help"),
@@ -85,8 +85,9 @@ def test_our_own_processes_start_beside_it(kind: str, tmp_path: Path) -> None:
     assert done.stdout.startswith("usage: telemetry proxy ")
 
 
-def test_a_spawned_child_finds_it_as_well(tmp_path: Path) -> None:
-    """As the proxy's workers: multiprocessing runs the parent's script by this name first."""
+def test_spawned_child_imports_our_package(tmp_path: Path) -> None:
+    """In a spawned child, e.g. a worker of the proxy, multiprocessing runs the parent's script
+    first, as `__mp_main__`."""
     own_module(tmp_path, "module")
     script = (
         f"import runpy; runpy.run_path({own_package.__file__!r}, run_name='__mp_main__')\n"

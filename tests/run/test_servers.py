@@ -1,5 +1,5 @@
-"""Every ASGI server, unchanged, with an app that knows nothing of us: counted right, to the
-last request, whoever answers `/metrics` and whoever has died."""
+"""Every ASGI server with an unchanged app: all requests are counted, whichever worker serves
+`/metrics` and whichever was killed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ COMMANDS = {
     "uvicorn": "run -- uvicorn shop:app --port {port}",
     "uvicorn, workers": "run -- uvicorn shop:app --port {port} --workers 3",
     "uvicorn, reload": "run -- uvicorn shop:app --port {port} --reload",
-    # A worker that is told to end while it starts has its parent's signal handlers yet, and misses
-    # it: gunicorn waits that long for it, granian for ever unless told.
+    # A worker still has its parent's signal handlers while it starts, and misses a signal to end.
+    # gunicorn waits for it as long as this option says, granian endlessly without its option.
     "gunicorn": "run -- gunicorn --graceful-timeout 10 -b 127.0.0.1:{port} -w 3 "
     "-k uvicorn_worker.UvicornWorker shop:app",
     "gunicorn, preload": "run -- gunicorn --graceful-timeout 10 -b 127.0.0.1:{port} -w 3 --preload "
@@ -34,7 +34,7 @@ COMMANDS = {
     "--workers-kill-timeout 10 shop:app",
     "daphne": "run -- daphne -b 127.0.0.1 -p {port} shop:app",
 }
-# What those say that start such workers, and how many there are.
+# The line that a server prints for each started worker, and the number of workers.
 STARTED = {
     "uvicorn, workers": ("Started server process [", 3),
     "gunicorn, preload": ("Started server process [", 3),
@@ -56,7 +56,7 @@ def _env(otlp: Receiver, interval_ms: int = 500, **more: str) -> dict[str, str]:
 
 
 def _wait_started(server: Served, name: str, more: int = 0) -> None:
-    """Wait until every worker hears its signals, and as many as have come for killed ones."""
+    """Wait until every worker handles signals, and ``more`` that replace killed ones."""
     if name in STARTED:
         line, workers = STARTED[name]
         wanted = workers + more
@@ -64,7 +64,7 @@ def _wait_started(server: Served, name: str, more: int = 0) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_request_is_counted_once_and_exported_to_the_last(
+def test_each_request_is_counted_and_exported_once(
     name: str, otlp: Receiver, tmp_path: Path
 ) -> None:
     (tmp_path / "shop.py").write_text(APP)
@@ -72,7 +72,7 @@ def test_each_request_is_counted_once_and_exported_to_the_last(
     with served(_command(name, port), tmp_path, _env(otlp), port) as server:
         pids = {server.get(f"/items/{i}") for i in range(40)}
         server.wait_counted(40)
-        assert server.counted() == 40, "whoever answers"
+        assert server.counted() == 40, "any worker reports the total"
         _wait_started(server, name)
         code = server.end()
     assert code in (0, 128 + signal.SIGTERM), server.output()
@@ -102,7 +102,7 @@ app.router.lifespan_context = lifespan
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if "workers" in name])
-def test_workers_that_close_later_than_the_first_are_waited_for(
+def test_workers_that_close_after_the_first_export_their_logs(
     name: str, otlp: Receiver, tmp_path: Path
 ) -> None:
     (tmp_path / "shop.py").write_text(APP + SLOW_TO_CLOSE)
@@ -127,7 +127,7 @@ async def app(scope, receive, send):
 """
 
 
-def test_hypercorn_with_trio(otlp: Receiver, tmp_path: Path) -> None:
+def test_hypercorn_with_trio_exports_all_requests(otlp: Receiver, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(TRIO)
     port = free_port()
     run = f"run -- hypercorn -b 127.0.0.1:{port} -k trio shop:app"
@@ -143,7 +143,7 @@ def test_hypercorn_with_trio(otlp: Receiver, tmp_path: Path) -> None:
     assert exported(otlp, "") >= before + 5
 
 
-def test_a_worker_that_hangs_is_not_waited_for_for_ever(otlp: Receiver, tmp_path: Path) -> None:
+def test_hanging_worker_is_terminated(otlp: Receiver, tmp_path: Path) -> None:
     hanging = SLOW_TO_CLOSE.replace("asyncio.sleep(0.5)", "asyncio.Event().wait()")
     (tmp_path / "shop.py").write_text(APP + hanging)
     port = free_port()
@@ -153,10 +153,8 @@ def test_a_worker_that_hangs_is_not_waited_for_for_ever(otlp: Receiver, tmp_path
     assert otlp.bodies().count("closed") == 1
 
 
-def test_a_worker_that_dies_takes_nothing_of_the_others_along(
-    otlp: Receiver, tmp_path: Path
-) -> None:
-    """Where one is killed, hypercorn ends them all."""
+def test_killed_worker_does_not_keep_others_from_closing(otlp: Receiver, tmp_path: Path) -> None:
+    """If one worker is killed, hypercorn ends all of them."""
     (tmp_path / "shop.py").write_text(APP + SLOW_TO_CLOSE)
     port = free_port()
     with served(_command("hypercorn, workers", port), tmp_path, _env(otlp), port) as server:
@@ -167,7 +165,7 @@ def test_a_worker_that_dies_takes_nothing_of_the_others_along(
 
 
 @pytest.mark.parametrize("name", ["uvicorn", "gunicorn", "hypercorn", "granian"])
-def test_an_app_without_a_lifespan_is_exported_to_the_last_as_well(
+def test_app_without_lifespan_exports_all_requests(
     name: str, otlp: Receiver, tmp_path: Path
 ) -> None:
     (tmp_path / "shop.py").write_text(BARE)
@@ -184,9 +182,7 @@ def test_an_app_without_a_lifespan_is_exported_to_the_last_as_well(
 
 
 @pytest.mark.parametrize("name", ["uvicorn, workers", "gunicorn, preload", "granian"])
-def test_a_killed_worker_is_not_lost_and_no_counter_falls(
-    name: str, otlp: Receiver, tmp_path: Path
-) -> None:
+def test_killed_worker_loses_no_counts(name: str, otlp: Receiver, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(APP)
     port = free_port()
     command = _command(name, port)
@@ -213,7 +209,7 @@ def test_a_killed_worker_is_not_lost_and_no_counter_falls(
         ("gunicorn, preload", "Worker (pid:{pid}) was sent SIGKILL! Perhaps out of memory?"),
     ],
 )
-def test_what_the_server_says_of_a_killed_worker_is_exported_once(
+def test_log_of_manager_about_killed_worker_is_exported_once(
     name: str, line: str, otlp: Receiver, tmp_path: Path
 ) -> None:
     (tmp_path / "shop.py").write_text(APP)
@@ -228,10 +224,10 @@ def test_what_the_server_says_of_a_killed_worker_is_exported_once(
     assert otlp.bodies().count(wanted) == 1
     (record,) = (log for log in otlp.logs if log.body == wanted)
     assert record.resource["service.name"] == "shop"
-    assert otlp.bodies().count("sequence 2") == 1, "workers' lines are theirs alone"
+    assert otlp.bodies().count("sequence 2") == 1, "the manager exports no lines of workers"
 
 
-def test_reload_keeps_what_was_counted(otlp: Receiver, tmp_path: Path) -> None:
+def test_reload_keeps_counts(otlp: Receiver, tmp_path: Path) -> None:
     shop = tmp_path / "shop.py"
     shop.write_text(APP)
     port = free_port()
@@ -243,12 +239,12 @@ def test_reload_keeps_what_was_counted(otlp: Receiver, tmp_path: Path) -> None:
         until(lambda: server.try_get("/nothing"))
         assert server.get("/items/2") != first
         server.wait_counted(2)
-        assert server.end() == 0, "the mended mistake is not held against it"
+        assert server.end() == 0, "the fixed error is not reported"
     assert exported(otlp) == 2
 
 
-def test_workers_that_come_and_go_leave_their_counts(otlp: Receiver, tmp_path: Path) -> None:
-    """A hundred recycled workers neither lose counts nor fill the folder."""
+def test_recycled_workers_lose_no_counts(otlp: Receiver, tmp_path: Path) -> None:
+    """gunicorn replaces each worker after 5 requests."""
     (tmp_path / "shop.py").write_text(APP)
     port = free_port()
     command = [*_command("gunicorn", port)[:-1], "--max-requests", "5", "shop:app"]
@@ -261,9 +257,7 @@ def test_workers_that_come_and_go_leave_their_counts(otlp: Receiver, tmp_path: P
     assert exported(otlp) == 100
 
 
-def test_an_app_that_is_instrumented_already_is_counted_once(
-    otlp: Receiver, tmp_path: Path
-) -> None:
+def test_already_instrumented_app_is_counted_once(otlp: Receiver, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(
         APP + "\nimport telemetry\napp = telemetry.instrument(app, service_name='own')\n"
     )
@@ -275,7 +269,9 @@ def test_an_app_that_is_instrumented_already_is_counted_once(
     assert exported(otlp) == 1
 
 
-def test_opentelemetry_instrument_gives_the_same(otlp: Receiver, tmp_path: Path) -> None:
+def test_opentelemetry_instrument_counts_and_exports_all_requests(
+    otlp: Receiver, tmp_path: Path
+) -> None:
     (tmp_path / "shop.py").write_text(APP)
     port = free_port()
     run = f"opentelemetry-instrument uvicorn shop:app --port {port} --workers 3"
@@ -295,7 +291,7 @@ def test_opentelemetry_instrument_gives_the_same(otlp: Receiver, tmp_path: Path)
 
 
 @pytest.mark.parametrize("server", ["uvicorn", "gunicorn", "hypercorn"])
-def test_the_servers_own_lines_arrive_once_with_the_callers_trace(
+def test_access_log_is_exported_once_with_trace_of_caller(
     server: str, otlp: Receiver, tmp_path: Path
 ) -> None:
     import urllib.request
@@ -303,7 +299,7 @@ def test_the_servers_own_lines_arrive_once_with_the_callers_trace(
     (tmp_path / "shop.py").write_text(APP)
     port = free_port()
     command = _command(server, port)
-    if server != "uvicorn":  # whose access log is on unless it is switched off
+    if server != "uvicorn":  # its access log is on by default
         command[-1:-1] = ["--access-logfile", "-"]
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     with served(command, tmp_path, _env(otlp), port) as process:
@@ -319,5 +315,5 @@ def test_the_servers_own_lines_arrive_once_with_the_callers_trace(
     assert access[0].severity == "INFO"
     own = [log for log in otlp.logs if log.body == "sequence 7"]
     assert [log.trace_id for log in own] == [trace]
-    if server != "hypercorn":  # which writes it when the app's task is over
+    if server != "hypercorn":  # it writes the access log after the app's task has ended
         assert access[0].trace_id == trace

@@ -1,5 +1,7 @@
-"""First on PYTHONPATH of whatever `telemetry run` starts: watches for servers, then makes way
-for a sitecustomize of the user's own."""
+"""Install the hooks in every Python process of a run, then run the user's own sitecustomize.
+
+This folder is first on the PYTHONPATH of the run's processes.
+"""
 
 import importlib.machinery
 import importlib.util

@@ -1,7 +1,7 @@
-"""Waits for an ASGI server to be imported, and has what it loads instrumented.
+"""Import hooks that instrument the app of an ASGI server.
 
-It is in every Python process of a run, most of which may not be servers: so it imports nothing
-until there is one.
+They are in every Python process of a run, and most of these may not be servers. So nothing else
+is imported until a server is.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import importlib.util
 import os
 import sys
 
-TYPE_CHECKING = False  # typing's own would be an import
+TYPE_CHECKING = False  # not typing's, to save the import
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
     from typing import Any
 
-# Each module with the function in telemetry.run.server_hooks that sees to it.
+# Modules of servers, with their hooks in telemetry.run.server_hooks.
 HOOKS = {
     "uvicorn.config": "uvicorn_config",
     "uvicorn.server": "uvicorn_server",
@@ -33,13 +33,13 @@ HOOKS = {
 
 
 class Finder:
-    """Finds nothing itself: has the others find the module, and looks after it is executed."""
+    """Finds a server's module by the regular path finder, and hooks it after its execution."""
 
     @staticmethod
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """As `importlib.abc.MetaPathFinder.find_spec`, whose import would cost more."""
+        """Find a module as `importlib.abc.MetaPathFinder` does, which is slow to import."""
         if name not in HOOKS:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
@@ -61,7 +61,7 @@ def _hook(name: str, module: ModuleType) -> None:
         package = _own_package().importable(_import_folders())
         server_hooks = importlib.import_module(f"{package}.run.server_hooks")
     except ImportError as error:
-        # Another interpreter than the one `telemetry` is installed in: the app runs all the same.
+        # An interpreter that `telemetry` is not installed for: the app runs uninstrumented.
         print(f"telemetry: not instrumented, {error} ({sys.executable})", file=sys.stderr)
         return
     getattr(server_hooks, HOOKS[name])(module)
@@ -81,14 +81,14 @@ def _own_package() -> Any:
 
 
 def _import_folders() -> list[str]:
-    """Where the app may import from: servers put the working folder, or one that an option names
-    (--app-dir, --chdir, --pythonpath), in front of the path when they load it."""
+    """List the folders that the app may import from. When servers load it, they prepend to the
+    path the working folder, or one that an option names (--app-dir, --chdir, --pythonpath)."""
     options = (word.rpartition("=")[2] for word in sys.argv[1:])
     named = [folder for option in options for folder in option.split(",") if os.path.isdir(folder)]
     return [*named, os.getcwd(), *sys.path]
 
 
 def install() -> None:
-    """Watch this process's imports from now on; once, however often it is called."""
+    """Watch this process's imports from now on. Further calls do nothing."""
     if Finder not in sys.meta_path:
         sys.meta_path.insert(0, Finder)
