@@ -3,7 +3,7 @@
     import telemetry
     app = telemetry.instrument(app)
 
-or, with no change to the app, ``telemetry run app:app``.
+To leave the app unchanged, run ``telemetry run app:app`` instead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # When first asked for: an app that is only instrumented needs neither.
+    # Imported on first access: an app that is only instrumented needs neither.
     if name in ("metrics", "testing"):
         import importlib
 

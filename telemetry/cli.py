@@ -1,4 +1,4 @@
-"""The `telemetry` command: parse, call, print. Each command's implementation is in its module."""
+"""The `telemetry` command. Each command's implementation is in its own module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from telemetry.errors import TelemetryError
 from telemetry.settings import stack as stack_settings
 from telemetry.system.arguments import Parser
 
-# Each has `add_commands(subparsers)`, and imports what is heavy only when a command runs.
+# Each has `add_commands(subparsers)`, and imports heavy modules only when a command runs.
 MODULES = (
     "telemetry.run.commands",
     "telemetry.stack.commands",
@@ -25,7 +25,7 @@ DISTRIBUTION = "container-telemetry"
 
 
 def parser() -> Parser:
-    """The whole command line."""
+    """Build the parser of the whole command line."""
     top = Parser(
         prog="telemetry",
         description="Make containerised ASGI services observable.",
@@ -43,7 +43,7 @@ def parser() -> Parser:
 
 
 def version() -> str:
-    """The installed version."""
+    """Get the installed version."""
     try:
         return importlib.metadata.version(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
@@ -51,7 +51,7 @@ def version() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; return the exit code."""
     stack_settings.keep_loopback_direct(os.environ)
     try:
         args, unknown = parser().parse_known_args(argv)

@@ -1,7 +1,7 @@
-"""One base for every error this package raises on purpose.
+"""The base class of all errors that this package raises on purpose.
 
-An error says what happened, where, and what to do about it. The command line prints
-``error: message`` and ``  -> remedy`` and exits with the error's own code.
+An error says what happened, where, and what to do. The command line prints ``error: message`` and
+``  -> remedy``, and exits with the error's code.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ class TelemetryError(Exception):
     """An error the user can fix.
 
     Args:
-        message: what happened and where, one line.
-        remedy: what to do about it, one line; empty where the message already says it.
-        exit_code: the process exit code the command line uses, 1 to 125.
+        message: what happened and where, in one line.
+        remedy: what to do, in one line; empty if the message says it.
+        exit_code: the exit code of the command line, 1 to 125.
     """
 
     def __init__(self, message: str, *, remedy: str = "", exit_code: int = 1) -> None:
@@ -24,11 +24,11 @@ class TelemetryError(Exception):
 
 
 class UsageError(TelemetryError):
-    """A command line, or one of its arguments, that can't be used.
+    """An invalid command line or argument.
 
     Args:
-        message: what is wrong with it.
-        remedy: how to use it.
+        message: what is invalid.
+        remedy: the correct usage.
     """
 
     def __init__(self, message: str, *, remedy: str) -> None:
@@ -36,12 +36,12 @@ class UsageError(TelemetryError):
 
 
 class ConfigError(TelemetryError):
-    """A setting has a value that can't be used.
+    """An invalid value of a setting.
 
     Args:
         key: the environment variable or argument.
-        value: what it was set to (never a secret's value).
-        expected: what would have been right.
+        value: the value (never that of a secret).
+        expected: what a valid value is, e.g. "a whole number from 1 to 9".
     """
 
     def __init__(self, key: str, value: str, expected: str) -> None:

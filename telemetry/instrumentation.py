@@ -1,4 +1,4 @@
-"""`instrument` and the one pipeline of the process behind it."""
+"""`instrument`, and the pipeline of the process."""
 
 from __future__ import annotations
 
@@ -25,28 +25,29 @@ def instrument(
     metrics_path: str | None = None,
     resource: Mapping[str, str] | None = None,
 ) -> App:
-    """Wrap an ASGI app: HTTP and WebSocket metrics, logs, `/metrics`, OTLP export.
+    """Wrap an ASGI app: add HTTP and WebSocket metrics, logs, `/metrics` and OTLP export.
 
     Args:
-        app: any ASGI 3 app. One that is instrumented already is returned as it is.
-        service_name: where neither OTEL_SERVICE_NAME nor OTEL_RESOURCE_ATTRIBUTES names it.
-        namespace: also show the HTTP metrics as ``<namespace>_http_requests_total`` and
+        app: any ASGI 3 app. One that is instrumented already is returned unchanged.
+        service_name: used if neither OTEL_SERVICE_NAME nor OTEL_RESOURCE_ATTRIBUTES names the
+            service.
+        namespace: also export the HTTP metrics as ``<namespace>_http_requests_total`` and
             ``<namespace>_http_request_duration_seconds``.
-        metrics_path: where `/metrics` answers, "" for nowhere; else TELEMETRY_METRICS_PATH.
+        metrics_path: the path of the metrics page, "" for none (default: TELEMETRY_METRICS_PATH).
         resource: further resource attributes, such as ``{"deployment.environment": "prod"}``.
 
     Returns:
-        The wrapped app, of the app's type for a type checker: whatever is asked of it that isn't
-        ours is the app's to answer. The app itself where OTEL_SDK_DISABLED is true.
+        The wrapped app. A type checker sees the app's own type, because the wrapper passes all
+        other attributes through. If OTEL_SDK_DISABLED is true, the app itself.
 
     Raises:
-        ConfigError: an OTEL_* or TELEMETRY_* variable has a value that can't be used.
+        ConfigError: an OTEL_* or TELEMETRY_* variable has an invalid value.
     """
     from telemetry.asgi.middleware import TelemetryMiddleware
 
     if isinstance(app, TelemetryMiddleware):
         return cast(App, app)
-    current = _make(service_name, resource)
+    current = _get_or_create(service_name, resource)
     if current.settings.disabled:
         return app
     if namespace:
@@ -60,22 +61,22 @@ def instrument(
 
 
 def start(*, service_name: str = "", resource: Mapping[str, str] | None = None) -> Pipeline:
-    """Begin to export what this process counts and logs, without an ASGI app.
+    """Start exporting this process's metrics and logs, without an ASGI app.
 
     Args:
-        service_name: where the environment names none.
+        service_name: used if the environment names no service.
         resource: further resource attributes.
 
     Raises:
-        ConfigError: an OTEL_* or TELEMETRY_* variable has a value that can't be used.
+        ConfigError: an OTEL_* or TELEMETRY_* variable has an invalid value.
     """
-    current = _make(service_name, resource)
+    current = _get_or_create(service_name, resource)
     current.start()
     return current
 
 
 def current_pipeline() -> Pipeline | None:
-    """The pipeline of this process, None before the first `instrument` or `start`."""
+    """Get the pipeline of this process; None before the first `instrument` or `start`."""
     return _pipeline
 
 
@@ -91,22 +92,25 @@ def flush_metrics(timeout_s: float = 5.0) -> bool:
 
 
 def shutdown() -> None:
-    """Export what is left and stop; a later `instrument` or `start` begins anew."""
+    """Export what is left and stop. A later `instrument` or `start` creates a new pipeline."""
     old = replace_pipeline(None)
     if old is not None:
         old.shutdown()
 
 
 def replace_pipeline(pipeline: Pipeline | None) -> Pipeline | None:
-    """Have `instrument` and `start` use this one from now on; returns the one before. For
-    `telemetry.testing`."""
+    """Make `instrument` and `start` use another pipeline from now on, for `telemetry.testing`.
+
+    Returns:
+        The previous pipeline.
+    """
     global _pipeline
     with _lock:
         old, _pipeline = _pipeline, pipeline
     return old
 
 
-def _make(service_name: str, resource: Mapping[str, str] | None) -> Pipeline:
+def _get_or_create(service_name: str, resource: Mapping[str, str] | None) -> Pipeline:
     from telemetry import metrics
     from telemetry.export.pipeline import Pipeline
 

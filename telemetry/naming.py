@@ -1,7 +1,7 @@
-"""From an OpenTelemetry name and unit to the Prometheus name, the same on both routes.
+"""Convert OpenTelemetry names and units to Prometheus names.
 
-The OTLP route (Prometheus' ``UnderscoreEscapingWithSuffixes``) and the Python Prometheus
-exporter must give the same text, so that a dashboard works whichever way a number came.
+The result must be the same over OTLP (Prometheus' ``UnderscoreEscapingWithSuffixes``) and in the
+Python Prometheus exporter, so that dashboards work with both.
 
 Source: https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/
 """
@@ -31,21 +31,21 @@ _RUNS = re.compile(r"_{2,}")
 
 
 def unit_suffix(unit: str) -> str:
-    """The suffix a UCUM unit gives, ``""`` for annotations such as ``{request}``."""
+    """Convert a UCUM unit to a suffix, ``""`` for annotations such as ``{request}``."""
     bare = _ANNOTATION.sub("", unit)
     return _UNITS.get(bare, _NOT_NAME.sub("_", bare).strip("_"))
 
 
 def prometheus_name(name: str, kind: Kind, unit: str) -> str:
-    """The Prometheus metric name, e.g. ``gateway.ai.cost``, counter, ``usd`` ->
-    ``gateway_ai_cost_usd_total``. For a histogram, the name its ``_bucket``, ``_sum`` and
-    ``_count`` series start with.
+    """Convert a metric name, e.g. ``gateway.ai.cost``, counter, ``usd`` ->
+    ``gateway_ai_cost_usd_total``. For a histogram, the result is the prefix of its ``_bucket``,
+    ``_sum`` and ``_count`` series.
     """
-    # A run of characters that aren't allowed becomes one underscore; so does a run of underscores.
+    # A run of invalid characters becomes one underscore; so does a run of underscores.
     base = _RUNS.sub("_", _NOT_NAME.sub("_", name))
     if base[:1].isdigit():
         base = "_" + base
-    # The suffixes are appended as tokens: a name that has one already doesn't get it twice.
+    # Suffixes are compared with the name's words, so that none is appended twice.
     tokens = base.split("_")
     suffix = unit_suffix(unit)
     if kind == "counter":
@@ -58,6 +58,6 @@ def prometheus_name(name: str, kind: Kind, unit: str) -> str:
 
 
 def label_name(attribute: str) -> str:
-    """The Prometheus label for an attribute key, e.g. ``http.route`` -> ``http_route``."""
+    """Convert an attribute key to a Prometheus label, e.g. ``http.route`` -> ``http_route``."""
     label = _NOT_LABEL.sub("_", attribute)
     return "_" + label if label[:1].isdigit() else label

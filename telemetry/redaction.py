@@ -1,8 +1,8 @@
-"""What must never leave the process: keys, passwords, tokens, cookies, credentials in URLs.
+"""Mask secrets: keys, passwords, tokens, cookies, credentials in URLs.
 
-Patterns are linear: no nested repeats, every repeat over a class that what follows is not in,
-or bounded. Where a text is in doubt it is masked: a line that says too little can be asked
-about, one that said too much can't be unsaid.
+All patterns take linear time. No repeats are nested, and each repeat is either bounded, or over a
+character class that excludes what follows it. In doubt a text is masked: a missing detail can be
+looked up, a leaked secret can't be taken back.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from telemetry.errors import ConfigError
 
 MASK = "[redacted]"
 
-# Names whose value is a secret, in `key=value`, JSON, XML, options, query strings, attributes.
-# The end of a name is enough: `DB_PASSWORD=` has `PASSWORD=` in it. Not `tokens`, a count; not
-# an `unexpected token: …` of a parser. Letters first, what must precede them after: so the
-# engine can skip to the first letters.
+# Names of secrets, in `key=value`, JSON, XML, options, query strings and attributes. The end of
+# a name is enough: `DB_PASSWORD=` contains `PASSWORD=`. Excluded are `tokens`, which is a count,
+# and a parser's `unexpected token: …`. The letters come first and lookbehinds after them, so that
+# the regex engine can skip to the first letters.
 _NAME = (
     r"(?:password|passwd|passphrase|passcode|secret(?:[_-]?key)?|credentials?|"
     r"(?:api|access|account|private|signing|encryption)[_-]?key|"
@@ -27,27 +27,27 @@ _NAME = (
     r"pwd(?<![a-z0-9]pwd)|auth(?<![a-z0-9]auth))"
 )
 _HEADER = r"(?:(?:proxy-)?authorization|(?:set-)?cookie)"
-# Between a name and its value; the backslashes are those of JSON within JSON. Possessive, so
-# that what must not follow the space is not looked for before it.
+# Between a name and its value; the backslashes are those of JSON within JSON. The quantifiers are
+# possessive, so that a lookahead after the spaces is not tried before them.
 _IS = r"\\{0,2}['\"]?\s{0,4}[:=]>?+\s{0,4}+"
-# A value in quotes, up to the same quote; the groups before the value are kept.
+# A value in quotes, up to the same quote. The groups before the value are kept.
 _QUOTED = r"(b?\\{0,2})(['\"])(?!\[redacted\])(?:(?!\%d)[^\\\r\n]|\\.)*"
-# One character of a value without quotes: a mark ends it only where a space, the end of the text
-# or another `name=` follows.
+# One character of an unquoted value. A punctuation mark ends the value only if a space, the end of
+# the text or another `name=` follows.
 _UNQUOTED = r"(?:[^\s'\"&,;})\]<\\]|[&,;})\]](?=[^\s'\"&,;})\]<\\])(?![\w.-]{1,40}[=:]))"
 _PAIR = r"['\"]\s{0,4},\s{0,4}"  # between a name in quotes and its value
 _NOT_SECRET = r"(?!\[redacted\]|(?:none|null|true|false)\b)"
 
-# Each with what stands, in lower case, in whatever it matches: a text without any of these is
-# let through at once, which costs a tenth of trying every pattern.
+# Each pattern with lower-case literals; every match must contain one of them. A text without any
+# of these passes at once, which costs a tenth of trying every pattern.
 _PATTERNS: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    # PEM private keys, up to their end or, cut short, to the text's.
+    # PEM private keys, up to their end, or if that is missing up to the end of the text.
     (
         ("-----begin",),
         r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY[\s\S]*?(?:-----END [A-Z ]{0,40}-----|\Z)",
         MASK,
     ),
-    # Headers, as a line, in a mapping, or in pairs as ASGI has them: the whole value.
+    # The whole value of headers, as a line, in a mapping, or in pairs as in ASGI.
     (
         ("authorization", "cookie"),
         rf"(?i)\b({_HEADER})({_IS}|{_PAIR}){_QUOTED % 4}",
@@ -58,14 +58,14 @@ _PATTERNS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         rf"(?i)\b({_HEADER})({_IS})(?!b?\\{{0,2}}['\"]|\[redacted\])[^\r\n]{{1,8192}}",
         rf"\1\2{MASK}",
     ),
-    # A digit or a capital within: "basic understanding" is none.
+    # With a digit or a capital letter: "basic understanding" is not a secret.
     (
         ("bearer ", "basic "),
         r"\b((?i:bearer|basic))\s{1,4}(?=[\w.~+/=-]{1,400}[0-9A-Z=])[\w.~+/=-]{8,}",
         rf"\1 {MASK}",
     ),
-    # Credentials in URLs keep the user, lose the password. A password may have / and @ in it;
-    # a port followed by a path or a query is none.
+    # The password in URLs; the user is kept. A password may contain / and @. A port followed by a
+    # path or a query is not a password.
     (
         ("://",),
         r"(://[^\s/:@?#'\"]{0,128}):(?!\d{1,5}(?:[/?#\s]|$))"
@@ -79,15 +79,15 @@ _PATTERNS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         rf"\1{MASK}",
     ),
     ((":aa",), r"(?<!\d)\d{6,12}:AA[\w-]{30,}", MASK),  # Telegram bot tokens
-    # JSON web tokens. From the start of a run of such characters, once it is known to be followed
-    # by two dots: tried at each `-eyJ` of many it would take the square of the text's length.
+    # JSON web tokens. The match begins at the start of a run of such characters, after a check
+    # that two dots follow. Trying each `-eyJ` of many would take quadratic time.
     (
         ("eyj",),
         r"(?<![\w-])(?=[\w-]{11,}+\.[\w-]*+\.)"
         r"([\w-]*?(?<![A-Za-z0-9]))eyJ[\w-]{8,}(?:\.[\w-]*){2,4}",
         rf"\1{MASK}",
     ),
-    # Anthropic, OpenAI, our own; Stripe. A digit or a capital within: sk-learn is none.
+    # Anthropic, OpenAI, our own, Stripe. With a digit or a capital letter: sk-learn is not a key.
     (
         ("sk-", "tk-"),
         r"(?<![A-Za-z0-9])[st]k-(?=[a-z_-]{0,64}[0-9A-Z])[\w-]{16,}",
@@ -110,19 +110,19 @@ _PATTERNS: tuple[tuple[tuple[str, ...], str, str], ...] = (
 )
 _NAMED: tuple[tuple[str, str], ...] = (
     (rf"({_NAME})({_IS}){_QUOTED % 4}", rf"\1\2\3\4{MASK}"),
-    # Pairs, as ASGI has headers.
+    # Pairs, as headers in ASGI.
     (rf"({_NAME})({_PAIR}){_QUOTED % 4}(?=['\"]\s{{0,4}}[)\]])", rf"\1\2\3\4{MASK}"),
     (
         rf"({_NAME})({_IS}|>)(?!b?\\{{0,2}}['\"]){_NOT_SECRET}{_UNQUOTED}{{3,}}",
         rf"\1\2{MASK}",
     ),
-    # Options of a command line, their value in the next word.
+    # Options of a command line, with the value in the next word.
     (rf"(?<![\w-])(--[\w-]{{0,40}}{_NAME})(\s{{1,4}}){_NOT_SECRET}[^\s-]\S{{2,}}", rf"\1\2{MASK}"),
 )
 _NAME_HINTS = ("passw", "passphrase", "passcode", "secret", "credential", "key", "token",
                "signature", "sig", "pwd", "auth")  # fmt: skip
-# Whether there is any such name with a value, asked of the text in lower case: ten times as
-# fast as to ignore case.
+# Finds any such name with a value. It searches the text in lower case, which is ten times as fast
+# as ignoring case.
 _NAMED_AT = re.compile(rf"{_NAME}(?:{_IS}|>|{_PAIR})")
 
 _HINTS = tuple(dict.fromkeys([*(h for hints, _, _ in _PATTERNS for h in hints), *_NAME_HINTS]))
@@ -132,13 +132,13 @@ _SECRET_ATTRIBUTE = re.compile(rf"(?i)(?:.*{_NAME}|(?:.*[._])?{_HEADER}s?)$")
 
 
 class Redactor:
-    """Takes secrets out of text and attributes.
+    """Masks secrets in texts and attributes.
 
     Args:
-        extra: further regular expressions; what they match is masked.
+        extra: further regular expressions; their matches are masked.
 
     Raises:
-        ConfigError: one is not a regular expression.
+        ConfigError: one of them is not a regular expression.
     """
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
@@ -146,16 +146,16 @@ class Redactor:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Redactor:
-        """With the patterns of TELEMETRY_REDACT_PATTERNS, one a line.
+        """Create a redactor with the patterns of TELEMETRY_REDACT_PATTERNS, one per line.
 
         Raises:
-            ConfigError: one is not a regular expression.
+            ConfigError: one of them is not a regular expression.
         """
         lines = environ.get("TELEMETRY_REDACT_PATTERNS", "").splitlines()
         return cls(line.strip() for line in lines if line.strip())
 
     def text(self, text: str) -> str:
-        """``text`` without secrets."""
+        """Mask secrets in ``text``."""
         lower = text.lower()
         found = {hint for hint in _HINTS if hint in lower}
         if found:
@@ -170,7 +170,7 @@ class Redactor:
         return text
 
     def attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """Attributes without secrets: by their names, and in their texts."""
+        """Mask attributes with secret names, and secrets in the texts of others."""
         return {key: self._value(key, value) for key, value in attributes.items()}
 
     def _value(self, key: str, value: Any) -> Any:
@@ -181,7 +181,7 @@ class Redactor:
 
 @functools.lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
-    """Whether what goes by ``name`` is a secret, e.g. ``db.password``."""
+    """Check whether ``name`` is the name of a secret, e.g. ``db.password``."""
     return _SECRET_ATTRIBUTE.match(name) is not None
 
 
@@ -198,5 +198,5 @@ _default = Redactor()
 
 
 def redact(text: str) -> str:
-    """``text`` without secrets, by the patterns every installation has."""
+    """Mask secrets in ``text``, by the built-in patterns only."""
     return _default.text(text)

@@ -1,12 +1,12 @@
-"""For tests of instrumented apps: what was counted, without a collector, and a clean slate.
+"""Helpers for tests of instrumented apps: recorded metrics without a Collector, isolated.
 
     def test_orders_are_counted():
         with telemetry.testing.isolated() as recorded:
             TestClient(app).post("/orders/7")
         assert recorded.value("shop_orders_total", country="de") == 1
 
-It makes no difference whether the app was instrumented before, when its module was imported,
-or inside. Nothing is exported meanwhile, and no thread is started.
+The app may be instrumented before, when its module is imported, or within the block. Within the
+block nothing is exported and no thread is started.
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Recorded:
-    """What has been counted since `isolated` began; what it had seen, once that has ended."""
+    """The points recorded since the start of `isolated`; after its end, those up to then."""
 
     def __init__(self) -> None:
         self._final: list[Point] | None = None
 
     def points(self) -> list[Point]:
-        """All points, derived views and sources included."""
+        """Collect all points, with derived views and sources."""
         return _points() if self._final is None else self._final
 
     def value(self, name: str, **labels: str) -> float | None:
-        """The value of one series by its Prometheus name, of a histogram its count; None
-        where there is no such series.
+        """Get the value of a series by its Prometheus name; None if there is no such series.
+
+        The value of a histogram is its count. Several matching series are added up.
 
         Args:
             name: e.g. ``http_server_request_duration_seconds``.
-            labels: Prometheus labels that it must have; further ones don't matter, and ``""``
-                is one that it must not have. Several matching series are added up.
+            labels: Prometheus labels that the series must have. It may have others; ``""`` means
+                that it must not have this label.
         """
         found = [
             _plain(point.value)
@@ -53,17 +54,17 @@ class Recorded:
         return sum(found) if found else None
 
     def end(self) -> None:
-        """Keep what has been counted so far; what comes after is not seen."""
+        """Keep the points recorded so far, and ignore later ones."""
         self._final = self.points()
 
 
 def collect() -> dict[tuple[str, Labels], float]:
-    """All present values by Prometheus name and labels; a histogram's is its count."""
+    """Collect all current values by Prometheus name and labels; a histogram's is its count."""
     return {(point.metric.prometheus, _labels(point)): _plain(point.value) for point in _points()}
 
 
 class _Untouched(list[float]):
-    """Cells of a series made earlier: it shows once it is written to."""
+    """Cells of a series created before the block: it is hidden until it is written to."""
 
     touched = False
 
@@ -74,9 +75,11 @@ class _Untouched(list[float]):
 
 @contextmanager
 def isolated() -> Iterator[Recorded]:
-    """All series begin at nothing, and what was there before is back afterwards. Instruments,
-    bound series and instrumented apps made earlier go on working inside; series bound inside
-    are not for use outside."""
+    """Reset all series for a block, and restore them afterwards.
+
+    Instruments, bound series and instrumented apps created before the block work within it. Don't
+    use series bound within the block after it.
+    """
     registry = metrics.current()
     pipeline = instrumentation.replace_pipeline(None)
     with registry.lock:
@@ -114,7 +117,7 @@ def isolated() -> Iterator[Recorded]:
 
 
 def fixed_clock(start_ns: int = 1_700_000_000_000_000_000, step_ns: int = 0) -> Callable[[], int]:
-    """A clock in ns since the epoch that moves by ``step_ns`` at each look."""
+    """Create a clock in ns since the epoch that advances by ``step_ns`` at each reading."""
     ticks = itertools.count()
     return lambda: start_ns + step_ns * next(ticks)
 
