@@ -1,12 +1,12 @@
-"""What HTTP metrics cost an ASGI app: added CPU a request over a bare Starlette route.
+"""Measure the CPU that HTTP metrics add to a request, compared with a bare Starlette route.
 
     nox -s bench -- asgi            (or: python -m bench.asgi [--quick])
 
-Every variant serves the same app in a process of its own; all take turns, round by round, so
-that a machine whose speed drifts slows them alike. Figures are medians of process CPU time
-over the rounds; the ratio to a peer is taken round by round. Spans are off everywhere; in ours
-all else is on, `/metrics` and the namespaced view included. Then over sockets, and `/metrics`
-with 10,000 histogram series sets: see `sockets` and `rendering`.
+Each variant serves the same app in its own process. They take turns round by round, so that a
+change in the machine's speed affects all of them. The figures are medians of process CPU time over
+the rounds; the ratio to a peer is computed per round. Spans are off in all variants. In ours
+everything else is on, with `/metrics` and the namespaced view. Measurements over sockets and of
+`/metrics` with 10,000 histogram series sets follow: see `sockets` and `rendering`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CASES = ("/items/{id}", "/", "20-chunk stream", "404", "50 routes ahead", "WebSo
 
 
 def build(variant: str) -> Any:
-    """The app under test, instrumented by ``variant``."""
+    """Build the app under test, instrumented by ``variant``."""
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse, StreamingResponse
     from starlette.routing import Route, WebSocketRoute
@@ -99,7 +99,7 @@ def _instrumented(variant: str, app: Any) -> Any:
 
 
 def _by_hand(app: Any) -> Any:
-    """What a careful developer writes with prometheus_client: children cached."""
+    """Wrap the app in a handwritten prometheus_client middleware with cached children."""
     from prometheus_client import CollectorRegistry, Histogram
 
     duration = Histogram("d", "d", ("method", "route", "status"), registry=CollectorRegistry())
@@ -134,7 +134,7 @@ def _by_hand(app: Any) -> Any:
 
 
 async def _call(app: Any, case: str, n: int) -> float:
-    """CPU seconds of ``n`` requests of one case."""
+    """Measure the CPU seconds of ``n`` requests of one case."""
     headers = [
         (b"host", b"127.0.0.1:8000"),
         (b"user-agent", b"bench/1"),
@@ -188,22 +188,22 @@ async def _call(app: Any, case: str, n: int) -> float:
 
 
 def serve(variant: str) -> None:
-    """In a child: answer rounds on stdin with microseconds a request on stdout."""
+    """Read rounds from stdin, and print microseconds per request. Runs in a child process."""
     app = build(variant)
 
     async def main() -> None:
         for line in sys.stdin:
             case, n = json.loads(line)
-            await _call(app, case, 10)  # another process's turn was before this
+            await _call(app, case, 10)  # warms the CPU caches: another process ran before
             print((await _call(app, case, n)) / n * 1e6, flush=True)
 
     asyncio.run(main())
 
 
 def measure(rounds: int, n: int) -> dict[str, dict[str, list[float]]]:
-    """Microseconds a request: case -> variant -> one figure a round."""
-    # Exports every minute: what is compared is the request path; one export of a few series
-    # every 5 s costs 0.1 % of a core.
+    """Measure microseconds per request: case -> variant -> one figure per round."""
+    # Exports every minute, to compare the request path only. An export of a few series every 5 s
+    # takes 0.1 % of a core.
     env = os.environ | {
         "OTEL_METRIC_EXPORT_INTERVAL": "60000",
         "OTEL_METRICS_EXPORTER": "none",
@@ -240,8 +240,8 @@ def measure(rounds: int, n: int) -> dict[str, dict[str, list[float]]]:
 
 
 def report(results: dict[str, dict[str, list[float]]], rounds: int) -> None:
-    """Print what each variant adds, and the ratio to OpenTelemetry's own."""
-    print(f"added CPU, us a request over bare Starlette; medians of {rounds} interleaved rounds\n")
+    """Print the CPU that each variant adds, and the ratio of OpenTelemetry's to ours."""
+    print(f"added CPU, us per request over bare Starlette; medians of {rounds} rounds\n")
     print(f"{'':36}" + "".join(f"{case:>18}" for case in CASES))
     for variant in VARIANTS:
         row = f"{variant:36}"
@@ -264,7 +264,7 @@ def report(results: dict[str, dict[str, list[float]]], rounds: int) -> None:
     print()
     _target("/items/{id}", ours, "us", 2.0)
     _target("20-chunk stream", stream, "us", 6.0)
-    _target("opentelemetry-instrumentation-asgi adds, times ours", ratio, "x", 40, at_least=True)
+    _target("opentelemetry-instrumentation-asgi ÷ ours", ratio, "x", 40, at_least=True)
 
 
 def _added(case: dict[str, list[float]], variant: str) -> list[float]:
@@ -286,15 +286,15 @@ def main() -> None:
     if args.serve:
         serve(args.serve)
         return
-    # Many short rounds rather than few long ones: what disturbs comes in bursts.
+    # Many short rounds instead of few long ones, because disturbances come in bursts.
     rounds, n = (31, 250) if args.quick else (151, 500)
     report(measure(rounds, n), rounds)
     ratios = sockets.measure(("bare", "telemetry"), rounds=5 if args.quick else 15)
     ratio = statistics.median(ratios["telemetry"])
-    _target("requests over sockets in the same CPU time, of bare", ratio, "", 0.95, at_least=True)
-    whole, held = rendering.measure(rounds=5 if args.quick else 20)
-    _target("rendering 10,000 histogram series sets, CPU", whole, "ms", 100)
-    _target("longest hold of the event loop meanwhile", held, "ms", 5)
+    _target("requests over sockets per CPU time, ours ÷ bare", ratio, "", 0.95, at_least=True)
+    total, longest_block = rendering.measure(rounds=5 if args.quick else 20)
+    _target("rendering 10,000 histogram series sets, CPU", total, "ms", 100)
+    _target("longest block of the event loop during rendering", longest_block, "ms", 5)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How long from `docker kill` to the notice a person sees, on the whole stack.
+"""Measure the time from `docker kill` to the notice that a person sees, on the whole stack.
 
     nox -s bench -- kill         (or: python -m bench.kill [--quick] [--kills N])
 
-A real container is provisioned by the platform and killed behind its back; the clock stops when
-the gateway has the notice on its WebSocket, and when Chromium has drawn it. Between two kills the
-container is started again and the notice is resolved. GRAFANA_BIN or GRAFANA_HOME measures the
-same where Grafana evaluates. Only the model is simulated, and it is not asked.
+The platform provisions a real container, and the benchmark kills it without the platform. The
+clock stops when the gateway sends the notice over its WebSocket, and when Chromium has drawn it.
+Between two kills the container is started again and the notice is resolved. If GRAFANA_BIN or
+GRAFANA_HOME is set, Grafana evaluates. Only the model is simulated, and it is not called.
 """
 
 from __future__ import annotations
@@ -28,24 +28,26 @@ from tests.fixtures.docker import private_engine
 from tests.fixtures.whole import Whole, whole_stack
 
 HANDLE = "bench-kill"
-PATIENCE_S = 90.0
-# Grafana tells nothing new of an alert for 30 s after it told of it, its resend delay: a kill right
-# after the last one was resolved would measure that.
+TIMEOUT_S = 90.0
+# After a notice Grafana sends no further one of the same alert for 30 s, its resend delay. A kill
+# right after the last one was resolved would measure that.
 PAUSE_S = {"prometheus": 0.0, "grafana": 31.0}
-# Kills come at any moment between two evaluations, not always right after one.
+# Kills are spread over the time between two evaluations.
 PERIOD_S = {"prometheus": 1.0, "grafana": 10.0}
 TARGET_S = {"prometheus": 3.0, "grafana": 15.0}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.kill")
-    parser.add_argument("--kills", type=int, default=20, metavar="N", help="how many [20]")
-    parser.add_argument("--quick", action="store_true", help="3 kills: does it work at all?")
+    parser.add_argument(
+        "--kills", type=int, default=20, metavar="N", help="number of kills (default: 20)"
+    )
+    parser.add_argument("--quick", action="store_true", help="3 kills, to check that it works")
     args = parser.parse_args()
     grafana = {key: os.environ[key] for key in ("GRAFANA_BIN", "GRAFANA_HOME") if key in os.environ}
     evaluator = "grafana" if grafana else "prometheus"
     more = {**grafana, "TELEMETRY_GRAFANA": "on"} if grafana else {}
-    # As it is on users' machines; the tests sample more often.
+    # The default on users' machines; the tests sample more often.
     more["TELEMETRY_PLATFORM_SAMPLE_INTERVAL"] = "15"
     with (
         private_engine() as docker,
@@ -60,11 +62,13 @@ def main() -> None:
 def measure(
     stack: Whole, kills: int, pause_s: float, period_s: float
 ) -> tuple[list[float], list[float]]:
-    """Seconds from each kill to the notice at the gateway, and in the browser.
+    """Measure the seconds from each kill to the notice at the gateway, and in the browser.
 
     Args:
-        pause_s: between two of them at least.
-        period_s: spread over so much more.
+        stack: the whole stack.
+        kills: number of kills.
+        pause_s: the shortest pause between two kills.
+        period_s: the range of the random time that is added to it.
     """
     at_gateway, on_screen = [], []
     stack.provision(HANDLE)
@@ -84,11 +88,11 @@ def measure(
                 watch(page)
                 began = time.time()
                 container.kill()
-                at_gateway.append(told(shell, "firing") - began)
-                on_screen.append(drawn(page) - began)
+                at_gateway.append(wait_for_notice(shell, "firing") - began)
+                on_screen.append(wait_until_drawn(page) - began)
                 started = stack.ask("platform", "POST", f"/api/containers/{HANDLE}/start")
                 assert started.is_success, started.text
-                told(shell, "resolved")
+                wait_for_notice(shell, "resolved")
                 resolved = page.locator(".alert.resolved[data-name=ContainerDown]")
                 resolved.get_by_role("button", name="Hide").click()
                 time.sleep(pause_s + random.uniform(0, period_s))
@@ -96,17 +100,17 @@ def measure(
     return at_gateway, on_screen
 
 
-def told(shell: ClientConnection, status: str) -> float:
-    """When the shell's WebSocket says that the container's alert is ``status``."""
+def wait_for_notice(shell: ClientConnection, status: str) -> float:
+    """Wait until the container's alert is ``status`` on the WebSocket; return the time."""
     while True:
-        message: dict[str, Any] = json.loads(shell.recv(PATIENCE_S))
+        message: dict[str, Any] = json.loads(shell.recv(TIMEOUT_S))
         alert = message.get("alert") or {}
         if alert.get("status") == status and alert["labels"].get("handle") == HANDLE:
             return time.time()
 
 
 def watch(page: Page) -> None:
-    """Have the page note when it shows the notice: asking it in a loop would slow it down."""
+    """Make the page record when it draws the notice. Polling would slow it down."""
     page.evaluate(
         """name => {
           window.drawn = new Promise(resolve => {
@@ -123,14 +127,14 @@ def watch(page: Page) -> None:
     )
 
 
-def drawn(page: Page) -> float:
-    """When the page showed it, as `watch` noted."""
-    shown: float = page.evaluate("window.drawn")
-    return shown / 1000
+def wait_until_drawn(page: Page) -> float:
+    """Wait until the page has drawn the notice; return the time that `watch` recorded."""
+    drawn_ms: float = page.evaluate("window.drawn")
+    return drawn_ms / 1000
 
 
 def report(evaluator: str, at_gateway: list[float], on_screen: list[float]) -> None:
-    """Print the distribution beside the target."""
+    """Print the distribution and the target."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column(f"{len(at_gateway)} kills, {evaluator} evaluates")
     for column in ("median s", "p95 s", "worst s", "target p95"):

@@ -1,6 +1,6 @@
-"""Load on a model API, and an upstream that costs next to nothing to ask.
+"""A load generator for a model API, and an upstream that takes hardly any CPU.
 
-Both are plain asyncio protocols, so that what is measured is the server between them.
+Both are plain asyncio protocols, so that the server between them is what is measured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROMPT = "How much is it? " * 20
 
 
 def canned() -> tuple[bytes, list[bytes], list[bytes]]:
-    """An answer in one piece, and streamed without and with usage, as HTTP messages."""
+    """Build responses as HTTP messages: unstreamed, streamed, and streamed with usage."""
     asked = Directives(chunks=CHUNKS, input=100)
     answer = reply(Turn(PROMPT), asked)
     body = anthropic.dumps(openai.chat(MODEL, 1, answer, asked)).encode()
@@ -41,7 +41,7 @@ def canned() -> tuple[bytes, list[bytes], list[bytes]]:
 
 
 class Upstream(asyncio.Protocol):
-    """Answers each request at once; a stream one event per turn of the loop."""
+    """Responds immediately; sends one event of a stream per iteration of the event loop."""
 
     whole, plain, counted = canned()
 
@@ -75,7 +75,7 @@ class Upstream(asyncio.Protocol):
 
 
 class Client(asyncio.Protocol):
-    """One connection that sends the next request when it has the whole answer."""
+    """A connection that sends its next request after the complete response."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -129,7 +129,7 @@ class Load:
     latencies: list[float] = field(default_factory=list)
 
     async def run(self) -> float:
-        """Calls a second."""
+        """Run the load; return calls per second."""
         flag = ', "stream": true' if self.stream else ""
         body = (
             f'{{"model": "{MODEL}", "max_tokens": 60{flag}, '

@@ -1,14 +1,14 @@
-"""What the metering proxy costs, beside LiteLLM's proxy and a bare pass-through.
+"""Measure the metering proxy, compared with LiteLLM's proxy and a bare pass-through.
 
     nox -s bench -- proxy               (or: python -m bench.proxy)
     … --quick --concurrency 16          one short round of one case
 
-One worker each, one upstream that answers at once from canned bytes of the simulated model's
-wire format, loopback. Our proxy runs as in production: instrumented, ledger in SQLite, day and
-month budgets, requests and tokens per minute. LiteLLM runs without a database and without
-keys, so it keeps no ledger and no quotas and checks nobody. All variants take turns, round by
-round; figures are medians over rounds. The load generator and the upstream share this process,
-so with two cores the variants have one to themselves.
+Each variant has one worker. They share one upstream on loopback, which responds immediately with
+constant bytes in the wire format of the simulated model. Our proxy runs as in production:
+instrumented, ledger in SQLite, daily and monthly budgets, requests and tokens per minute. LiteLLM
+runs without a database and without keys, so it has no ledger, no quotas and no authentication. The
+variants take turns round by round; figures are medians over the rounds. The load generator and
+the upstream share this process, so that with two cores the variants have the other core.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Variant:
     process: subprocess.Popen[bytes] | None = None
 
     def cpu_s(self) -> float:
-        """CPU seconds of the server and its children so far."""
+        """Read the CPU seconds of the server and its children so far."""
         if self.process is None:
             return 0.0
         total = 0
@@ -59,7 +59,7 @@ class Variant:
 
 
 def bare_app() -> object:
-    """Starlette and aiohttp, passing through and nothing else."""
+    """Build a bare pass-through with Starlette and aiohttp."""
     from contextlib import asynccontextmanager
 
     import aiohttp
@@ -106,7 +106,7 @@ def free_port() -> int:
 
 
 def begin(stack: ExitStack, command: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a server in its own process group, ended with the stack."""
+    """Start a server in its own process group; it is terminated with the exit stack."""
     process = subprocess.Popen(
         command, env={**os.environ, **environ}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -124,7 +124,9 @@ def begin(stack: ExitStack, command: list[str], environ: dict[str, str]) -> subp
     return process
 
 
-async def listening(url: str, process: subprocess.Popen[bytes], timeout_s: float) -> None:
+async def wait_until_listening(
+    url: str, process: subprocess.Popen[bytes], timeout_s: float
+) -> None:
     host, _, port = url.removeprefix("http://").partition(":")
     deadline = time.monotonic() + timeout_s
     while True:
@@ -153,7 +155,7 @@ def our_variant(stack: ExitStack, home: Path, upstream: str) -> Variant:
     port = free_port()
     environ = {
         "TELEMETRY_HOME": str(home), "TELEMETRY_OPENAI_URL": upstream, "OPENAI_API_KEY": "sk-x",
-        # No collector runs here; counting goes on all the same.
+        # No Collector runs here. Requests are counted all the same.
         "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none",
     }  # fmt: skip
     command = [sys.executable, "-m", "telemetry", "proxy", "--port", str(port)]
@@ -181,7 +183,7 @@ def litellm_variant(stack: ExitStack, home: Path, upstream: str, command: str) -
     )
     environ = {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR",
-        # Newer versions want this before they run without any key, their fastest way.
+        # Newer versions need this to run without any key, which is their fastest mode.
         "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
     }  # fmt: skip
     args = [command, "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
@@ -191,7 +193,7 @@ def litellm_variant(stack: ExitStack, home: Path, upstream: str, command: str) -
 
 @dataclass
 class Figures:
-    """Of one variant in one case, over the rounds."""
+    """Figures of one variant in one case, one per round."""
 
     rate: list[float] = field(default_factory=list)
     p50_ms: list[float] = field(default_factory=list)
@@ -205,7 +207,7 @@ async def measure(
     load = Load(variant.url, variant.key, stream, concurrency, seconds)
     before = variant.cpu_s()
     to.rate.append(await load.run())
-    # What is settled after the last answer belongs to the calls too.
+    # Calls that are settled after the last response count too.
     await asyncio.sleep(0.05)
     used = variant.cpu_s() - before
     found = sorted(load.latencies)
@@ -248,10 +250,10 @@ async def run(args: argparse.Namespace) -> None:
         if args.litellm:
             variants.append(litellm_variant(stack, home, upstream, args.litellm))
         else:
-            print("LiteLLM is not installed here: pip install 'litellm[proxy]', or --litellm PATH")
+            print("LiteLLM is not installed: pip install 'litellm[proxy]', or use --litellm PATH")
         for variant in variants:
             if variant.process:
-                await listening(variant.url, variant.process, 180)
+                await wait_until_listening(variant.url, variant.process, 180)
                 await Load(variant.url, variant.key, False, 4, seconds).run()
         for stream in (False, True):
             for concurrency in args.concurrency or CONCURRENCIES:
@@ -260,7 +262,7 @@ async def run(args: argparse.Namespace) -> None:
                     for variant in variants:
                         to = results[variant.name]
                         await measure(variant, stream, concurrency, seconds, to)
-                kind = f"{CHUNKS}-chunk streams" if stream else "in one piece"
+                kind = f"{CHUNKS}-chunk streams" if stream else "unstreamed"
                 show(f"{kind}, concurrency {concurrency}", variants, results)
     server.close()
 
@@ -269,11 +271,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.proxy", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument(
-        "--concurrency", type=int, action="append", help="only this one, may be repeated"
+        "--concurrency",
+        type=int,
+        action="append",
+        help="concurrency to measure (default: 1, 16 and 64; repeatable)",
     )
     beside = Path(sys.executable).with_name("litellm")
     litellm = shutil.which(str(beside)) or shutil.which("litellm")
-    parser.add_argument("--litellm", default=litellm, help="LiteLLM's command [the one on PATH]")
+    parser.add_argument(
+        "--litellm", default=litellm, help="LiteLLM's command (default: the one on PATH)"
+    )
     uvloop.run(run(parser.parse_args()))
 
 

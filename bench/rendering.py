@@ -1,9 +1,9 @@
-"""`/metrics` with 10,000 histogram series sets: how long it takes, and how long it holds the loop.
+"""Measure how long `/metrics` with 10,000 histogram series sets takes and blocks the event loop.
 
-A series set is one histogram's buckets, sum and count. The request goes through the app as a
-scrape does; meanwhile a task on the same event loop asks to be woken after a millisecond and
-notes how much more than that the rendering thread has run before it was. That is CPU time: how
-long other processes kept this one waiting is not its own doing.
+A series set is the buckets, sum and count of one histogram. The request goes through the app, as a
+scrape does. At the same time a task on the event loop sleeps for a millisecond again and again, and
+records the CPU time that the process spends beyond that before the task wakes up. It is CPU time,
+because other processes may delay this one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ TICK_S = 0.001
 
 
 def measure(rounds: int) -> tuple[float, float]:
-    """Median CPU ms of a scrape, and the median of the longest hold of the loop in each, ms."""
+    """Measure a scrape: the median of its CPU time, and of the longest block of the event loop in
+    each, both in ms."""
     os.environ |= {
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
@@ -52,7 +53,7 @@ async def _measure(rounds: int) -> tuple[float, float]:
             await watch
         except asyncio.CancelledError:
             pass
-        if round_:  # the first makes the format strings
+        if round_:  # the first round creates the format strings
             spent.append(cpu * 1000)
             held.append(_longest * 1000)
     return statistics.median(spent), statistics.median(held)

@@ -1,11 +1,12 @@
-"""What a sampling pass over 1,000 containers costs, and what the engine's own calls cost.
+"""Measure the CPU of a sampling pass over 1,000 containers, and of the engine's own calls.
 
     nox -s bench -- sampler         (or: python -m bench.sampler [--quick] [--containers N])
 
-As root, real ones as far as the machine carries them: 20 started by a private Docker engine,
-the rest a control group, a process and a network each, made as Docker makes them. What can't be
-had is laid out as files of the same text. CPU is the process's own, user and system, series
-included; what the kernel works to answer is in it. Figures are medians over the passes.
+As root it uses real containers, as many as the machine supports. A private Docker engine starts 20.
+Each of the others is a control group with a process and a network, created as Docker does. The
+remaining ones are simulated by files with the same content. CPU is that of this process, user and
+system time, including the series and the kernel's work for its reads. Figures are medians over the
+passes.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ NAME = "telemetry-bench"
 STARTED = "2026-02-03T04:05:06Z"
 
 
-class NotKept:
-    """A desired state that keeps nothing."""
+class UnstoredState:
+    """A desired state that stores nothing."""
 
     def wanted(self, handle: str) -> bool:
         return True
@@ -58,13 +59,13 @@ class NotKept:
 
 
 class Kind:
-    """Containers that are read from the same place.
+    """Containers with files in the same place.
 
     Args:
-        name: for people.
-        files: where they are read.
+        name: shown in the table.
+        files: reads their files.
         states: the containers.
-        engine: asked for none of them.
+        engine: required by the sampler, but not called.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Kind:
     ) -> None:
         self.name = name
         self.states = states
-        view, series, counts = Containers(), Series(), Counts(NotKept())
+        view, series, counts = Containers(), Series(), Counts(UnstoredState())
         for state in states:
             view.put(state, time.monotonic())
             counts.inspected(state.handle, state.started_at, 0, False)
@@ -85,12 +86,12 @@ class Kind:
         assert sampled == len(self.states), f"{self.name}: {sampled} of {len(self.states)}"
 
 
-# --- what is sampled ------------------------------------------------------------------------------
+# --- containers -----------------------------------------------------------------------------------
 
 
 @contextmanager
 def by_docker(count: int) -> Iterator[tuple[Any, list[ContainerState]]]:
-    """A private engine with running containers on a network."""
+    """Start a private engine with running containers on a network."""
     from tests.fixtures.docker import private_engine
 
     with private_engine() as docker:
@@ -103,7 +104,7 @@ def by_docker(count: int) -> Iterator[tuple[Any, list[ContainerState]]]:
 
 @contextmanager
 def by_hand(count: int) -> Iterator[list[ContainerState]]:
-    """Control groups with a process in each, which has a network of its own; as many as go."""
+    """Create control groups, each with a process in its own network, as many as possible."""
     parents = _parents()
     children: list[subprocess.Popen[bytes]] = []
     states: list[ContainerState] = []
@@ -124,14 +125,14 @@ def by_hand(count: int) -> Iterator[list[ContainerState]]:
                     folders.append(parent / id)
                     (parent / id / "cgroup.procs").write_text(str(child.pid))
             except OSError as error:
-                print(f"the machine carries {number} by hand: {error}")
+                print(f"only {number} containers could be created by hand: {error}")
                 break
             states.append(
                 ContainerState(
                     f"hand-{number}", id, state="running", pid=child.pid, started_at=STARTED
                 )
             )
-        _settled(children)
+        _wait_for_networks(children)
         yield states
     finally:
         for child in children:
@@ -148,8 +149,8 @@ def _parents() -> list[Path]:
     return [MOUNT / "memory" / NAME, MOUNT / "cpuacct" / NAME]
 
 
-def _settled(children: list[subprocess.Popen[bytes]]) -> None:
-    """Wait until every process has become what it is to be."""
+def _wait_for_networks(children: list[subprocess.Popen[bytes]]) -> None:
+    """Wait until every process is in its own network."""
     own = os.readlink("/proc/self/ns/net")
     for child in children:
         while os.readlink(f"/proc/{child.pid}/ns/net") == own:
@@ -157,7 +158,7 @@ def _settled(children: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _remove(folder: Path) -> None:
-    for _ in range(200):  # a group is busy until the kernel has buried its last process
+    for _ in range(200):  # a group is busy until the kernel has released its last process
         try:
             folder.rmdir()
             return
@@ -165,11 +166,11 @@ def _remove(folder: Path) -> None:
             return
         except OSError:
             time.sleep(0.01)
-    print(f"left behind: {folder}")
+    print(f"could not delete {folder}")
 
 
 def laid_out(folder: Path, first: int, count: int) -> list[ContainerState]:
-    """Files of the same text as a container's."""
+    """Write files with the same content as a container's."""
     from tests.platform.trees import Tree
 
     tree = Tree(folder)
@@ -180,7 +181,7 @@ def laid_out(folder: Path, first: int, count: int) -> list[ContainerState]:
 
 
 def spent(work: Callable[[], object], passes: int) -> tuple[list[float], list[float]]:
-    """CPU and wall ms of each pass, after two that warm up."""
+    """Measure CPU and wall ms of each pass, after two passes to warm up."""
     cpu, wall = [], []
     for number in range(passes + 2):
         began, used = time.perf_counter(), time.process_time()
@@ -192,7 +193,7 @@ def spent(work: Callable[[], object], passes: int) -> tuple[list[float], list[fl
 
 
 def daemons_cpu_s(home: Path) -> float:
-    """CPU seconds of a private engine's dockerd and containerd so far."""
+    """Read the CPU seconds of a private engine's dockerd and containerd so far."""
     total = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -214,10 +215,10 @@ def row(name: str, number: int, cpu: list[float], wall: list[float], more: str =
 
 
 def compare(docker: Any, states: list[ContainerState], passes: int) -> None:
-    """The same containers by their files and by the engine's call."""
+    """Compare reading the same containers by their files and by the engine's stats calls."""
     engine = Engine({"DOCKER_HOST": docker.base_url})
     files = Kind("", Files(), states, engine)
-    row("the 20 of Docker: their files", len(states), *spent(files.once, passes))
+    row("the 20 of Docker: by their files", len(states), *spent(files.once, passes))
 
     def ask() -> None:
         answers = list(engine_stats.read_all(engine, states))
@@ -227,14 +228,14 @@ def compare(docker: Any, states: list[ContainerState], passes: int) -> None:
     before = daemons_cpu_s(docker.home)
     cpu, wall = spent(ask, rounds)
     daemon_ms = (daemons_cpu_s(docker.home) - before) * 1000 / (rounds + 2)
-    row("the same: the engine's stats calls at once", len(states), cpu, wall,
+    row("the same: by concurrent stats calls", len(states), cpu, wall,
         f"   and {daemon_ms:.0f} ms CPU in dockerd")  # fmt: skip
 
     def ask_in_turn() -> None:
         for state in states[:3]:
             assert engine_stats._read(engine, state) is not None
 
-    row("3 of them: one call after the other", 3, *spent(ask_in_turn, 1))
+    row("3 of them: by sequential stats calls", 3, *spent(ask_in_turn, 1))
     engine.close()
 
 
@@ -249,7 +250,7 @@ def run(args: argparse.Namespace) -> None:
             docker, real = stack.enter_context(by_docker(min(DOCKER, args.containers)))
             made = stack.enter_context(by_hand(args.containers - len(real)))
         else:
-            print("not root: every container is laid out as files, and no engine is asked")
+            print("not root: all containers are simulated by files, and no engine is called")
         missing = args.containers - len(real) - len(made)
         kinds = [
             Kind(f"real: {len(real)} of Docker, {len(made)} by hand", Files(), real + made, nowhere)
@@ -257,7 +258,7 @@ def run(args: argparse.Namespace) -> None:
         if missing:
             tree = laid_out(folder, 0, missing)
             files = Files(folder / "cgroup", folder / "proc")
-            kinds.append(Kind("laid out as files", files, tree, nowhere))
+            kinds.append(Kind("simulated by files", files, tree, nowhere))
         kinds = [kind for kind in kinds if kind.states]
         print(f"{'':44}{'of':>6}{'CPU ms':>10}{'most':>10}{'µs each':>10}{'wall ms':>10}")
         cpu, wall = spent(lambda: [kind.once() for kind in kinds], passes)
@@ -268,13 +269,15 @@ def run(args: argparse.Namespace) -> None:
             compare(docker, real, passes)
         ms = statistics.median(cpu) / args.containers * 1000
         verdict = "met" if ms <= TARGET_MS else "missed"
-        print(f"1,000 containers: {ms:.0f} ms CPU a pass; at most {TARGET_MS}: {verdict}")
+        print(f"1,000 containers: {ms:.0f} ms CPU per pass (target: {TARGET_MS} ms): {verdict}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.sampler", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few passes")
-    parser.add_argument("--containers", type=int, default=1000, help="how many [1000]")
+    parser.add_argument(
+        "--containers", type=int, default=1000, help="number of containers (default: 1000)"
+    )
     run(parser.parse_args())
 
 

@@ -1,9 +1,9 @@
-"""Requests a second of CPU over real sockets, one uvicorn a variant, of the bare app's in the
-same round.
+"""Measure requests per CPU second over real sockets, relative to the bare app in the same round.
 
-A server that is busy answers as many requests as its CPU time allows; counted by that time, not
-by the clock, other processes on the machine don't matter. The load comes from this process over
-keep-alive connections, by hand.
+Each variant has its own uvicorn. The CPU time of a busy server limits the requests that it can
+serve. Requests are divided by that CPU time, not by wall-clock time, so other processes on the
+machine don't matter. This process sends the load over keep-alive connections, without a client
+library.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SERVE = (
 
 
 def measure(variants: Sequence[str], rounds: int) -> dict[str, list[float]]:
-    """Each round's requests a second of a variant's CPU, divided by those of the first."""
+    """Measure each round's requests per CPU second, divided by those of the first variant."""
     ports = {variant: _free_port() for variant in variants}
     env = os.environ | {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
     servers = {
@@ -39,7 +39,7 @@ def measure(variants: Sequence[str], rounds: int) -> dict[str, list[float]]:
         for port in ports.values():
             _wait_for(port)
         for round_ in range(rounds + 1):
-            # Turn about: who goes first finds the machine otherwise.
+            # Alternate the order: the first variant of a round finds the machine in another state.
             order = variants if round_ % 2 else tuple(reversed(variants))
             rates = {v: asyncio.run(_rate(ports[v], servers[v].pid)) for v in order}
             if round_:  # the first round warms up
@@ -60,7 +60,7 @@ async def _rate(port: int, pid: int) -> float:
 
 
 def _cpu_s(pid: int) -> float:
-    """Time the process's first thread, its event loop, has run."""
+    """Read the CPU seconds of the process's first thread, which runs the event loop."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
