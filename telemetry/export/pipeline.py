@@ -72,7 +72,7 @@ class Pipeline:
         self._service_name = settings.service_name or service_name
         self._extra = dict(resource or {})
         self._lock = threading.RLock()
-        self._provided = False
+        self._started_once = False
         self._lag = process.LoopLag(registry)
         self.resource = Resource({})
         self._meters = Meters()
@@ -114,8 +114,8 @@ class Pipeline:
             self._share(self.settings.run_dir)
         if not self.registry.samplers:
             process.watch(self.registry)
-        if not self._provided:
-            self._provide()
+        if not self._started_once:
+            self._start_once()
         self._start_logs()
         if found := exporters(self.settings, "metrics"):
             outage = Outage("metrics", self.settings.otlp("METRICS").address)
@@ -157,9 +157,9 @@ class Pipeline:
                 error,
             )
 
-    def _provide(self) -> None:
+    def _start_once(self) -> None:
         """Start what a process starts once and forked children share."""
-        self._provided = True
+        self._started_once = True
         readers: list[MetricReader] = []
         if "prometheus" in self.settings.metrics_exporters:
             from telemetry.export import metrics_server

@@ -36,7 +36,7 @@ _registry = Registry()
 
 
 def current() -> Registry:
-    """The registry of this process."""
+    """Get the registry of this process."""
     return _registry
 
 

@@ -59,7 +59,7 @@ class FileStorage:
             folder / f"{instance}.values", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600
         )
         # Created last, because other processes look for this name. Unbuffered, because a buffer
-        # has a lock: if another thread is writing during a fork, the child never gets it.
+        # has a lock: if another thread writes during a fork, it stays locked in the child.
         self._series = os.open(
             folder / f"{instance}.series", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600
         )

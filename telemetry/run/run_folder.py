@@ -1,4 +1,4 @@
-"""What the processes of one run share: the run folder, the service name, a scrape target.
+"""State that the processes of one run share: the run folder, the service name, a scrape target.
 
 With the folder any worker can report totals for all, and a surviving worker or the parent can
 export the last values of a killed one.

@@ -53,7 +53,7 @@ def attributes(pairs: Any) -> dict[str, Any]:
 
 
 def series(request: Any) -> dict[tuple[str, str], list[Any]]:
-    """Data points by metric and attributes, in the order they were sent."""
+    """Group data points by metric and attributes, in the order they were sent."""
     found: dict[tuple[str, str], list[Any]] = {}
     for resource in request.resource_metrics:
         for scope in resource.scope_metrics:

@@ -66,7 +66,7 @@ def test_hanging_collector_does_not_delay_exit(folder: Path, otlp: Receiver, app
     with served(command, folder, env, port) as server:
         server.get("/items/1")
         server.process.terminate()
-        assert server.process.wait(30) == 128 + signal.SIGTERM  # it would hang for 60
+        assert server.process.wait(30) == 128 + signal.SIGTERM  # the Collector would hang for 60 s
     assert "could not be exported" in server.output()
     assert not list(folder.glob("telemetry-run-*"))
 
