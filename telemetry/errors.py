@@ -6,6 +6,25 @@ An error says what happened, where, and what to do. The command line prints ``er
 
 from __future__ import annotations
 
+# Those from 64 on are of sysexits.h; 126, 127 and 130 are the shell's.
+EXIT_CODES = {
+    0: "done; `status` and `doctor`: everything is healthy",
+    1: "`status`, `doctor`: something is unhealthy; `search`: nothing was found; "
+    "`alerts test`: a notice was not delivered",
+    3: "the stack is not running",
+    64: "wrong use of the command line",
+    66: "not found: a key, a process's output, or the module or attribute that `run` should serve",
+    69: "something is unavailable: an engine, a package, Loki, a port of the gateway",
+    70: "a process did not start, or the app can't be loaded; its traceback is printed above",
+    73: "a file or folder can't be written, such as the state folder",
+    74: "the ledger can't be opened or read",
+    75: "try again later: a port is taken, or another `up` or `down` is running",
+    78: "a setting has a value that can't be used; the message names it",
+    126: "`run`: the command is not executable",
+    127: "`run`: there is no such command",
+    130: "interrupted with Ctrl-C",
+}
+
 
 class TelemetryError(Exception):
     """An error the user can fix.

@@ -1,11 +1,10 @@
-"""docs/library.md and the code: settings and metrics stand in both."""
+"""docs/library.md and the code name the same settings."""
 
 from __future__ import annotations
 
 import re
 
 from telemetry import catalog
-from telemetry.naming import label_name
 from telemetry.system import packaged_files
 
 # The library's own: what an instrumented app imports.
@@ -13,7 +12,6 @@ _LIBRARY = (
     "asgi/*.py", "export/*.py", "instrumentation.py", "logs/*.py", "metrics/*.py",
     "otlp/*.py", "redaction.py", "run/distro.py", "settings/library.py",
 )  # fmt: skip
-_SERVICES = ("gateway.", "platform.", "proxy.", "gen_ai.")
 # Named in the code, and documented elsewhere: docs/running.md.
 _STACK = {"TELEMETRY_HOME", "TELEMETRY_PROMETHEUS_PORT", "TELEMETRY_PROMETHEUS_URL"}
 
@@ -42,16 +40,3 @@ def test_every_setting_is_in_the_table_and_the_reverse() -> None:
     read = {name for name in _read() if not of_one_signal.match(name)}
     common = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TIMEOUT"}
     assert documented == read | built | common
-
-
-def test_every_metric_is_in_the_table_and_the_reverse() -> None:
-    expected = [
-        [
-            f"`{metric.prometheus}`",
-            "gauge" if metric.kind == "updowncounter" else metric.kind,
-            ", ".join(map(label_name, metric.attributes)),
-        ]
-        for metric in catalog.METRICS.values()
-        if not metric.name.startswith(_SERVICES)
-    ]
-    assert _table("Metrics of any app") == expected

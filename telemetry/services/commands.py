@@ -6,7 +6,8 @@ import argparse
 import importlib
 from typing import Any
 
-_SERVICES = {
+# Each module has `parser()` and `main(argv)`.
+SERVICES = {
     "gateway": ("telemetry.services.gateway.server", "run the gateway: web shell and kernel"),
     "platform": ("telemetry.services.platform.server", "run the platform: one container a user"),
     "proxy": ("telemetry.services.proxy.server", "run the proxy: model calls metered"),
@@ -15,7 +16,7 @@ _SERVICES = {
 
 
 def add_commands(subparsers: Any) -> None:
-    for name, (module, text) in _SERVICES.items():
+    for name, (module, text) in SERVICES.items():
         # The service parses its own options: this module stays light.
         parser = subparsers.add_parser(name, help=text, add_help=False)
         parser.add_argument("rest", nargs=argparse.REMAINDER)

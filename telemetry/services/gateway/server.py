@@ -16,6 +16,16 @@ GRACE_S = 15
 MESSAGE_BYTES = 1 << 20
 
 
+def parser() -> Parser:
+    """The service's own command line."""
+    parser = Parser(
+        prog="telemetry gateway", description="Serve the web shell, dispatcher and kernel."
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
+    parser.add_argument("--port", type=int, help="port [TELEMETRY_GATEWAY_PORT or 4000]")
+    return parser
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the gateway; returns the exit code.
 
@@ -30,12 +40,7 @@ def main(argv: Sequence[str]) -> int:
     from telemetry.services.gateway.app import create_app
     from telemetry.services.gateway.settings import Settings
 
-    parser = Parser(
-        prog="telemetry gateway", description="Serve the web shell, dispatcher and kernel."
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
-    parser.add_argument("--port", type=int, help="port [TELEMETRY_GATEWAY_PORT or 4000]")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     settings = Settings.from_env(os.environ)
     port = args.port or settings.port
     # Before the library adds its own handler, so that people see warnings on the console too.

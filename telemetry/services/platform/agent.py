@@ -13,6 +13,20 @@ from telemetry.system.arguments import Parser
 _log = logging.getLogger(__name__)
 
 
+def parser() -> Parser:
+    """The agent's own command line."""
+    parser = Parser(
+        prog="telemetry agent",
+        description="Sample and watch this host's containers: those with the label handle.",
+    )
+    parser.add_argument(
+        "--interval",
+        type=int,
+        help="seconds between samples [TELEMETRY_PLATFORM_SAMPLE_INTERVAL or 15]",
+    )
+    return parser
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the agent until it is told to stop; returns the exit code.
 
@@ -30,16 +44,7 @@ def main(argv: Sequence[str]) -> int:
     from telemetry.settings import stack as stack_settings
     from telemetry.system.docker_engine import Engine
 
-    parser = Parser(
-        prog="telemetry agent",
-        description="Sample and watch this host's containers: those with the label handle.",
-    )
-    parser.add_argument(
-        "--interval",
-        type=int,
-        help="seconds between samples [TELEMETRY_PLATFORM_SAMPLE_INTERVAL or 15]",
-    )
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     # Before the library adds its own handler, so that people see warnings on the console too.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     environ = dict(os.environ)

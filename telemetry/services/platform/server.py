@@ -14,6 +14,16 @@ from telemetry.system.arguments import Parser
 GRACE_S = 8
 
 
+def parser() -> Parser:
+    """The service's own command line."""
+    parser = Parser(
+        prog="telemetry platform", description="Serve one container for each user, watched."
+    )
+    parser.add_argument("--port", type=int, help="port [TELEMETRY_PLATFORM_PORT or 9000]")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
+    return parser
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the platform; returns the exit code.
 
@@ -27,12 +37,7 @@ def main(argv: Sequence[str]) -> int:
     from telemetry.services.platform.app import create_app
     from telemetry.services.platform.settings import Settings
 
-    parser = Parser(
-        prog="telemetry platform", description="Serve one container for each user, watched."
-    )
-    parser.add_argument("--port", type=int, help="port [TELEMETRY_PLATFORM_PORT or 9000]")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     # Before the library adds its own handler, so that people see warnings on the console too.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_env(os.environ)

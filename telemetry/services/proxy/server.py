@@ -19,14 +19,8 @@ from telemetry.system.arguments import Parser
 GRACE_S = 30
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the proxy; returns the exit code.
-
-    Raises:
-        TelemetryError: a setting can't be used, the port is taken, the ledger can't be opened.
-    """
-    from telemetry.settings import credentials
-
+def parser() -> Parser:
+    """The service's own command line."""
     parser = Parser(
         prog="telemetry proxy", description="Serve the metering gateway for model APIs."
     )
@@ -37,7 +31,18 @@ def main(argv: Sequence[str]) -> int:
         action="append",
         help="address to listen on, may be repeated [127.0.0.1]",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the proxy; returns the exit code.
+
+    Raises:
+        TelemetryError: a setting can't be used, the port is taken, the ledger can't be opened.
+    """
+    from telemetry.settings import credentials
+
+    args = parser().parse_args(argv)
     settings = Settings.from_env(os.environ)
     port = args.port or settings.port
     # Workers read their settings from the environment again.
