@@ -29,7 +29,7 @@ END = "<!-- End of what is generated. -->"
 _PREFIXES = ("gateway.", "platform.", "proxy.", "gen_ai.")
 _UNITS = {"s": "seconds", "By": "bytes", "usd": "USD"}
 # In a help text, at its end.
-_DEFAULT = re.compile(r"\s*[(\[](?:default: )?([^()\[\]]+)[)\]]$")
+_DEFAULT = re.compile(r" \(default: ([^()]+)\)$")
 
 
 def files() -> dict[str, str]:
@@ -198,7 +198,7 @@ def _argument(action: argparse.Action) -> tuple[str, str, str]:
     return (
         ", ".join(f"`{name} {metavar}`".replace("` ", "`").replace(" `", "`") for name in names),
         meaning,
-        f"`{default}`" if default and " " not in default else default,
+        default,
     )
 
 

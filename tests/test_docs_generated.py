@@ -35,7 +35,7 @@ def test_default_in_the_help_moves_to_its_own_column() -> None:
     parser = argparse.ArgumentParser()
     limit = parser.add_argument("--limit", default=100, metavar="N", help="newest (default: 100)")
     port = parser.add_argument("--port", help="port to listen on")
-    assert render._argument(limit) == ("`--limit N`", "newest", "`100`")
+    assert render._argument(limit) == ("`--limit N`", "newest", "100")
     assert render._argument(port) == ("`--port PORT`", "port to listen on", "")
 
 
@@ -45,3 +45,9 @@ def test_every_exit_code_has_a_meaning_and_the_reverse() -> None:
     used |= {int(found) for found in re.findall(r"^\s+(?:return )?(\d+),?  # EX_", code, re.M)}
     used |= {0, 1, 130}  # returned by commands that work, by status and doctor, on Ctrl-C
     assert used == set(EXIT_CODES)
+
+
+def test_every_argument_has_a_meaning() -> None:
+    page = FILES["docs/commands.md"]
+    assert len(re.findall(r"^\| `", page, re.M)) > 30
+    assert re.findall(r"^\| `[^|]*\| \|.*", page, re.M) == []

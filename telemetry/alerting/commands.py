@@ -19,26 +19,38 @@ if TYPE_CHECKING:
 
 def add_commands(subparsers: Any) -> None:
     """Add ``alerts`` and what it does."""
-    alerts = subparsers.add_parser("alerts", help="alert rules, firing alerts, test notices")
+    alerts = subparsers.add_parser("alerts", help="list alerts, send test notices, silence alerts")
     actions = alerts.add_subparsers(metavar="ACTION")
 
-    listing = actions.add_parser("list", help="every rule and what fires now")
+    listing = actions.add_parser("list", help="list the alert rules and their states")
     listing.set_defaults(run=_list)
 
     test = actions.add_parser("test", help="send a test notice through each configured channel")
-    test.add_argument("name", nargs="?", metavar="NAME", help="in the shape of this alert")
+    test.add_argument(
+        "name", nargs="?", metavar="NAME", help="alert to imitate (default: a plain test notice)"
+    )
     test.set_defaults(run=_test)
 
-    silence = actions.add_parser("silence", help="hold back notices; without NAME, list silences")
-    silence.add_argument("name", nargs="?", metavar="NAME", help="the alert to hold back")
+    silence = actions.add_parser("silence", help="silence an alert, or list the silences")
+    silence.add_argument(
+        "name", nargs="?", metavar="NAME", help="alert to silence (default: list silences)"
+    )
     silence.add_argument(
         "--label", action="append", default=[], metavar="NAME=VALUE",
-        help="only alerts with this label, e.g. handle=demo-1; may be given again",
+        help="silence only alerts with this label, e.g. handle=demo-1 (repeatable)",
     )  # fmt: skip
     silence.add_argument(
-        "--for", dest="duration", default="2h", metavar="DURATION", help="e.g. 30m, 2h, 1d [2h]"
+        "--for",
+        dest="duration",
+        default="2h",
+        metavar="DURATION",
+        help="how long, e.g. 30m, 2h, 1d (default: 2h)",
     )
-    silence.add_argument("--comment", default="silenced by telemetry alerts silence")
+    silence.add_argument(
+        "--comment",
+        default="silenced by telemetry alerts silence",
+        help="reason, shown with the silence (default: silenced by telemetry alerts silence)",
+    )
     silence.add_argument("--end", metavar="ID", help="end the silence with this id")
     silence.set_defaults(run=_silence)
 

@@ -11,13 +11,13 @@ from typing import Any
 def add_commands(subparsers: Any) -> None:
     p = subparsers.add_parser(
         "demo",
-        help="the whole stack with traffic, users who spend, containers that die",
+        help="run the stack with sample traffic, simulated users and failing containers",
         description="Start the stack, run Datasette (a real app, unchanged) under traffic, let "
-        "users chat and spend on a simulated model, kill a container, and show what "
-        "Prometheus, Loki and the ledger know of it. The stack goes on running afterwards.",
+        "simulated users chat with a simulated model, kill a container, and show what "
+        "Prometheus, Loki and the ledger recorded. The stack keeps running afterwards.",
     )
     p.add_argument(
-        "--seconds", type=int, default=20, metavar="N", help="how long the traffic goes [20]"
+        "--seconds", type=int, default=20, metavar="N", help="seconds of traffic (default: 20)"
     )
     p.set_defaults(run=_run)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 # Each module has `parser()` and `main(argv)`.
 SERVICES = {
-    "gateway": ("telemetry.services.gateway.server", "run the gateway: web shell and kernel"),
-    "platform": ("telemetry.services.platform.server", "run the platform: one container a user"),
-    "proxy": ("telemetry.services.proxy.server", "run the proxy: model calls metered"),
-    "agent": ("telemetry.services.platform.agent", "sample and watch this host's containers"),
+    "gateway": ("telemetry.services.gateway.server", "run the gateway (web shell and assistant)"),
+    "platform": ("telemetry.services.platform.server", "run the platform (one container per user)"),
+    "proxy": ("telemetry.services.proxy.server", "run the proxy (metered model calls)"),
+    "agent": ("telemetry.services.platform.agent", "run the host agent (samples containers)"),
 }
 
 

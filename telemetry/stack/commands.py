@@ -15,35 +15,50 @@ def add_commands(subparsers: Any) -> None:
         "--engines",
         choices=("auto", "release", "go", "path"),
         default="auto",
-        help="where engines may come from: PATH or the cache, official releases, a build with "
-        "Go; auto tries them in this order",
+        help="where to get engines: PATH or the cache, official releases, or a build with Go; auto "
+        "tries them in this order (default: auto)",
     )
     p.add_argument(
-        "--no-services", action="store_true", help="only the engines: no gateway, platform, proxy"
+        "--no-services", action="store_true", help="start no gateway, platform and proxy"
     )
     p.set_defaults(run=_up)
-    p = subparsers.add_parser("down", help="stop the stack; what was accepted is not lost")
+    p = subparsers.add_parser("down", help="stop the stack; accepted data is not lost")
     p.set_defaults(run=_down)
-    p = subparsers.add_parser("status", help="what runs, where, since when")
+    p = subparsers.add_parser("status", help="show running processes, addresses and uptime")
     p.set_defaults(run=_status)
-    p = subparsers.add_parser("restart", help="restart engines or services")
-    p.add_argument("names", nargs="*", metavar="NAME", help="which; all if none is named")
+    p = subparsers.add_parser("restart", help="restart processes, one after the other")
+    p.add_argument("names", nargs="*", metavar="NAME", help="processes to restart (default: all)")
     p.set_defaults(run=_restart)
-    p = subparsers.add_parser("logs", help="what the stack's processes print")
-    p.add_argument("name", nargs="?", default="", metavar="NAME", help="whose; all if not named")
-    p.add_argument("-f", "--follow", action="store_true", help="go on as it comes")
+    p = subparsers.add_parser("logs", help="show the output of the stack's processes")
+    p.add_argument(
+        "name",
+        nargs="?",
+        default="",
+        metavar="NAME",
+        help="process whose output to show (default: all)",
+    )
+    p.add_argument("-f", "--follow", action="store_true", help="follow the output")
     p.set_defaults(run=_logs)
     p = subparsers.add_parser("search", help="search the logs of all services and containers")
-    p.add_argument("text", nargs="?", default="", help="words, or a trace id; all if not given")
-    p.add_argument("--service", default="", metavar="NAME", help="only of this service")
-    p.add_argument("--handle", default="", metavar="HANDLE", help="only of this container")
+    p.add_argument("text", nargs="?", default="", help="words or a trace id (default: all lines)")
+    p.add_argument("--service", default="", metavar="NAME", help="show only lines of this service")
     p.add_argument(
-        "--level", default="", choices=("trace", "debug", "info", "warn", "error", "fatal")
+        "--handle", default="", metavar="HANDLE", help="show only lines of this container"
     )
-    p.add_argument("--since", default="1h", metavar="DURATION", help="e.g. 15m, 2h, 3d [1h]")
-    p.add_argument("--limit", type=int, default=100, metavar="N", help="newest lines [100]")
+    p.add_argument(
+        "--level",
+        default="",
+        choices=("trace", "debug", "info", "warn", "error", "fatal"),
+        help="show only lines of this level (default: all)",
+    )
+    p.add_argument(
+        "--since", default="1h", metavar="DURATION", help="how far back, e.g. 15m, 2h (default: 1h)"
+    )
+    p.add_argument(
+        "--limit", type=int, default=100, metavar="N", help="show the newest N lines (default: 100)"
+    )
     p.set_defaults(run=_search)
-    p = subparsers.add_parser("doctor", help="what is wrong here, and what to do")
+    p = subparsers.add_parser("doctor", help="find problems and say how to fix them")
     p.set_defaults(run=_doctor)
 
 

@@ -19,10 +19,12 @@ MESSAGE_BYTES = 1 << 20
 def parser() -> Parser:
     """The service's own command line."""
     parser = Parser(
-        prog="telemetry gateway", description="Serve the web shell, dispatcher and kernel."
+        prog="telemetry gateway", description="Run the gateway: web shell, queue and assistant."
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
-    parser.add_argument("--port", type=int, help="port [TELEMETRY_GATEWAY_PORT or 4000]")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
+    )
+    parser.add_argument("--port", type=int, help="port (default: TELEMETRY_GATEWAY_PORT or 4000)")
     return parser
 
 

@@ -17,12 +17,12 @@ def parser() -> Parser:
     """The agent's own command line."""
     parser = Parser(
         prog="telemetry agent",
-        description="Sample and watch this host's containers: those with the label handle.",
+        description="Run the host agent: sample and watch the containers that have a handle.",
     )
     parser.add_argument(
         "--interval",
         type=int,
-        help="seconds between samples [TELEMETRY_PLATFORM_SAMPLE_INTERVAL or 15]",
+        help="seconds between samples (default: TELEMETRY_PLATFORM_SAMPLE_INTERVAL or 15)",
     )
     return parser
 

@@ -17,10 +17,12 @@ GRACE_S = 8
 def parser() -> Parser:
     """The service's own command line."""
     parser = Parser(
-        prog="telemetry platform", description="Serve one container for each user, watched."
+        prog="telemetry platform", description="Run the platform: one container per user."
     )
-    parser.add_argument("--port", type=int, help="port [TELEMETRY_PLATFORM_PORT or 9000]")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
+    parser.add_argument("--port", type=int, help="port (default: TELEMETRY_PLATFORM_PORT or 9000)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
+    )
     return parser
 
 

@@ -20,37 +20,49 @@ Command = Callable[[argparse.Namespace], int]
 
 def add_commands(subparsers: Any) -> None:
     """Add ``keys`` and ``costs``."""
-    keys = subparsers.add_parser("keys", help="keys and budgets of the proxy's users")
+    keys = subparsers.add_parser("keys", help="manage keys and budgets of the proxy's users")
     actions = keys.add_subparsers(title="actions", metavar="ACTION")
-    create = actions.add_parser("create", help="make a key; it is shown this once")
-    create.add_argument("user", help="whose; the user is made if new")
+    create = actions.add_parser("create", help="create a key; it is displayed only once")
+    create.add_argument("user", help="user name; created if it does not exist")
     _add_limits(create)
     _finish(create, _create)
-    _finish(actions.add_parser("list", help="all keys, with their users' limits"), _list)
-    revoke = actions.add_parser("revoke", help="make a key void, at once and for good")
+    _finish(actions.add_parser("list", help="list all keys and their users' limits"), _list)
+    revoke = actions.add_parser("revoke", help="revoke a key immediately and permanently")
     revoke.add_argument("id", help="the key's id, from `telemetry keys list`")
     _finish(revoke, _revoke)
     budget = actions.add_parser("budget", help="change a user's limits")
-    budget.add_argument("user")
+    budget.add_argument("user", help="user name")
     _add_limits(budget)
     _finish(budget, _budget)
 
-    costs = subparsers.add_parser("costs", help="what was spent, by user and model")
-    costs.add_argument("--user", default="", help="only this user's")
-    costs.add_argument("--model", default="", help="only this model's")
-    costs.add_argument("--since", default="", metavar="DAY", help="UTC day, YYYY-MM-DD or today")
-    costs.add_argument("--group", default="", choices=("user", "model", "day"))
+    costs = subparsers.add_parser("costs", help="show costs by user and model")
+    costs.add_argument("--user", default="", help="only this user (default: all)")
+    costs.add_argument("--model", default="", help="only this model (default: all)")
+    costs.add_argument(
+        "--since",
+        default="",
+        metavar="DAY",
+        help="first UTC day, YYYY-MM-DD or today (default: all)",
+    )
+    costs.add_argument(
+        "--group",
+        default="",
+        choices=("user", "model", "day"),
+        help="add up by this alone (default: user and model)",
+    )
     _finish(costs, _costs)
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
-    for flag, dest, shown in (
-        ("--daily-usd", "daily_budget_usd", "USD"),
-        ("--monthly-usd", "monthly_budget_usd", "USD"),
-        ("--requests-per-minute", "requests_per_minute", "N"),
-        ("--tokens-per-minute", "tokens_per_minute", "N"),
+    for flag, dest, shown, meaning in (
+        ("--daily-usd", "daily_budget_usd", "USD", "budget of a UTC day"),
+        ("--monthly-usd", "monthly_budget_usd", "USD", "budget of a UTC month"),
+        ("--requests-per-minute", "requests_per_minute", "N", "rate limit"),
+        ("--tokens-per-minute", "tokens_per_minute", "N", "rate limit"),
     ):
-        parser.add_argument(flag, dest=dest, metavar=shown, help=f"{shown}, or none")
+        parser.add_argument(
+            flag, dest=dest, metavar=shown, help=f"{meaning}, or `none` to remove it"
+        )
 
 
 def _finish(parser: argparse.ArgumentParser, command: Command) -> None:

@@ -21,15 +21,15 @@ GRACE_S = 30
 
 def parser() -> Parser:
     """The service's own command line."""
-    parser = Parser(
-        prog="telemetry proxy", description="Serve the metering gateway for model APIs."
+    parser = Parser(prog="telemetry proxy", description="Run the proxy: metered model calls.")
+    parser.add_argument("--port", type=int, help="port (default: TELEMETRY_PROXY_PORT or 8080)")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes that share one ledger (default: 1)"
     )
-    parser.add_argument("--port", type=int, help="port [TELEMETRY_PROXY_PORT or 8080]")
-    parser.add_argument("--workers", type=int, default=1, help="processes sharing one ledger [1]")
     parser.add_argument(
         "--host",
         action="append",
-        help="address to listen on, may be repeated [127.0.0.1]",
+        help="address to listen on, repeatable (default: 127.0.0.1)",
     )
     return parser
 
