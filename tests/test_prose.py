@@ -1,0 +1,89 @@
+"""Plain English: some words stay out of the documentation, the commands' help and the package.
+
+They read like a word-by-word translation, or have two meanings. Each has a plain replacement.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from docs import render
+
+ROOT = Path(__file__).parents[1]
+
+# Pattern, and what to write.
+WORDS = {
+    r"anew": "again, or regenerate, restart",
+    r"stands?(?! for)|stood(?! for)": "is, is stored",
+    r"mend(?:s|ed|ing)?": "fix",
+    r"(?-i:is none|are none)": "is not one, there is no",
+    r"(?:not|is) well": "unhealthy, healthy",
+    r"(?:tell|tells|told) apart": "distinguish",
+    r"whoever|nobody's": "a sentence with a subject",
+    r"for ever|in vain": "forever, without result",
+    r"a judgement": "chosen by judgement, not measured",
+    r"be had": "is available",
+    r"go on|goes on": "continue",
+    r"meanwhile": "say when",
+}
+_ANY = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in WORDS), re.I)
+
+# Still to be rewritten. Remove a page when it is; add no new one.
+LATER = (
+    "README.md",
+    "collector/README.md",
+    "docs/alerting.md",
+    "docs/gateway.md",
+    "docs/glossary.md",
+    "docs/library.md",
+    "docs/platform.md",
+    "docs/proxy.md",
+    "docs/runbooks.md",
+    "docs/running.md",
+)
+# Packages below telemetry/ that are rewritten. Add one when it is.
+PACKAGES = ("dashboards", "promql", "simulated")
+# Text of a line that may have such a word, and why.
+EXCEPTIONS: dict[str, str] = {}
+
+PAGES = [
+    str(path.relative_to(ROOT))
+    for folder in (".", "docs", "bench", "collector", "tests")
+    for path in sorted((ROOT / folder).glob("*.md"))
+]
+FILES = [
+    *(page for page in PAGES if page not in LATER),
+    *(
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in sorted((ROOT / "telemetry" / package).rglob("*.py"))
+    ),
+]
+
+
+def found(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        if not any(allowed in line for allowed in EXCEPTIONS):
+            yield from (f"{match[0]}: {line.strip()}" for match in _ANY.finditer(line))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_is_plain_english(name: str) -> None:
+    assert list(found((ROOT / name).read_text())) == []
+
+
+def test_help_of_every_command_is_plain_english() -> None:
+    assert list(found(render.commands())) == []
+
+
+def test_a_page_that_waits_still_needs_it() -> None:
+    assert [page for page in LATER if not list(found((ROOT / page).read_text()))] == []
+
+
+def test_every_exception_is_used() -> None:
+    text = "".join((ROOT / name).read_text() for name in FILES)
+    assert [allowed for allowed in EXCEPTIONS if allowed not in text] == []
