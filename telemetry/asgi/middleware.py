@@ -363,7 +363,7 @@ def _is_disconnect(error: BaseException) -> bool:
 
 def _attach(scope: Scope) -> tuple[Token[context.Context | None], Any]:
     """Make the caller's trace current, so that logs have its id without a span. If the caller
-    sends none, there is none. `_detach` undoes it."""
+    sends no trace, none is current. `_detach` undoes it."""
     outside = _outside.get()
     if outside is None:
         outside = context.get_current()
