@@ -21,6 +21,10 @@ def test_committed_page_is_the_rendered_one(name: str) -> None:
     assert (ROOT / name).read_text() == FILES[name], "run `nox -s render` and commit"
 
 
+def test_alerts_are_in_a_page_of_prose() -> None:
+    assert "[ContainerDown](runbooks.md#containerdown)" in FILES["docs/alerting.md"]
+
+
 def test_every_metric_is_listed_once() -> None:
     listed = re.findall(r"^\| `(\w+)` \|", FILES["docs/metrics.md"], re.M)
     assert sorted(listed) == sorted(metric.prometheus for metric in catalog.METRICS.values())
