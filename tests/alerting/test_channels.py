@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import fields
+from datetime import UTC, datetime
 
+import pytest
+import yaml
+
+from telemetry.alerting import delivery
 from telemetry.alerting.channels import (
     Channels,
     Email,
@@ -12,10 +17,24 @@ from telemetry.alerting.channels import (
     Telegram,
     Webhook,
 )
+from telemetry.alerting.render import alertmanager, grafana
+from telemetry.alerting.render.links import Links
 from telemetry.errors import TelemetryError
 
 TOKEN = {"TELEMETRY_WEBHOOK_TOKEN": "w"}
 MAIL = {"TELEMETRY_ALERT_EMAIL_TO": "ops@example.org", "TELEMETRY_SMTP_HOST": "mail.example.org"}
+
+EVERY = {
+    **TOKEN,
+    **MAIL,
+    "TELEMETRY_ALERT_EMAIL_TO": "ops@example.org; Night <night@example.org>",
+    "TELEMETRY_SMTP_USER": "robot@example.org",
+    "TELEMETRY_SMTP_PASSWORD": "p",
+    "TELEMETRY_SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T/B/X",
+    "TELEMETRY_TELEGRAM_BOT_TOKEN": "1:a-b",
+    "TELEMETRY_TELEGRAM_CHAT_ID": "-100200",
+    "TELEMETRY_ALERT_QUIET_HOURS": "22:00-07:00 Europe/Berlin",
+}
 
 
 def test_only_the_gateway_is_told_by_default() -> None:
@@ -23,18 +42,7 @@ def test_only_the_gateway_is_told_by_default() -> None:
 
 
 def test_every_channel_is_switched_on_by_its_variables() -> None:
-    environ = {
-        **TOKEN,
-        **MAIL,
-        "TELEMETRY_ALERT_EMAIL_TO": "ops@example.org; Night <night@example.org>",
-        "TELEMETRY_SMTP_USER": "robot@example.org",
-        "TELEMETRY_SMTP_PASSWORD": "p",
-        "TELEMETRY_SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T/B/X",
-        "TELEMETRY_TELEGRAM_BOT_TOKEN": "1:a-b",
-        "TELEMETRY_TELEGRAM_CHAT_ID": "-100200",
-        "TELEMETRY_ALERT_QUIET_HOURS": "22:00-07:00 Europe/Berlin",
-    }
-    assert Channels.from_env(environ) == Channels(
+    assert Channels.from_env(EVERY) == Channels(
         webhook=Webhook("http://127.0.0.1:4000/api/alert", "w"),
         email=Email(
             to=("ops@example.org", "Night <night@example.org>"),
@@ -49,6 +57,25 @@ def test_every_channel_is_switched_on_by_its_variables() -> None:
         telegram=Telegram("1:a-b", -100200, "https://api.telegram.org"),
         quiet_hours=QuietHours("22:00", "07:00", "Europe/Berlin"),
     )
+
+
+def test_every_channel_is_rendered_for_both_evaluators_and_sent_to_directly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    channels = Channels.from_env(EVERY)
+    names = {field.name for field in fields(Channels)} - {"quiet_hours"}
+    configuration = yaml.safe_load(alertmanager.configuration(channels)["alertmanager.yaml"])
+    [receiver] = (r for r in configuration["receivers"] if "webhook_configs" in r)
+    assert {key.removesuffix("_configs") for key in receiver} - {"name"} == names
+    points = yaml.safe_load(
+        grafana.provisioning((), Links.from_env({}), channels, ())["contact-points.yaml"]
+    )
+    [point] = points["contactPoints"]
+    assert {receiver["type"] for receiver in point["receivers"]} == names
+    monkeypatch.setattr(delivery, "_try", lambda channel, *_: channel)
+    notice = delivery.Notice("Test", "warning", "", "", datetime.now(UTC), {}, {})
+    sent = delivery.send(notice, channels)
+    assert len(set(sent)) == len(names)
 
 
 @pytest.mark.parametrize(
