@@ -17,8 +17,8 @@ from telemetry import catalog, cli
 from telemetry.alerting.rule import Rule
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
-from telemetry.dashboards import PANELS
-from telemetry.dashboards.inventory import dashboards
+from telemetry.dashboards import PANELS, inventory
+from telemetry.dashboards.rendering import DASHBOARDS
 from telemetry.errors import EXIT_CODES
 from telemetry.naming import label_name
 from telemetry.services.commands import SERVICES
@@ -37,7 +37,7 @@ _DEFAULT = re.compile(r" \(default: ([^()]+)\)$")
 
 def files() -> dict[str, str]:
     """Every page that the code writes, or writes a part of: path to content."""
-    tables = {"alerts": alerts()}
+    tables = {"alerts": alerts(), "dashboards": dashboards()}
     pages = {f"docs/{path.name}": path.read_text() for path in sorted(TOP.glob("docs/*.md"))}
     return {
         "docs/metrics.md": metrics(),
@@ -112,7 +112,7 @@ def alerts() -> str:
     """The table of all alert rules with their default thresholds."""
     titles = {
         (model["uid"], panel["id"]): f"{model['title']}, *{panel['title']}*"
-        for model in dashboards()
+        for model in inventory.dashboards()
         for panel in model["panels"]
     }
     return _table(
@@ -141,6 +141,16 @@ def _summary(rule: Rule) -> str:
     """The summary, a Go template, with labels in italics."""
     always = re.sub(r"\{\{ with .*?\{\{ end \}\}", "", rule.summary)
     return re.sub(r'\{\{ (?:index \.Labels "|\.Labels\.)(\w+)"? \}\}', r"*\1*", always)
+
+
+# --- dashboards -----------------------------------------------------------------------------
+
+
+def dashboards() -> str:
+    """The table of all dashboards."""
+    declared = [module.build() for module in DASHBOARDS]
+    rows = ((one.title, f"`{one.uid}`", one.description) for one in declared)
+    return _table(("dashboard", "uid", "shows"), rows)
 
 
 # --- command line ---------------------------------------------------------------------------
