@@ -1,4 +1,8 @@
-"""Fixtures shared by all tests stand in tests/fixtures, one file a real part."""
+"""Load the fixtures that all tests share: tests/fixtures, one file for each real part.
+
+Every test run loads all of these files, so each imports what is heavy (Docker's SDK, Playwright,
+a server) in the fixture or function that needs it.
+"""
 
 from __future__ import annotations
 
