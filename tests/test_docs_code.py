@@ -40,8 +40,11 @@ def test_how_to_install_is_said_once() -> None:
 
 def test_no_page_has_others() -> None:
     pages = [path.relative_to(ROOT) for path in ROOT.glob("*.md")]
-    pages += [path.relative_to(ROOT) for top in ("docs", "collector", "bench")
-              for path in (ROOT / top).rglob("*.md")]  # fmt: skip
+    pages += [
+        path.relative_to(ROOT)
+        for top in ("docs", "collector", "bench")
+        for path in (ROOT / top).rglob("*.md")
+    ]
     assert {str(page): len(blocks(str(page))) for page in pages if blocks(str(page))} == {
         "docs/library.md": 3,
         "docs/proxy.md": 1,

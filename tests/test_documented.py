@@ -9,9 +9,16 @@ from telemetry.system import packaged_files
 
 # The library's own: what an instrumented app imports.
 _LIBRARY = (
-    "asgi/*.py", "export/*.py", "instrumentation.py", "logs/*.py", "metrics/*.py",
-    "otlp/*.py", "redaction.py", "run/distro.py", "settings/library.py",
-)  # fmt: skip
+    "asgi/*.py",
+    "export/*.py",
+    "instrumentation.py",
+    "logs/*.py",
+    "metrics/*.py",
+    "otlp/*.py",
+    "redaction.py",
+    "run/distro.py",
+    "settings/library.py",
+)
 # Named in the code, and documented elsewhere: docs/running.md.
 _STACK = {"TELEMETRY_HOME", "TELEMETRY_PROMETHEUS_PORT", "TELEMETRY_PROMETHEUS_URL"}
 

@@ -37,9 +37,15 @@ class Client:
 
     async def connect(self, app: Any, path: str) -> None:
         scope = {
-            "type": "websocket", "scheme": "ws", "path": path, "raw_path": path.encode(),
-            "query_string": b"", "root_path": "", "headers": [], "subprotocols": [],
-        }  # fmt: skip
+            "type": "websocket",
+            "scheme": "ws",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [],
+            "subprotocols": [],
+        }
         await app(scope, self.receive, self.send)
 
 

@@ -34,9 +34,9 @@ def test_counter_is_exported_cumulative_with_start_time(make: Make, otlp: Receiv
         for m in s.metrics
         if m.name == "shop.orders"
     )
-    assert (metric.unit, metric.sum.is_monotonic, metric.sum.aggregation_temporality) == (
-        "{order}", True, 2,
-    )  # fmt: skip
+    cumulative = 2
+    assert (metric.unit, metric.sum.is_monotonic) == ("{order}", True)
+    assert metric.sum.aggregation_temporality == cumulative
 
 
 def test_two_exports_never_have_same_millisecond(

@@ -107,9 +107,14 @@ async def test_websocket_messages_have_template(recorded: Recorded) -> None:
         pass
 
     scope = {
-        "type": "websocket", "scheme": "ws", "path": "/api/v1/inner/1/ws/2", "headers": [],
-        "query_string": b"", "root_path": "", "subprotocols": [],
-    }  # fmt: skip
+        "type": "websocket",
+        "scheme": "ws",
+        "path": "/api/v1/inner/1/ws/2",
+        "headers": [],
+        "query_string": b"",
+        "root_path": "",
+        "subprotocols": [],
+    }
     await telemetry.instrument(site())(scope, receive, send)
     route = "/api/v1/inner/{a}/ws/{b}"
     assert recorded.value("websocket_server_messages_total", http_route=route) == 1

@@ -10,8 +10,17 @@ import pytest
 from tests.fixtures.otlp import Receiver
 from tests.logs.conftest import Attach, console
 
-SERVERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access",
-           "hypercorn.error", "hypercorn.access", "granian.access", "daphne")  # fmt: skip
+SERVERS = (
+    "uvicorn",
+    "uvicorn.error",
+    "uvicorn.access",
+    "gunicorn.error",
+    "gunicorn.access",
+    "hypercorn.error",
+    "hypercorn.access",
+    "granian.access",
+    "daphne",
+)
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -34,9 +43,12 @@ def test_records_of_non_propagating_loggers_are_exported_once(
 
 
 def test_unconfigured_app_prints_same_lines(
-    attach: Attach, otlp: Receiver, log: logging.Logger, root_logger: logging.Logger,
+    attach: Attach,
+    otlp: Receiver,
+    log: logging.Logger,
+    root_logger: logging.Logger,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     root_logger.handlers.clear()  # pytest's
     pipeline = attach()
     log.info("exported only")

@@ -34,9 +34,12 @@ def test_full_queue_drops_and_counts_records_without_waiting(
 
 @pytest.mark.parametrize("status", [400, 500])
 def test_refused_records_are_counted_and_next_record_is_exported(
-    attach: Attach, otlp: Receiver, log: logging.Logger, status: int,
+    attach: Attach,
+    otlp: Receiver,
+    log: logging.Logger,
+    status: int,
     recorded: telemetry.testing.Recorded,
-) -> None:  # fmt: skip
+) -> None:
     pipeline = attach()
     otlp.status = status
     log.error("refused")
@@ -121,9 +124,12 @@ def test_absent_collector_is_logged_with_reason(
 
 
 def test_record_that_fails_to_format_is_counted(
-    attach: Attach, otlp: Receiver, log: logging.Logger, recorded: telemetry.testing.Recorded,
+    attach: Attach,
+    otlp: Receiver,
+    log: logging.Logger,
+    recorded: telemetry.testing.Recorded,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
     pipeline = attach()
     log.error("%d", "no number")

@@ -19,11 +19,19 @@ LIBRARY = [
 ]
 # Settings of the stack, documented in running.md; a constant of the catalog; settings that other
 # packages read.
-OTHERS = {"TELEMETRY_HOME", "TELEMETRY_DROPPED", "TELEMETRY_PROMETHEUS_PORT",
-          "TELEMETRY_PROMETHEUS_URL", "OTEL_PYTHON_DISTRO", "OTEL_PYTHON_CONFIGURATOR"}  # fmt: skip
+OTHERS = {
+    "TELEMETRY_HOME",
+    "TELEMETRY_DROPPED",
+    "TELEMETRY_PROMETHEUS_PORT",
+    "TELEMETRY_PROMETHEUS_URL",
+    "OTEL_PYTHON_DISTRO",
+    "OTEL_PYTHON_CONFIGURATOR",
+}
 # Composed from a prefix in telemetry.settings.library, or read by the SDK's exporters alone.
-COMPOSED = {f"OTEL_EXPORTER_OTLP_{name}" for name in
-            ("ENDPOINT", "PROTOCOL", "TIMEOUT", "COMPRESSION", "HEADERS")}  # fmt: skip
+COMPOSED = {
+    f"OTEL_EXPORTER_OTLP_{name}"
+    for name in ("ENDPOINT", "PROTOCOL", "TIMEOUT", "COMPRESSION", "HEADERS")
+}
 
 
 def _read() -> set[str]:

@@ -72,9 +72,13 @@ def test_sitecustomize_and_pythonpath_of_user_are_kept(folder: Path) -> None:
     (own / "sitecustomize.py").write_text("print('customized')\n")
     (own / "extra.py").write_text("")
     done = run(
-        folder, "--", sys.executable, "-c", "import extra, sys; print('asyncio' in sys.modules)",
+        folder,
+        "--",
+        sys.executable,
+        "-c",
+        "import extra, sys; print('asyncio' in sys.modules)",
         PYTHONPATH=str(own),
-    )  # fmt: skip
+    )
     # Printed twice: `telemetry` itself runs with the user's PYTHONPATH too.
     assert done.stdout == "customized\n" * 2 + "False\n", "the hooks import nothing heavy"
 

@@ -61,9 +61,11 @@ def test_pipelined_request_does_not_have_trace_of_previous_one(
     command = [*TELEMETRY, "run", "--", *SERVERS[server].format(port=port).split()]
     # Not sampled: spans have ids, but none are exported.
     env = environment(
-        OTEL_TRACES_EXPORTER=spans, OTEL_TRACES_SAMPLER="always_off",
-        OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none",
-    )  # fmt: skip
+        OTEL_TRACES_EXPORTER=spans,
+        OTEL_TRACES_SAMPLER="always_off",
+        OTEL_METRICS_EXPORTER="none",
+        OTEL_LOGS_EXPORTER="none",
+    )
     with served(command, tmp_path, env, port) as running:
         for connection in range(CONNECTIONS):
             sent = [

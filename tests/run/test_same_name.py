@@ -94,7 +94,12 @@ def test_spawned_child_imports_our_package(tmp_path: Path) -> None:
         "import telemetry; print(telemetry.__file__)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment(), capture_output=True,
-        text=True, timeout=60, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert done.stdout == f"{own_package.FOLDER}/__init__.py\n"
