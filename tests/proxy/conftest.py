@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import httpx
-import openai
 import pytest
 from sqlalchemy import select
 
@@ -26,6 +24,10 @@ from telemetry.services.proxy.ledger import accounts, schema
 from telemetry.services.proxy.settings import Settings
 from tests.fixtures.simulated import served
 from tests.ports import free_port
+
+if TYPE_CHECKING:
+    import anthropic
+    import openai
 
 ADMIN = {"authorization": "Bearer admin-secret"}
 CHECKOUT = str(Path(__file__).parents[2])
@@ -56,11 +58,15 @@ class Running:
 
     def anthropic(self, key: str, **options: Any) -> anthropic.Anthropic:
         """Anthropic's own client."""
+        import anthropic  # here and below: a second each, and most tests need neither
+
         client = anthropic.Anthropic(base_url=self.url, api_key=key, **options)
         return self.stack.enter_context(client)
 
     def openai(self, key: str, **options: Any) -> openai.OpenAI:
         """OpenAI's own client."""
+        import openai
+
         client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, **options)
         return self.stack.enter_context(client)
 
