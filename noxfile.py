@@ -23,6 +23,8 @@ nox.options.error_on_missing_interpreters = True
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 GROUPS = PYPROJECT["dependency-groups"]
 REAL_PARTS = "stack or docker or browser or postgres or grafana"
+# More than there are CPUs: most of the quick tests wait for a process that they have started.
+WORKERS = min(2 * (os.cpu_count() or 1), 8)
 # A new release of a dependency is a commit here, not a surprise in CI.
 CONSTRAINTS = Path(__file__).resolve().parent / "constraints.txt"
 # pip's second variable is for the environments that it builds packages in; pip before 25.3 takes
@@ -54,9 +56,12 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests that need nothing but Python."""
+    """The tests that need nothing but Python, in parallel; `-n 0` for one process."""
     _install(session, "dev")
-    session.run("pytest", "-m", f"not ({REAL_PARTS})", *session.posargs)
+    parallel = ("-n", str(WORKERS), "--dist", "worksteal")
+    # A container image may forbid bytecode files: then every worker rewrites all asserts again.
+    env = {"PYTHONDONTWRITEBYTECODE": None}
+    session.run("pytest", *parallel, "-m", f"not ({REAL_PARTS})", *session.posargs, env=env)
 
 
 @nox.session
