@@ -35,7 +35,7 @@ HELLO: Any = [{"role": "user", "content": "Hello out there"}]
 MESSAGE = {"model": "claude-sonnet-4-6", "max_tokens": 20, "messages": HELLO}
 
 
-def wait_for(found: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+def wait_for(found: Callable[[], Any], timeout_s: float = 30.0) -> Any:
     """What ``found`` gives once it is true."""
     deadline = time.monotonic() + timeout_s
     while not (value := found()):
