@@ -86,12 +86,15 @@ class Running:
     def calls(self, **wanted: Any) -> list[Any]:
         """Rows of the ledger, oldest first, once all of them are settled: a client has its answer
         a moment before."""
-        wait_for(lambda: not self.is_open())
         statement = select(schema.calls)
         for column, value in wanted.items():
             statement = statement.where(schema.calls.c[column] == value)
-        with self.proxy.ledger.engine.connect() as connection:
-            return list(connection.execute(statement.order_by(schema.calls.c.id)))
+        while True:
+            wait_for(lambda: not self.is_open())
+            with self.proxy.ledger.engine.connect() as connection:
+                rows = list(connection.execute(statement.order_by(schema.calls.c.id)))
+            if all(row.status != "open" for row in rows):  # one may have begun in between
+                return rows
 
     def user(self, user: str = "ann") -> Any:
         """A user's row, once all calls are settled."""
