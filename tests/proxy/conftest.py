@@ -19,9 +19,13 @@ from sqlalchemy import select
 
 from telemetry import testing
 from telemetry.services.proxy.app import bare_app
+from telemetry.services.proxy.call import Call, Maximum
 from telemetry.services.proxy.http.answer import Proxy
 from telemetry.services.proxy.ledger import accounts, schema
-from telemetry.services.proxy.settings import Settings
+from telemetry.services.proxy.pricing.prices import Rates
+from telemetry.services.proxy.settings import Settings, Upstream
+from telemetry.services.proxy.upstream.request import UpstreamRequest
+from telemetry.services.proxy.upstream.wires import OPENAI, Ask
 from tests.fixtures.simulated import served
 from tests.ports import free_port
 
@@ -102,6 +106,27 @@ class Running:
         statement = select(schema.users).where(schema.users.c.user_id == user)
         with self.proxy.ledger.engine.connect() as connection:
             return connection.execute(statement).one()
+
+
+def a_call(key: str, model: str, maximum: Maximum) -> Call:
+    """A call as an endpoint hands it to the ledger.
+
+    Args:
+        key: the caller's, in clear.
+    """
+    return Call(
+        digest=accounts.digest(key),
+        trace_id="",
+        began_s=0.0,
+        endpoint="chat",
+        ask=Ask(model, False, 10, 1, False, False, ()),
+        model=model,
+        upstream=Upstream("openai", "openai", "http://127.0.0.1:1/v1"),
+        request=UpstreamRequest(OPENAI, "POST", "/chat/completions", []),
+        input_tokens=1,
+        rates=Rates((), "x"),
+        maximum=maximum,
+    )
 
 
 def still_works(proxy: Running) -> None:

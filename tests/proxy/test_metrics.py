@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from telemetry import catalog, metrics, testing
 from telemetry.services.proxy.app import create_app
+from telemetry.services.proxy.call import Maximum
 from telemetry.services.proxy.ledger import accounts, ledger
 from telemetry.services.proxy.ledger.metrics import LedgerSource
 from telemetry.services.proxy.ledger.operations import Reservation
@@ -19,7 +20,7 @@ from telemetry.services.proxy.ledger.schema import series
 from telemetry.services.proxy.pricing.money import PICO
 from telemetry.services.proxy.settings import Settings
 from tests.fixtures.simulated import served
-from tests.proxy.conftest import HELLO, Running, wait_for
+from tests.proxy.conftest import HELLO, Running, a_call, wait_for
 
 BODY: dict[str, Any] = {"model": "claude-sonnet-4-6", "max_tokens": 20, "messages": HELLO}
 
@@ -106,12 +107,8 @@ def test_an_expired_call_has_its_models_name_where_that_was_answered_for(proxy: 
     proxy.post("/v1/messages", key, BODY)
     for model in (BODY["model"], "claude-sonnet-4-5-junk"):
         verdict = asyncio.run(
-            proxy.proxy.ledger.reserve(
-                digest=accounts.digest(key), endpoint="messages", provider="anthropic",
-                model=model, stream=False, amount=1, tokens=1, priced=True, price_version="",
-                trace_id="", lasts_ms=0, wait_ms=0,
-            )
-        )  # fmt: skip
+            proxy.proxy.ledger.reserve(a_call(key, model, Maximum(1, 1)), lasts_ms=0, wait_ms=0)
+        )
         assert isinstance(verdict, Reservation)
     wait_for(lambda: len(proxy.calls(status="expired")) == 2)
     assert found("proxy_api_calls_total") == {

@@ -18,6 +18,7 @@ from telemetry import testing
 from telemetry.errors import TelemetryError
 from telemetry.services.proxy.settings import Settings, Upstream
 from telemetry.services.proxy.upstream.client import UpstreamError, Upstreams, query_of
+from telemetry.services.proxy.upstream.request import UpstreamRequest
 from telemetry.services.proxy.upstream.wires import OPENAI
 from telemetry.simulated.app import MODELS
 from tests.fixtures.simulated import served
@@ -312,8 +313,9 @@ async def test_a_time_that_is_up_by_a_rounding_error_is_up(
     monkeypatch.setattr(upstreams, "_try", timed_out)
     monkeypatch.setattr(loop, "time", lambda: now)
     first = settings.upstream("first")
+    assert first is not None
     with pytest.raises(UpstreamError):
-        await upstreams.call(first, OPENAI, "POST", "/chat/completions", [], b"")
+        await upstreams.call(first, UpstreamRequest(OPENAI, "POST", "/chat/completions", []))
     assert asked == ["first"]
 
 

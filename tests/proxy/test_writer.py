@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from telemetry.services.proxy.call import Maximum
 from telemetry.services.proxy.ledger import accounts, writer
 from telemetry.services.proxy.ledger.ledger import Ledger
-from telemetry.services.proxy.ledger.operations import Reservation, Settle
-from telemetry.services.proxy.ledger.writer import Verdict
+from telemetry.services.proxy.ledger.operations import Reservation, Settle, Verdict
 from telemetry.services.proxy.pricing.usage import Tokens
-from tests.proxy.conftest import wait_for
+from tests.proxy.conftest import a_call, wait_for
 
 
 class Watched:
@@ -23,7 +23,7 @@ class Watched:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ledger = Ledger(f"sqlite:///{path}")
-        self.digest = accounts.digest(accounts.create_key(self.ledger.engine, "ann", {}).key)
+        self.key = accounts.create_key(self.ledger.engine, "ann", {}).key
         self.ledger.start()
         assert self.ledger.settled()  # its thread has shown that it lives, and waits
         self._statements: list[str] = []
@@ -37,11 +37,8 @@ class Watched:
         return count
 
     async def reserve(self) -> Verdict:
-        return await self.ledger.reserve(
-            digest=self.digest, endpoint="chat", provider="openai", model="gpt-4o", stream=False,
-            amount=1000, tokens=10, priced=True, price_version="x", trace_id="", lasts_ms=60_000,
-            wait_ms=0,
-        )  # fmt: skip
+        call = a_call(self.key, "gpt-4o", Maximum(amount=1000, tokens=10))
+        return await self.ledger.reserve(call, lasts_ms=60_000, wait_ms=0)
 
     def settle(self, verdict: Verdict) -> None:
         assert isinstance(verdict, Reservation)

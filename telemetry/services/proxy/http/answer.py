@@ -8,8 +8,9 @@ import time
 from dataclasses import dataclass
 
 import aiohttp
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
+from telemetry.services.proxy.call import Call
 from telemetry.services.proxy.genai_metrics import GenAIMetrics
 from telemetry.services.proxy.http.errors import RequestError, send_error
 from telemetry.services.proxy.ledger.call_ids import text
@@ -19,16 +20,9 @@ from telemetry.services.proxy.pricing.estimate import BYTES_PER_TOKEN
 from telemetry.services.proxy.pricing.prices import PriceBook
 from telemetry.services.proxy.pricing.usage import Tokens
 from telemetry.services.proxy.settings import Settings, Upstream
-from telemetry.services.proxy.upstream.client import (
-    CALL_ID,
-    UpstreamError,
-    Upstreams,
-    query_of,
-    returned,
-)
+from telemetry.services.proxy.upstream.client import CALL_ID, UpstreamError, Upstreams, returned
 from telemetry.services.proxy.upstream.disconnect import ClientWatch
-from telemetry.services.proxy.upstream.wires import Ask, Context, Wire
-from telemetry.services.proxy.upstream.wires.base import Endpoint
+from telemetry.services.proxy.upstream.wires import Context
 
 # The upstream's own timeout comes first, where it can.
 _LATE_S = 5.0
@@ -74,48 +68,31 @@ class Answer:
     """Fetches one answer and passes it on."""
 
     def __init__(
-        self,
-        proxy: Proxy,
-        wire: Wire,
-        endpoint: Endpoint,
-        path: str,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        ask: Ask,
-        outcome: Outcome,
-        reservation: Reservation,
-        began: float,
-        estimate: int,
+        self, proxy: Proxy, call: Call, reservation: Reservation, receive: Receive, send: Send
     ) -> None:
         self._proxy = proxy
-        self._wire = wire
-        self._name = endpoint
-        self._path = path + query_of(scope["query_string"])
-        self._scope = scope
+        self._call = call
+        self._wire = call.request.wire
+        self._call_id = text(reservation.id)
         self._receive = receive
         self._send = send
-        self._ask = ask
-        self._outcome = outcome
-        self._call_id = text(reservation.id)
-        self._began = began
-        self._estimate = estimate
+        self.outcome = Outcome(call.upstream, context=call.ask.context)
 
-    async def run(self, body: bytes) -> None:
+    async def run(self) -> None:
         """Make the call; the outcome says how it went, whatever happens."""
         try:
-            if self._ask.stream:
-                await self._watched(body)
+            if self._call.ask.stream:
+                await self._watched()
             else:
                 # Finished whether or not the client waits: it costs the same, and only the
                 # whole answer says what.
-                await self._fetch(body)
+                await self._fetch()
         except asyncio.CancelledError:
             # This process stops, and has waited as long as it may.
             self._cut("stopped")
             raise
 
-    async def _watched(self, body: bytes) -> None:
+    async def _watched(self) -> None:
         settings = self._proxy.settings
         limit_s = settings.drain_limit_s if settings.on_disconnect == "drain" else 0.0
         watch = None
@@ -123,7 +100,7 @@ class Answer:
             # Also ends a call whose client neither reads nor goes.
             async with asyncio.timeout(settings.total_timeout_s + _LATE_S) as deadline:
                 async with ClientWatch(self._receive, deadline, limit_s) as watch:
-                    await self._fetch(body)
+                    await self._fetch()
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -131,34 +108,33 @@ class Answer:
 
     def _cut(self, why: str) -> None:
         """Note that the call was broken off here, unless it had come to its end."""
-        outcome = self._outcome
+        outcome = self.outcome
         if outcome.status == "ok" or outcome.error_type:
             return
         outcome.status, outcome.error_type, outcome.http_status = "cancelled", why, 499
         if outcome.tokens is None:
             # Nothing came yet, but the provider has read the prompt.
-            outcome.tokens, outcome.estimated = Tokens(input=self._estimate), True
+            outcome.tokens, outcome.estimated = Tokens(input=self._call.input_tokens), True
 
-    async def _fetch(self, body: bytes) -> None:
-        outcome = self._outcome
+    async def _fetch(self) -> None:
+        outcome = self.outcome
         try:
             outcome.upstream, response = await self._proxy.upstreams.call(
-                outcome.upstream, self._wire, "POST", self._path, self._scope["headers"], body,
-                whole=not self._ask.stream,
-            )  # fmt: skip
+                self._call.upstream, self._call.request
+            )
         except UpstreamError as error:
             outcome.upstream = error.upstream
             outcome.http_status, outcome.error_type = error.status, error.kind
             if error.kind == "timeout":
                 # It has the prompt, and works on, for all we know.
-                outcome.tokens, outcome.estimated = Tokens(input=self._estimate), True
+                outcome.tokens, outcome.estimated = Tokens(input=self._call.input_tokens), True
             await self._fail(error.status, error.message)
             return
         async with response:
             outcome.known = response.status < 400
             if not outcome.known:
                 await self._pass_error(response)
-            elif self._ask.stream and response.content_type == "text/event-stream":
+            elif self._call.ask.stream and response.content_type == "text/event-stream":
                 await self._pass_stream(response)
             else:
                 await self._pass_whole(response)
@@ -169,7 +145,7 @@ class Answer:
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
         """The whole body; None where the upstream broke off, which the client was told."""
-        outcome = self._outcome
+        outcome = self.outcome
         try:
             return await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -178,7 +154,7 @@ class Answer:
             outcome.http_status = 504 if slow else 502
             outcome.status = "interrupted"
             # It had begun to answer, so it has read the prompt.
-            outcome.tokens, outcome.estimated = Tokens(input=self._estimate), True
+            outcome.tokens, outcome.estimated = Tokens(input=self._call.input_tokens), True
             name = outcome.upstream.name
             await self._fail(
                 outcome.http_status, f"{name} broke off in the middle of its answer: try again"
@@ -195,7 +171,7 @@ class Answer:
         await self._send({"type": "http.response.body", "body": body})
 
     async def _pass_error(self, response: aiohttp.ClientResponse) -> None:
-        outcome = self._outcome
+        outcome = self.outcome
         status = outcome.http_status = response.status
         theirs = status >= 500 or status in (403, 429)
         outcome.status = "upstream_error" if theirs else "client_error"
@@ -209,7 +185,7 @@ class Answer:
         await self._send_whole(response, body)
 
     async def _pass_whole(self, response: aiohttp.ClientResponse) -> None:
-        outcome = self._outcome
+        outcome = self.outcome
         body = await self._read(response)
         if body is None:
             return
@@ -218,21 +194,21 @@ class Answer:
         except ValueError:
             outcome.error_type, outcome.http_status = "garbled", 502
             output = len(body) // BYTES_PER_TOKEN
-            outcome.tokens, outcome.estimated = Tokens(self._estimate, output=output), True
+            outcome.tokens, outcome.estimated = Tokens(self._call.input_tokens, output=output), True
             await self._fail(502, f"{outcome.upstream.name} answered with broken JSON: try again")
             return
         used = self._wire.used(answer) if isinstance(answer, dict) else None
         if used is None:
-            output = 0 if self._name == "embeddings" else len(body) // BYTES_PER_TOKEN
-            outcome.tokens, outcome.estimated = Tokens(self._estimate, output=output), True
+            output = 0 if self._call.endpoint == "embeddings" else len(body) // BYTES_PER_TOKEN
+            outcome.tokens, outcome.estimated = Tokens(self._call.input_tokens, output=output), True
         else:
             outcome.tokens, outcome.context = used
         outcome.status, outcome.http_status = "ok", response.status
         await self._send_whole(response, body)
 
     async def _pass_stream(self, response: aiohttp.ClientResponse) -> None:
-        outcome, send = self._outcome, self._send
-        stream = self._wire.stream(self._name, self._ask)
+        outcome, send = self.outcome, self._send
+        stream = self._wire.stream(self._call.endpoint, self._call.ask)
         headers = returned(response)
         headers.append((CALL_ID, self._call_id.encode()))
         outcome.http_status = response.status
@@ -241,7 +217,7 @@ class Answer:
         try:
             async for chunk in response.content.iter_any():
                 if outcome.first_s is None:
-                    outcome.first_s = time.perf_counter() - self._began
+                    outcome.first_s = time.perf_counter() - self._call.began_s
                 data = stream.feed(chunk)
                 if data:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -251,7 +227,7 @@ class Answer:
             broken = "interrupted"
         finally:
             rest = stream.rest()
-            outcome.tokens, outcome.estimated = stream.tokens(self._estimate)
+            outcome.tokens, outcome.estimated = stream.tokens(self._call.input_tokens)
             if stream.usage is not None:
                 outcome.context = stream.context
         if not (broken or stream.complete or stream.failed):

@@ -10,7 +10,6 @@ from starlette.types import Send
 from telemetry.services.proxy.ledger.quota import Refusal
 from telemetry.services.proxy.upstream.wires import Wire
 
-RawHeaders = list[tuple[bytes, bytes]]
 _JSON = (b"content-type", b"application/json")
 
 

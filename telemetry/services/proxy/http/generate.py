@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 
 from opentelemetry import trace
 from starlette.types import Receive, Scope, Send
 
+from telemetry.services.proxy.call import Call, Maximum
 from telemetry.services.proxy.http.answer import Answer, Outcome, Proxy
 from telemetry.services.proxy.http.errors import (
     RequestError,
@@ -37,31 +37,13 @@ from telemetry.services.proxy.ledger.quota import Refusal
 from telemetry.services.proxy.pricing.estimate import Input, input_estimate
 from telemetry.services.proxy.pricing.prices import Rates
 from telemetry.services.proxy.pricing.usage import MOST_TOKENS, Tokens
-from telemetry.services.proxy.settings import Upstream
+from telemetry.services.proxy.upstream.client import query_of
+from telemetry.services.proxy.upstream.request import UpstreamRequest
 from telemetry.services.proxy.upstream.wires import Ask, Wire
 from telemetry.services.proxy.upstream.wires.base import AskError, Endpoint
 
 # A call ends a good while before its reservation does.
 _MARGIN_S = 60.0
-
-
-@dataclass(slots=True)
-class Plan:
-    """What is to be done about a request.
-
-    Args:
-        ask: what it asks for.
-        model: its model's real name.
-        upstream: where it goes.
-        body: what is sent there.
-        input: tokens it may have.
-    """
-
-    ask: Ask
-    model: str
-    upstream: Upstream
-    body: bytes
-    input: Input
 
 
 class Generate:
@@ -89,7 +71,7 @@ class Generate:
             await send_error(send, self._wire, error)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
+        began_s = time.perf_counter()
         proxy = self._proxy
         headers = scope["headers"]
         key = key_of(headers)
@@ -100,20 +82,15 @@ class Generate:
             # Nobody may have us take in and decode a large body without a key.
             await check_key(proxy.ledger.engine, key)
         raw = await read_body(receive, length, proxy.settings.max_body_bytes)
-        plan = await worked(self._read, raw)
-        rates = proxy.prices.rates(plan.upstream.prices, plan.model, plan.ask.context)
-        reservation = await self._reserve(key, plan, rates)
-        outcome = Outcome(plan.upstream, context=plan.ask.context)
-        answer = Answer(
-            proxy, self._wire, self._endpoint, self._path, scope, receive, send, plan.ask, outcome,
-            reservation, began, plan.input.shown,
-        )  # fmt: skip
+        call = await worked(lambda raw: self._read(scope, digest(key), began_s, raw), raw)
+        reservation = await self._reserve(call)
+        answer = Answer(proxy, call, reservation, receive, send)
         try:
-            await answer.run(plan.body)
+            await answer.run()
         finally:
-            self._settle(reservation, plan, rates, outcome, began)
+            self._settle(call, reservation, answer.outcome)
 
-    def _read(self, raw: bytes) -> Plan:
+    def _read(self, scope: Scope, key_digest: str, began_s: float, raw: bytes) -> Call:
         request = decoded(raw)
         try:
             ask = self._wire.read(self._endpoint, request)
@@ -123,36 +100,45 @@ class Generate:
         if model != ask.model:
             request["model"] = model
             raw = json.dumps(request).encode()
-        body = self._wire.with_usage(self._endpoint, ask, request, raw)
         found = input_estimate(raw, request, upstream.prices, model)
-        return Plan(ask, model, upstream, body, found)
+        rates = self._proxy.prices.rates(upstream.prices, model, ask.context)
+        span = trace.get_current_span().get_span_context()
+        return Call(
+            digest=key_digest,
+            trace_id=f"{span.trace_id:032x}" if span.trace_id else "",
+            began_s=began_s,
+            endpoint=self._endpoint,
+            ask=ask,
+            model=model,
+            upstream=upstream,
+            request=UpstreamRequest(
+                wire=self._wire,
+                method="POST",
+                path=self._path + query_of(scope["query_string"]),
+                headers=scope["headers"],
+                body=self._wire.with_usage(self._endpoint, ask, request, raw),
+                whole=not ask.stream,
+            ),
+            input_tokens=found.shown,
+            rates=rates,
+            maximum=self._maximum(ask, found, rates),
+        )
 
-    async def _reserve(self, key: str, plan: Plan, rates: Rates | None) -> Reservation:
-        settings, ask = self._proxy.settings, plan.ask
-        most = settings.max_output_tokens if ask.max_output is None else ask.max_output
+    def _maximum(self, ask: Ask, found: Input, rates: Rates | None) -> Maximum:
+        """The most that a call can cost, all its answers as long as they may be."""
+        most = self._proxy.settings.max_output_tokens if ask.max_output is None else ask.max_output
         most = min(MOST_TOKENS, most * ask.choices)
-        shown, hidden = plan.input.shown, plan.input.hidden
+        shown, hidden = found.shown, found.hidden
         amount = hidden_amount = 0
         if rates:
             amount = rates.most(shown + hidden, most, caches=ask.caches)
             hidden_amount = amount - rates.most(shown, most, caches=ask.caches) if hidden else 0
-        span = trace.get_current_span().get_span_context()
+        return Maximum(amount, shown + hidden + most, hidden_amount, hidden)
+
+    async def _reserve(self, call: Call) -> Reservation:
         try:
             verdict = await self._proxy.ledger.reserve(
-                digest=digest(key),
-                endpoint=self._endpoint,
-                provider=plan.upstream.name,
-                model=plan.model,
-                stream=ask.stream,
-                amount=amount,
-                tokens=shown + hidden + most,
-                hidden_amount=hidden_amount,
-                hidden_tokens=hidden,
-                priced=rates is not None,
-                price_version=rates.version if rates else "",
-                trace_id=f"{span.trace_id:032x}" if span.trace_id else "",
-                lasts_ms=self._lasts_ms,
-                wait_ms=self._wait_ms,
+                call, lasts_ms=self._lasts_ms, wait_ms=self._wait_ms
             )
         except LedgerUnavailableError as error:
             raise ledger_away(error) from None
@@ -162,20 +148,13 @@ class Generate:
             raise unauthorized(has_key=True, revoked=verdict.revoked)
         return verdict
 
-    def _settle(
-        self,
-        reservation: Reservation,
-        plan: Plan,
-        rates: Rates | None,
-        outcome: Outcome,
-        began: float,
-    ) -> None:
+    def _settle(self, call: Call, reservation: Reservation, outcome: Outcome) -> None:
         proxy = self._proxy
-        upstream, model = outcome.upstream, plan.model
-        if outcome.context != plan.ask.context or upstream is not plan.upstream:
-            rates = proxy.prices.rates(upstream.prices, model, outcome.context)
+        upstream, rates = outcome.upstream, call.rates
+        if outcome.context != call.ask.context or upstream is not call.upstream:
+            rates = proxy.prices.rates(upstream.prices, call.model, outcome.context)
         tokens = outcome.tokens or Tokens()
-        label = proxy.ledger.label(model, answered=outcome.known)
+        label = proxy.ledger.label(call.model, answered=outcome.known)
         proxy.ledger.settle(
             Settle(
                 reservation=reservation,
@@ -195,7 +174,7 @@ class Generate:
             upstream.name,
             label,
             outcome.error_type,
-            time.perf_counter() - began,
+            time.perf_counter() - call.began_s,
             None if outcome.estimated else outcome.tokens,
             outcome.first_s,
         )

@@ -26,6 +26,7 @@ from telemetry.services.proxy.http.request import (
 )
 from telemetry.services.proxy.settings import Upstream
 from telemetry.services.proxy.upstream.client import UpstreamError, header, query_of, returned
+from telemetry.services.proxy.upstream.request import UpstreamRequest
 from telemetry.services.proxy.upstream.wires import ANTHROPIC, OPENAI, Wire
 from telemetry.services.proxy.upstream.wires.base import AskError, model_of, objs
 
@@ -83,9 +84,8 @@ class _Free(ABC):
     ) -> Fetched:
         proxy = self._proxy
         try:
-            upstream, response = await proxy.upstreams.call(
-                upstream, wire, scope["method"], path, scope["headers"], body
-            )
+            request = UpstreamRequest(wire, scope["method"], path, scope["headers"], body)
+            upstream, response = await proxy.upstreams.call(upstream, request)
             async with response:
                 answer = await response.read()
         except UpstreamError as error:

@@ -13,7 +13,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Receive
 
 from telemetry.services.proxy.http.errors import (
-    RawHeaders,
     RequestError,
     ledger_away,
     not_served,
@@ -21,6 +20,7 @@ from telemetry.services.proxy.http.errors import (
 )
 from telemetry.services.proxy.ledger.accounts import refusal_of
 from telemetry.services.proxy.settings import Settings, Upstream
+from telemetry.services.proxy.upstream.request import RawHeaders
 from telemetry.services.proxy.upstream.wires import Wire
 
 T = TypeVar("T")

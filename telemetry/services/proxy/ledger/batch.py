@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from telemetry.services.proxy.ledger.call_ids import Ids
 from telemetry.services.proxy.ledger.operations import (
@@ -16,6 +17,7 @@ from telemetry.services.proxy.ledger.operations import (
     Reserve,
     Settle,
     UnknownKey,
+    Verdict,
 )
 from telemetry.services.proxy.ledger.quota import Account, Blocked, Period, Refusal, busy
 from telemetry.services.proxy.ledger.stores import Store
@@ -91,16 +93,30 @@ class Expired:
     reserved: int
 
 
+class Key(NamedTuple):
+    """A key that may make calls.
+
+    Args:
+        id: the key.
+        user_id: its user.
+        version: of the user's keys, as it was read.
+    """
+
+    id: str
+    user_id: str
+    version: int
+
+
 @dataclass
 class KeyCache:
-    """Keys seen before, with the version of the user's keys they were read at."""
+    """Keys seen before, by digest."""
 
-    found: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    found: dict[str, Key] = field(default_factory=dict)
 
-    def remember(self, digest: str, entry: tuple[str, str, int]) -> None:
+    def remember(self, digest: str, key: Key) -> None:
         if len(self.found) > 10_000:
             self.found.clear()
-        self.found[digest] = entry
+        self.found[digest] = key
 
 
 class Batch:
@@ -126,8 +142,8 @@ class Batch:
 
     def run(
         self, reserves: Sequence[Reserve], settles: Sequence[Settle], *, careful: bool = False
-    ) -> None:
-        """Settle and reserve; each reserve gets its ``verdict``.
+    ) -> list[Verdict | Blocked]:
+        """Settle and reserve; returns a verdict for each of ``reserves``, in their order.
 
         Args:
             careful: look at each call to settle alone; needed where some may have expired.
@@ -136,24 +152,34 @@ class Batch:
             StoreError: nothing of it happened.
             LateError: nothing of it happened; run again with ``careful``.
         """
-        for reserve in reserves:
-            reserve.verdict = None  # of a run that failed, or had it wait
         store = self._store
         now_ms = self._clock()
         now = Period.at(now_ms)
         store.begin()
-        known = [reserve for reserve in reserves if self._identify(reserve)]
-        users = {r.user_id for r in known} | {s.reservation.user_id for s in settles}
+        keys = [self._key(reserve.call.digest) for reserve in reserves]
+        users = {key.user_id for key in keys if isinstance(key, Key)}
+        users.update(settle.reservation.user_id for settle in settles)
         accounts = {
             user: account for user in sorted(users) if (account := self._account(user, now))
         }
         if settles:
             self._settle(settles, accounts, careful)
-        opened = [row for r in known if (row := self._reserve(r, accounts, now, now_ms))]
+        verdicts: list[Verdict | Blocked] = []
+        opened = []
+        for reserve, key in zip(reserves, keys, strict=True):
+            verdict: Verdict | Blocked
+            if isinstance(key, Key):
+                verdict = self._reserve(reserve, key, accounts.get(key.user_id), now, now_ms)
+            else:
+                verdict = key
+            if isinstance(verdict, Reservation):
+                opened.append(self._opening(reserve, verdict))
+            verdicts.append(verdict)
         self._save(accounts)
         if opened:
             store.run_many(_OPEN, opened)
         store.commit()
+        return verdicts
 
     def expire(self, dead_before_ms: int) -> list[Expired]:
         """Release reservations past their time, or whose worker's heart stopped before
@@ -191,59 +217,56 @@ class Batch:
         account.roll(now)
         return account
 
-    def _identify(self, reserve: Reserve) -> bool:
-        """Find whose key it is; False where it is nobody's, with the verdict set."""
-        entry = self._keys.found.get(reserve.digest)
-        if entry is None:
-            return self._read_key(reserve)
-        reserve.key_id, reserve.user_id, _ = entry
-        return True
+    def _key(self, digest: str) -> Key | UnknownKey:
+        return self._keys.found.get(digest) or self._read_key(digest)
 
-    def _read_key(self, reserve: Reserve) -> bool:
-        rows = self._store.rows(_KEY, (reserve.digest,))
+    def _read_key(self, digest: str) -> Key | UnknownKey:
+        rows = self._store.rows(_KEY, (digest,))
         if not rows or rows[0][2] is not None:
-            self._keys.found.pop(reserve.digest, None)
-            reserve.verdict = UnknownKey(revoked=bool(rows))
-            return False
+            self._keys.found.pop(digest, None)
+            return UnknownKey(revoked=bool(rows))
         key_id, user_id, _, version = rows[0]
-        self._keys.remember(reserve.digest, (key_id, user_id, version))
-        reserve.key_id, reserve.user_id = key_id, user_id
-        return True
+        key = Key(key_id, user_id, version)
+        self._keys.remember(digest, key)
+        return key
 
     def _reserve(
-        self, reserve: Reserve, accounts: dict[str, Account], now: Period, now_ms: int
-    ) -> tuple[object, ...] | None:
-        """Decide on one call; its row where it may go."""
-        account = accounts.get(reserve.user_id)
-        cached = self._keys.found.get(reserve.digest)
-        stale = account is None or cached is None or cached[2] != account.keys_version
-        if stale and not self._read_key(reserve):
-            return None
+        self, reserve: Reserve, key: Key, account: Account | None, now: Period, now_ms: int
+    ) -> Verdict | Blocked:
+        """Decide on one call."""
+        if account is None or key.version != account.keys_version:
+            # A key of the user came or went since this one was read.
+            read = self._read_key(reserve.call.digest)
+            if isinstance(read, UnknownKey):
+                return read
         if account is None:
-            reserve.verdict = UnknownKey(revoked=False)
-            return None
-        verdict = account.check(
-            reserve.amount, reserve.tokens, now_ms,
-            hidden_amount=reserve.hidden_amount, hidden_tokens=reserve.hidden_tokens,
-        )  # fmt: skip
-        if isinstance(verdict, Blocked) and now_ms >= reserve.waits_until_ms:
-            verdict = busy()
-        if isinstance(verdict, Refusal):
-            account.rejections += 1
-        if verdict is not None:
-            reserve.verdict = verdict
-            return None
-        account.reserve(reserve.amount, reserve.tokens)
-        number = self._ids.next(now_ms)
-        reserve.verdict = Reservation(
-            number, reserve.user_id, reserve.key_id, reserve.amount, reserve.tokens, now_ms, now
+            return UnknownKey(revoked=False)
+        most = reserve.call.maximum
+        refused = account.check(
+            most.amount,
+            most.tokens,
+            now_ms,
+            hidden_amount=most.hidden_amount,
+            hidden_tokens=most.hidden_tokens,
         )
-        return (
-            number, reserve.user_id, reserve.key_id, self._worker, reserve.endpoint,
-            reserve.provider, reserve.model, reserve.stream, now_ms, now_ms + reserve.lasts_ms,
-            reserve.amount, reserve.tokens, reserve.priced, reserve.price_version,
-            reserve.trace_id,
-        )  # fmt: skip
+        if isinstance(refused, Blocked) and now_ms >= reserve.waits_until_ms:
+            refused = busy()
+        if isinstance(refused, Refusal):
+            account.rejections += 1
+        if refused is not None:
+            return refused
+        account.reserve(most.amount, most.tokens)
+        number = self._ids.next(now_ms)
+        return Reservation(number, key.user_id, key.id, most.amount, most.tokens, now_ms, now)
+
+    def _opening(self, reserve: Reserve, reservation: Reservation) -> tuple[object, ...]:
+        """The row of a call that may go, in the order of `_OPEN`."""
+        call, began_ms = reserve.call, reservation.started_ms
+        who = (reservation.id, reservation.user_id, reservation.key_id, self._worker)
+        what = (call.endpoint, call.upstream.name, call.model, call.ask.stream)
+        times = (began_ms, began_ms + reserve.lasts_ms)
+        price = (call.rates is not None, call.rates.version if call.rates else "")
+        return (*who, *what, *times, reservation.amount, reservation.tokens, *price, call.trace_id)
 
     def _settle(
         self, settles: Sequence[Settle], accounts: dict[str, Account], careful: bool

@@ -13,11 +13,12 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from telemetry.errors import TelemetryError
+from telemetry.services.proxy.call import Call
 from telemetry.services.proxy.ledger import schema
 from telemetry.services.proxy.ledger.call_ids import now_ms, text
-from telemetry.services.proxy.ledger.operations import OTHER, Reserve, Settle
+from telemetry.services.proxy.ledger.operations import OTHER, Reserve, Settle, Verdict
 from telemetry.services.proxy.ledger.stores import StoreError, open_engine, parse_url
-from telemetry.services.proxy.ledger.writer import LedgerUnavailableError, Verdict, Writer
+from telemetry.services.proxy.ledger.writer import LedgerUnavailableError, Writer
 from telemetry.services.proxy.pricing.money import usd
 
 __all__ = ["Ledger", "LedgerUnavailableError", "open_ledger"]
@@ -140,37 +141,19 @@ class Ledger:
             self._answered.add(model)
         return model if model in self._answered else OTHER
 
-    async def reserve(
-        self,
-        *,
-        digest: str,
-        endpoint: str,
-        provider: str,
-        model: str,
-        stream: bool,
-        amount: int,
-        tokens: int,
-        priced: bool,
-        price_version: str,
-        trace_id: str,
-        lasts_ms: int,
-        wait_ms: int,
-        hidden_amount: int = 0,
-        hidden_tokens: int = 0,
-    ) -> Verdict:
-        """Ask for a call; see `Reserve` for the arguments. Waits up to ``wait_ms`` where only
-        open reservations stand in the way.
+    async def reserve(self, call: Call, *, lasts_ms: int, wait_ms: int) -> Verdict:
+        """Ask for a call.
+
+        Args:
+            call: the call, with the most that it can cost.
+            lasts_ms: after which time its reservation is void.
+            wait_ms: how long it waits if only open reservations stand in its way.
 
         Raises:
             LedgerUnavailableError: the ledger can't be written.
         """
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._writer.reserve(
-            Reserve(
-                digest, endpoint, provider, model, stream, amount, tokens, priced, price_version,
-                trace_id, lasts_ms, self._clock() + wait_ms, hidden_amount, hidden_tokens, future,
-            )
-        )  # fmt: skip
+        self._writer.reserve(Reserve(call, lasts_ms, self._clock() + wait_ms, future))
         try:
             return await future
         except asyncio.CancelledError:

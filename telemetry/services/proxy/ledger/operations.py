@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Literal
 
-from telemetry.services.proxy.ledger.quota import Blocked, Period, Refusal
+from telemetry.services.proxy.call import Call
+from telemetry.services.proxy.ledger.quota import Period, Refusal
 from telemetry.services.proxy.pricing.usage import Tokens
 
 Status = Literal["ok", "client_error", "upstream_error", "interrupted", "cancelled", "expired"]
@@ -26,47 +27,6 @@ class UnknownKey:
     revoked: bool
 
 
-@dataclass(slots=True)
-class Reserve:
-    """A call that wants to begin.
-
-    Args:
-        digest: SHA-256 of the caller's key, hex.
-        endpoint: e.g. ``messages``.
-        provider: the upstream's name.
-        model: as in the request.
-        stream: whether the answer is to be streamed.
-        amount: most it can cost, in picodollars; 0 where it has no price.
-        tokens: most tokens it can use.
-        priced: whether a price is known.
-        price_version: which price.
-        trace_id: 32 hex digits, or ``""``.
-        lasts_ms: after which time its reservation is void.
-        waits_until_ms: until when it waits for open reservations.
-        hidden_amount: of ``amount``, what is for input that the request only refers to.
-        hidden_tokens: of ``tokens``, the same.
-    """
-
-    digest: str
-    endpoint: str
-    provider: str
-    model: str
-    stream: bool
-    amount: int
-    tokens: int
-    priced: bool
-    price_version: str
-    trace_id: str
-    lasts_ms: int
-    waits_until_ms: int
-    hidden_amount: int
-    hidden_tokens: int
-    future: asyncio.Future[Reservation | Refusal | UnknownKey]
-    key_id: str = ""
-    user_id: str = ""
-    verdict: Reservation | Refusal | Blocked | UnknownKey | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """A call that may begin; ``id`` is its row in the ledger."""
@@ -78,6 +38,27 @@ class Reservation:
     tokens: int
     started_ms: int
     period: Period
+
+
+Verdict = Reservation | Refusal | UnknownKey
+"""The answer to a call that wants to begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """A call that wants to begin.
+
+    Args:
+        call: the call, with the most that it can cost.
+        lasts_ms: after which time its reservation is void.
+        waits_until_ms: until when it waits for open reservations, ms since the epoch.
+        future: gets the verdict.
+    """
+
+    call: Call
+    lasts_ms: int
+    waits_until_ms: int
+    future: asyncio.Future[Verdict]
 
 
 @dataclass(slots=True)

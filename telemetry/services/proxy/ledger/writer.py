@@ -27,9 +27,9 @@ from telemetry.services.proxy.ledger.operations import (
     Reservation,
     Reserve,
     Settle,
-    UnknownKey,
+    Verdict,
 )
-from telemetry.services.proxy.ledger.quota import Blocked, Refusal, busy
+from telemetry.services.proxy.ledger.quota import Blocked, busy
 from telemetry.services.proxy.ledger.stores import Store, StoreError, open_quick_store, open_store
 from telemetry.services.proxy.pricing.money import usd
 
@@ -43,7 +43,6 @@ STALL_S = 0.02
 STALLED_FOR_S = 1.0
 GROUP = 256
 
-Verdict = Reservation | Refusal | UnknownKey
 Delivery = tuple[asyncio.Future[Verdict], Verdict | Exception]
 Item = Reserve | threading.Event | None
 
@@ -131,18 +130,18 @@ class Writer:
                 return False
             settles = self._ended()
             try:
-                self._quick.run(arrived, settles)
+                verdicts = self._quick.run(arrived, settles)
             except Exception:
                 # Locked by another process, or worse: the thread has the patience to find out.
                 store.rollback()
                 self._settles.extendleft(reversed(settles))
                 return False
-            self._took(arrived)
+            self._took(verdicts)
         finally:
             self._lock.release()
             if time.monotonic() - began > STALL_S:
                 self._here_after = began + STALLED_FOR_S
-        decided, blocked = _split(arrived)
+        decided, blocked = _split(arrived, verdicts)
         self._resolve(decided)
         for reserve in blocked:
             self._queue.put(reserve)
@@ -241,8 +240,8 @@ class Writer:
     def _write(self, reserves: Sequence[Reserve], settles: Sequence[Settle]) -> None:
         """One transaction for all; where it fails, one for each: a bad operation fails alone."""
         try:
-            self._transact(reserves, settles)
-            self._took(reserves)
+            verdicts = self._transact(reserves, settles)
+            self._took(verdicts)
         except Exception as error:
             # Whatever it was, this thread goes on: without it no call would ever be answered.
             if len(reserves) + len(settles) > 1 and not self._is_down(error):
@@ -253,17 +252,19 @@ class Writer:
                 return
             self._fail(reserves, settles, error)
             return
-        decided, blocked = _split(reserves)
+        decided, blocked = _split(reserves, verdicts)
         self._delivered += decided
         self._waiting += blocked
 
-    def _transact(self, reserves: Sequence[Reserve], settles: Sequence[Settle]) -> None:
+    def _transact(
+        self, reserves: Sequence[Reserve], settles: Sequence[Settle]
+    ) -> list[Verdict | Blocked]:
         try:
-            self._batch.run(reserves, settles)
+            return self._batch.run(reserves, settles)
         except LateError:
             self._store.rollback()
             try:
-                self._batch.run(reserves, settles, careful=True)
+                return self._batch.run(reserves, settles, careful=True)
             except BaseException:
                 self._store.rollback()
                 raise
@@ -347,9 +348,9 @@ class Writer:
             self.leads = False
             self._report(error)
 
-    def _took(self, reserves: Iterable[Reserve]) -> None:
-        """All is well where a call was let in; one that ends needs hardly any room."""
-        if self.problem and any(isinstance(r.verdict, Reservation) for r in reserves):
+    def _took(self, verdicts: Iterable[Verdict | Blocked]) -> None:
+        """A successful reserve proves the store is writable; settles need almost no space."""
+        if self.problem and any(isinstance(verdict, Reservation) for verdict in verdicts):
             self.problem = ""
 
     def _probe(self) -> None:
@@ -392,13 +393,15 @@ class Writer:
         self._store.close()
 
 
-def _split(reserves: Iterable[Reserve]) -> tuple[list[Delivery], list[Reserve]]:
+def _split(
+    reserves: Sequence[Reserve], verdicts: Sequence[Verdict | Blocked]
+) -> tuple[list[Delivery], list[Reserve]]:
     """Calls that are decided, with their verdicts, and those that wait for open reservations."""
     decided: list[Delivery] = []
     blocked = []
-    for reserve in reserves:
-        if isinstance(reserve.verdict, Blocked):
+    for reserve, verdict in zip(reserves, verdicts, strict=True):
+        if isinstance(verdict, Blocked):
             blocked.append(reserve)
-        elif reserve.verdict is not None:
-            decided.append((reserve.future, reserve.verdict))
+        else:
+            decided.append((reserve.future, verdict))
     return decided, blocked

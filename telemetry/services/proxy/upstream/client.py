@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
@@ -18,9 +18,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from telemetry.services.proxy.settings import Settings, Upstream
-from telemetry.services.proxy.upstream.wires import Wire
+from telemetry.services.proxy.upstream.request import RawHeaders, UpstreamRequest
 
-RawHeaders = Iterable[tuple[bytes, bytes]]
 ErrorKind = Literal["connect", "timeout", "disconnected", "no_key", "key_refused"]
 
 CALL_ID = b"x-telemetry-call-id"
@@ -95,35 +94,26 @@ class Upstreams:
             await self._session.close()
 
     async def call(
-        self, first: Upstream, wire: Wire, method: str, path: str, headers: RawHeaders,
-        body: bytes, *, whole: bool = False,
-    ) -> tuple[Upstream, aiohttp.ClientResponse]:  # fmt: skip
+        self, first: Upstream, request: UpstreamRequest
+    ) -> tuple[Upstream, aiohttp.ClientResponse]:
         """Answer's head from the first upstream that gives one; its body is still to come.
 
         Args:
             first: where to try first.
-            wire: the format, for the key's header.
-            path: below the upstream's address, e.g. ``/messages``, with any query.
-            headers: the client's.
-            body: the request's.
-            whole: whether the answer takes long and comes in one piece: silent until its end,
-                it has the call's whole time.
+            request: what is sent, there and to its fallbacks.
 
         Raises:
-            UpstreamError: there is none.
+            UpstreamError: no upstream answered.
         """
         loop = asyncio.get_running_loop()
         ends = loop.time() + self._settings.total_timeout_s
-        silence_s = None if whole else self._settings.read_timeout_s
         upstream = first
         seen = {first.name}
         while True:
             other = self._settings.upstream(upstream.fallback) if upstream.fallback else None
             last = other is None or other.name in seen
             try:
-                response = await self._try(
-                    upstream, wire, method, path, headers, body, ends, silence_s
-                )
+                response = await self._try(upstream, request, ends)
                 if last or response.status not in RETRIED:
                     return upstream, response
                 response.close()
@@ -140,27 +130,17 @@ class Upstreams:
             upstream = other
 
     async def _try(
-        self, upstream: Upstream, wire: Wire, method: str, path: str, headers: RawHeaders,
-        body: bytes, ends: float, silence_s: float | None,
-    ) -> aiohttp.ClientResponse:  # fmt: skip
+        self, upstream: Upstream, request: UpstreamRequest, ends: float
+    ) -> aiohttp.ClientResponse:
         if not upstream.key and upstream.needs_key:
-            raise UpstreamError(
-                upstream, "no_key", 503,
-                f"this proxy has no key for {upstream.name}: whoever runs it must set "
-                f"{upstream.key_env or 'key_env of that upstream'} in its environment",
-            )  # fmt: skip
-        key = (upstream.name, path)
-        url = self._urls.get(key)
-        if url is None:
-            url = URL(upstream.url + path, encoded=True)
-            if len(self._urls) < 1000:
-                self._urls[key] = url
-        sent = _forwarded(headers)
+            raise _no_key(upstream)
+        headers = _forwarded(request.headers)
         if upstream.key:
-            sent.update(wire.authorization(upstream.key))
+            headers.update(request.wire.authorization(upstream.key))
+        url = self._url(upstream, request.path)
         for tries_left in reversed(range(self._settings.retries + 1)):
             try:
-                response = await self._request(method, url, sent, body, ends, silence_s)
+                response = await self._send(request, url, headers, ends)
             except (aiohttp.ClientError, TimeoutError) as error:
                 if tries_left and not isinstance(error, TimeoutError):
                     await asyncio.sleep(_BACKOFF_S)
@@ -168,11 +148,7 @@ class Upstreams:
                 raise _unreachable(upstream, error) from error
             if response.status == 401:
                 response.close()
-                raise UpstreamError(
-                    upstream, "key_refused", 502,
-                    f"{upstream.name} refused this proxy's own key: whoever runs it must check "
-                    f"{upstream.key_env or 'its key'}",
-                )  # fmt: skip
+                raise _key_refused(upstream)
             if tries_left and response.status in RETRIED and _soon(response):
                 response.close()
                 await asyncio.sleep(_BACKOFF_S)
@@ -180,19 +156,32 @@ class Upstreams:
             return response
         raise AssertionError("the last try returns or raises")
 
-    async def _request(
-        self, method: str, url: URL, headers: CIMultiDict[str], body: bytes, ends: float,
-        silence_s: float | None,
-    ) -> aiohttp.ClientResponse:  # fmt: skip
+    def _url(self, upstream: Upstream, path: str) -> URL:
+        key = (upstream.name, path)
+        url = self._urls.get(key)
+        if url is None:
+            url = URL(upstream.url + path, encoded=True)
+            if len(self._urls) < 1000:
+                self._urls[key] = url
+        return url
+
+    async def _send(
+        self, request: UpstreamRequest, url: URL, headers: CIMultiDict[str], ends: float
+    ) -> aiohttp.ClientResponse:
         assert self._session is not None, "open() comes first"
         left_s = ends - asyncio.get_running_loop().time()
         timeout = aiohttp.ClientTimeout(
             total=max(left_s, _LEAST_S),
             sock_connect=self._settings.connect_timeout_s,
-            sock_read=silence_s,
+            sock_read=None if request.whole else self._settings.read_timeout_s,
         )
         return await self._session.request(
-            method, url, data=body or None, headers=headers, allow_redirects=False, timeout=timeout
+            request.method,
+            url,
+            data=request.body or None,
+            headers=headers,
+            allow_redirects=False,
+            timeout=timeout,
         )
 
 
@@ -223,6 +212,23 @@ def _soon(response: aiohttp.ClientResponse) -> bool:
         return float(text) <= _LONGEST_RETRY_AFTER_S
     except ValueError:
         return False
+
+
+def _no_key(upstream: Upstream) -> UpstreamError:
+    variable = upstream.key_env or "key_env of that upstream"
+    message = (
+        f"this proxy has no key for {upstream.name}: whoever runs it must set {variable} "
+        "in its environment"
+    )
+    return UpstreamError(upstream, "no_key", 503, message)
+
+
+def _key_refused(upstream: Upstream) -> UpstreamError:
+    message = (
+        f"{upstream.name} refused this proxy's own key: whoever runs it must check "
+        f"{upstream.key_env or 'its key'}"
+    )
+    return UpstreamError(upstream, "key_refused", 502, message)
 
 
 def _unreachable(upstream: Upstream, error: Exception) -> UpstreamError:
