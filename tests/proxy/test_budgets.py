@@ -188,8 +188,8 @@ def test_a_clock_that_was_ahead_switches_no_limit_off(proxy: Running, steer: Any
     ann = proxy.key("ann", daily_budget_usd=usd(3 * COST + most - 1))
     bob = proxy.key("bob", requests_per_minute=3)
     writer = proxy.proxy.ledger._writer
-    writer._batch._clock = clock
-    if writer._quick_store is not None:
+    writer._thread.batch._clock = clock
+    if writer._quick is not None:
         writer._quick._clock = clock
     headers = steer(input=10, output=100)
     for key in (ann, bob):

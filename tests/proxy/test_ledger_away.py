@@ -29,7 +29,7 @@ def test_no_disk_for_the_ledger(proxy: Running, steer: Any) -> None:
         "POST", f"{proxy.url}/v1/messages", json=slow, timeout=30,
         headers={"x-api-key": key, **steer(chunks=40, gap=0.05)},
     ) as answer:  # fmt: skip
-        hold_at(writer, writer._store.rows("PRAGMA page_count")[0][0])
+        hold_at(writer, writer._thread.batch.store.rows("PRAGMA page_count")[0][0])
         fill(writer)
         # The last page may still have room for a few calls.
         refused = wait_for(
@@ -48,9 +48,9 @@ def test_no_disk_for_the_ledger(proxy: Running, steer: Any) -> None:
 
 def hold_at(writer: Writer, pages: int) -> None:
     """Let the ledger grow no further, by any of the connections that write it."""
-    for store in (writer._store, writer._quick_store):
-        assert store is not None
-        store.rows(f"PRAGMA max_page_count={pages}")
+    assert writer._quick is not None
+    for batch in (writer._thread.batch, writer._quick):
+        batch.store.rows(f"PRAGMA max_page_count={pages}")
 
 
 def fill(writer: Writer) -> None:
@@ -59,7 +59,7 @@ def fill(writer: Writer) -> None:
     rows = [(f"filler{number}", f"{number:0500d}") for number in range(10_000)]
     with pytest.raises(StoreError, match="full"):
         # One by one: what went in before the last page is to stay.
-        deque((writer._store.run(insert, row) for row in rows), maxlen=0)
+        deque((writer._thread.batch.store.run(insert, row) for row in rows), maxlen=0)
 
 
 def test_a_ledger_that_is_away(proxy: Running) -> None:

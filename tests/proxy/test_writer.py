@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from telemetry.services.proxy.call import Maximum
-from telemetry.services.proxy.ledger import accounts, writer
+from telemetry.services.proxy.ledger import accounts, writer, writer_thread
 from telemetry.services.proxy.ledger.ledger import Ledger
 from telemetry.services.proxy.ledger.operations import Reservation, Settle, Verdict
+from telemetry.services.proxy.ledger.stores import SqliteStore
 from telemetry.services.proxy.pricing.usage import Tokens
 from tests.proxy.conftest import a_call, wait_for
 
@@ -27,8 +28,11 @@ class Watched:
         self.ledger.start()
         assert self.ledger.settled()  # its thread has shown that it lives, and waits
         self._statements: list[str] = []
-        store = self.ledger._writer._quick_store
-        store._connection.set_trace_callback(self._statements.append)  # type: ignore[union-attr]
+        quick = self.ledger._writer._quick
+        assert quick is not None
+        store = quick.store
+        assert isinstance(store, SqliteStore)
+        store._connection.set_trace_callback(self._statements.append)
 
     def commits(self) -> int:
         """Transactions the event loop has committed since this was asked last."""
@@ -57,7 +61,7 @@ class Watched:
 
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
-    monkeypatch.setattr(writer, "HEARTBEAT_S", 600.0)  # the thread doesn't come in between
+    monkeypatch.setattr(writer_thread, "HEARTBEAT_S", 600.0)  # the thread doesn't come in between
     monkeypatch.setattr(writer, "STALL_S", 60.0)  # a busy machine is no stalled disk
     found = Watched(tmp_path / "ledger.db")
     yield found
@@ -152,7 +156,7 @@ async def test_the_thread_moves_the_log_into_the_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not the event loop: it syncs the disk. Nor is the log left to grow."""
-    monkeypatch.setattr(writer, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(writer_thread, "HEARTBEAT_S", 0.05)
     watched = Watched(tmp_path / "ledger.db")
     log = watched.path.with_name("ledger.db-wal")
     empty = watched.path.stat().st_size

@@ -31,8 +31,12 @@ from telemetry.services.proxy.http.request import (
     worked,
 )
 from telemetry.services.proxy.ledger.accounts import digest
-from telemetry.services.proxy.ledger.ledger import LedgerUnavailableError
-from telemetry.services.proxy.ledger.operations import Reservation, Settle, UnknownKey
+from telemetry.services.proxy.ledger.operations import (
+    LedgerUnavailableError,
+    Reservation,
+    Settle,
+    UnknownKey,
+)
 from telemetry.services.proxy.ledger.quota import Refusal
 from telemetry.services.proxy.pricing.estimate import Input, input_estimate
 from telemetry.services.proxy.pricing.prices import Rates

@@ -133,7 +133,7 @@ class Batch:
     def __init__(
         self, store: Store, worker: int, ids: Ids, keys: KeyCache, clock: Callable[[], int]
     ) -> None:
-        self._store = store
+        self.store = store
         self._worker = worker
         self._ids = ids
         self._keys = keys
@@ -152,7 +152,16 @@ class Batch:
             StoreError: nothing of it happened.
             LateError: nothing of it happened; run again with ``careful``.
         """
-        store = self._store
+        try:
+            return self._run(reserves, settles, careful)
+        except BaseException:
+            self.store.rollback()
+            raise
+
+    def _run(
+        self, reserves: Sequence[Reserve], settles: Sequence[Settle], careful: bool
+    ) -> list[Verdict | Blocked]:
+        store = self.store
         now_ms = self._clock()
         now = Period.at(now_ms)
         store.begin()
@@ -185,7 +194,7 @@ class Batch:
         """Release reservations past their time, or whose worker's heart stopped before
         ``dead_before_ms``.
         """
-        store = self._store
+        store = self.store
         now_ms = self._clock()
         now = Period.at(now_ms)
         if not store.rows(_EXPIRED, (now_ms, dead_before_ms)):
@@ -210,7 +219,7 @@ class Batch:
         return expired
 
     def _account(self, user: str, now: Period) -> Account | None:
-        rows = self._store.rows(self._load, (user,))
+        rows = self.store.rows(self._load, (user,))
         if not rows:
             return None
         account = Account(*rows[0])
@@ -221,7 +230,7 @@ class Batch:
         return self._keys.found.get(digest) or self._read_key(digest)
 
     def _read_key(self, digest: str) -> Key | UnknownKey:
-        rows = self._store.rows(_KEY, (digest,))
+        rows = self.store.rows(_KEY, (digest,))
         if not rows or rows[0][2] is not None:
             self._keys.found.pop(digest, None)
             return UnknownKey(revoked=bool(rows))
@@ -271,7 +280,7 @@ class Batch:
     def _settle(
         self, settles: Sequence[Settle], accounts: dict[str, Account], careful: bool
     ) -> None:
-        store = self._store
+        store = self.store
         rows = [_closing(settle) for settle in settles]
         if not careful:
             if store.run_many(_CLOSE_OPEN, rows) != len(rows):
@@ -317,7 +326,7 @@ class Batch:
             for a in accounts.values()
         ]  # fmt: skip
         if rows:
-            self._store.run_many(_SAVE, rows)
+            self.store.run_many(_SAVE, rows)
 
 
 def _closing(settle: Settle) -> tuple[object, ...]:

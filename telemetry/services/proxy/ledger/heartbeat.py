@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+from collections.abc import Callable
 
-from telemetry.services.proxy.ledger.stores import Store
+from telemetry.services.proxy.ledger.batch import Batch, Expired
+from telemetry.services.proxy.ledger.call_ids import text
+from telemetry.services.proxy.ledger.health import Health
+from telemetry.services.proxy.ledger.stores import Store, StoreError
+from telemetry.services.proxy.pricing.money import usd
 
 HEARTBEAT_S = 2.0
 # Five heartbeats: a stalled machine is not a dead one.
@@ -14,6 +20,8 @@ DEAD_AFTER_MS = 10_000
 LEASE_MS = 6_000
 # Several of a database's pages, so that it has to find room for them.
 PROBE_BYTES = 64 * 1024
+
+_log = logging.getLogger(__name__)
 
 
 class Presence:
@@ -91,6 +99,74 @@ class Presence:
         except PermissionError:
             return False
         return False
+
+
+class Heartbeat:
+    """What this process does every `HEARTBEAT_S` for the ledger's sake.
+
+    Args:
+        presence: its place.
+        batch: releases what the dead held.
+        health: told whether the ledger can be written.
+        clock: ms since the epoch.
+    """
+
+    def __init__(
+        self, presence: Presence, batch: Batch, health: Health, clock: Callable[[], int]
+    ) -> None:
+        self._presence = presence
+        self._batch = batch
+        self._health = health
+        self._clock = clock
+        self.leads = False
+
+    def beat(self, *, probe: bool) -> None:
+        """Show that we live, hold or take the reporter's lease, release what the dead held.
+
+        Args:
+            probe: whether to find out if a ledger that couldn't be written can be again, though
+                no call may come to try it.
+        """
+        now_ms = self._clock()
+        try:
+            self.leads = self._presence.beat(now_ms)
+            for call in self._batch.expire(now_ms - DEAD_AFTER_MS):
+                _log_released(call)
+        except Exception as error:
+            self._failed(error)
+            return
+        if probe and self._health.problem:
+            self._probe()
+
+    def leave(self) -> None:
+        """Give up the place; another may lead at once."""
+        try:
+            self._presence.leave()
+        except StoreError as error:
+            _log.warning("the ledger could not be left in order: %s", error)
+
+    def _probe(self) -> None:
+        # A heartbeat changes a row in place: a full disk may let it pass, and no call.
+        try:
+            self._presence.probe()
+        except Exception as error:
+            self._batch.store.rollback()
+            self._health.failed(error)
+        else:
+            self._health.recovered()
+
+    def _failed(self, error: Exception) -> None:
+        self._batch.store.rollback()
+        self.leads = False
+        self._health.failed(error)
+
+
+def _log_released(call: Expired) -> None:
+    message = (
+        "released the reservation of %s (user %s, model %s): its process died or hung; "
+        "it cost %s USD at most"
+    )
+    _log.warning(message, text(call.id), call.user_id, call.model, usd(call.reserved))
 
 
 def _pid_namespace() -> str:

@@ -18,10 +18,8 @@ from telemetry.services.proxy.ledger import schema
 from telemetry.services.proxy.ledger.call_ids import now_ms, text
 from telemetry.services.proxy.ledger.operations import OTHER, Reserve, Settle, Verdict
 from telemetry.services.proxy.ledger.stores import StoreError, open_engine, parse_url
-from telemetry.services.proxy.ledger.writer import LedgerUnavailableError, Writer
+from telemetry.services.proxy.ledger.writer import Writer
 from telemetry.services.proxy.pricing.money import usd
-
-__all__ = ["Ledger", "LedgerUnavailableError", "open_ledger"]
 
 # Another process may be making the same tables at the same moment.
 _CREATE_TRIES = 5

@@ -20,6 +20,10 @@ OTHER = "other"
 """What metrics call a model that nobody has confirmed to exist."""
 
 
+class LedgerUnavailableError(Exception):
+    """The ledger can't be written now; nothing was reserved."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnknownKey:
     """No key has this digest, or it was revoked."""
@@ -89,3 +93,17 @@ class Settle:
     cost: int = 0
     estimated: bool = False
     ended_ms: int = 0
+
+
+def cancelled(reservation: Reservation, ended_ms: int) -> Settle:
+    """The settlement of a call that was allowed and will not be made."""
+    return Settle(
+        reservation=reservation,
+        status="cancelled",
+        http_status=499,
+        label=OTHER,
+        provider="",
+        priced=True,
+        price_version="",
+        ended_ms=ended_ms,
+    )
