@@ -20,7 +20,7 @@ from sqlalchemy import select
 from telemetry import testing
 from telemetry.services.proxy.app import bare_app
 from telemetry.services.proxy.call import Call, Maximum
-from telemetry.services.proxy.http.answer import Proxy
+from telemetry.services.proxy.http.parts import Proxy
 from telemetry.services.proxy.ledger import accounts, schema
 from telemetry.services.proxy.pricing.prices import Rates
 from telemetry.services.proxy.settings import Settings, Upstream

@@ -20,8 +20,8 @@ import telemetry
 from telemetry import metrics
 from telemetry.services.proxy.genai_metrics import GenAIMetrics
 from telemetry.services.proxy.http import admin
-from telemetry.services.proxy.http.answer import Proxy
 from telemetry.services.proxy.http.generate import Generate
+from telemetry.services.proxy.http.parts import Proxy
 from telemetry.services.proxy.http.passthrough import CountTokens, Elsewhere, Model, Models
 from telemetry.services.proxy.ledger.ledger import Ledger
 from telemetry.services.proxy.ledger.metrics import LedgerSource

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from telemetry.errors import TelemetryError
-from telemetry.services.proxy.http.answer import Proxy
+from telemetry.services.proxy.http.parts import Proxy
 from telemetry.services.proxy.http.request import key_of
 from telemetry.services.proxy.ledger import accounts
 from telemetry.services.proxy.ledger.call_ids import parse

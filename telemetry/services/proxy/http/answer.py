@@ -5,63 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass
 
 import aiohttp
 from starlette.types import Receive, Send
 
 from telemetry.services.proxy.call import Call
-from telemetry.services.proxy.genai_metrics import GenAIMetrics
 from telemetry.services.proxy.http.errors import RequestError, send_error
+from telemetry.services.proxy.http.outcome import Outcome
+from telemetry.services.proxy.http.parts import Proxy
 from telemetry.services.proxy.ledger.call_ids import text
-from telemetry.services.proxy.ledger.ledger import Ledger
-from telemetry.services.proxy.ledger.operations import Reservation, Status
+from telemetry.services.proxy.ledger.operations import Reservation
 from telemetry.services.proxy.pricing.estimate import BYTES_PER_TOKEN
-from telemetry.services.proxy.pricing.prices import PriceBook
 from telemetry.services.proxy.pricing.usage import Tokens
-from telemetry.services.proxy.settings import Settings, Upstream
-from telemetry.services.proxy.upstream.client import CALL_ID, UpstreamError, Upstreams, returned
+from telemetry.services.proxy.upstream.client import CALL_ID, UpstreamError, returned
 from telemetry.services.proxy.upstream.disconnect import ClientWatch
-from telemetry.services.proxy.upstream.wires import Context
 
 # The upstream's own timeout comes first, where it can.
 _LATE_S = 5.0
-
-
-@dataclass
-class Proxy:
-    """What every endpoint of the proxy works with."""
-
-    settings: Settings
-    ledger: Ledger
-    prices: PriceBook
-    upstreams: Upstreams
-    metrics: GenAIMetrics
-
-
-@dataclass
-class Outcome:
-    """How a call ended, gathered on the way.
-
-    Args:
-        upstream: the last one asked.
-        known: whether it took the model for one of its own.
-        tokens: what was used, None where nothing was.
-        context: what its price depends on, as asked for until the provider says otherwise.
-        estimated: whether ``tokens`` is our estimate, not the provider's report.
-        error_type: ``""`` where it went well.
-        first_s: from request to the first streamed bytes.
-    """
-
-    upstream: Upstream
-    known: bool = False
-    status: Status = "upstream_error"
-    http_status: int = 502
-    tokens: Tokens | None = None
-    context: Context = ()
-    estimated: bool = False
-    error_type: str = ""
-    first_s: float | None = None
 
 
 class Answer:

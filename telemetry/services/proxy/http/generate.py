@@ -12,7 +12,7 @@ from opentelemetry import trace
 from starlette.types import Receive, Scope, Send
 
 from telemetry.services.proxy.call import Call, Maximum
-from telemetry.services.proxy.http.answer import Answer, Outcome, Proxy
+from telemetry.services.proxy.http.answer import Answer
 from telemetry.services.proxy.http.errors import (
     RequestError,
     ledger_away,
@@ -20,6 +20,8 @@ from telemetry.services.proxy.http.errors import (
     send_error,
     unauthorized,
 )
+from telemetry.services.proxy.http.outcome import Outcome
+from telemetry.services.proxy.http.parts import Proxy
 from telemetry.services.proxy.http.request import (
     SMALL_BYTES,
     check_key,

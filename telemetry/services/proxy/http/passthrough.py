@@ -13,8 +13,8 @@ from urllib.parse import quote
 import aiohttp
 from starlette.types import Receive, Scope, Send
 
-from telemetry.services.proxy.http.answer import Proxy
 from telemetry.services.proxy.http.errors import RequestError, not_served, send_error
+from telemetry.services.proxy.http.parts import Proxy
 from telemetry.services.proxy.http.request import (
     check_key,
     decoded,
