@@ -28,8 +28,7 @@ from telemetry.services.proxy.ledger.metrics import LedgerSource
 from telemetry.services.proxy.pricing.prices import PriceBook
 from telemetry.services.proxy.settings import Settings
 from telemetry.services.proxy.upstream.client import Upstreams
-from telemetry.services.proxy.upstream.wires import ANTHROPIC, OPENAI, Wire
-from telemetry.services.proxy.upstream.wires.base import Endpoint
+from telemetry.services.proxy.upstream.wires import WIRES
 
 
 class _App(Starlette):
@@ -83,18 +82,18 @@ def bare_app(settings: Settings) -> Starlette:
             return JSONResponse({"status": "error", "ledger": problem}, 503)
         return JSONResponse({"status": "ok"})
 
-    def generating(path: str, wire: Wire, endpoint: Endpoint) -> Route:
-        return Route(f"/v1{path}", Generate(proxy, wire, endpoint, path), methods=["POST"])
-
     app = _App(
         direct=[
-            generating("/messages", ANTHROPIC, "messages"),
-            generating("/chat/completions", OPENAI, "chat"),
-            generating("/responses", OPENAI, "responses"),
-            generating("/embeddings", OPENAI, "embeddings"),
+            Route(f"/v1{path}", Generate(proxy, wire, endpoint, path), methods=["POST"])
+            for wire in WIRES
+            for path, endpoint in wire.endpoints.items()
         ],
         routes=[
-            Route("/v1/messages/count_tokens", CountTokens(proxy), methods=["POST"]),
+            *(
+                Route(f"/v1{wire.count_path}", CountTokens(proxy, wire), methods=["POST"])
+                for wire in WIRES
+                if wire.count_path
+            ),
             Route("/v1/models", Models(proxy), methods=["GET"]),
             Route("/v1/models/{model:path}", Model(proxy), methods=["GET"]),
             Route("/v1/{path:path}", Elsewhere()),

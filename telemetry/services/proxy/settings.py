@@ -11,14 +11,12 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from telemetry.errors import ConfigError, TelemetryError
+from telemetry.services.proxy.upstream.wires import WIRES, Wire
 from telemetry.settings import env as env_values
 from telemetry.settings import stack as stack_settings
 
-WireName = Literal["anthropic", "openai"]
 OnDisconnect = Literal["drain", "cancel"]
 
-ANTHROPIC_URL = "https://api.anthropic.com/v1"
-OPENAI_URL = "https://api.openai.com/v1"
 _UPSTREAM_KEYS = {"wire", "url", "key_env", "models", "prices", "fallback"}
 
 
@@ -28,7 +26,7 @@ class Upstream:
 
     Args:
         name: as the ledger and metrics show it.
-        wire: whose format it speaks.
+        wire: the name of the format it speaks.
         url: base address up to and with the version, e.g. ``https://api.openai.com/v1``.
         key: its API key; ``""`` sends none. Never shown, never logged.
         key_env: the variable the key comes from, for messages.
@@ -38,7 +36,7 @@ class Upstream:
     """
 
     name: str
-    wire: WireName
+    wire: str
     url: str
     key: str = field(default="", repr=False)
     key_env: str = ""
@@ -146,7 +144,7 @@ class Settings:
         """The upstream of this name."""
         return next((u for u in self.upstreams if u.name == name), None)
 
-    def route(self, wire: WireName, model: str) -> Upstream | None:
+    def route(self, wire: str, model: str) -> Upstream | None:
         """Where a model's calls go, None where nowhere."""
         return next((u for u in self.upstreams if u.wire == wire and u.serves(model)), None)
 
@@ -178,33 +176,30 @@ def _table(path: str) -> dict[str, Any]:
 
 
 def _upstreams(table: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Upstream, ...]:
-    """Those of the file first, in its order, then Anthropic and OpenAI as the environment has
-    them, unless the file names them itself.
+    """Those of the file first, in its order, then the providers' own as the environment has them,
+    unless the file names them itself.
     """
     found = [_from_table(name, spec, environ) for name, spec in table.items()]
     named = {upstream.name for upstream in found}
-    if "anthropic" not in named:
-        url = environ.get("TELEMETRY_ANTHROPIC_URL", "") or ANTHROPIC_URL
-        found.append(
-            Upstream(
-                "anthropic", "anthropic", _base("TELEMETRY_ANTHROPIC_URL", url),
-                environ.get("ANTHROPIC_API_KEY", ""), "ANTHROPIC_API_KEY", prices="anthropic",
-            )
-        )  # fmt: skip
-    if "openai" not in named:
-        url = environ.get("TELEMETRY_OPENAI_URL", "") or OPENAI_URL
-        found.append(
-            Upstream(
-                "openai", "openai", _base("TELEMETRY_OPENAI_URL", url),
-                environ.get("OPENAI_API_KEY", ""), "OPENAI_API_KEY", prices="openai",
-            )
-        )  # fmt: skip
+    found += [_own(wire, environ) for wire in WIRES if wire.name not in named]
     names = {upstream.name: upstream for upstream in found}
     for upstream in found:
         other = names.get(upstream.fallback)
         if upstream.fallback and (other is None or other.wire != upstream.wire):
             raise _bad(upstream.name, f"fallback {upstream.fallback!r} is no {upstream.wire} one")
     return tuple(found)
+
+
+def _own(wire: Wire, environ: Mapping[str, str]) -> Upstream:
+    """The upstream of the provider that a wire is named for."""
+    return Upstream(
+        name=wire.name,
+        wire=wire.name,
+        url=_base(wire.url_env, environ.get(wire.url_env, "") or wire.url),
+        key=environ.get(wire.key_env, ""),
+        key_env=wire.key_env,
+        prices=wire.name,
+    )
 
 
 def _bad(name: str, what: str) -> TelemetryError:
@@ -223,8 +218,9 @@ def _from_table(name: str, spec: Any, environ: Mapping[str, str]) -> Upstream:
     if unknown:
         raise _bad(name, f"unknown key {unknown[0]!r}")
     wire = spec.get("wire")
-    if wire not in ("anthropic", "openai"):
-        raise _bad(name, 'wire must be "anthropic" or "openai"')
+    wires = [known.name for known in WIRES]
+    if wire not in wires:
+        raise _bad(name, "wire must be " + " or ".join(f'"{known}"' for known in wires))
     models = spec.get("models", ["*"])
     if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
         raise _bad(name, "models must be a list of names or globs")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -27,7 +26,7 @@ from telemetry.services.proxy.http.request import (
 from telemetry.services.proxy.settings import Upstream
 from telemetry.services.proxy.upstream.client import UpstreamError, header, query_of, returned
 from telemetry.services.proxy.upstream.request import UpstreamRequest
-from telemetry.services.proxy.upstream.wires import ANTHROPIC, OPENAI, Wire
+from telemetry.services.proxy.upstream.wires import WIRES, Wire
 from telemetry.services.proxy.upstream.wires.base import AskError, model_of, objs
 
 
@@ -42,8 +41,11 @@ class Fetched:
 
 
 def wire_of(scope: Scope) -> Wire:
-    """The format of a caller of a path that both providers have."""
-    return ANTHROPIC if header(scope["headers"], b"anthropic-version") else OPENAI
+    """The format of a caller of a path that several wires have."""
+    for wire in WIRES:
+        if wire.marker and header(scope["headers"], wire.marker):
+            return wire
+    return WIRES[-1]
 
 
 class _Free(ABC):
@@ -98,18 +100,26 @@ class _Free(ABC):
 
 
 class CountTokens(_Free):
-    """Anthropic's count of a request's input tokens."""
+    """A provider's count of a request's input tokens.
+
+    Args:
+        proxy: what it works with.
+        wire: the provider's format, which has such a count.
+    """
+
+    def __init__(self, proxy: Proxy, wire: Wire) -> None:
+        super().__init__(proxy)
+        self._own_wire = wire
 
     def _wire(self, scope: Scope) -> Wire:
-        return ANTHROPIC
+        return self._own_wire
 
     async def _answer(self, wire: Wire, scope: Scope, receive: Receive) -> Fetched:
         limit = self._proxy.settings.max_body_bytes
         raw = await read_body(receive, length_of(scope["headers"]), limit)
         upstream, body = await worked(self._read, raw)
-        return await self._fetch(
-            upstream, wire, scope, "/messages/count_tokens" + query_of(scope["query_string"]), body
-        )
+        path = wire.count_path + query_of(scope["query_string"])
+        return await self._fetch(upstream, wire, scope, path, body)
 
     def _read(self, raw: bytes) -> tuple[Upstream, bytes]:
         """Where a request goes, and what is sent there."""
@@ -118,7 +128,7 @@ class CountTokens(_Free):
             model = model_of(request)
         except AskError as error:
             raise RequestError(400, str(error)) from None
-        real, upstream = routed(self._proxy.settings, ANTHROPIC, model)
+        real, upstream = routed(self._proxy.settings, self._own_wire, model)
         return upstream, raw if real == model else json.dumps({**request, "model": real}).encode()
 
 
@@ -146,7 +156,7 @@ class Models(_Free):
             return await self._fetch(
                 upstream, wire, scope, "/models" + query_of(scope["query_string"])
             )
-        path = "/models?limit=1000" if wire is ANTHROPIC else "/models"
+        path = "/models" + wire.models_query
         found = await asyncio.gather(
             *(self._fetch(upstream, wire, scope, path) for upstream in usable),
             return_exceptions=True,
@@ -161,17 +171,17 @@ class Models(_Free):
             if settings.route(wire.name, str(model.get("id"))) == one.upstream
         ]
         headers = [(b"content-type", b"application/json")]
-        return Fetched(listed[0].upstream, 200, headers, _joined(wire, models))
+        return Fetched(listed[0].upstream, 200, headers, json.dumps(wire.models(models)).encode())
 
 
 class Elsewhere:
     """Any other path or method: what the proxy can't meter, it doesn't serve."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        paths = [path for wire in WIRES for path in (*wire.endpoints, wire.count_path) if path]
         said = (
             f"there is no {scope['method']} {scope['path']} here: this proxy serves POST "
-            "/v1/messages, /v1/messages/count_tokens, /v1/chat/completions, /v1/responses, "
-            "/v1/embeddings, and GET /v1/models"
+            f"{', '.join(f'/v1{path}' for path in paths)}, and GET /v1/models"
         )
         await send_error(send, wire_of(scope), RequestError(404, said, "unknown_url"))
 
@@ -182,12 +192,3 @@ def _models(body: bytes) -> list[dict[str, Any]]:
     except ValueError:
         return []
     return objs(answer.get("data")) if isinstance(answer, dict) else []
-
-
-def _joined(wire: Wire, models: list[dict[str, Any]]) -> bytes:
-    answer: Mapping[str, Any] = {"object": "list", "data": models}
-    if wire is ANTHROPIC:
-        ids = [model.get("id") for model in models]
-        first, last = (ids[0], ids[-1]) if ids else (None, None)
-        answer = {"data": models, "has_more": False, "first_id": first, "last_id": last}
-    return json.dumps(answer).encode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from telemetry.services.proxy.pricing.usage import Tokens, from_anthropic
 from telemetry.services.proxy.upstream.wires.base import (
@@ -100,6 +100,13 @@ class Anthropic(Wire):
     """Anthropic's format."""
 
     name = "anthropic"
+    url = "https://api.anthropic.com/v1"
+    url_env = "TELEMETRY_ANTHROPIC_URL"
+    key_env = "ANTHROPIC_API_KEY"
+    endpoints: ClassVar = {"/messages": "messages"}
+    count_path = "/messages/count_tokens"
+    marker = b"anthropic-version"
+    models_query = "?limit=1000"
 
     def error(self, status: int, message: str, code: str = "") -> bytes:
         kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
@@ -128,6 +135,11 @@ class Anthropic(Wire):
 
     def stream(self, endpoint: Endpoint, ask: Ask) -> EventStream:
         return AnthropicStream()
+
+    def models(self, models: list[dict[str, Any]]) -> Mapping[str, Any]:
+        ids = [model.get("id") for model in models]
+        first, last = (ids[0], ids[-1]) if ids else (None, None)
+        return {"data": models, "has_more": False, "first_id": first, "last_id": last}
 
 
 ANTHROPIC = Anthropic()

@@ -1,4 +1,4 @@
-"""What the two wires share: reading requests, and streams of server-sent events."""
+"""What the wires share: reading requests, and streams of server-sent events."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 from telemetry.services.proxy.pricing.usage import MOST_TOKENS, Tokens
 
-Endpoint = Literal["messages", "chat", "responses", "embeddings"]
+Endpoint = str
+"""A generating endpoint as the ledger shows it, e.g. ``messages``."""
 Context = tuple[tuple[str, str], ...]
 """What a price depends on beside model and tokens, e.g. ``(("service_tier", "flex"),)``."""
 
@@ -153,9 +154,27 @@ def events(whole: bytes, notable: re.Pattern[bytes] | None = None) -> Iterator[d
 
 
 class Wire(ABC):
-    """One provider's format."""
+    """One provider's format.
 
-    name: Literal["anthropic", "openai"]
+    Attributes:
+        name: of the provider, as settings, the ledger, the metrics and genai-prices name it.
+        url: the provider's own address, up to and with the version.
+        url_env: the variable that names another one.
+        key_env: the variable with the provider's key.
+        endpoints: the generating endpoints, by their paths below the address.
+        count_path: where it counts a request's tokens, ``""`` if nowhere.
+        marker: a header that every client of this format sends, and no other; ``b""`` for none.
+        models_query: query by which one answer lists all models, ``""`` for none.
+    """
+
+    name: str
+    url: str
+    url_env: str
+    key_env: str
+    endpoints: ClassVar[Mapping[str, Endpoint]]
+    count_path: str = ""
+    marker: bytes = b""
+    models_query: str = ""
 
     @abstractmethod
     def error(self, status: int, message: str, code: str = "") -> bytes:
@@ -190,6 +209,10 @@ class Wire(ABC):
     ) -> bytes:
         """The request's body, made to have the stream report its usage."""
         return raw
+
+    def models(self, models: list[dict[str, Any]]) -> Mapping[str, Any]:
+        """The answer that lists ``models``, which several upstreams have."""
+        return {"object": "list", "data": models}
 
 
 def obj(value: object) -> dict[str, Any]:

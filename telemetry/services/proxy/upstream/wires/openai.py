@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from telemetry.services.proxy.pricing.usage import Tokens, from_openai
 from telemetry.services.proxy.upstream.wires.base import (
@@ -174,6 +174,14 @@ class OpenAI(Wire):
     """OpenAI's format."""
 
     name = "openai"
+    url = "https://api.openai.com/v1"
+    url_env = "TELEMETRY_OPENAI_URL"
+    key_env = "OPENAI_API_KEY"
+    endpoints: ClassVar = {
+        "/chat/completions": "chat",
+        "/responses": "responses",
+        "/embeddings": "embeddings",
+    }
 
     def error(self, status: int, message: str, code: str = "") -> bytes:
         kind, usual = _TYPES.get(
