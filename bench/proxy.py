@@ -142,7 +142,7 @@ async def wait_until_listening(
 
 def our_variant(stack: ExitStack, home: Path, upstream: str) -> Variant:
     from telemetry.services.proxy.ledger import accounts
-    from telemetry.services.proxy.ledger.ledger import open_ledger
+    from telemetry.services.proxy.ledger.migrations import open_ledger
     from telemetry.services.proxy.ledger.stores import parse_url
 
     engine = open_ledger(parse_url(f"sqlite:///{home / 'ledger.db'}"))

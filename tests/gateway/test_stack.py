@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
 from telemetry.services.proxy.ledger import schema
-from telemetry.services.proxy.ledger.ledger import open_ledger
+from telemetry.services.proxy.ledger.migrations import open_ledger
 from telemetry.services.proxy.ledger.stores import parse_url
 from telemetry.settings import credentials
 from tests.fixtures.stack import Stack, until

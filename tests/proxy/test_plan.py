@@ -14,7 +14,7 @@ from genai_prices import Usage, calc_price
 from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry.services.proxy.ledger import accounts
-from telemetry.services.proxy.ledger.ledger import open_ledger
+from telemetry.services.proxy.ledger.migrations import open_ledger
 from telemetry.services.proxy.ledger.stores import parse_url
 from tests.proxy.conftest import ADMIN, HELLO, Process, wait_for
 

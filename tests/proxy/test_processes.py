@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from telemetry.services.proxy.ledger import accounts
-from telemetry.services.proxy.ledger.ledger import open_ledger
+from telemetry.services.proxy.ledger.migrations import open_ledger
 from telemetry.services.proxy.ledger.reports import costs
 from telemetry.services.proxy.ledger.stores import parse_url
 from tests.days import within_a_day

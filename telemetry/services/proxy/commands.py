@@ -72,7 +72,7 @@ def _finish(parser: argparse.ArgumentParser, command: Command) -> None:
 
 @contextmanager
 def _ledger() -> Iterator[Engine]:
-    from telemetry.services.proxy.ledger.ledger import open_ledger
+    from telemetry.services.proxy.ledger.migrations import open_ledger
     from telemetry.services.proxy.ledger.stores import parse_url
     from telemetry.services.proxy.settings import Settings
 

@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _check(settings: Settings) -> None:
     """Fail here, with a clear line, rather than in a worker."""
-    from telemetry.services.proxy.ledger.ledger import open_ledger
+    from telemetry.services.proxy.ledger.migrations import open_ledger
     from telemetry.services.proxy.ledger.stores import parse_url
     from telemetry.services.proxy.pricing.prices import read_overrides
 

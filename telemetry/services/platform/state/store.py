@@ -22,32 +22,12 @@ from typing import Any, Literal
 from telemetry.errors import TelemetryError
 from telemetry.services.platform.errors import Problem
 from telemetry.services.platform.state.desired import Totals
+from telemetry.services.platform.state.migrations import MIGRATIONS
+from telemetry.system.migrations import SQLITE, NewerSchemaError, migrate
 
 _log = logging.getLogger(__name__)
 
 Phase = Literal["making", "made", "removing"]
-
-_SCHEMA = """
-create table if not exists platform (id text not null, engine_id text not null);
-create table if not exists containers (
-    handle text primary key,
-    container_id text not null,
-    phase text not null,
-    wanted integer not null,
-    spec text,
-    key_id text not null,
-    created_ms integer not null,
-    totals text not null,
-    logs_until text not null
-) without rowid;
-create table if not exists revocations (
-    id integer primary key,
-    handle text not null,
-    key_id text not null,
-    from_ms integer not null,
-    to_ms integer not null
-);
-"""
 
 
 @dataclass(frozen=True)
@@ -109,7 +89,7 @@ class Store:
         path: the SQLite file.
 
     Raises:
-        TelemetryError: it can't be opened.
+        TelemetryError: it can't be opened, or a newer version of this program wrote it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -126,9 +106,16 @@ class Store:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.row_factory = sqlite3.Row
             self._db.execute("pragma journal_mode = wal")
-            self._db.executescript(_SCHEMA)
+            migrate(self._db.execute, SQLITE, MIGRATIONS)
             self.platform_id, self.engine_id = self._identity()
             self._records = {row["handle"]: _record(row) for row in self._all()}
+        except NewerSchemaError as error:
+            self.close()
+            raise TelemetryError(
+                f"a newer version of container-telemetry wrote {path}: {error}",
+                remedy="upgrade container-telemetry, or set TELEMETRY_HOME to another folder",
+                exit_code=78,  # EX_CONFIG
+            ) from None
         except (OSError, sqlite3.Error) as error:
             if self._only_one >= 0:
                 os.close(self._only_one)

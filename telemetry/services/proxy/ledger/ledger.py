@@ -3,67 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select
-from sqlalchemy.engine import URL
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from telemetry.errors import TelemetryError
 from telemetry.services.proxy.call import Call
 from telemetry.services.proxy.ledger import schema
 from telemetry.services.proxy.ledger.call_ids import now_ms, text
+from telemetry.services.proxy.ledger.migrations import open_ledger
 from telemetry.services.proxy.ledger.operations import OTHER, Reserve, Settle, Verdict
-from telemetry.services.proxy.ledger.stores import StoreError, open_engine, parse_url
+from telemetry.services.proxy.ledger.stores import StoreError, parse_url
 from telemetry.services.proxy.ledger.writer import Writer
 from telemetry.services.proxy.pricing.money import usd
 
-# Another process may be making the same tables at the same moment.
-_CREATE_TRIES = 5
 # Names that metrics show; a judgement, several times what any provider has. Some servers answer
 # for any name (llama.cpp, LM Studio), so that whoever has a key could make series without end.
 MOST_MODELS = 500
-
-
-def open_ledger(url: URL) -> Engine:
-    """An engine for a ledger whose tables exist; made where they don't.
-
-    Raises:
-        TelemetryError: it can't be opened, or a newer version of this program made it.
-    """
-    engine = open_engine(url)
-    shown = url.render_as_string(hide_password=True)
-    for tries_left in reversed(range(_CREATE_TRIES)):
-        try:
-            with engine.begin() as connection:
-                schema.metadata.create_all(connection)
-                found = connection.execute(select(schema.about.c.version)).scalar_one_or_none()
-                if found is None:
-                    connection.execute(
-                        insert(schema.about).values(
-                            id=1, version=schema.VERSION, created_ms=now_ms()
-                        )
-                    )
-            break
-        except SQLAlchemyError as error:
-            if tries_left:
-                time.sleep(0.1)
-                continue
-            raise TelemetryError(
-                f"the ledger {shown} can't be opened: {getattr(error, 'orig', None) or error}",
-                remedy="check TELEMETRY_LEDGER_URL, the disk's space and the database server",
-                exit_code=74,  # EX_IOERR
-            ) from error
-    if found is not None and found > schema.VERSION:
-        raise TelemetryError(
-            f"the ledger {shown} was made by a newer version (schema {found})",
-            remedy="upgrade container-telemetry, or name another ledger by TELEMETRY_LEDGER_URL",
-            exit_code=78,
-        )
-    return engine
 
 
 class Ledger:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from telemetry.services.proxy.call import Call
 from telemetry.services.proxy.ledger.quota import Period, Refusal
 from telemetry.services.proxy.pricing.usage import Tokens
+
+if TYPE_CHECKING:
+    # At run time, `telemetry keys` would load the table of prices for nothing.
+    from telemetry.services.proxy.call import Call
 
 Status = Literal["ok", "client_error", "upstream_error", "interrupted", "cancelled", "expired"]
 """How a call ended: answered; refused by the provider as the client's fault; failed at the

@@ -1,4 +1,8 @@
-"""The ledger's tables. Money in picodollars, times in ms since the epoch, days in UTC."""
+"""The ledger's tables, for its queries. Money in picodollars, times in ms since the epoch, days in
+UTC.
+
+They are created and changed by the numbered statements in `migrations` alone.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,13 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
-    Index,
     Integer,
     MetaData,
     Table,
     Text,
 )
 
-VERSION = 1
-
 metadata = MetaData()
-
-about = Table(
-    "about",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("version", Integer, nullable=False),
-    Column("created_ms", BigInteger, nullable=False),
-)
 
 users = Table(
     "users",
@@ -100,13 +93,6 @@ calls = Table(
     Column("audio_input", BigInteger),
     Column("audio_output", BigInteger),
     Column("searches", BigInteger),
-)
-# Open reservations only: a handful of rows, searched for expired ones.
-Index(
-    "calls_open",
-    calls.c.expires_ms,
-    sqlite_where=calls.c.status == "open",
-    postgresql_where=calls.c.status == "open",
 )
 
 # Running totals, so that exporting the metrics doesn't read the calls.
