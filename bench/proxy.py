@@ -108,9 +108,12 @@ def free_port() -> int:
 def begin(stack: ExitStack, command: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a server in its own process group; it is terminated with the exit stack."""
     process = subprocess.Popen(
-        command, env={**os.environ, **environ}, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        command,
+        env={**os.environ, **environ},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
     def end() -> None:
         process.terminate()
@@ -147,17 +150,22 @@ def our_variant(stack: ExitStack, home: Path, upstream: str) -> Variant:
 
     engine = open_ledger(parse_url(f"sqlite:///{home / 'ledger.db'}"))
     limits = {
-        "daily_budget_usd": 100_000, "monthly_budget_usd": 900_000,
-        "requests_per_minute": 10**9, "tokens_per_minute": 10**12,
-    }  # fmt: skip
+        "daily_budget_usd": 100_000,
+        "monthly_budget_usd": 900_000,
+        "requests_per_minute": 10**9,
+        "tokens_per_minute": 10**12,
+    }
     key = accounts.create_key(engine, "bench", accounts.limits(limits)).key
     engine.dispose()
     port = free_port()
     environ = {
-        "TELEMETRY_HOME": str(home), "TELEMETRY_OPENAI_URL": upstream, "OPENAI_API_KEY": "sk-x",
+        "TELEMETRY_HOME": str(home),
+        "TELEMETRY_OPENAI_URL": upstream,
+        "OPENAI_API_KEY": "sk-x",
         # No Collector runs here. Requests are counted all the same.
-        "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none",
-    }  # fmt: skip
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+    }
     command = [sys.executable, "-m", "telemetry", "proxy", "--port", str(port)]
     process = begin(stack, command, environ)
     return Variant("telemetry proxy", f"http://127.0.0.1:{port}", key, process)
@@ -165,10 +173,8 @@ def our_variant(stack: ExitStack, home: Path, upstream: str) -> Variant:
 
 def bare_variant(stack: ExitStack, upstream: str) -> Variant:
     port = free_port()
-    command = [
-        sys.executable, "-m", "uvicorn", "bench.proxy:bare_app", "--factory", "--port", str(port),
-        "--no-access-log", "--loop", "uvloop", "--http", "httptools",
-    ]  # fmt: skip
+    uvicorn = "uvicorn bench.proxy:bare_app --factory --no-access-log --loop uvloop"
+    command = [sys.executable, "-m", *uvicorn.split(), "--http", "httptools", "--port", str(port)]
     process = begin(stack, command, {"BENCH_UPSTREAM": upstream})
     return Variant("Starlette + aiohttp, bare", f"http://127.0.0.1:{port}", process=process)
 
@@ -182,10 +188,11 @@ def litellm_variant(stack: ExitStack, home: Path, upstream: str, command: str) -
         "litellm_settings:\n  telemetry: false\n"
     )
     environ = {
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "ERROR",
         # Newer versions need this to run without any key, which is their fastest mode.
         "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
-    }  # fmt: skip
+    }
     args = [command, "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
     process = begin(stack, [*args, "--num_workers", "1"], environ)
     return Variant("LiteLLM", f"http://127.0.0.1:{port}", process=process)

@@ -31,9 +31,8 @@ def test_keys_are_made_listed_used_and_revoked(proxy: Running) -> None:
     assert len(key["key"]) == 46, "32 random bytes"
     (listed,) = httpx.get(url, headers=ADMIN).json()["keys"]
     assert key["key"] not in json.dumps(listed)
-    assert (listed["user_id"], listed["daily_budget_usd"], listed["tokens_per_minute"]) == (
-        "ann", "2.5", 9,
-    )  # fmt: skip
+    shown = (listed["user_id"], listed["daily_budget_usd"], listed["tokens_per_minute"])
+    assert shown == ("ann", "2.5", 9)
     httpx.put(f"{proxy.url}/api/users/ann/budget", headers=ADMIN, json={"tokens_per_minute": None})
     assert proxy.post("/v1/messages", key["key"], BODY).status_code == 200
     revoked = httpx.delete(f"{url}/{key['id']}", headers=ADMIN)
@@ -52,9 +51,12 @@ def test_the_key_itself_is_nowhere_in_the_ledger(proxy: Running) -> None:
 def test_the_admin_api_wants_its_token(proxy: Running, token: str) -> None:
     headers = {"authorization": f"Bearer {token}"} if token else {}
     for method, path in (
-        ("POST", "/api/keys"), ("GET", "/api/keys"), ("DELETE", "/api/keys/x"),
-        ("PUT", "/api/users/ann/budget"), ("GET", "/api/costs"),
-    ):  # fmt: skip
+        ("POST", "/api/keys"),
+        ("GET", "/api/keys"),
+        ("DELETE", "/api/keys/x"),
+        ("PUT", "/api/users/ann/budget"),
+        ("GET", "/api/costs"),
+    ):
         assert httpx.request(method, proxy.url + path, headers=headers).status_code == 401
 
 
@@ -95,12 +97,18 @@ def test_costs_add_up_by_any_grouping(proxy: Running, steer: Any) -> None:
     total = "0.00075"
     assert costs()["total_usd"] == total
     assert costs()["rows"][0] == {
-        "user_id": "ann", "model": "claude-sonnet-4-6", "calls": 1, "tokens_in": 100,
-        "tokens_out": 10, "unpriced": 0, "cost_usd": "0.00045",
-    }  # fmt: skip
+        "user_id": "ann",
+        "model": "claude-sonnet-4-6",
+        "calls": 1,
+        "tokens_in": 100,
+        "tokens_out": 10,
+        "unpriced": 0,
+        "cost_usd": "0.00045",
+    }
     assert [(row["user_id"], row["cost_usd"]) for row in costs("?group=user")["rows"]] == [
-        ("ann", "0.0006"), ("bob", "0.00015"),
-    ]  # fmt: skip
+        ("ann", "0.0006"),
+        ("bob", "0.00015"),
+    ]
     assert [row["calls"] for row in costs("?group=model")["rows"]] == [1, 2]
     (day,) = costs("?group=day&since=today")["rows"]
     assert (len(day["day"]), day["cost_usd"]) == (10, total)
@@ -110,9 +118,11 @@ def test_costs_add_up_by_any_grouping(proxy: Running, steer: Any) -> None:
 
 
 def test_the_command_line(
-    proxy: Running, ledger_url: str, monkeypatch: pytest.MonkeyPatch,
+    proxy: Running,
+    ledger_url: str,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("TELEMETRY_LEDGER_URL", ledger_url)
 
     def run(*args: str) -> str:
@@ -142,9 +152,11 @@ def test_the_command_line(
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_tables_fit_a_terminal_and_cut_nothing_short(
-    proxy: Running, ledger_url: str, monkeypatch: pytest.MonkeyPatch,
+    proxy: Running,
+    ledger_url: str,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("TELEMETRY_LEDGER_URL", ledger_url)
     user = "ann.of-a-house-with-a-rather-long-name@mail.example.com"
     key = proxy.key(user, daily_budget_usd="1234.56", tokens_per_minute=1_000_000)

@@ -49,9 +49,11 @@ def storm(
     def one(index: int) -> httpx.Response:
         barrier.wait(30)
         return httpx.post(
-            f"{urls[index % len(urls)]}{path}", json=body, timeout=60,
+            f"{urls[index % len(urls)]}{path}",
+            json=body,
+            timeout=60,
             headers={"x-api-key": key, **headers},
-        )  # fmt: skip
+        )
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(one, range(count)))
@@ -151,8 +153,12 @@ def test_a_day_ends_at_midnight_utc(proxy: Running) -> None:
 
 def test_calls_whose_input_lies_at_the_provider(proxy: Running, steer: Any) -> None:
     """They may cost a whole window, and a budget below that can be used all the same."""
-    body = {"model": "gpt-5", "input": "go on", "previous_response_id": "resp_1",
-            "max_output_tokens": 100}  # fmt: skip
+    body = {
+        "model": "gpt-5",
+        "input": "go on",
+        "previous_response_id": "resp_1",
+        "max_output_tokens": 100,
+    }
     rates = PriceBook(None).rates("openai", "gpt-5")
     assert rates is not None
     cost = rates.cost(Tokens(input=300_000, output=100))

@@ -20,8 +20,11 @@ from tests.proxy.conftest import HELLO, Running, wait_for
 
 Start = Callable[..., Running]
 BODY: dict[str, Any] = {
-    "model": "claude-sonnet-4-6", "max_tokens": 500, "messages": HELLO, "stream": True,
-}  # fmt: skip
+    "model": "claude-sonnet-4-6",
+    "max_tokens": 500,
+    "messages": HELLO,
+    "stream": True,
+}
 CHAT: dict[str, Any] = {"model": "gpt-4.1", "messages": HELLO, "stream": True}
 
 
@@ -74,9 +77,11 @@ def test_gone_before_the_first_byte(start_proxy: Start, steer: Any) -> None:
     proxy = start_proxy(TELEMETRY_PROXY_ON_DISCONNECT="cancel")
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
-            f"{proxy.url}/v1/messages", json=BODY, timeout=0.3,
+            f"{proxy.url}/v1/messages",
+            json=BODY,
+            timeout=0.3,
             headers={"x-api-key": proxy.key(), **steer(delay=20)},
-        )  # fmt: skip
+        )
     (row,) = wait_for(proxy.calls)
     assert (row.status, row.output, bool(row.estimated)) == ("cancelled", 0, True)
     assert row.cost > 0, "the provider has read the prompt"
@@ -85,9 +90,11 @@ def test_gone_before_the_first_byte(start_proxy: Start, steer: Any) -> None:
 def test_a_call_in_one_piece_is_finished_and_charged(proxy: Running, steer: Any) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
-            f"{proxy.url}/v1/messages", json={**BODY, "stream": False}, timeout=0.2,
+            f"{proxy.url}/v1/messages",
+            json={**BODY, "stream": False},
+            timeout=0.2,
             headers={"x-api-key": proxy.key(), **steer(delay=0.6, output=77)},
-        )  # fmt: skip
+        )
     (row,) = wait_for(proxy.calls)
     assert (row.status, row.output, bool(row.estimated)) == ("ok", 77, False)
 
@@ -115,10 +122,12 @@ async def test_a_cancelled_sdk_call(proxy: Running, steer: Any) -> None:
     async with anthropic.AsyncAnthropic(base_url=proxy.url, api_key=proxy.key()) as client:
         call = asyncio.create_task(
             client.messages.create(
-                model="claude-sonnet-4-6", max_tokens=50, messages=HELLO,
+                model="claude-sonnet-4-6",
+                max_tokens=50,
+                messages=HELLO,
                 extra_headers=steer(delay=1, output=9),
             )
-        )  # fmt: skip
+        )
         await asyncio.to_thread(wait_for, proxy.is_open)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -133,10 +142,11 @@ def test_a_stopping_proxy_charges_what_it_cannot_finish(
     """The server cancels what outlasts its grace."""
     settings = Settings.from_env(
         {
-            "TELEMETRY_HOME": str(tmp_path), "TELEMETRY_LEDGER_URL": ledger_url,
+            "TELEMETRY_HOME": str(tmp_path),
+            "TELEMETRY_LEDGER_URL": ledger_url,
             "TELEMETRY_ANTHROPIC_URL": simulated_upstream,
         }
-    )  # fmt: skip
+    )
     watcher = start_proxy()
     headers = {"x-api-key": watcher.key(), **steer(delay=30)}
     failures: list[httpx.TransportError] = []
@@ -161,8 +171,9 @@ def test_a_stopping_proxy_charges_what_it_cannot_finish(
         thread.join(20)
     rows = watcher.calls()
     assert [(row.status, bool(row.estimated), row.output) for row in rows] == [
-        ("cancelled", True, 0), ("cancelled", True, 0),
-    ]  # fmt: skip
+        ("cancelled", True, 0),
+        ("cancelled", True, 0),
+    ]
     assert all(row.cost > 0 for row in rows), "the provider has read the prompts"
     assert watcher.user().reserved == 0
 

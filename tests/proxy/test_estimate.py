@@ -126,8 +126,10 @@ def test_a_document_counts_by_its_size_up_to_what_the_model_reads(
 )
 def test_what_lies_elsewhere_may_fill_the_models_window(request_: Any) -> None:
     for model, window in (
-        (SONNET, 200_000), ("gpt-5", 400_000), ("nobodys-model", WINDOW_TOKENS),
-    ):  # fmt: skip
+        (SONNET, 200_000),
+        ("gpt-5", 400_000),
+        ("nobodys-model", WINDOW_TOKENS),
+    ):
         found = estimate(request_, model)
         assert found.shown < 100
         assert found.shown + found.hidden == window
@@ -140,17 +142,23 @@ def test_what_lies_elsewhere_may_fill_the_models_window(request_: Any) -> None:
         {"prompt": "a text"},
         {"input": [{"type": "message", "id": "msg_1", "role": "assistant", "content": []}]},
         {
-            "input": [{
-                "type": "message", "role": "assistant",
-                "content": [{
-                    "type": "output_text", "text": "as said",
-                    "annotations": [{"type": "file_citation", "file_id": "file_1"}],
-                }],
-            }]
+            "input": [
+                {
+                    "type": "message",
+                    "role": "assistant",
+                    "content": [
+                        {
+                            "type": "output_text",
+                            "text": "as said",
+                            "annotations": [{"type": "file_citation", "file_id": "file_1"}],
+                        }
+                    ],
+                }
+            ]
         },
         said({"type": "text", "text": "see https://example.com/a.pdf"}),
     ],
-)  # fmt: skip
+)
 def test_what_only_sounds_like_it_does_not(request_: Any) -> None:
     assert estimate(request_).hidden == 0
 

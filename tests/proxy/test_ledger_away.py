@@ -26,9 +26,12 @@ def test_no_disk_for_the_ledger(proxy: Running, steer: Any) -> None:
     writer: Writer = proxy.proxy.ledger._writer
     slow = {**MESSAGE, "stream": True}
     with httpx.stream(
-        "POST", f"{proxy.url}/v1/messages", json=slow, timeout=30,
+        "POST",
+        f"{proxy.url}/v1/messages",
+        json=slow,
+        timeout=30,
         headers={"x-api-key": key, **steer(chunks=40, gap=0.05)},
-    ) as answer:  # fmt: skip
+    ) as answer:
         hold_at(writer, writer._thread.batch.store.rows("PRAGMA page_count")[0][0])
         fill(writer)
         # The last page may still have room for a few calls.
@@ -75,8 +78,10 @@ def test_a_ledger_that_is_away(proxy: Running) -> None:
     assert looked_up.status_code == 503
     large = {**MESSAGE, "padding": "x" * 100_000}
     for path, body in (
-        ("/v1/messages", MESSAGE), ("/v1/messages", large), ("/v1/messages/count_tokens", MESSAGE),
-    ):  # fmt: skip
+        ("/v1/messages", MESSAGE),
+        ("/v1/messages", large),
+        ("/v1/messages/count_tokens", MESSAGE),
+    ):
         answer = proxy.post(path, key, body)
         assert (answer.status_code, answer.json()["error"]["type"]) == (503, "api_error")
         assert answer.headers["retry-after"] == "5"
@@ -122,5 +127,8 @@ def test_nobody_else_reads_the_ledger(start_proxy: Start, tmp_path: Path) -> Non
     finally:
         os.umask(before)
     assert modes == {
-        "state": 0o700, "ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600,
-    }  # fmt: skip
+        "state": 0o700,
+        "ledger.db": 0o600,
+        "ledger.db-wal": 0o600,
+        "ledger.db-shm": 0o600,
+    }

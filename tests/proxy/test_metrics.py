@@ -42,8 +42,9 @@ def test_the_ledgers_series(proxy: Running, steer: Any) -> None:
     first, _ = proxy.calls()
     model = "claude-sonnet-4-6"
     assert found("proxy_api_calls_total") == {
-        (model, "ok", "ann"): 1, (model, "upstream_error", "ann"): 1,
-    }  # fmt: skip
+        (model, "ok", "ann"): 1,
+        (model, "upstream_error", "ann"): 1,
+    }
     assert found("proxy_api_cost_usd_total") == {(model, "ann"): first.cost / PICO}
     assert found("proxy_api_tokens_total")[("input", model, "ann")] == 100
     assert found("proxy_api_tokens_total")[("cache_read", model, "ann")] == 30
@@ -98,8 +99,10 @@ def test_a_model_that_was_answered_for_keeps_its_name(
         rows = connection.execute(select(series.c.model, series.c.status)).all()
     model = "claude-sonnet-4-6"
     assert sorted(rows) == [
-        (model, "client_error"), (model, "ok"), (model, "upstream_error"),
-    ]  # fmt: skip
+        (model, "client_error"),
+        (model, "ok"),
+        (model, "upstream_error"),
+    ]
 
 
 def test_an_expired_call_has_its_models_name_where_that_was_answered_for(proxy: Running) -> None:
@@ -112,9 +115,10 @@ def test_an_expired_call_has_its_models_name_where_that_was_answered_for(proxy: 
         assert isinstance(verdict, Reservation)
     wait_for(lambda: len(proxy.calls(status="expired")) == 2)
     assert found("proxy_api_calls_total") == {
-        ("claude-sonnet-4-6", "ok", "ann"): 1, ("claude-sonnet-4-6", "expired", "ann"): 1,
+        ("claude-sonnet-4-6", "ok", "ann"): 1,
+        ("claude-sonnet-4-6", "expired", "ann"): 1,
         ("other", "expired", "ann"): 1,
-    }  # fmt: skip
+    }
 
 
 def test_counters_start_when_the_ledger_first_had_them(proxy: Running) -> None:
@@ -167,9 +171,10 @@ def test_the_metrics_page_of_the_instrumented_app(
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
     monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
     environ = {
-        "TELEMETRY_HOME": str(tmp_path), "TELEMETRY_LEDGER_URL": ledger_url,
+        "TELEMETRY_HOME": str(tmp_path),
+        "TELEMETRY_LEDGER_URL": ledger_url,
         "TELEMETRY_ANTHROPIC_URL": simulated_upstream,
-    }  # fmt: skip
+    }
     with testing.isolated():
         app = create_app(Settings.from_env(environ))
         with served(app) as url:
@@ -178,9 +183,10 @@ def test_the_metrics_page_of_the_instrumented_app(
             key = accounts.create_key(held.engine, "ann", {"daily_budget": PICO}).key
             traceparent = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
             answer = httpx.post(
-                f"{url}/v1/messages", json=BODY,
+                f"{url}/v1/messages",
+                json=BODY,
                 headers={"x-api-key": key, "traceparent": traceparent},
-            )  # fmt: skip
+            )
             assert answer.status_code == 200
             call = httpx.get(
                 f"{url}/api/calls/{answer.headers['x-telemetry-call-id']}",

@@ -33,14 +33,16 @@ PLAN: dict[str, tuple[str, str, list[float]]] = {
     "gen_ai_client_token_usage": ("histogram", f"{OPERATION} gen_ai_token_type", TOKENS),
     "gen_ai_client_operation_duration_seconds": ("histogram", OPERATION, SECONDS),
     "gen_ai_server_time_to_first_token_seconds": (
-        "histogram", OPERATION,
+        "histogram",
+        OPERATION,
         [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10],
     ),
     "gen_ai_server_time_per_output_token_seconds": (
-        "histogram", OPERATION,
+        "histogram",
+        OPERATION,
         [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -105,15 +107,18 @@ def test_every_metric_of_the_plan(
     process = start()
     cost, tokens = spend(process.url, keys["ann"])
     refused = httpx.post(
-        f"{process.url}/v1/messages", headers={"x-api-key": keys["poor"]},
+        f"{process.url}/v1/messages",
+        headers={"x-api-key": keys["poor"]},
         json={"model": "claude-sonnet-4-6", "max_tokens": 9, "messages": HELLO},
-    )  # fmt: skip
+    )
     assert refused.status_code == 429
     report = wait_for(
         lambda: (
-            found := httpx.get(f"{process.url}/api/costs", headers=ADMIN).json()
-        )["rows"] and sum(row["calls"] for row in found["rows"]) == 6 and found
-    )  # fmt: skip
+            (found := httpx.get(f"{process.url}/api/costs", headers=ADMIN).json())["rows"]
+            and sum(row["calls"] for row in found["rows"]) == 6
+            and found
+        )
+    )
     page = httpx.get(f"{process.url}/metrics").text
     families = {}
     for family in text_string_to_metric_families(page):

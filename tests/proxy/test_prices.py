@@ -134,19 +134,22 @@ def test_money_is_exact_both_ways() -> None:
 def test_cached_tokens_are_counted_once_by_either_way_of_reporting() -> None:
     anthropic = from_anthropic(
         {
-            "input_tokens": 10, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 12,
+            "input_tokens": 10,
+            "cache_read_input_tokens": 20,
+            "cache_creation_input_tokens": 12,
             "cache_creation": {"ephemeral_5m_input_tokens": 5, "ephemeral_1h_input_tokens": 7},
             "output_tokens": 4,
         }
-    )  # fmt: skip
+    )
     assert anthropic == Tokens(input=10, cache_read=20, cache_write=5, cache_write_1h=7, output=4)
     openai = from_openai(
         {
-            "prompt_tokens": 30, "completion_tokens": 9,
+            "prompt_tokens": 30,
+            "completion_tokens": 9,
             "prompt_tokens_details": {"cached_tokens": 20},
             "completion_tokens_details": {"reasoning_tokens": 6},
         }
-    )  # fmt: skip
+    )
     assert openai == Tokens(input=10, cache_read=20, output=9, reasoning=6)
 
 

@@ -35,9 +35,11 @@ def key(ledger_url: str) -> str:
 def call(process: Process, key: str, **steering: Any) -> httpx.Response:
     header = ",".join(f"{k}={v}" for k, v in steering.items())
     return httpx.post(
-        f"{process.url}/v1/messages", json=BODY, timeout=30,
+        f"{process.url}/v1/messages",
+        json=BODY,
+        timeout=30,
         headers={"x-api-key": key, "x-simulated": header},
-    )  # fmt: skip
+    )
 
 
 def user_row(ledger_url: str) -> Any:
@@ -141,8 +143,10 @@ def test_a_taken_port_is_named(start: Callable[..., Process], tmp_path: Path) ->
     again = subprocess.run(
         [sys.executable, "-m", "telemetry", "proxy", "--port", str(process.port)],
         env={**os.environ, "TELEMETRY_HOME": str(tmp_path), "PYTHONPATH": CHECKOUT},
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert again.returncode == 69
     assert f"127.0.0.1:{process.port}" in again.stderr
     assert "  -> " in again.stderr

@@ -84,9 +84,8 @@ def test_what_only_might_come_refuses_nothing_but_goes_alone() -> None:
 def test_periods_roll_and_never_go_back() -> None:
     mine = account(day_spent=5, month_spent=5, minute_requests=5, minute_tokens=5)
     mine.roll(Period.at(NOW + 30_000))
-    assert (mine.day_spent, mine.month_spent, mine.minute_requests, mine.minute_tokens) == (
-        0, 0, 0, 0,
-    )  # fmt: skip
+    figures = (mine.day_spent, mine.month_spent, mine.minute_requests, mine.minute_tokens)
+    assert figures == (0, 0, 0, 0)
     mine.day_spent = 7
     mine.roll(Period.at(NOW))
     assert mine.day_spent == 7

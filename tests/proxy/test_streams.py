@@ -110,8 +110,9 @@ def test_stream_options_are_put_in_without_touching_another_byte() -> None:
     given = {"model": "m", "stream": True, "stream_options": {"include_obfuscation": False}}
     sent = OPENAI.with_usage("chat", OPENAI.read("chat", given), given, b"")
     assert json.loads(sent)["stream_options"] == {
-        "include_obfuscation": False, "include_usage": True,
-    }  # fmt: skip
+        "include_obfuscation": False,
+        "include_usage": True,
+    }
 
 
 @pytest.mark.parametrize("size", [1, 7, 100_000])
@@ -151,9 +152,10 @@ def test_usage_that_nobody_asked_for_is_hidden_wherever_it_stands() -> None:
 )
 def test_shapes_no_provider_sends_are_estimated(event: str) -> None:
     for stream in (
-        ANTHROPIC.stream("messages", ASK), OPENAI.stream("chat", ASK),
+        ANTHROPIC.stream("messages", ASK),
+        OPENAI.stream("chat", ASK),
         OPENAI.stream("responses", ASK),
-    ):  # fmt: skip
+    ):
         run(stream, f"data: {event}\n\n".encode(), 1000)
         tokens, estimated = stream.tokens(9)
         assert estimated

@@ -91,10 +91,15 @@ def test_bytes_and_headers_pass_but_no_secrets(
     key = proxy.key()
     raw = b'{"model":"gpt-4.1", "messages":[],\n "odd" : 1.50}'
     answer = httpx.post(
-        f"{proxy.url}/v1/chat/completions?beta=true", content=raw,
-        headers={"authorization": f"Bearer {key}", "openai-organization": "org",
-                 "cookie": "a=b", "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"},
-    )  # fmt: skip
+        f"{proxy.url}/v1/chat/completions?beta=true",
+        content=raw,
+        headers={
+            "authorization": f"Bearer {key}",
+            "openai-organization": "org",
+            "cookie": "a=b",
+            "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01",
+        },
+    )
     path, headers, body = seen.requests[0]
     assert (path, body) == ("/v1/chat/completions", raw)
     assert headers["authorization"] == "Bearer sk-real-provider-key"
@@ -229,9 +234,11 @@ def test_a_retry_before_the_first_byte_is_charged_once(proxy: Running, steer: An
 
 def test_a_provider_that_names_a_longer_time_is_believed(proxy: Running, steer: Any) -> None:
     answer = proxy.post(
-        "/v1/messages", proxy.key(), MESSAGE,
+        "/v1/messages",
+        proxy.key(),
+        MESSAGE,
         **steer(status=529, times=1, id=f"b{proxy.url}", retry_after=30),
-    )  # fmt: skip
+    )
     assert (answer.status_code, answer.headers["retry-after"]) == (529, "30")
 
 
@@ -268,9 +275,12 @@ def test_an_answer_in_one_piece_is_silent_until_its_end(
 
 
 def test_a_call_whose_time_is_up_goes_to_no_fallback(
-    start_proxy: Start, recorder: tuple[Recorder, str], simulated_upstream: str, tmp_path: Path,
+    start_proxy: Start,
+    recorder: tuple[Recorder, str],
+    simulated_upstream: str,
+    tmp_path: Path,
     steer: Any,
-) -> None:  # fmt: skip
+) -> None:
     seen, url = recorder
     file = upstreams_file(
         tmp_path,
@@ -360,8 +370,10 @@ def test_upstream_errors_are_counted_by_kind(start_proxy: Start, steer: Any) -> 
     proxy.post("/v1/messages", key, MESSAGE, **steer(status=400))
     wait_for(lambda: len(proxy.calls()) == 4)
     assert errors() == {
-        ("openai", "connect"): 1, ("anthropic", "http_500"): 1, ("anthropic", "garbled"): 1,
-    }  # fmt: skip
+        ("openai", "connect"): 1,
+        ("anthropic", "http_500"): 1,
+        ("anthropic", "garbled"): 1,
+    }
 
 
 @pytest.mark.parametrize(

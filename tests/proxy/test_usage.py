@@ -103,18 +103,36 @@ def test_the_tier_is_the_one_the_answer_names(
     [
         # xAI's and Gemini's: the reasoning is in the total alone.
         (
-            {"prompt_tokens": 10120, "completion_tokens": 1499, "total_tokens": 14428,
-             "completion_tokens_details": {"reasoning_tokens": 2809}}, 4308, 2809,
+            {
+                "prompt_tokens": 10120,
+                "completion_tokens": 1499,
+                "total_tokens": 14428,
+                "completion_tokens_details": {"reasoning_tokens": 2809},
+            },
+            4308,
+            2809,
         ),
         ({"prompt_tokens": 20, "completion_tokens": 424, "total_tokens": 1016}, 996, 0),
         # OpenAI's: it is in the output too.
         (
-            {"prompt_tokens": 75, "completion_tokens": 1186, "total_tokens": 1261,
-             "completion_tokens_details": {"reasoning_tokens": 1024}}, 1186, 1024,
+            {
+                "prompt_tokens": 75,
+                "completion_tokens": 1186,
+                "total_tokens": 1261,
+                "completion_tokens_details": {"reasoning_tokens": 1024},
+            },
+            1186,
+            1024,
         ),
         (
-            {"input_tokens": 75, "output_tokens": 1186, "total_tokens": 1261,
-             "output_tokens_details": {"reasoning_tokens": 1024}}, 1186, 1024,
+            {
+                "input_tokens": 75,
+                "output_tokens": 1186,
+                "total_tokens": 1261,
+                "output_tokens_details": {"reasoning_tokens": 1024},
+            },
+            1186,
+            1024,
         ),
         # Embeddings have no output, and totals of other servers may be no totals.
         ({"prompt_tokens": 8, "total_tokens": 8}, 0, 0),
@@ -124,7 +142,7 @@ def test_the_tier_is_the_one_the_answer_names(
         ({"prompt_tokens": 8, "completion_tokens": 2, "total_tokens": 10**30}, 2, 0),
         ({"prompt_tokens": 8, "completion_tokens": 2, "total_tokens": 9}, 2, 0),
     ],
-)  # fmt: skip
+)
 def test_reasoning_counts_whether_or_not_the_output_has_it(
     usage: dict[str, Any], output: int, reasoning: int
 ) -> None:
@@ -133,20 +151,27 @@ def test_reasoning_counts_whether_or_not_the_output_has_it(
 
 
 COMPACTED = {
-    "input_tokens": 23000, "output_tokens": 1000, "cache_read_input_tokens": 40,
+    "input_tokens": 23000,
+    "output_tokens": 1000,
+    "cache_read_input_tokens": 40,
     "iterations": [
         {
-            "type": "compaction", "input_tokens": 180000, "output_tokens": 3500,
-            "cache_read_input_tokens": 7, "cache_creation_input_tokens": 5,
+            "type": "compaction",
+            "input_tokens": 180000,
+            "output_tokens": 3500,
+            "cache_read_input_tokens": 7,
+            "cache_creation_input_tokens": 5,
             "cache_creation": {"ephemeral_1h_input_tokens": 2},
         },
         # Already in the figures above.
         {
-            "type": "message", "input_tokens": 23000, "output_tokens": 1000,
+            "type": "message",
+            "input_tokens": 23000,
+            "output_tokens": 1000,
             "cache_read_input_tokens": 40,
         },
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -240,9 +265,12 @@ def test_inference_within_the_us_is_charged_as_the_answer_names_it(
     body = {**MESSAGE, "stream": stream}
     plain = cost("anthropic", "claude-sonnet-4-6", Tokens(1_000_000, output=20))
     for asked_for, said, expected in (
-        (None, "us", plain * 11 // 10), ("us", "us", plain * 11 // 10),
-        (None, "global", plain), (None, "not_available", plain), ("us", "global", plain),
-    ):  # fmt: skip
+        (None, "us", plain * 11 // 10),
+        ("us", "us", plain * 11 // 10),
+        (None, "global", plain),
+        (None, "not_available", plain),
+        ("us", "global", plain),
+    ):
         usage = {"input_tokens": 1_000_000, "output_tokens": 20, "inference_geo": said}
         if stream:
             provider.says(

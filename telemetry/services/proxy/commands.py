@@ -125,14 +125,17 @@ def _list(args: argparse.Namespace) -> int:
         ["key", "ends", "user", "made", "state"],
         [
             [
-                key["id"], key["hint"][-5:], key["user_id"], _day(key["created_ms"]),
+                key["id"],
+                key["hint"][-5:],
+                key["user_id"],
+                _day(key["created_ms"]),
                 "revoked" if key["revoked_ms"] else "valid",
             ]
             for key in found
         ],
         numbers=0,
         empty="no keys yet: telemetry keys create USER",
-    )  # fmt: skip
+    )
     # A user's limits hold for all their keys together.
     users = {key["user_id"]: key for key in found}
     if users:
@@ -177,12 +180,15 @@ def _costs(args: argparse.Namespace) -> int:
     shown = keys[args.group]
     rows = [
         [
-            *(row[key] for key in shown), f"{row['calls']:,}", f"{row['tokens_in']:,}",
-            f"{row['tokens_out']:,}", f"{row['unpriced']:,}" if row["unpriced"] else "",
+            *(row[key] for key in shown),
+            f"{row['calls']:,}",
+            f"{row['tokens_in']:,}",
+            f"{row['tokens_out']:,}",
+            f"{row['unpriced']:,}" if row["unpriced"] else "",
             row["cost_usd"],
         ]
         for row in report["rows"]
-    ]  # fmt: skip
+    ]
     names = [*shown, "calls", "tokens in", "tokens out", "unpriced", "USD"]
     total = ["total", *[""] * (len(shown) + 3), report["total_usd"]]
     _table(names, rows, numbers=5, empty="no calls in the ledger", total=total)

@@ -50,16 +50,13 @@ _CLOSE = (
 )
 _CLOSE_OPEN = _CLOSE + "'open'"
 _CLOSE_EXPIRED = _CLOSE + "'expired'"
+_COUNTS = ["calls", "cost", "unpriced", "input", "cache_read", "cache_write", "output", "reasoning"]
 _COUNT = (
-    "INSERT INTO series (user_id, model, status, created_ms, calls, cost, unpriced, input, "
-    "cache_read, cache_write, output, reasoning) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    f"INSERT INTO series (user_id, model, status, created_ms, {', '.join(_COUNTS)}) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (user_id, model, status) DO UPDATE SET "
-    + ", ".join(
-        f"{name} = series.{name} + excluded.{name}"
-        for name in ("calls", "cost", "unpriced", "input", "cache_read", "cache_write",
-                     "output", "reasoning")
-    )
-)  # fmt: skip
+    + ", ".join(f"{name} = series.{name} + excluded.{name}" for name in _COUNTS)
+)
 _EXPIRED = (
     "SELECT c.id, c.user_id, c.model, c.reserved, c.reserved_tokens FROM calls c "
     "LEFT JOIN workers w ON w.id = c.worker WHERE c.status = 'open' "
@@ -306,10 +303,15 @@ class Batch:
                 account.charge(reservation.period, settle.cost, used)
             key = (reservation.user_id, settle.label, settle.status)
             added = [
-                int(was_open), settle.cost, int(not settle.priced), tokens.input,
-                tokens.cache_read, tokens.cache_write + tokens.cache_write_1h, tokens.output,
+                int(was_open),
+                settle.cost,
+                int(not settle.priced),
+                tokens.input,
+                tokens.cache_read,
+                tokens.cache_write + tokens.cache_write_1h,
+                tokens.output,
                 tokens.reasoning,
-            ]  # fmt: skip
+            ]
             found = counts.get(key)
             counts[key] = [a + b for a, b in zip(found, added, strict=True)] if found else added
         if counts:
@@ -319,12 +321,20 @@ class Batch:
     def _save(self, accounts: dict[str, Account]) -> None:
         rows = [
             (
-                a.day, a.day_spent, a.month, a.month_spent, a.minute, a.minute_requests,
-                a.minute_tokens, a.reserved, a.reserved_tokens, a.rejections,
+                a.day,
+                a.day_spent,
+                a.month,
+                a.month_spent,
+                a.minute,
+                a.minute_requests,
+                a.minute_tokens,
+                a.reserved,
+                a.reserved_tokens,
+                a.rejections,
                 a.user_id,
             )
             for a in accounts.values()
-        ]  # fmt: skip
+        ]
         if rows:
             self.store.run_many(_SAVE, rows)
 
@@ -332,8 +342,22 @@ class Batch:
 def _closing(settle: Settle) -> tuple[object, ...]:
     t = settle.tokens
     return (
-        settle.status, settle.http_status, settle.ended_ms, settle.cost, settle.priced,
-        settle.estimated, settle.price_version, settle.provider, t.input, t.cache_read,
-        t.cache_write, t.cache_write_1h, t.output, t.reasoning, t.audio_input, t.audio_output,
-        t.searches, settle.reservation.id,
-    )  # fmt: skip
+        settle.status,
+        settle.http_status,
+        settle.ended_ms,
+        settle.cost,
+        settle.priced,
+        settle.estimated,
+        settle.price_version,
+        settle.provider,
+        t.input,
+        t.cache_read,
+        t.cache_write,
+        t.cache_write_1h,
+        t.output,
+        t.reasoning,
+        t.audio_input,
+        t.audio_output,
+        t.searches,
+        settle.reservation.id,
+    )

@@ -132,11 +132,15 @@ class PostgresStore:
         self._error = psycopg.Error
         try:
             self._connection = psycopg.connect(
-                self._dsn, autocommit=True, connect_timeout=5,
+                self._dsn,
+                autocommit=True,
+                connect_timeout=5,
                 # A server that vanished without a word is noticed in 10 s, not in hours.
-                keepalives_idle=4, keepalives_interval=2, keepalives_count=3,
+                keepalives_idle=4,
+                keepalives_interval=2,
+                keepalives_count=3,
                 tcp_user_timeout=10_000,
-            )  # fmt: skip
+            )
         except psycopg.Error as error:
             raise StoreError(str(error)) from error
 

@@ -39,9 +39,15 @@ _IN_US = Decimal("1.1")
 # Prices that depend on the time of day (off-peak) are looked up anew this often.
 REFRESH_S = 60.0
 
-FILE_KEYS = (
-    "input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning", "per_call",
-)  # fmt: skip
+FILE_KEYS = [
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "reasoning",
+    "per_call",
+]
 
 
 @dataclass(frozen=True, slots=True)
