@@ -40,7 +40,7 @@ def test_keys_are_made_listed_used_and_revoked(proxy: Running) -> None:
     assert proxy.post("/v1/messages", key["key"], BODY).status_code == 401
 
 
-def test_the_key_itself_is_nowhere_in_the_ledger(proxy: Running) -> None:
+def test_ledger_never_contains_the_key_itself(proxy: Running) -> None:
     key = proxy.key()
     with proxy.proxy.ledger.engine.connect() as connection:
         rows = connection.exec_driver_sql("SELECT * FROM keys").all()
@@ -48,7 +48,7 @@ def test_the_key_itself_is_nowhere_in_the_ledger(proxy: Running) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "admin-secre"])
-def test_the_admin_api_wants_its_token(proxy: Running, token: str) -> None:
+def test_admin_api_requires_its_token(proxy: Running, token: str) -> None:
     headers = {"authorization": f"Bearer {token}"} if token else {}
     for method, path in (
         ("POST", "/api/keys"),
@@ -74,7 +74,9 @@ def test_the_admin_api_wants_its_token(proxy: Running, token: str) -> None:
         ("GET", "/api/costs?group=planet", None, 400),
     ],
 )
-def test_bad_admin_requests(proxy: Running, method: str, path: str, body: Any, status: int) -> None:
+def test_invalid_admin_requests_are_refused(
+    proxy: Running, method: str, path: str, body: Any, status: int
+) -> None:
     answer = httpx.request(method, proxy.url + path, headers=ADMIN, json=body)
     assert answer.status_code == status
     assert answer.json()["error"]["message"]

@@ -1,4 +1,4 @@
-"""Whatever is wrong, the caller gets the right status and says-what-to-do, in their format."""
+"""Invalid requests and failing upstreams: the right status and a remedy, in the caller's format."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_unknown_missing_and_revoked_keys(proxy: Running, path: str, body: Any) 
 
 @BOTH
 @pytest.mark.parametrize("size", ["content-length: 9000000", "transfer-encoding: chunked"])
-def test_a_large_body_is_not_waited_for_without_a_key(
+def test_large_body_without_a_key_is_refused_unread(
     proxy: Running, path: str, body: Any, size: str
 ) -> None:
     """Of the request no more than the head is ever sent."""
@@ -76,7 +76,7 @@ def test_a_large_body_is_not_waited_for_without_a_key(
 
 
 @BOTH
-def test_a_large_body_with_a_wrong_key(proxy: Running, path: str, body: Any) -> None:
+def test_large_body_with_an_unknown_key_gets_401(proxy: Running, path: str, body: Any) -> None:
     large = {**body, "padding": "x" * 9_000_000}
     answer = proxy.post(path, "tk-wrong", large)
     assert (answer.status_code, "unknown" in message_of(answer)) == (401, True)
@@ -103,7 +103,7 @@ def test_large_bodies_are_decoded_in_a_thread(
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
-def test_more_values_than_any_model_reads(proxy: Running, path: str) -> None:
+def test_request_with_too_many_values_gets_413(proxy: Running, path: str) -> None:
     raw = json.dumps(MESSAGE).encode()[:-1] + b', "padding": [' + b"[]," * 1_000_000 + b"1]}"
     answer = proxy.post(path, proxy.key(), raw)
     assert (answer.status_code, "2,000,000" in answer.text) == (413, True)
@@ -112,14 +112,14 @@ def test_more_values_than_any_model_reads(proxy: Running, path: str) -> None:
 
 
 @BOTH
-def test_a_deep_request_goes_to_the_provider(proxy: Running, path: str, body: Any) -> None:
+def test_deeply_nested_request_reaches_the_provider(proxy: Running, path: str, body: Any) -> None:
     raw = json.dumps({**body, "image": "x" * 3000}).encode()[:-1]
     deep = raw + b', "deep": ' + b"[" * 800 + b"]" * 800 + b"}"
     assert proxy.post(path, proxy.key(), deep).status_code == 200
     assert proxy.user().reserved == 0
 
 
-def test_the_sdks_know_the_errors(proxy: Running) -> None:
+def test_sdks_raise_their_own_exceptions_for_our_errors(proxy: Running) -> None:
     with pytest.raises(anthropic.AuthenticationError):
         proxy.anthropic("tk-wrong").messages.create(**MESSAGE)
     with pytest.raises(openai.AuthenticationError):
@@ -136,12 +136,12 @@ def test_the_sdks_know_the_errors(proxy: Running) -> None:
         (b"[1]", "JSON object"),
         (b"{}", "`model` is missing"),
         (b'{"model": 3}', "`model` is missing"),
-        (b'{"model": "a\\u0000b"}', "no model's name"),
+        (b'{"model": "a\\u0000b"}', "not a model's name"),
         (b'{"model": "gpt-4.1", "max_tokens": "many"}', "whole number"),
         (b'{"model": "gpt-4.1", "max_tokens": -1}', "whole number"),
     ],
 )
-def test_what_is_no_request(
+def test_malformed_request_gets_400(
     proxy: Running, path: str, body: Any, content: bytes, said: str
 ) -> None:
     answer = proxy.post(path, proxy.key(), content)
@@ -150,7 +150,7 @@ def test_what_is_no_request(
 
 
 @BOTH
-def test_limits_no_call_can_have_are_no_danger(proxy: Running, path: str, body: Any) -> None:
+def test_absurd_token_limits_are_harmless(proxy: Running, path: str, body: Any) -> None:
     most = 2**63
     answer = proxy.post(path, proxy.key(), {**body, "max_tokens": most, "n": most})
     assert answer.status_code == 200
@@ -159,7 +159,7 @@ def test_limits_no_call_can_have_are_no_danger(proxy: Running, path: str, body: 
     assert proxy.user().reserved == 0
 
 
-def test_what_cannot_be_metered_is_not_served(proxy: Running) -> None:
+def test_unmetered_request_is_refused(proxy: Running) -> None:
     key = proxy.key()
     with pytest.raises(openai.BadRequestError, match="background"):
         proxy.openai(key).responses.create(model="gpt-5-mini", input="Hello", background=True)
@@ -198,7 +198,7 @@ def test_an_unknown_model_gets_the_providers_answer_and_no_label(
 
 
 @BOTH
-def test_upstream_down(start_proxy: Start, path: str, body: Any) -> None:
+def test_unreachable_upstream_gives_502(start_proxy: Start, path: str, body: Any) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     proxy = start_proxy(TELEMETRY_ANTHROPIC_URL=nobody, TELEMETRY_OPENAI_URL=nobody)
     answer = proxy.post(path, proxy.key(), body)
@@ -210,7 +210,9 @@ def test_upstream_down(start_proxy: Start, path: str, body: Any) -> None:
 
 @BOTH
 @pytest.mark.parametrize("stream", [False, True])
-def test_upstream_slow(start_proxy: Start, path: str, body: Any, stream: bool, steer: Any) -> None:
+def test_slow_upstream_gives_504(
+    start_proxy: Start, path: str, body: Any, stream: bool, steer: Any
+) -> None:
     limit = "TELEMETRY_PROXY_READ_TIMEOUT" if stream else "TELEMETRY_PROXY_TOTAL_TIMEOUT"
     proxy = start_proxy(**{limit: "0.3"})
     answer = proxy.post(path, proxy.key(), {**body, "stream": stream}, **steer(hang=1))
@@ -224,7 +226,9 @@ def test_upstream_slow(start_proxy: Start, path: str, body: Any, stream: bool, s
 
 
 @BOTH
-def test_upstream_garbled(proxy: Running, path: str, body: Any, steer: Any) -> None:
+def test_broken_json_from_upstream_gives_502(
+    proxy: Running, path: str, body: Any, steer: Any
+) -> None:
     answer = proxy.post(path, proxy.key(), body, **steer(garbled=1))
     assert (answer.status_code, "broken JSON" in message_of(answer)) == (502, True)
     (row,) = proxy.calls()
@@ -265,7 +269,7 @@ def test_upstream_breaks_off_in_a_stream(proxy: Running, path: str, body: Any, f
 
 
 @BOTH
-def test_no_key_for_the_provider(start_proxy: Start, path: str, body: Any) -> None:
+def test_missing_provider_key_gives_503(start_proxy: Start, path: str, body: Any) -> None:
     proxy = start_proxy(
         TELEMETRY_ANTHROPIC_URL="https://api.anthropic.invalid",
         TELEMETRY_OPENAI_URL="https://api.openai.invalid",
@@ -275,7 +279,7 @@ def test_no_key_for_the_provider(start_proxy: Start, path: str, body: Any) -> No
 
 
 @BOTH
-def test_the_providers_refusal_of_our_key_is_not_the_callers_fault(
+def test_provider_refusing_our_key_gives_502(
     proxy: Running, path: str, body: Any, steer: Any
 ) -> None:
     answer = proxy.post(path, proxy.key(), body, **steer(status=401))
@@ -283,7 +287,7 @@ def test_the_providers_refusal_of_our_key_is_not_the_callers_fault(
 
 
 @BOTH
-def test_a_spent_budget(proxy: Running, path: str, body: Any) -> None:
+def test_spent_budget_gives_429_without_retry(proxy: Running, path: str, body: Any) -> None:
     key = proxy.key(daily_budget_usd="0.0000001")
     answer = proxy.post(path, key, body)
     assert (answer.status_code, "UTC day" in message_of(answer)) == (429, True)

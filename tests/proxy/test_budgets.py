@@ -1,4 +1,4 @@
-"""No budget is overspent by a race, and nobody is refused who need not be."""
+"""No budget is overspent by a race, and no call is refused without need."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def storm(
         return list(pool.map(one, range(count)))
 
 
-def test_a_hundred_calls_at_once_against_a_budget_for_some(proxy: Running, steer: Any) -> None:
+def test_hundred_concurrent_calls_never_overspend_a_budget(proxy: Running, steer: Any) -> None:
     most = reservation(proxy, proxy.key("probe"))
     # The n-th call may go while (n - 1) are paid for and the most it can cost still fits.
     budget = 36 * COST + most
@@ -85,7 +85,7 @@ def test_two_proxies_share_one_budget(start_proxy: Start, steer: Any) -> None:
     assert (user.day_spent, user.reserved, user.rejections) == (20 * COST, 0, 40)
 
 
-def test_a_call_waits_for_the_reservation_in_its_way(proxy: Running, steer: Any) -> None:
+def test_call_waits_for_a_blocking_reservation(proxy: Running, steer: Any) -> None:
     most = reservation(proxy, proxy.key("probe"))
     # Room for one call at a time, though not for two reservations.
     key = proxy.key("ann", daily_budget_usd=usd(most + COST))
@@ -95,7 +95,7 @@ def test_a_call_waits_for_the_reservation_in_its_way(proxy: Running, steer: Any)
     assert proxy.user().rejections == 0
 
 
-def test_a_call_that_waits_in_vain_is_told_to_come_back(proxy: Running, steer: Any) -> None:
+def test_call_waiting_for_budget_gets_429_with_retry_after(proxy: Running, steer: Any) -> None:
     most = reservation(proxy, proxy.key("probe"))
     key = proxy.key("ann", daily_budget_usd=usd(most))
     answers = storm([proxy.url], key, 2, steer(input=10, output=5, delay=3))
@@ -151,7 +151,7 @@ def test_a_day_ends_at_midnight_utc(proxy: Running) -> None:
     assert (user.day, user.day_spent) == (today, proxy.calls()[-1].cost)
 
 
-def test_calls_whose_input_lies_at_the_provider(proxy: Running, steer: Any) -> None:
+def test_call_that_only_refers_to_its_input_is_admitted(proxy: Running, steer: Any) -> None:
     """They may cost a whole window, and a budget below that can be used all the same."""
     body = {
         "model": "gpt-5",
@@ -175,7 +175,7 @@ def test_calls_whose_input_lies_at_the_provider(proxy: Running, steer: Any) -> N
     assert [answer.status_code for answer in answers] == [200, 200, 200]
 
 
-def test_a_text_is_reserved_as_one_whatever_is_beside_it(proxy: Running) -> None:
+def test_text_is_reserved_by_its_size(proxy: Running) -> None:
     table = "\n".join(f"{n},{n * 7919 % 99991},{n % 1009}" for n in range(14_000))
     content = [{"type": "text", "text": "Here is my file."}, {"type": "text", "text": table}]
     body = {**BODY, "messages": [{"role": "user", "content": content}]}
@@ -183,7 +183,7 @@ def test_a_text_is_reserved_as_one_whatever_is_beside_it(proxy: Running) -> None
     assert (refused.status_code, "don't cover" in refused.text) == (429, True)
 
 
-def test_a_clock_that_was_ahead_switches_no_limit_off(proxy: Running, steer: Any) -> None:
+def test_clock_that_was_ahead_leaves_limits_on(proxy: Running, steer: Any) -> None:
     """A machine's clock may be far ahead until NTP has set it."""
     ahead_ms = 43 * MS_PER_DAY
 
@@ -223,9 +223,7 @@ def test_an_unpriced_model_is_served_counted_and_flagged(proxy: Running) -> None
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
-def test_a_ledger_that_another_process_holds_delays_only_calls(
-    proxy: Running, ledger_url: str
-) -> None:
+def test_locked_ledger_delays_calls_but_not_health(proxy: Running, ledger_url: str) -> None:
     key = proxy.key()
     assert proxy.post("/v1/messages", key, BODY).status_code == 200
     holder = sqlite3.connect(ledger_url.removeprefix("sqlite:///"), isolation_level=None)

@@ -1,4 +1,4 @@
-"""A client that goes in the middle of a stream is charged all the same."""
+"""A client that disconnects during a call is charged for it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_cancelled_by_setting_and_charged_for_what_came(
     assert proxy.user().reserved == 0
 
 
-def test_gone_before_the_first_byte(start_proxy: Start, steer: Any) -> None:
+def test_client_gone_before_the_first_byte_is_charged(start_proxy: Start, steer: Any) -> None:
     proxy = start_proxy(TELEMETRY_PROXY_ON_DISCONNECT="cancel")
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
@@ -87,7 +87,7 @@ def test_gone_before_the_first_byte(start_proxy: Start, steer: Any) -> None:
     assert row.cost > 0, "the provider has read the prompt"
 
 
-def test_a_call_in_one_piece_is_finished_and_charged(proxy: Running, steer: Any) -> None:
+def test_unstreamed_call_is_finished_and_charged(proxy: Running, steer: Any) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
             f"{proxy.url}/v1/messages",
@@ -179,7 +179,7 @@ def test_a_stopping_proxy_charges_what_it_cannot_finish(
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
-def test_a_client_that_neither_reads_nor_goes_is_left(
+def test_stalled_client_is_disconnected(
     start_proxy: Start, steer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answer, "_LATE_S", 0.2)

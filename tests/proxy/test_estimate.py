@@ -1,4 +1,4 @@
-"""How many input tokens a request may have."""
+"""The estimate of a request's input tokens."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_document_counts_by_its_size_up_to_what_the_model_reads(
         {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://x"}]}]},
     ],
 )
-def test_what_lies_elsewhere_may_fill_the_models_window(request_: Any) -> None:
+def test_referenced_input_may_fill_the_context_window(request_: Any) -> None:
     for model, window in (
         (SONNET, 200_000),
         ("gpt-5", 400_000),
@@ -159,12 +159,12 @@ def test_what_lies_elsewhere_may_fill_the_models_window(request_: Any) -> None:
         said({"type": "text", "text": "see https://example.com/a.pdf"}),
     ],
 )
-def test_what_only_sounds_like_it_does_not(request_: Any) -> None:
+def test_lookalikes_of_references_hide_no_input(request_: Any) -> None:
     assert estimate(request_).hidden == 0
 
 
 @pytest.mark.parametrize("kind", [None, 1, [], {}, "image", "input_audio", "document"])
-def test_blocks_of_no_known_form(kind: Any) -> None:
+def test_malformed_blocks_can_be_estimated(kind: Any) -> None:
     odd: list[Any] = [None, 1, [], {}, [DATA], {"url": 1, "data": [DATA]}]
     for value in odd:
         for name in ("source", "data", "image_url", "file", "input_audio", "file_id"):
@@ -173,14 +173,14 @@ def test_blocks_of_no_known_form(kind: Any) -> None:
             estimate({name: value})
 
 
-def test_nothing_is_taken_off_twice() -> None:
+def test_nested_base64_is_subtracted_once() -> None:
     held = {"type": "document", "data": DATA, "source": {"type": "document", "data": DATA}}
     for kind in ("document", "file", "image"):
         request = said({"type": "document", "source": {"type": kind, "data": DATA}}, held)
         assert estimate(request).shown == pytest.approx(by_size(request), rel=0.001)
 
 
-def test_a_request_as_deep_as_it_is_large() -> None:
+def test_request_nested_as_deep_as_possible_is_estimated() -> None:
     deep: Any = {"type": "image_url", "image_url": IMAGE_URL}
     for _ in range(100_000):
         deep = {"content": [deep]}

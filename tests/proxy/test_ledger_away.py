@@ -1,4 +1,4 @@
-"""A ledger that is full, away, broken or not to be opened: calls are refused, none is lost."""
+"""A ledger that is full, unavailable, broken or unreadable: calls are refused, none is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Start = Callable[..., Running]
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
-def test_no_disk_for_the_ledger(proxy: Running, steer: Any) -> None:
+def test_full_disk_refuses_calls_and_loses_none(proxy: Running, steer: Any) -> None:
     """A database at its largest size answers as one on a full disk does (SQLITE_FULL)."""
     key = proxy.key()
     writer: Writer = proxy.proxy.ledger._writer
@@ -65,7 +65,7 @@ def fill(writer: Writer) -> None:
         deque((writer._thread.batch.store.run(insert, row) for row in rows), maxlen=0)
 
 
-def test_a_ledger_that_is_away(proxy: Running) -> None:
+def test_unavailable_ledger_gives_503(proxy: Running) -> None:
     """A database without its tables stands for one that can't be reached."""
     key = proxy.key()
     with proxy.proxy.ledger.engine.begin() as connection:
@@ -87,7 +87,7 @@ def test_a_ledger_that_is_away(proxy: Running) -> None:
         assert answer.headers["retry-after"] == "5"
 
 
-def test_a_call_that_no_column_can_hold_fails_alone(
+def test_call_that_fits_no_column_fails_alone(
     proxy: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not even a mistake of our own stops the ledger."""
@@ -117,7 +117,7 @@ def test_a_ledger_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
-def test_nobody_else_reads_the_ledger(start_proxy: Start, tmp_path: Path) -> None:
+def test_ledger_files_are_private(start_proxy: Start, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         folder = tmp_path / "state"

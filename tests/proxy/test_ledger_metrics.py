@@ -1,4 +1,4 @@
-"""What the ledger's source says of series that end."""
+"""End markers of the ledger's series."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from telemetry.services.proxy.ledger.metrics import LedgerSource
 from tests.proxy.conftest import Running
 
 
-def test_a_budget_that_is_taken_away_ends_its_series(proxy: Running, monkeypatch: Any) -> None:
+def test_removed_budget_ends_its_series(proxy: Running, monkeypatch: Any) -> None:
     ledger = proxy.proxy.ledger
     proxy.key("ann", daily_budget_usd=5)
     proxy.key("bob")

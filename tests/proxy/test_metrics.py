@@ -1,4 +1,4 @@
-"""What /metrics and OTLP show comes from the ledger, once, and agrees with it."""
+"""/metrics and OTLP show the ledger's numbers, from one process."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_ledgers_series(proxy: Running, steer: Any) -> None:
 
 
 @pytest.mark.parametrize("fault", ["status=400", "status=404", "status=429", "status=500"])
-def test_a_model_that_no_provider_answers_for_is_no_label(proxy: Running, fault: str) -> None:
+def test_unanswered_model_is_not_a_label(proxy: Running, fault: str) -> None:
     """The names have a price: prices go by the beginning of a name."""
     key = proxy.key()
     for number in range(5):
@@ -68,7 +68,7 @@ def test_a_model_that_no_provider_answers_for_is_no_label(proxy: Running, fault:
     assert "junk" not in str(testing.collect())
 
 
-def test_a_server_that_answers_any_name_makes_no_labels_without_end(
+def test_server_that_answers_any_name_makes_a_limited_number_of_labels(
     start_proxy: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger, "MOST_MODELS", 3)
@@ -84,9 +84,7 @@ def test_a_server_that_answers_any_name_makes_no_labels_without_end(
     assert "junk4" not in str(testing.collect())
 
 
-def test_a_model_that_was_answered_for_keeps_its_name(
-    start_proxy: Callable[..., Running], steer: Any
-) -> None:
+def test_answered_model_keeps_its_label(start_proxy: Callable[..., Running], steer: Any) -> None:
     first = start_proxy()
     key = first.key()
     first.post("/v1/messages", key, BODY)
@@ -105,7 +103,7 @@ def test_a_model_that_was_answered_for_keeps_its_name(
     ]
 
 
-def test_an_expired_call_has_its_models_name_where_that_was_answered_for(proxy: Running) -> None:
+def test_expired_call_has_the_label_of_an_answered_model(proxy: Running) -> None:
     key = proxy.key()
     proxy.post("/v1/messages", key, BODY)
     for model in (BODY["model"], "claude-sonnet-4-5-junk"):

@@ -1,4 +1,4 @@
-"""`curl :port/metrics` of the running proxy gives every metric of the plan, as the plan has it."""
+"""`curl :port/metrics` of the running proxy returns every planned metric."""
 
 from __future__ import annotations
 

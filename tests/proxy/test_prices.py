@@ -1,4 +1,4 @@
-"""Integer rates give what genai-prices gives, to the last digit."""
+"""Integer rates give the same costs as genai-prices, to the last digit."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_tier_holds_for_all_tokens_of_a_call() -> None:
     assert rates.cost(Tokens(input=200_001)) == 200_001 * 6 * 10**6
 
 
-def test_the_most_a_call_can_cost_covers_every_way_it_can_go() -> None:
+def test_maximum_covers_every_possible_cost() -> None:
     rates = PriceBook(None).rates("anthropic", "claude-sonnet-4-6")
     assert rates is not None
     most = rates.most(1000, 500, caches=True)
@@ -70,7 +70,7 @@ def test_the_most_a_call_can_cost_covers_every_way_it_can_go() -> None:
     assert rates.cost(Tokens(cache_write_1h=1000, output=500)) == most
 
 
-def test_inference_within_the_us_costs_a_tenth_more_but_for_searches() -> None:
+def test_us_inference_costs_a_tenth_more_except_searches() -> None:
     book, us = PriceBook(None), (("inference_geo", "us"),)
     tokens = replace(USED, searches=3)
     for model in ("claude-opus-4-6", "claude-sonnet-4-6", "claude-sonnet-4-5"):
@@ -82,7 +82,7 @@ def test_inference_within_the_us_costs_a_tenth_more_but_for_searches() -> None:
         assert dearer.cost(tokens) - dearer.cost(USED) == 3 * pico("0.01")
 
 
-def test_an_unknown_model_has_no_price_rather_than_none_to_pay() -> None:
+def test_unknown_model_is_unpriced_not_free() -> None:
     assert PriceBook(None).rates("anthropic", "claude-unheard-of") is None
 
 
@@ -153,7 +153,7 @@ def test_cached_tokens_are_counted_once_by_either_way_of_reporting() -> None:
     assert openai == Tokens(input=10, cache_read=20, output=9, reasoning=6)
 
 
-def test_nonsense_in_usage_counts_as_nothing() -> None:
+def test_invalid_usage_counts_as_zero() -> None:
     usage = {"prompt_tokens": "many", "completion_tokens": -3, "prompt_tokens_details": []}
     assert from_openai(usage) == Tokens()
     for count in (1e400, float("nan"), 10**30, True):

@@ -1,4 +1,4 @@
-"""Several processes, one truth: killed, restarted, sharing a ledger."""
+"""Several processes share a ledger, are killed and restarted."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_restart_forgets_nothing(
     assert shown == found
 
 
-def test_workers_share_one_truth(start: Callable[..., Process], ledger_url: str, key: str) -> None:
+def test_workers_share_one_ledger(start: Callable[..., Process], ledger_url: str, key: str) -> None:
     process = start("--workers", "2")
     for _ in range(20):
         # A connection each, so that both workers are asked.

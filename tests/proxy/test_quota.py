@@ -1,4 +1,4 @@
-"""What a user's figures allow."""
+"""Admitting calls by a user's limits and figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def account(**fields: int | None) -> Account:
     return found
 
 
-def test_without_limits_everything_goes() -> None:
+def test_account_without_limits_admits_everything() -> None:
     assert account().check(pico(100), 10**9, NOW) is None
 
 
@@ -34,7 +34,7 @@ def test_a_budget_is_spent_to_the_last_picodollar() -> None:
     assert (refusal.kind, refusal.retry_after_s, refusal.retry) == ("daily_budget", 30, False)
 
 
-def test_a_spent_budget_refuses_even_what_costs_nothing() -> None:
+def test_spent_budget_refuses_even_free_calls() -> None:
     assert isinstance(account(daily_budget=100, day_spent=100).check(0, 0, NOW), Refusal)
     assert isinstance(account(daily_budget=0).check(0, 0, NOW), Refusal)
 
@@ -65,7 +65,7 @@ def test_requests_and_tokens_of_a_minute() -> None:
     assert (refusal.kind, refusal.retry) == ("too_large", False)
 
 
-def test_what_only_might_come_refuses_nothing_but_goes_alone() -> None:
+def test_hidden_cost_is_admitted_but_runs_alone() -> None:
     mine = account(daily_budget=100, monthly_budget=200, day_spent=70, tokens_per_minute=1000)
     assert isinstance(mine.check(31, 0, NOW), Refusal)
     assert mine.check(500, 9000, NOW, hidden_amount=470, hidden_tokens=8000) is None
@@ -92,7 +92,7 @@ def test_periods_roll_and_never_go_back() -> None:
     assert mine.day == Period.at(NOW + 30_000).day
 
 
-def test_figures_from_a_clock_that_was_ahead_become_the_presents() -> None:
+def test_figures_of_a_clock_that_was_ahead_move_to_the_present() -> None:
     ahead = Period.at(NOW + 43 * MS_PER_DAY)
     mine = account(daily_budget=100, monthly_budget=100, requests_per_minute=3)
     mine.roll(ahead)

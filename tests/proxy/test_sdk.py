@@ -128,7 +128,7 @@ def test_openai_chat_counts_cached_tokens_once(proxy: Running, steer: Any) -> No
     )
 
 
-def test_openai_stream_hides_the_usage_nobody_asked_for(proxy: Running, steer: Any) -> None:
+def test_openai_stream_hides_unrequested_usage(proxy: Running, steer: Any) -> None:
     client = proxy.openai(proxy.key())
     chunks = list(
         client.chat.completions.create(
@@ -154,7 +154,7 @@ def test_openai_stream_is_byte_for_byte_what_the_provider_would_have_sent(
     assert through.text == direct.text.replace(number, other)
 
 
-def test_openai_stream_shows_usage_to_those_who_ask(proxy: Running) -> None:
+def test_openai_stream_shows_requested_usage(proxy: Running) -> None:
     client = proxy.openai(proxy.key())
     *_, last = client.chat.completions.create(
         model="gpt-4.1", messages=HELLO, stream=True, stream_options={"include_usage": True}

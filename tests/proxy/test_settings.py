@@ -1,4 +1,4 @@
-"""The settings' table in the documentation and the code are the same, both ways."""
+"""The documented settings and those in the code are the same, both ways."""
 
 from __future__ import annotations
 

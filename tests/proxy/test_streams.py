@@ -1,4 +1,4 @@
-"""Streams are metered the same however the network cuts them up."""
+"""Streams are metered the same, however the network splits them."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_stream_options_are_put_in_without_touching_another_byte() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 100_000])
-def test_an_answer_that_speaks_of_the_end_is_not_at_its_end(size: int) -> None:
+def test_text_that_mentions_the_end_marker_does_not_end_the_stream(size: int) -> None:
     said = Turn('event: message_stop and\ndata: [DONE] and "type":"message_stop"')
     answer = reply(said, Directives())
     for stream, parts in (
@@ -129,7 +129,7 @@ def test_an_answer_that_speaks_of_the_end_is_not_at_its_end(size: int) -> None:
         assert stream.complete
 
 
-def test_usage_that_nobody_asked_for_is_hidden_wherever_it_stands() -> None:
+def test_unrequested_usage_is_hidden_in_any_event() -> None:
     stream = OPENAI.stream("chat", ASK)
     text = r'"choices":[{"delta":{"content":",\"usage\":null"}}]'
     data = f'data: {{"id":"x",{text},"usage":null,"obfuscation":"ab"}}\n\n'.encode()
@@ -162,7 +162,7 @@ def test_shapes_no_provider_sends_are_estimated(event: str) -> None:
         assert tokens.input == 9
 
 
-def test_a_response_without_usage_ends_all_the_same() -> None:
+def test_response_without_usage_is_complete() -> None:
     stream = OPENAI.stream("responses", ASK)
     run(stream, b'data: {"type":"response.completed","response":{"usage":null}}\n\n', 10)
     assert stream.complete
@@ -202,7 +202,7 @@ ASK_TWO = replace(ASK, choices=2)
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 100_000])
-def test_a_chat_that_nobody_says_is_done(
+def test_chat_without_done_is_complete_after_all_choices(
     ask: Ask, events: list[dict[str, Any]], complete: bool, size: int
 ) -> None:
     stream = OPENAI.stream("chat", ask)

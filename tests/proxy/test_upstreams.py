@@ -1,4 +1,4 @@
-"""Where calls go: routes, aliases, retries, fallbacks; what the provider gets to see."""
+"""Routes, aliases, retries and fallbacks of calls; what reaches the provider."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_bytes_and_headers_pass_but_no_secrets(
     ],
 )
 @pytest.mark.parametrize("version", [{}, {"anthropic-version": "2023-06-01"}])
-def test_no_model_is_another_path_of_the_providers(
+def test_model_name_cannot_name_another_path(
     start_proxy: Start, recorder: tuple[Recorder, str], model: str, version: dict[str, str]
 ) -> None:
     seen, url = recorder
@@ -159,7 +159,7 @@ def test_a_models_name_stays_one_path(
     assert "x-evil" not in seen.requests[0][1]
 
 
-def test_a_models_name_ends_no_line_of_the_request(
+def test_model_name_cannot_inject_a_line(
     start_proxy: Start, recorder: tuple[Recorder, str]
 ) -> None:
     seen, url = recorder
@@ -169,7 +169,7 @@ def test_a_models_name_ends_no_line_of_the_request(
     assert seen.requests == []
 
 
-def test_a_query_passes_as_it_is_but_for_what_no_query_holds() -> None:
+def test_query_passes_unchanged_except_invalid_characters() -> None:
     plain = b"beta=true&after=a%2Fb&x[]=~1;,:@!$'()*+|"
     assert query_of(plain) == "?" + plain.decode()
     assert query_of(b"a=1 HTTP/1.1\r\nX: y#z\xff") == "?a=1%20HTTP/1.1%0D%0AX:%20y%23z%FF"
@@ -232,7 +232,7 @@ def test_a_retry_before_the_first_byte_is_charged_once(proxy: Running, steer: An
     assert (row.status, row.http_status) == ("ok", 200)
 
 
-def test_a_provider_that_names_a_longer_time_is_believed(proxy: Running, steer: Any) -> None:
+def test_long_retry_after_is_passed_on_without_retry(proxy: Running, steer: Any) -> None:
     answer = proxy.post(
         "/v1/messages",
         proxy.key(),
@@ -274,7 +274,7 @@ def test_an_answer_in_one_piece_is_silent_until_its_end(
         assert not row.estimated
 
 
-def test_a_call_whose_time_is_up_goes_to_no_fallback(
+def test_call_out_of_time_uses_no_fallback(
     start_proxy: Start,
     recorder: tuple[Recorder, str],
     simulated_upstream: str,
@@ -297,7 +297,7 @@ def test_a_call_whose_time_is_up_goes_to_no_fallback(
     assert seen.requests == []
 
 
-async def test_a_time_that_is_up_by_a_rounding_error_is_up(
+async def test_rounding_error_does_not_extend_the_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """uvloop's clock counts milliseconds: the end that a call was given and the time at which its
@@ -329,7 +329,7 @@ async def test_a_time_that_is_up_by_a_rounding_error_is_up(
     assert asked == ["first"]
 
 
-def test_the_models_of_several_upstreams_are_listed_where_their_calls_go(
+def test_models_of_several_upstreams_are_listed_by_route(
     start_proxy: Start, simulated_upstream: str, tmp_path: Path
 ) -> None:
     file = upstreams_file(
@@ -349,7 +349,7 @@ def test_the_models_of_several_upstreams_are_listed_where_their_calls_go(
     assert proxy.anthropic(proxy.key()).models.list().data[0].type == "model"
 
 
-def test_a_provider_without_a_key_hides_no_local_models(
+def test_missing_key_does_not_hide_local_models(
     start_proxy: Start, simulated_upstream: str, tmp_path: Path
 ) -> None:
     file = upstreams_file(

@@ -1,4 +1,4 @@
-"""What a call is charged, by what the provider's answer says of it, and where it says nothing."""
+"""The charge for a call, by the usage that the provider reports or leaves out."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_the_tier_is_the_one_the_answer_names(
         ({"prompt_tokens": 8, "completion_tokens": 2, "total_tokens": 9}, 2, 0),
     ],
 )
-def test_reasoning_counts_whether_or_not_the_output_has_it(
+def test_reasoning_counts_inside_or_outside_the_output(
     usage: dict[str, Any], output: int, reasoning: int
 ) -> None:
     found = from_openai(usage)
@@ -175,9 +175,7 @@ COMPACTED = {
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_shortening_the_conversation_first_is_charged_too(
-    asked: Callable[..., Any], provider: Scripted, stream: bool
-) -> None:
+def test_compaction_is_charged(asked: Callable[..., Any], provider: Scripted, stream: bool) -> None:
     if stream:
         began = {"input_tokens": 23000, "output_tokens": 1, "cache_read_input_tokens": 40}
         provider.says(
@@ -195,7 +193,7 @@ def test_shortening_the_conversation_first_is_charged_too(
 
 
 @pytest.mark.parametrize("iterations", [None, {}, "x", [None, 1, {"type": "compaction"}]])
-def test_iterations_no_provider_reports_count_as_nothing(iterations: Any) -> None:
+def test_malformed_iterations_count_as_zero(iterations: Any) -> None:
     usage = {"input_tokens": 3, "output_tokens": 4, "iterations": iterations}
     assert from_anthropic(usage) == Tokens(3, output=4)
 
@@ -241,7 +239,7 @@ def test_searches_before_a_stream_broke_off_are_charged(
     assert row.cost > pico("0.01")
 
 
-def test_a_whole_stream_without_done_is_no_error(
+def test_complete_stream_without_done_is_not_an_error(
     asked: Callable[..., Any], provider: Scripted
 ) -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 2}

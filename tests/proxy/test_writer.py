@@ -1,4 +1,4 @@
-"""Who writes the ledger: the event loop while it is quick, the writer's thread where it isn't."""
+"""The event loop writes the ledger if it is quick, the writer's thread if it isn't."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_calls_of_one_turn_share_a_transaction(watched: Watched) -> None:
     assert watched.rows("SELECT reserved, minute_requests FROM users") == [(10_000, 10)]
 
 
-async def test_what_has_ended_shares_the_next_calls_transaction(watched: Watched) -> None:
+async def test_settlement_shares_the_next_calls_transaction(watched: Watched) -> None:
     watched.settle(await watched.reserve())
     watched.commits()
     await watched.reserve()
@@ -87,14 +87,14 @@ async def test_what_has_ended_shares_the_next_calls_transaction(watched: Watched
     ]
 
 
-async def test_what_has_ended_is_written_without_a_next_call(watched: Watched) -> None:
+async def test_settlement_is_written_without_a_next_call(watched: Watched) -> None:
     watched.settle(await watched.reserve())
     written = [("ok",)]
     await asyncio.to_thread(wait_for, lambda: watched.rows("SELECT status FROM calls") == written)
     assert watched.commits() == 2
 
 
-async def test_another_process_in_the_ledger_holds_no_other_work_up(watched: Watched) -> None:
+async def test_lock_of_another_process_does_not_block_the_event_loop(watched: Watched) -> None:
     """The thread waits for it; the event loop goes on."""
     first = await watched.reserve()
     other = sqlite3.connect(watched.path, isolation_level=None)
@@ -113,7 +113,7 @@ async def test_another_process_in_the_ledger_holds_no_other_work_up(watched: Wat
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-async def test_a_call_that_is_cancelled_before_it_begins_holds_nothing(
+async def test_call_cancelled_before_it_begins_holds_no_reservation(
     watched: Watched, turns: int
 ) -> None:
     """In whichever turn of the loop that comes: before it is written, with it, or after."""
@@ -130,7 +130,7 @@ async def test_a_call_that_is_cancelled_before_it_begins_holds_nothing(
     assert ("open",) not in watched.rows("SELECT status FROM calls")
 
 
-async def test_what_ends_as_the_ledger_stops_is_written(watched: Watched) -> None:
+async def test_settlements_during_stop_are_written(watched: Watched) -> None:
     """Whoever of the two would have written it."""
     verdicts = [await watched.reserve() for _ in range(3)]
     for verdict in verdicts:
@@ -139,7 +139,7 @@ async def test_what_ends_as_the_ledger_stops_is_written(watched: Watched) -> Non
     assert watched.rows("SELECT reserved, day_spent FROM users") == [(0, 2100)]
 
 
-async def test_a_stalled_disk_is_left_to_the_thread_for_a_while(
+async def test_stalled_disk_is_left_to_the_thread_temporarily(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "STALL_S", -1.0)  # as if every transaction took too long
@@ -152,9 +152,7 @@ async def test_a_stalled_disk_is_left_to_the_thread_for_a_while(
     assert watched.commits() == 1
 
 
-async def test_the_thread_moves_the_log_into_the_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_only_the_thread_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the event loop: it syncs the disk. Nor is the log left to grow."""
     monkeypatch.setattr(writer_thread, "HEARTBEAT_S", 0.05)
     watched = Watched(tmp_path / "ledger.db")

@@ -1,5 +1,5 @@
-"""``telemetry keys`` and ``telemetry costs``: they work on the ledger itself, so the proxy
-need not be running.
+"""``telemetry keys`` and ``telemetry costs``: they open the ledger themselves, so the proxy need
+not be running.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def _table(
             name,
             footer=total[index] if total else "",
             justify="right" if index >= first_number else "left",
-            # A long name goes on in the next line; ids and figures cut short would be of no use.
+            # A long name wraps; ids and figures would be useless if cut short.
             overflow="fold",
             no_wrap=name not in ("user", "user_id", "model"),
         )

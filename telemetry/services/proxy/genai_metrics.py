@@ -42,10 +42,10 @@ class GenAIMetrics:
             endpoint: e.g. ``messages``.
             provider: the upstream's name.
             model: as metrics show it.
-            error_type: ``""`` where it went well.
+            error_type: ``""`` for success.
             duration_s: from request to end of answer.
-            tokens: what the provider says it used; None where it didn't.
-            first_s: from request to the first streamed bytes; None where not streamed.
+            tokens: what the provider reported; None if it reported nothing.
+            first_s: from request to the first streamed bytes; None if not streamed.
         """
         key = (endpoint, provider, model, error_type)
         bound = self._bound.get(key)

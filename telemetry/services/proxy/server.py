@@ -1,4 +1,4 @@
-"""``telemetry proxy``: serve the proxy on loopback until told to stop."""
+"""``telemetry proxy``: serve the proxy on loopback until it is stopped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from telemetry.services.proxy.settings import Settings
 from telemetry.services.serve import stop_on_sigterm
 from telemetry.system.arguments import Parser
 
-# Calls in flight may finish for so long after a stop was asked for.
+# Calls in flight may finish within this time after a stop signal.
 GRACE_S = 30
 
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(settings: Settings) -> None:
-    """Fail here, with a clear line, rather than in a worker."""
+    """Fail here with one clear message, rather than in each worker."""
     from telemetry.services.proxy.ledger.migrations import open_ledger
     from telemetry.services.proxy.ledger.stores import parse_url
     from telemetry.services.proxy.pricing.prices import read_overrides
@@ -76,7 +76,7 @@ def _serve(hosts: Sequence[str], port: int, workers: int) -> int:
         http="httptools",
         access_log=False,
         server_header=False,
-        # Nothing here asks where a request came from, so nobody's word for it is taken.
+        # Nothing here needs the client's address; forwarded headers are not trusted.
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_S,
     )
@@ -93,11 +93,11 @@ def _serve(hosts: Sequence[str], port: int, workers: int) -> int:
 
 @contextmanager
 def _run_folder() -> Iterator[None]:
-    """A folder for what each worker counts for itself: any of them shows the sum, and what a
-    killed one had counted is not lost.
+    """Make a run folder for the workers' counts: any worker can report totals for all, including
+    killed ones.
     """
     if os.environ.get("TELEMETRY_RUN_DIR"):
-        yield  # somebody has one for us already, and will see to it
+        yield  # the parent process has made one, and removes it
         return
     from telemetry.run.adopt import adopt
 

@@ -46,18 +46,18 @@ class Upstream:
 
     @property
     def needs_key(self) -> bool:
-        """Whether it can't work without a key: anything that isn't on this machine."""
+        """Whether it needs a key: true unless it is on this machine."""
         host = urlsplit(self.url).hostname or ""
         return not (host in ("localhost", "::1") or host.startswith("127."))
 
     def serves(self, model: str) -> bool:
-        """Whether ``model`` goes there."""
+        """Whether it serves ``model``."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the proxy is told.
+    """The proxy's settings.
 
     Args:
         port: on 127.0.0.1.
@@ -65,7 +65,7 @@ class Settings:
         ledger_url: sqlite:///… or postgresql://….
         admin_token: for the admin API; ``""`` switches it off.
         upstreams: in the order they are tried for a model.
-        aliases: model names that stand for others.
+        aliases: alternative names of models.
         prices: file that overrides prices, or None.
         connect_timeout_s: to reach an upstream.
         read_timeout_s: longest silence of an upstream; an answer in one piece, silent until
@@ -74,11 +74,11 @@ class Settings:
             minute later.
         retries: further tries on a connection error or 502, 503, 504, 529 before the first
             byte; none after it.
-        on_disconnect: what to do with the upstream when the client goes: ``drain`` reads to
-            the end, ``cancel`` stops it; both charge.
-        drain_limit_s: for how long at most.
+        on_disconnect: what to do with the upstream when the client disconnects: ``drain`` reads
+            to the end, ``cancel`` stops it; both charge.
+        drain_limit_s: the longest time to drain.
         max_body_bytes: largest request.
-        max_output_tokens: assumed where a request names no maximum.
+        max_output_tokens: assumed if a request names no maximum.
         wait_s: how long a call waits for open reservations.
     """
 
@@ -141,11 +141,11 @@ class Settings:
         )
 
     def upstream(self, name: str) -> Upstream | None:
-        """The upstream of this name."""
+        """Return the upstream of this name, None if there is none."""
         return next((u for u in self.upstreams if u.name == name), None)
 
     def route(self, wire: str, model: str) -> Upstream | None:
-        """Where a model's calls go, None where nowhere."""
+        """Return the upstream for a model's calls, None if no upstream serves it."""
         return next((u for u in self.upstreams if u.wire == wire and u.serves(model)), None)
 
 
@@ -176,8 +176,8 @@ def _table(path: str) -> dict[str, Any]:
 
 
 def _upstreams(table: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Upstream, ...]:
-    """Those of the file first, in its order, then the providers' own as the environment has them,
-    unless the file names them itself.
+    """Return the upstreams of the file in its order, then each provider's own as the environment
+    has it, unless the file names it.
     """
     found = [_from_table(name, spec, environ) for name, spec in table.items()]
     named = {upstream.name for upstream in found}
@@ -186,7 +186,9 @@ def _upstreams(table: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Up
     for upstream in found:
         other = names.get(upstream.fallback)
         if upstream.fallback and (other is None or other.wire != upstream.wire):
-            raise _bad(upstream.name, f"fallback {upstream.fallback!r} is no {upstream.wire} one")
+            raise _bad(
+                upstream.name, f"fallback {upstream.fallback!r} is not of wire {upstream.wire}"
+            )
     return tuple(found)
 
 
@@ -213,7 +215,7 @@ def _bad(name: str, what: str) -> TelemetryError:
 
 def _from_table(name: str, spec: Any, environ: Mapping[str, str]) -> Upstream:
     if not isinstance(spec, dict):
-        raise _bad(name, "is no table")
+        raise _bad(name, "is not a table")
     unknown = sorted(set(spec) - _UPSTREAM_KEYS)
     if unknown:
         raise _bad(name, f"unknown key {unknown[0]!r}")
@@ -238,7 +240,7 @@ def _from_table(name: str, spec: Any, environ: Mapping[str, str]) -> Upstream:
 
 
 def _base(key: str, url: str) -> str:
-    """A base address without a slash at its end, with ``/v1`` where it names no path."""
+    """Return a base address without a slash at its end, with ``/v1`` if it names no path."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
         raise ConfigError(key, url, "an address such as http://127.0.0.1:11434/v1")

@@ -1,4 +1,4 @@
-"""Fetching one answer from a provider and passing it on as it comes."""
+"""Fetch one answer from a provider and pass it on as it comes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from telemetry.services.proxy.pricing.usage import Tokens
 from telemetry.services.proxy.upstream.client import CALL_ID, UpstreamError, returned
 from telemetry.services.proxy.upstream.disconnect import ClientWatch
 
-# The upstream's own timeout comes first, where it can.
+# The upstream's own timeout should come first.
 _LATE_S = 5.0
 
 
 class Answer:
-    """Fetches one answer and passes it on."""
+    """Fetch one answer and pass it on."""
 
     def __init__(
         self, proxy: Proxy, call: Call, reservation: Reservation, receive: Receive, send: Send
@@ -39,16 +39,16 @@ class Answer:
         self.outcome = Outcome(call.upstream, context=call.ask.context)
 
     async def run(self) -> None:
-        """Make the call; the outcome says how it went, whatever happens."""
+        """Make the call; `outcome` says how it ended, even if this raises."""
         try:
             if self._call.ask.stream:
                 await self._watched()
             else:
-                # Finished whether or not the client waits: it costs the same, and only the
-                # whole answer says what.
+                # Read to its end even if the client disconnects: it costs the same, and only the
+                # complete answer says how much.
                 await self._fetch()
         except asyncio.CancelledError:
-            # This process stops, and has waited as long as it may.
+            # This process stops, and its grace period is over.
             self._cut("stopped")
             raise
 
@@ -57,7 +57,7 @@ class Answer:
         limit_s = settings.drain_limit_s if settings.on_disconnect == "drain" else 0.0
         watch = None
         try:
-            # Also ends a call whose client neither reads nor goes.
+            # Also ends a call whose client neither reads nor disconnects.
             async with asyncio.timeout(settings.total_timeout_s + _LATE_S) as deadline:
                 async with ClientWatch(self._receive, deadline, limit_s) as watch:
                     await self._fetch()
@@ -67,7 +67,7 @@ class Answer:
             self._cut("client_disconnected" if watch and watch.gone else "timeout")
 
     def _cut(self, why: str) -> None:
-        """Note that the call was broken off here, unless it had come to its end."""
+        """Note that the proxy broke off the call, unless it had ended."""
         outcome = self.outcome
         if outcome.status == "ok" or outcome.error_type:
             return
@@ -86,7 +86,7 @@ class Answer:
             outcome.upstream = error.upstream
             outcome.http_status, outcome.error_type = error.status, error.kind
             if error.kind == "timeout":
-                # It has the prompt, and works on, for all we know.
+                # It has the prompt, and may still be working on it.
                 outcome.tokens, outcome.estimated = Tokens(input=self._call.input_tokens), True
             await self._fail(error.status, error.message)
             return
@@ -104,7 +104,7 @@ class Answer:
         await send_error(self._send, self._wire, RequestError(status, message, headers=extra))
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
-        """The whole body; None where the upstream broke off, which the client was told."""
+        """Read the whole body; None if the upstream broke off, which the client has been told."""
         outcome = self.outcome
         try:
             return await response.read()

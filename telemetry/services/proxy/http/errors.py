@@ -1,4 +1,4 @@
-"""Answers of the proxy's own, in plain ASGI messages."""
+"""The proxy's own error answers, in plain ASGI messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RequestError(Exception):
     Args:
         status: HTTP status.
         message: what is wrong and what to do.
-        code: the provider's own word for it, where it has one.
+        code: the provider's error code, ``""`` if it has none.
         headers: further headers.
     """
 
@@ -49,9 +49,7 @@ async def send_error(send: Send, wire: Wire, error: RequestError) -> None:
 
 
 def refused(refusal: Refusal) -> RequestError:
-    """The answer to a call over a limit. The SDKs would try a spent budget again and again,
-    were they not told not to.
-    """
+    """Return the answer to a call over a limit. It tells the SDKs not to retry a spent budget."""
     headers = {"retry-after": str(refusal.retry_after_s)}
     if not refusal.retry:
         headers["x-should-retry"] = "false"
@@ -60,7 +58,7 @@ def refused(refusal: Refusal) -> RequestError:
 
 
 def unauthorized(has_key: bool, revoked: bool = False) -> RequestError:
-    """The answer to a call without a valid key."""
+    """Return the answer to a call without a valid key."""
     if revoked:
         said = "this key was revoked: ask for a new one"
     elif has_key:
@@ -71,18 +69,18 @@ def unauthorized(has_key: bool, revoked: bool = False) -> RequestError:
 
 
 def not_served(model: str) -> RequestError:
-    """The answer to a call of a model that goes nowhere."""
+    """Return the answer to a call of a model that no upstream serves."""
     return RequestError(
         404, f"no upstream of this proxy serves {model!r}: choose one of /v1/models"
     )
 
 
 def ledger_away(error: Exception) -> RequestError:
-    """The answer while the ledger can't be used."""
+    """Return the answer while the ledger can't be used."""
     reason = str(getattr(error, "orig", None) or error).strip()
     return RequestError(
         503,
-        f"the ledger can't be used ({reason}), so nothing was sent to the model: whoever runs "
-        "this proxy must free disk space or restore the database",
+        f"the ledger can't be used ({reason}), so nothing was sent to the model: the "
+        "proxy's operator must free disk space or restore the database",
         headers={"retry-after": "5"},
     )

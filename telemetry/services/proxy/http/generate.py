@@ -48,7 +48,7 @@ from telemetry.services.proxy.upstream.request import UpstreamRequest
 from telemetry.services.proxy.upstream.wires import Ask, Wire
 from telemetry.services.proxy.upstream.wires.base import AskError, Endpoint
 
-# A call ends a good while before its reservation does.
+# A reservation outlasts its call by this time.
 _MARGIN_S = 60.0
 
 
@@ -56,9 +56,9 @@ class Generate:
     """One generating endpoint.
 
     Args:
-        proxy: what it works with.
+        proxy: its parts.
         wire: its format.
-        endpoint: which it is.
+        endpoint: its name.
         path: below the upstream's address.
     """
 
@@ -85,7 +85,7 @@ class Generate:
             raise unauthorized(has_key=False)
         length = length_of(headers)
         if length is None or length > SMALL_BYTES:
-            # Nobody may have us take in and decode a large body without a key.
+            # A large body is read and decoded only for a caller with a key.
             await check_key(proxy.ledger.engine, key)
         raw = await read_body(receive, length, proxy.settings.max_body_bytes)
         call = await worked(lambda raw: self._read(scope, digest(key), began_s, raw), raw)

@@ -12,15 +12,17 @@ from telemetry.services.proxy.upstream.wires import Context
 
 @dataclass
 class Outcome:
-    """How a call ended, gathered on the way.
+    """How a call ended, filled in while it is made.
 
     Args:
         upstream: the last one asked.
-        known: whether it took the model for one of its own.
-        tokens: what was used, None where nothing was.
-        context: what its price depends on, as asked for until the provider says otherwise.
+        known: whether it knows the model.
+        status: as the ledger keeps it.
+        http_status: what the client was answered.
+        tokens: what was used, None if nothing was.
+        context: what the price depends on, as requested until the provider reports otherwise.
         estimated: whether ``tokens`` is our estimate, not the provider's report.
-        error_type: ``""`` where it went well.
+        error_type: as the metrics show it, ``""`` for success.
         first_s: from request to the first streamed bytes.
     """
 

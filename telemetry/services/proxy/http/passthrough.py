@@ -1,4 +1,4 @@
-"""Calls that cost nothing: token counts, the list of models. They need a key, no budget."""
+"""Calls that cost nothing: token counts and lists of models. They need a key but no budget."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from telemetry.services.proxy.upstream.wires.base import AskError, model_of, obj
 
 @dataclass(frozen=True)
 class Fetched:
-    """An upstream's whole answer."""
+    """An upstream's complete answer."""
 
     upstream: Upstream
     status: int
@@ -41,7 +41,7 @@ class Fetched:
 
 
 def wire_of(scope: Scope) -> Wire:
-    """The format of a caller of a path that several wires have."""
+    """Return the wire of a caller of a path that several wires have."""
     for wire in WIRES:
         if wire.marker and header(scope["headers"], wire.marker):
             return wire
@@ -75,10 +75,10 @@ class _Free(ABC):
 
     @abstractmethod
     async def _answer(self, wire: Wire, scope: Scope, receive: Receive) -> Fetched:
-        """The answer.
+        """Return the answer.
 
         Raises:
-            RequestError: there is none.
+            RequestError: no upstream answered.
         """
 
     async def _fetch(
@@ -122,7 +122,7 @@ class CountTokens(_Free):
         return await self._fetch(upstream, wire, scope, path, body)
 
     def _read(self, raw: bytes) -> tuple[Upstream, bytes]:
-        """Where a request goes, and what is sent there."""
+        """Return the upstream of a request, and the body to send."""
         request = decoded(raw)
         try:
             model = model_of(request)
@@ -138,7 +138,7 @@ class Model(_Free):
     async def _answer(self, wire: Wire, scope: Scope, receive: Receive) -> Fetched:
         model, upstream = routed(self._proxy.settings, wire, scope["path_params"]["model"])
         if {".", ".."} & set(model.split("/")):
-            # It would be another path of the provider's, and be asked for with its key.
+            # It would name another path of the provider, requested with the provider's key.
             raise not_served(model)
         return await self._fetch(upstream, wire, scope, f"/models/{quote(model, safe='/:@')}")
 
@@ -151,7 +151,7 @@ class Models(_Free):
         theirs = [upstream for upstream in settings.upstreams if upstream.wire == wire.name]
         usable = [upstream for upstream in theirs if upstream.key or not upstream.needs_key]
         if len(usable) < 2:
-            # As the provider has it; where there is none, it is said what is missing.
+            # As the provider has it; without a usable upstream, the error says what is missing.
             upstream = (usable or theirs)[-1]
             return await self._fetch(
                 upstream, wire, scope, "/models" + query_of(scope["query_string"])

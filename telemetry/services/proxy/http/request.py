@@ -1,4 +1,4 @@
-"""Taking a request in: its key, its body, its JSON; nobody else's call waits for a large one."""
+"""Read a request's key, body and JSON; large bodies are parsed off the event loop."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from telemetry.services.proxy.upstream.wires import Wire
 
 T = TypeVar("T")
 
-# A body up to here is read before its key is known, and decoded in the event loop: a judgement,
-# it takes less than a millisecond.
+# A body up to this size is read before its key is known, and decoded in the event loop, which takes
+# less than a millisecond; chosen by judgement, not measured.
 SMALL_BYTES = 64 * 1024
 # Lists, objects and their members in one request. The decoder holds the interpreter, in a thread
-# too, and makes objects of sixty bytes from two; no model reads as many. A judgement.
+# too, and makes objects of sixty bytes from two; no model reads as many. Chosen by
+# judgement, not measured.
 MOST_VALUES = 2_000_000
 
 
 def key_of(headers: RawHeaders) -> str:
-    """The caller's key, from ``x-api-key`` or ``Authorization: Bearer``; ``""`` for none."""
+    """Return the caller's key, from ``x-api-key`` or ``Authorization: Bearer``; ``""`` for none."""
     for name, value in headers:
         if name == b"x-api-key":
             return value.decode("latin-1")
@@ -60,7 +61,7 @@ async def check_key(engine: Engine, key: str) -> None:
 
 
 def length_of(headers: RawHeaders) -> int | None:
-    """The body's length in bytes, None where the request doesn't say."""
+    """Return the body's length in bytes, None if the request doesn't say."""
     for name, value in headers:
         if name == b"content-length" and value.isdigit():
             return int(value)
@@ -68,14 +69,14 @@ def length_of(headers: RawHeaders) -> int | None:
 
 
 async def read_body(receive: Receive, length: int | None, limit: int) -> bytes:
-    """The request's body.
+    """Read the request's body.
 
     Args:
-        length: what the request says it has, in bytes.
-        limit: most it may have.
+        length: the length that the request declares, in bytes.
+        limit: the largest length, in bytes.
 
     Raises:
-        RequestError: it is larger, or the client went.
+        RequestError: it is larger, or the client disconnected.
     """
     too_large = RequestError(
         413, f"the request is larger than {limit} bytes, the most this proxy takes: shorten it"
@@ -86,7 +87,7 @@ async def read_body(receive: Receive, length: int | None, limit: int) -> bytes:
     while True:
         message: Message = await receive()
         if message["type"] == "http.disconnect":
-            raise RequestError(499, "the client went before its request was whole")
+            raise RequestError(499, "the client disconnected before its request was complete")
         part: bytes = message.get("body", b"")
         size += len(part)
         if size > limit:
@@ -97,17 +98,17 @@ async def read_body(receive: Receive, length: int | None, limit: int) -> bytes:
 
 
 async def worked(work: Callable[[bytes], T], raw: bytes) -> T:
-    """What ``work`` makes of a body: in a thread where it is large."""
+    """Return ``work`` of a body; a large one is worked on in a thread."""
     if len(raw) <= SMALL_BYTES:
         return work(raw)
     return await asyncio.to_thread(work, raw)
 
 
 def decoded(raw: bytes) -> dict[str, Any]:
-    """A body's JSON object.
+    """Return a body's JSON object.
 
     Raises:
-        RequestError: it is none.
+        RequestError: it is not one.
     """
     if len(raw) > MOST_VALUES and len(raw) - len(raw.translate(None, b"[{,")) > MOST_VALUES:
         raise RequestError(
@@ -123,7 +124,7 @@ def decoded(raw: bytes) -> dict[str, Any]:
 
 
 def routed(settings: Settings, wire: Wire, model: str) -> tuple[str, Upstream]:
-    """A model's real name and its upstream.
+    """Return a model's real name and its upstream.
 
     Raises:
         RequestError: no upstream serves it.

@@ -1,4 +1,4 @@
-"""Users, keys and budgets: what the command line and the admin API change in the ledger."""
+"""Users, keys and budgets in the ledger, for the command line and the admin API."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ FIELDS = {
 
 
 class AccountError(TelemetryError):
-    """A user, key or limit that can't be as asked; ``exit_code`` 64 is bad input, 66 unknown."""
+    """An invalid (``exit_code`` 64) or unknown (66) user, key or limit."""
 
 
 @dataclass(frozen=True)
 class NewKey:
-    """A key just made; ``key`` is shown this once and kept only as its hash."""
+    """A key just created; ``key`` is displayed only once and kept only as its hash."""
 
     id: str
     user_id: str
@@ -45,8 +45,8 @@ class NewKey:
 def digest(key: str) -> str:
     """SHA-256 of a key, hex.
 
-    A plain hash does, without salt or stretching: a key is 256 random bits, which nobody
-    guesses from the hash however fast the hash is; and each call has to be looked up by it.
+    A plain hash is enough, without salt or stretching: a key is 256 random bits, which can't be
+    guessed from the hash however fast the hash is; and each call is looked up by it.
     """
     return hashlib.sha256(key.encode()).hexdigest()
 
@@ -77,7 +77,7 @@ def limits(given: Mapping[str, Any]) -> dict[str, int | None]:
 
 
 def create_key(engine: Engine, user_id: str, given: Mapping[str, int | None]) -> NewKey:
-    """A key for a user, who is made if need be; ``given`` limits are set.
+    """Create a key, and its user if it does not exist; ``given`` limits are set.
 
     Raises:
         AccountError: the user's name can't be used.
@@ -136,7 +136,7 @@ def set_limits(engine: Engine, user_id: str, given: Mapping[str, int | None]) ->
 
 
 def revoke_key(engine: Engine, key_id: str) -> bool:
-    """Revoke a key, at once and for good; True where it was valid until now.
+    """Revoke a key immediately and permanently; True if it was valid until now.
 
     Raises:
         AccountError: there is no such key.
@@ -158,7 +158,7 @@ def revoke_key(engine: Engine, key_id: str) -> bool:
 
 
 def list_keys(engine: Engine) -> list[dict[str, Any]]:
-    """All keys with their users' limits, oldest first; never the keys themselves."""
+    """List all keys with their users' limits, oldest first; never the keys themselves."""
     keys, users = schema.keys, schema.users
     statement = (
         select(keys, *(users.c[name] for name in LIMITS))
@@ -181,7 +181,7 @@ def list_keys(engine: Engine) -> list[dict[str, Any]]:
 
 
 def user_of(engine: Engine, key: str) -> str | None:
-    """Whose valid key this is, None where it is nobody's."""
+    """Return the user of a valid key, None if the key is not valid."""
     keys = schema.keys
     statement = select(keys.c.user_id).where(
         keys.c.digest == digest(key), keys.c.revoked_ms.is_(None)
@@ -191,7 +191,7 @@ def user_of(engine: Engine, key: str) -> str | None:
 
 
 def refusal_of(engine: Engine, key: str) -> UnknownKey | None:
-    """Why a key may make no calls, None where it may."""
+    """Return why a key may not make calls, None if it may."""
     keys = schema.keys
     statement = select(keys.c.revoked_ms).where(keys.c.digest == digest(key))
     with engine.connect() as connection:

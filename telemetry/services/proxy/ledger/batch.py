@@ -1,7 +1,7 @@
 """One transaction of the ledger: settles, then reservations, of any number of calls.
 
-All that a batch reads and decides happens inside the transaction that writes it, with the
-users' rows locked (SQLite: the database), so no two processes ever spend the same budget.
+A batch reads and decides inside the transaction that writes it, with the users' rows locked
+(SQLite: the database), so no two processes ever spend the same budget.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _ANSWERED = "SELECT DISTINCT model FROM series"
 
 
 class LateError(Exception):
-    """A call to settle isn't open any more: the batch must go through them one by one."""
+    """A call to settle is no longer open: the batch must settle its calls one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,9 @@ class Expired:
 
     Args:
         id: the call.
-        user_id: whose.
-        model: of which model.
-        reserved: what it could have cost at most, in picodollars.
+        user_id: its user.
+        model: its model.
+        reserved: the most that it could have cost, in picodollars.
     """
 
     id: int
@@ -117,7 +117,7 @@ class KeyCache:
 
 
 class Batch:
-    """Runs operations in one transaction.
+    """Run operations in one transaction.
 
     Args:
         store: the connection.
@@ -143,11 +143,11 @@ class Batch:
         """Settle and reserve; returns a verdict for each of ``reserves``, in their order.
 
         Args:
-            careful: look at each call to settle alone; needed where some may have expired.
+            careful: settle each call by its own statement; needed if some may have expired.
 
         Raises:
-            StoreError: nothing of it happened.
-            LateError: nothing of it happened; run again with ``careful``.
+            StoreError: nothing was written.
+            LateError: nothing was written; run again with ``careful``.
         """
         try:
             return self._run(reserves, settles, careful)
@@ -188,7 +188,7 @@ class Batch:
         return verdicts
 
     def expire(self, dead_before_ms: int) -> list[Expired]:
-        """Release reservations past their time, or whose worker's heart stopped before
+        """Release reservations past their time, or whose worker's last heartbeat was before
         ``dead_before_ms``.
         """
         store = self.store
@@ -197,7 +197,7 @@ class Batch:
         if not store.rows(_EXPIRED, (now_ms, dead_before_ms)):
             return []
         store.begin()
-        # Asked again inside the transaction; users are locked before calls, as `run` does.
+        # Read again inside the transaction; users are locked before calls, as in `run`.
         rows = store.rows(_EXPIRED, (now_ms, dead_before_ms))
         users = sorted({row[1] for row in rows})
         accounts = {user: account for user in users if (account := self._account(user, now))}
@@ -289,8 +289,8 @@ class Batch:
                 if store.run(_CLOSE_OPEN, row):
                     done.append((settle, True))
                 elif store.run(_CLOSE_EXPIRED, row):
-                    # Released before; what it cost is charged all the same. It has been
-                    # counted as expired, and is not counted as a call again.
+                    # Released before, and charged all the same. It has been counted as
+                    # expired, so it is not counted as a call again.
                     done.append((settle, False))
         counts: dict[tuple[str, str, str], list[int]] = {}
         for settle, was_open in done:

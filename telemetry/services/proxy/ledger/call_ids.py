@@ -21,12 +21,12 @@ def now_ms() -> int:
 
 
 def first_of(ms: int) -> int:
-    """The lowest id a call that starts at ``ms`` can have; the last there is for times beyond."""
+    """Return the lowest id of a call that starts at ``ms``; the highest id for times beyond it."""
     return min(max(0, ms - EPOCH_MS), _LAST_MS) * _WORKERS * _SEQUENCES
 
 
 class Ids:
-    """Makes ids for one worker.
+    """Make ids for one worker.
 
     Args:
         worker: the worker's number in the ledger.
@@ -38,11 +38,11 @@ class Ids:
         self._sequence = 0
 
     def next(self, ms: int) -> int:
-        """An id for a call that starts at ``ms``."""
+        """Return an id for a call that starts at ``ms``."""
         if ms > self._ms:
             self._ms, self._sequence = ms, 0
         else:
-            # The clock stood still or went back: go on counting from the last ms.
+            # The clock stood still or went back: continue from the last ms.
             self._sequence += 1
             if self._sequence == _SEQUENCES:
                 self._ms, self._sequence = self._ms + 1, 0
@@ -50,12 +50,12 @@ class Ids:
 
 
 def text(number: int) -> str:
-    """A call id as clients see it, e.g. ``call_0c3f…``."""
+    """Return a call id as clients see it, e.g. ``call_0c3f…``."""
     return f"{_PREFIX}{number:016x}"
 
 
 def parse(value: str) -> int | None:
-    """The number of a call id, None where it is none."""
+    """Return the number of a call id, None if it is not one."""
     digits = value.removeprefix(_PREFIX)
     if digits == value or len(digits) != 16:
         return None

@@ -1,4 +1,4 @@
-"""Which processes write the ledger, and which of them are dead."""
+"""Keep track of the processes that write the ledger, and of those that died."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Presence:
-    """This process's place among the ledger's workers.
+    """This process's row among the ledger's workers.
 
     Args:
         store: the writer's connection.
@@ -40,14 +40,14 @@ class Presence:
         self.worker = int(store.rows(sql, (self._name, now_ms))[0][0])
 
     def beat(self, now_ms: int) -> bool:
-        """Show that this process lives, and forget those that don't; whether it leads.
+        """Show that this process lives, forget dead ones; returns whether it leads.
 
         Raises:
             StoreError: the ledger can't be written.
         """
         store = self._store
         if not store.run("UPDATE workers SET heartbeat_ms = ? WHERE id = ?", (now_ms, self.worker)):
-            # Another took us for dead, e.g. after the machine slept.
+            # Another process took this one for dead, e.g. after the machine slept.
             sql = "INSERT INTO workers (id, name, heartbeat_ms) VALUES (?, ?, ?)"
             store.run(sql, (self.worker, self._name, now_ms))
         for number, name in store.rows("SELECT id, name FROM workers"):
@@ -65,10 +65,10 @@ class Presence:
         return bool(store.run(lease, (self.worker, now_ms + LEASE_MS, now_ms)))
 
     def probe(self) -> None:
-        """Write as much as a call may need room for; nothing of it stays.
+        """Write as much as a call may need, and delete it.
 
         Raises:
-            StoreError: the ledger takes no more, though it may let a row be changed in place.
+            StoreError: the ledger has no room, though a row could be changed in place.
         """
         store = self._store
         store.begin()
@@ -78,7 +78,7 @@ class Presence:
         store.commit()
 
     def leave(self) -> None:
-        """Give up the place; another may lead at once.
+        """Delete the row, so that another process may lead at once.
 
         Raises:
             StoreError: the ledger can't be written.
@@ -86,8 +86,8 @@ class Presence:
         self._store.run("DELETE FROM workers WHERE id = ?", (self.worker,))
 
     def _is_gone(self, name: str) -> bool:
-        """Whether a worker of this very machine has ended; that of another one's can't be told
-        but by its heartbeat.
+        """Whether a worker of this machine has ended; one of another machine shows it only by its
+        heartbeat.
         """
         pid = name.removeprefix(self._where)
         if pid == name or not pid.isdigit():
@@ -102,11 +102,11 @@ class Presence:
 
 
 class Heartbeat:
-    """What this process does every `HEARTBEAT_S` for the ledger's sake.
+    """Housekeeping in the ledger, every `HEARTBEAT_S`.
 
     Args:
-        presence: its place.
-        batch: releases what the dead held.
+        presence: this process's row.
+        batch: releases the reservations of dead processes.
         health: told whether the ledger can be written.
         clock: ms since the epoch.
     """
@@ -121,11 +121,12 @@ class Heartbeat:
         self.leads = False
 
     def beat(self, *, probe: bool) -> None:
-        """Show that we live, hold or take the reporter's lease, release what the dead held.
+        """Show that this process lives, take or keep the reporter's lease, release the
+        reservations of dead processes.
 
         Args:
-            probe: whether to find out if a ledger that couldn't be written can be again, though
-                no call may come to try it.
+            probe: whether to check if a ledger that could not be written is writable again, even
+                if no call comes to try it.
         """
         now_ms = self._clock()
         try:
@@ -139,14 +140,14 @@ class Heartbeat:
             self._probe()
 
     def leave(self) -> None:
-        """Give up the place; another may lead at once."""
+        """Delete this process's row, so that another may lead at once."""
         try:
             self._presence.leave()
         except StoreError as error:
             _log.warning("the ledger could not be left in order: %s", error)
 
     def _probe(self) -> None:
-        # A heartbeat changes a row in place: a full disk may let it pass, and no call.
+        # A heartbeat changes a row in place, which may work on a disk too full for a call.
         try:
             self._presence.probe()
         except Exception as error:

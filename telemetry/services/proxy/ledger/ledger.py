@@ -1,4 +1,4 @@
-"""The ledger as the proxy uses it: every call, what it may cost and what it cost."""
+"""The ledger as the proxy uses it: every call, its reservation and its cost."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from telemetry.services.proxy.ledger.stores import StoreError, parse_url
 from telemetry.services.proxy.ledger.writer import Writer
 from telemetry.services.proxy.pricing.money import usd
 
-# Names that metrics show; a judgement, several times what any provider has. Some servers answer
-# for any name (llama.cpp, LM Studio), so that whoever has a key could make series without end.
+# Model names that metrics show: several times what any provider has, chosen by judgement, not
+# measured. Some servers answer for any name (llama.cpp, LM Studio), so a client could otherwise
+# make any number of series.
 MOST_MODELS = 500
 
 
 class Ledger:
-    """One process's hold on the ledger.
+    """The ledger, for one process.
 
     Args:
         url: sqlite:///path or postgresql://….
@@ -74,7 +75,7 @@ class Ledger:
 
     @property
     def problem(self) -> str:
-        """What keeps the ledger from being written, ``""`` while all is well."""
+        """What keeps the ledger from being written, ``""`` if nothing does."""
         return self._writer.problem
 
     @property
@@ -83,15 +84,15 @@ class Ledger:
         return self._writer.leads
 
     def label(self, model: str, *, answered: bool) -> str:
-        """A model as metrics show it.
+        """Return a model's name as metrics show it.
 
-        A name comes from a client and may be any text, even one that has a price, since prices
-        go by the beginning of names; and each name is a series for good. So it is one only once
-        a provider has answered for it, in this process or in the ledger as it was at the start;
-        and `MOST_MODELS` are.
+        A name comes from a client and may be any text, even a priced one, since prices match the
+        beginning of names; and each name is a series forever. So a name is shown only after a
+        provider has answered for it, in this process or in the ledger as it was at the start,
+        and only `MOST_MODELS` of them are.
 
         Args:
-            model: as the provider was asked for it.
+            model: as in the request to the provider.
             answered: whether a provider has just answered for it.
         """
         if answered and len(self._answered) < MOST_MODELS:
@@ -99,7 +100,7 @@ class Ledger:
         return model if model in self._answered else OTHER
 
     async def reserve(self, call: Call, *, lasts_ms: int, wait_ms: int) -> Verdict:
-        """Ask for a call.
+        """Reserve the maximum of a call.
 
         Args:
             call: the call, with the most that it can cost.
@@ -115,7 +116,7 @@ class Ledger:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and not future.exception():
-                # It was allowed in the very turn in which its task was cancelled.
+                # It was admitted in the same turn of the event loop that cancelled its task.
                 self._writer.give_back((future.result(),))
             raise
 
@@ -125,12 +126,14 @@ class Ledger:
         self._writer.settle(settle)
 
     def settled(self, timeout_s: float = 5.0) -> bool:
-        """Block until everything queued so far is written; False where it isn't in time."""
+        """Block until everything queued so far is written; False if it isn't in time."""
         return self._writer.settled(timeout_s)
 
     def call(self, number: int) -> dict[str, Any] | None:
-        """One call as the API shows it, None where there is none. ``status`` is ``open`` until
-        it is settled. Input tokens are those read neither from nor written to a cache.
+        """Return one call as the API shows it, None if there is no such call.
+
+        Its ``status`` is ``open`` until it is settled. Input tokens are those neither read from
+        nor written to a cache.
         """
         with self.engine.connect() as connection:
             row = connection.execute(

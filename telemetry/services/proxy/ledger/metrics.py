@@ -1,4 +1,4 @@
-"""The ledger's numbers as metrics: they survive restarts, and no worker counts them twice."""
+"""The ledger's numbers as metrics: they survive restarts, and only one worker exports them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENDING_NS = 60_000_000_000  # several exports: one may get lost
 
 
 class LedgerSource:
-    """Collected by the pipeline; exported by the one process that leads.
+    """Metrics of the ledger, exported by the one process that leads.
 
     Args:
         ledger: the ledger.
@@ -47,7 +47,7 @@ class LedgerSource:
         return self._ledger.leads
 
     def collect(self) -> Iterator[Point]:
-        """Every series; each counter starts when the ledger first had it."""
+        """Yield every series; each counter starts when the ledger first had it."""
         with self._ledger.reading() as connection:
             totals = connection.execute(select(series)).all()
             people = connection.execute(select(users)).all()
@@ -85,5 +85,5 @@ class LedgerSource:
                 self._budgets_seen[user.user_id] = now_ns
                 yield Point(catalog.PROXY_USER_BUDGET, whom, user.daily_budget / PICO, now_ns)
             elif now_ns - self._budgets_seen.get(user.user_id, 0) < _ENDING_NS:
-                # Taken away: its last value would stand for 5 minutes more.
+                # Removed: without an end marker its last value would linger for 5 minutes.
                 yield Point(catalog.PROXY_USER_BUDGET, whom, None, now_ns)

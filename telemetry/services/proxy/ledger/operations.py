@@ -1,4 +1,4 @@
-"""What the writer is asked to do, and what it answers."""
+"""The writer's requests and their results."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 Status = Literal["ok", "client_error", "upstream_error", "interrupted", "cancelled", "expired"]
 """How a call ended: answered; refused by the provider as the client's fault; failed at the
-provider; failed there half-way; broken off here, as the client was gone or the proxy stopped;
-process died."""
+provider; failed there half-way; broken off by the proxy, because the client disconnected or the
+proxy stopped; its process died."""
 
 
 OTHER = "other"
-"""What metrics call a model that nobody has confirmed to exist."""
+"""The name in metrics of every model that no provider has answered for."""
 
 
 class LedgerUnavailableError(Exception):
@@ -73,7 +73,7 @@ class Settle:
     """A call that has ended.
 
     Args:
-        reservation: what it had reserved.
+        reservation: its reservation.
         status: how it ended.
         http_status: what the client was answered.
         tokens: what it used.

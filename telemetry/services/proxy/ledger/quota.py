@@ -1,4 +1,4 @@
-"""Whether a user may make a call: pure arithmetic on one user's figures."""
+"""Decide whether a user may make a call: pure arithmetic on one user's figures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Kind = Literal["daily_budget", "monthly_budget", "requests", "tokens", "too_larg
 
 MS_PER_MINUTE = 60_000
 MS_PER_DAY = 86_400_000
-# Processes that share a ledger agree to seconds. Figures further ahead than this were rolled by
-# a clock that was wrong, e.g. at boot before NTP set it; a judgement.
+# The clocks of processes that share a ledger differ by seconds. Figures further ahead than this
+# were rolled by a wrong clock, e.g. at boot before NTP set it; chosen by judgement, not measured.
 _AHEAD_MINUTES = 5
 
 
@@ -27,7 +27,7 @@ class Period:
 
     @classmethod
     def at(cls, ms: int) -> Period:
-        """The period that ``ms`` since the epoch lies in."""
+        """Return the period of ``ms`` since the epoch."""
         day = ms // MS_PER_DAY
         date = datetime.fromtimestamp(day * 86_400, UTC)
         return cls(day, date.year * 12 + date.month - 1, ms // MS_PER_MINUTE)
@@ -35,7 +35,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a call is refused.
+    """The reason to refuse a call.
 
     Args:
         kind: which limit.
@@ -52,7 +52,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Only open reservations stand in the way."""
+    """Only open reservations stand in the way; the call may wait for them."""
 
 
 @dataclass(slots=True)
@@ -77,9 +77,10 @@ class Account:
     rejections: int
 
     def roll(self, now: Period) -> None:
-        """Begin a new day, month or minute where one has begun. Doesn't go back for seconds,
-        by which another machine's clock may be ahead; figures of a time that is far from come
-        are the present's, and what was spent is kept.
+        """Begin a new day, month or minute if one has begun.
+
+        Seconds are ignored, by which another machine's clock may be ahead. Figures of a time far
+        in the future become those of the present, with what was spent.
         """
         if self.minute - now.minute > _AHEAD_MINUTES:
             self.day, self.month, self.minute = now.day, now.month, now.minute
@@ -99,15 +100,15 @@ class Account:
         hidden_amount: int = 0,
         hidden_tokens: int = 0,
     ) -> Refusal | Blocked | None:
-        """Whether a call that can cost ``amount`` picodollars and use ``tokens`` may go; None
-        where it may. The account must have been rolled to ``now_ms``.
+        """Check a call that can cost ``amount`` picodollars and use ``tokens``; None admits it.
+        The account must have been rolled to ``now_ms``.
 
-        What only might come, for input that the request refers to, refuses nothing: mostly far
-        less does come. Where it is more than what's left, the call goes alone, so that no more
-        than one of them is ever beyond a limit.
+        Hidden cost, for input that the request only refers to, is never a reason to refuse: most
+        calls use far less. If it exceeds what is left, the call runs alone, so that at most one
+        call is ever beyond a limit.
 
         Args:
-            hidden_amount: of ``amount``, what only might come.
+            hidden_amount: of ``amount``, the part for input that the request only refers to.
             hidden_tokens: of ``tokens``, the same.
         """
         next_minute_s = max(1, -(-(MS_PER_MINUTE - now_ms % MS_PER_MINUTE) // 1000))
@@ -141,7 +142,7 @@ class Account:
                     True,
                 )
             blocked = self.reserved_tokens + min(tokens, left) > left
-        # A call that costs nothing known (no price) still needs a budget that isn't spent.
+        # An unpriced call still needs a budget that isn't spent.
         amount = max(amount, 1)
         least = max(amount - hidden_amount, 1)
         for kind, budget, spent in (
@@ -174,9 +175,9 @@ class Account:
         self.reserved_tokens -= tokens
 
     def charge(self, started: Period, cost: int, tokens: int) -> None:
-        """Charge a call to the day and month it started in; its tokens, to the present
-        minute, since that is when they were used. One that started later than today did so
-        by a wrong clock, which has been set since: it is today's.
+        """Charge a call to the day and month it started in, and its tokens to the present minute,
+        since that is when they were used. A call that started later than today did so by a wrong
+        clock, which has been set since: it is charged to today.
         """
         if started.day >= self.day:
             self.day_spent += cost
@@ -186,7 +187,7 @@ class Account:
 
 
 def busy() -> Refusal:
-    """The refusal of a call that has waited long enough for open reservations."""
+    """Return the refusal of a call that has waited long enough for open reservations."""
     return Refusal(
         "busy",
         "your calls that are still running hold the rest of your limit: try again as they end",

@@ -29,7 +29,7 @@ def since_ms(text: str) -> int:
         day = datetime.now(UTC).date() if text == "today" else date.fromisoformat(text)
     except ValueError:
         raise TelemetryError(
-            f"since={text!r} is no day", remedy="write YYYY-MM-DD or today", exit_code=64
+            f"invalid date: since={text!r}", remedy="write YYYY-MM-DD or today", exit_code=64
         ) from None
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
 
@@ -37,7 +37,7 @@ def since_ms(text: str) -> int:
 def costs(
     engine: Engine, *, user: str = "", model: str = "", since: str = "", group: str = ""
 ) -> dict[str, Any]:
-    """Settled calls summed up, dearest first (by day: oldest first).
+    """Sum up settled calls, most expensive first (by day: oldest first).
 
     Args:
         engine: the ledger's.

@@ -24,14 +24,14 @@ users = Table(
     metadata,
     Column("user_id", Text, primary_key=True),
     Column("created_ms", BigInteger, nullable=False),
-    # Limits; null is none.
+    # Limits; NULL means unlimited.
     Column("daily_budget", BigInteger),
     Column("monthly_budget", BigInteger),
     Column("requests_per_minute", BigInteger),
     Column("tokens_per_minute", BigInteger),
-    # Raised whenever a key of the user comes or goes, so that cached keys are checked again.
+    # Raised whenever a key of the user is created or revoked: cached keys are checked again.
     Column("keys_version", BigInteger, nullable=False, default=0, server_default="0"),
-    # Spent in the period named beside it; another period's figure is void.
+    # Spent in the period named beside it; in another period, the figure is void.
     Column("day", BigInteger, nullable=False, server_default="0"),
     Column("day_spent", BigInteger, nullable=False, server_default="0"),
     Column("month", BigInteger, nullable=False, server_default="0"),
@@ -59,7 +59,7 @@ keys = Table(
 calls = Table(
     "calls",
     metadata,
-    # Time-ordered (see ids.py), so that the primary key also finds a span of time.
+    # Time-ordered (see call_ids.py), so that the primary key also finds a span of time.
     # SQLite: INTEGER, as that alone is the row's own number; any other type has an index more.
     Column(
         "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False
@@ -80,7 +80,7 @@ calls = Table(
     Column("reserved_tokens", BigInteger, nullable=False),
     Column("cost", BigInteger),
     Column("priced", Boolean, nullable=False),
-    # True where the provider reported no usage and the tokens are our own estimate.
+    # True if the provider reported no usage and the tokens are our own estimate.
     Column("estimated", Boolean),
     Column("price_version", Text, nullable=False),
     Column("trace_id", Text, nullable=False),

@@ -1,5 +1,5 @@
-"""The two databases a ledger can live in, as the writer needs them: prepared statements on one
-driver connection, used by one thread.
+"""The two databases a ledger can be in, as the writer needs them: prepared statements on one
+driver connection.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sqlalchemy.exc import ArgumentError
 
 from telemetry.errors import TelemetryError
 
-# Longer than any of our transactions by far; another worker's is all there is to wait for.
+# Much longer than any transaction of another worker, which is all there is to wait for.
 BUSY_MS = 5_000
 
 Row = tuple[Any, ...]
 
 
 class StoreError(Exception):
-    """The database didn't do what it was asked; the transaction is void."""
+    """A statement failed; the transaction is void."""
 
 
 class Store(Protocol):
@@ -39,16 +39,16 @@ class Store(Protocol):
         """Make it durable."""
 
     def rollback(self) -> None:
-        """Undo it; never raises. Reconnects where the connection was lost."""
+        """Undo it; never raises. Reconnects if the connection was lost."""
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
-        """Rows of a query."""
+        """Return the rows of a query."""
 
     def run(self, sql: str, values: Sequence[object] = ()) -> int:
-        """Rows that a statement changed."""
+        """Run a statement; returns how many rows it changed."""
 
     def run_many(self, sql: str, values: Sequence[Sequence[object]]) -> int:
-        """Rows that a statement, run once for each of ``values``, changed in all."""
+        """Run a statement for each of ``values``; returns how many rows they changed in all."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -59,10 +59,10 @@ class SqliteStore:
 
     Args:
         path: the file.
-        busy_ms: how long to wait for another's lock.
+        busy_ms: how long to wait for another connection's lock.
 
-    ``synchronous=NORMAL``: what is committed survives a killed process, not a power cut in
-    the same second; a synced commit costs milliseconds instead of microseconds.
+    ``synchronous=NORMAL``: a commit survives a killed process, but not a power cut in the same
+    second; a synced commit costs milliseconds instead of microseconds.
     """
 
     for_update = ""
@@ -164,7 +164,7 @@ class PostgresStore:
             try:
                 self._connect()
             except StoreError:
-                # Still away; the next statement fails and this is tried again.
+                # Still unavailable; the next statement fails and reconnects again.
                 return
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
@@ -194,7 +194,7 @@ class PostgresStore:
 
 
 def parse_url(text: str) -> URL:
-    """The ledger's URL, with psycopg as PostgreSQL's driver.
+    """Return the ledger's URL, with psycopg as PostgreSQL's driver.
 
     Raises:
         TelemetryError: it is neither sqlite:///path nor postgresql://….
@@ -217,7 +217,7 @@ def parse_url(text: str) -> URL:
 
 
 def open_store(url: URL) -> Store:
-    """A connection for the writer.
+    """Open a connection for the writer.
 
     Raises:
         StoreError: the database can't be reached.
@@ -228,28 +228,28 @@ def open_store(url: URL) -> Store:
 
 
 def open_quick_store(url: URL) -> Store | None:
-    """A connection that fails at once where another holds the lock, for a writer that can't
-    wait; None for a database across a network.
+    """Open a connection that fails at once if another holds the lock, for the event loop; None
+    for a database across a network.
 
     Raises:
         StoreError: the database can't be reached.
     """
     if url.get_backend_name() == "sqlite":
         store = SqliteStore(str(url.database), busy_ms=0)
-        # Moving the log into the database syncs the disk: that is the other connection's part.
+        # A checkpoint syncs the disk: that is left to the other connection.
         store.run("PRAGMA wal_autocheckpoint=0")
         return store
     return None
 
 
 def open_engine(url: URL) -> Engine:
-    """An SQLAlchemy engine for everything that isn't hot. Makes SQLite's file and folder."""
+    """Return an engine for everything but the hot path. Makes SQLite's file and folder."""
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
     path = Path(str(url.database))
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Made by us, since SQLite would make it, and the files beside it, readable by others.
+        # Created here, since SQLite would make it, and the files beside it, readable by others.
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
     except OSError as error:
         raise TelemetryError(

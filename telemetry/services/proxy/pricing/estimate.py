@@ -1,4 +1,4 @@
-"""How many input tokens a request may have, guessed from its size before it is sent."""
+"""Estimate a request's input tokens from its size, before it is sent."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 from genai_prices.data_snapshot import get_snapshot
 
-# A judgement, on the safe side: text runs at 3 to 4.5 bytes of JSON a token.
+# On the safe side: text has 3 to 4.5 bytes of JSON a token. Chosen by judgement, not measured.
 BYTES_PER_TOKEN = 3
-# Pictures travel as base64 or by address, neither of which says anything of their tokens. Most
-# cost up to 1,600 (https://docs.claude.com/en/docs/build-with-claude/vision).
+# Pictures are sent as base64 or by address, neither of which tells their tokens. Most cost up to
+# 1,600 (https://docs.claude.com/en/docs/build-with-claude/vision).
 IMAGE_TOKENS = 1600
 # A token is 100 ms at OpenAI (https://platform.openai.com/docs/guides/realtime-costs), which as
-# MP3 of the poorest kind, 8 kbit/s, are 133 characters; rounded to the safe side.
+# lowest-bitrate MP3, 8 kbit/s, are 133 characters; rounded to the safe side.
 CHARS_PER_AUDIO_TOKEN = 100
-# A judgement: what most models hold, where the price table doesn't say.
+# Context window of most models, used if the price table doesn't say; chosen by judgement, not
+# measured.
 WINDOW_TOKENS = 200_000
 
 _LONG = 2000
@@ -30,8 +31,8 @@ class Input:
     """A request's input tokens.
 
     Args:
-        shown: of what it holds itself.
-        hidden: what there may be beyond, where it refers to what lies elsewhere.
+        shown: of the input that it contains.
+        hidden: the most that it may have beyond that, for input that it only refers to.
     """
 
     shown: int
@@ -39,7 +40,7 @@ class Input:
 
 
 def input_estimate(raw: bytes, request: dict[str, Any], provider: str, model: str) -> Input:
-    """Input tokens that a request may have, on the safe side.
+    """Estimate a request's input tokens, on the safe side.
 
     Args:
         raw: the request's body.
@@ -64,7 +65,7 @@ def input_estimate(raw: bytes, request: dict[str, Any], provider: str, model: st
 
 
 def context_window(provider: str, model: str) -> int:
-    """Most input tokens a model takes, `WINDOW_TOKENS` where that isn't known.
+    """Return the most input tokens a model takes, `WINDOW_TOKENS` if that isn't known.
 
     Args:
         provider: genai-prices' provider id, or ``""`` to go by the model alone.
@@ -78,13 +79,13 @@ def context_window(provider: str, model: str) -> int:
 
 
 class _Found:
-    """What a request has beside text.
+    """Input of a request other than text.
 
     Attributes:
         tokens: of its pictures and recordings.
         chars: base64 of these.
         document_chars: base64 of its documents.
-        refers: whether more input lies elsewhere.
+        refers: whether it refers to further input.
     """
 
     def __init__(self, request: dict[str, Any]) -> None:
@@ -106,7 +107,7 @@ class _Found:
                 left.extend(value.values())
 
     def _goes_on(self, block: dict[str, Any]) -> bool:
-        """Note what a block is; whether there may be others within it."""
+        """Count a block; returns whether it may contain others."""
         kind = block.get("type")
         if kind == "text":  # nearly all are
             return False
@@ -129,13 +130,13 @@ class _Found:
 
 
 def _parts(block: dict[str, Any]) -> list[dict[str, Any]]:
-    """A block and what may hold its content."""
+    """Return a block and the parts that may hold its content."""
     names = ("source", "image_url", "file", "input_audio", "video_url")
     return [block, *(part for name in names if isinstance(part := block.get(name), dict))]
 
 
 def _base64(block: dict[str, Any]) -> str:
-    """The base64 a block holds, ``""`` where it is short or none."""
+    """Return the base64 in a block, ``""`` if it is short or missing."""
     for part in _parts(block):
         for name in ("data", "url", "image_url", "file_data"):
             value = part.get(name)

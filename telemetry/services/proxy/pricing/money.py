@@ -25,7 +25,7 @@ def pico(value: object) -> int:
     """USD (a number or its text) as picodollars.
 
     Raises:
-        ValueError: it is no number, negative, or more than a million USD.
+        ValueError: it is not a number, negative, or more than a million USD.
     """
     try:
         # By its text, so that 0.1 is a tenth and not the nearest binary fraction.

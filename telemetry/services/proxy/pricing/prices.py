@@ -1,4 +1,4 @@
-"""What tokens cost: genai-prices' table, turned once per model into integer rates.
+"""Prices of tokens: genai-prices' table, converted once per model into integer rates.
 
 genai-prices computes in Decimal, about 190 µs a call here. A price is linear in each kind of
 token within a tier, so each model's rates are found by asking it for the price of one token
@@ -36,7 +36,7 @@ _MOST_USD = 10_000
 # What inference within the US alone multiplies Anthropic's prices of tokens by, which the
 # table leaves out: https://platform.claude.com/docs/en/about-claude/pricing
 _IN_US = Decimal("1.1")
-# Prices that depend on the time of day (off-peak) are looked up anew this often.
+# Prices that depend on the time of day (off-peak) are looked up again this often.
 REFRESH_S = 60.0
 
 FILE_KEYS = [
@@ -52,7 +52,7 @@ FILE_KEYS = [
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What one unit of each kind costs, in 10^-18 USD, and one call, in the same."""
+    """The price of one unit of each kind and of one call, in 10^-18 USD."""
 
     input: int
     cache_read: int
@@ -87,7 +87,7 @@ class Rates:
         return chosen
 
     def cost(self, tokens: Tokens) -> int:
-        """What ``tokens`` cost, in picodollars, exact but for a final rounding half up."""
+        """Return the cost of ``tokens`` in picodollars, exact but for a final rounding half up."""
         rate = self._rate(tokens.input_total)
         plain_out = tokens.output - tokens.reasoning - tokens.audio_output
         atto = (
@@ -105,8 +105,8 @@ class Rates:
         return (atto + _ATTO_PER_PICO // 2) // _ATTO_PER_PICO
 
     def most(self, input_tokens: int, output_tokens: int, *, caches: bool) -> int:
-        """The most a call can cost, in picodollars: ``input_tokens`` at the dearest input
-        rate that applies (cache writes count where ``caches``), all output at the dearest.
+        """Return the most a call can cost, in picodollars: ``input_tokens`` at the highest input
+        rate that applies (cache writes count if ``caches``), all output at the highest.
         """
         rate = self._rate(input_tokens)
         dearest_in = max(rate.input, rate.audio_input)
@@ -141,7 +141,7 @@ class PriceBook:
     def rates(
         self, provider: str, model: str, context: tuple[tuple[str, str], ...] = ()
     ) -> Rates | None:
-        """A model's rates, or None where no price is known.
+        """Return a model's rates, or None if no price is known.
 
         Args:
             provider: genai-prices' provider id, or ``""`` to go by the model alone.
@@ -152,7 +152,7 @@ class PriceBook:
         found = self._cache.get(key)
         if found is not None and self._clock() < found[0]:
             return found[1]
-        # Names come from clients: a full cache starts anew rather than grow without end.
+        # Names come from clients: a full cache is emptied rather than grow without limit.
         if len(self._cache) > 10_000:
             self._cache.clear()
         rates, lasts_s = self._look_up(provider, model, dict(context))
@@ -177,7 +177,7 @@ class PriceBook:
 def _tiers(
     provider: Provider, info: ModelInfo, context: Mapping[str, str]
 ) -> tuple[tuple[int, Rate], ...]:
-    """Rates of each tier; none where the table has the model but no price for it."""
+    """Return the rates of each tier; empty if the table has the model but no price for it."""
     price = info.get_prices(datetime.now(tz=UTC), context)
     values = [v for v in vars(price).values() if v is not None]
     if not values:
@@ -216,10 +216,10 @@ def _atto(price_usd: Decimal) -> int:
 
 
 def read_overrides(path: Path) -> list[tuple[str, Rates]]:
-    """The price file as (name or glob, rates), in its own order.
+    """Read the price file as (name or glob, rates), in its own order.
 
     Raises:
-        TelemetryError: it can't be read, or says what isn't a price.
+        TelemetryError: it can't be read, or contains an invalid price.
     """
     remedy = 'write e.g. [models."my-model"] with input = "3.00" and output = "15.00" (USD/Mtok)'
     try:

@@ -45,7 +45,7 @@ class Tokens:
 
 
 KINDS = tuple(field.name for field in fields(Tokens))
-# More than any call can have; what is beyond is nonsense, and sums must fit in 64 bits.
+# More than any call can have; larger figures are nonsense, and sums must fit in 64 bits.
 MOST_TOKENS = 100_000_000
 
 
@@ -53,7 +53,7 @@ def _count(usage: Mapping[str, Any] | None, key: str) -> int:
     value = usage.get(key) if usage else None
     if value is None or isinstance(value, bool):
         return 0
-    # Some compatible servers send 12.0; what isn't a count at all is no usage, nor is NaN.
+    # Some compatible servers send 12.0; anything that isn't a count, NaN included, is ignored.
     return int(value) if isinstance(value, (int, float)) and 0 <= value <= MOST_TOKENS else 0
 
 
@@ -63,8 +63,8 @@ def _nested(usage: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
 
 
 def from_anthropic(usage: Mapping[str, Any]) -> Tokens:
-    """Anthropic's usage: ``input_tokens`` leaves cached tokens out, and all of it what was spent
-    on shortening the conversation first, which stands among the iterations.
+    """Read Anthropic's usage: ``input_tokens`` excludes cached tokens, and the totals exclude
+    compacting the conversation, which is reported among the iterations.
 
     Source: https://docs.claude.com/en/docs/build-with-claude/prompt-caching,
     https://docs.claude.com/en/docs/build-with-claude/compaction
@@ -93,11 +93,11 @@ def _of_anthropic(usage: Mapping[str, Any]) -> Tokens:
 
 
 def from_openai(usage: Mapping[str, Any]) -> Tokens:
-    """OpenAI's usage, of chat completions, responses or embeddings: input tokens include
-    the cached ones, output tokens the reasoning.
+    """Read OpenAI's usage, of chat completions, responses or embeddings: input tokens include
+    cached ones, output tokens include reasoning.
 
-    Others that speak this format (xAI, Gemini) leave the reasoning out of the output, and have
-    it in the total alone.
+    Other providers of this format (xAI, Gemini) exclude reasoning from the output, and include it
+    only in the total.
 
     Source: https://platform.openai.com/docs/guides/prompt-caching,
     https://docs.x.ai/docs/key-information/consumption-and-rate-limits
@@ -115,7 +115,7 @@ def from_openai(usage: Mapping[str, Any]) -> Tokens:
     fresh = total - cached - written
     output = _count(usage, said)
     if total:
-        # Without it, a total says nothing of the output: some embeddings report it alone.
+        # Without input, a total says nothing about the output: some embeddings report only it.
         output = max(output, _count(usage, "total_tokens") - total)
     return Tokens(
         input=fresh,

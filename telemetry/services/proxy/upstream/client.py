@@ -24,7 +24,7 @@ ErrorKind = Literal["connect", "timeout", "disconnected", "no_key", "key_refused
 
 CALL_ID = b"x-telemetry-call-id"
 
-# Ends at this hop, is ours and not the provider's business, or is set anew.
+# Ends at this hop, is ours and not the provider's business, or is set by the proxy.
 _NOT_FORWARDED = frozenset(
     b"host content-length connection keep-alive te trailer transfer-encoding upgrade expect "
     b"proxy-authorization proxy-connection authorization x-api-key cookie accept-encoding "
@@ -38,11 +38,11 @@ _NOT_RETURNED = frozenset(
 ) | {CALL_ID}
 RETRIED = frozenset((502, 503, 504, 529))
 _BACKOFF_S = 0.25
-# aiohttp takes a time of 0 for no limit; uvloop's clock counts milliseconds.
+# aiohttp reads a timeout of 0 as no limit; uvloop's clock counts milliseconds.
 _LEAST_S = 0.001
-# What a query is written in; all else, the ends of lines above all, is quoted.
+# Characters that a query keeps; all others, line ends above all, are quoted.
 _QUERY = string.punctuation.replace("#", "")
-# A provider that names a longer time means it: the client is told instead.
+# A provider that names a longer time means it: its answer goes to the client.
 _LONGEST_RETRY_AFTER_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -50,13 +50,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class UpstreamError(Exception):
-    """No answer could be had.
+    """No upstream answered.
 
     Args:
         upstream: the last one tried.
         kind: what went wrong.
-        status: what the client is to be answered.
-        message: what to tell the client.
+        status: the HTTP status for the client.
+        message: the message for the client.
     """
 
     upstream: Upstream
@@ -66,11 +66,11 @@ class UpstreamError(Exception):
 
 
 class Upstreams:
-    """The providers, as this process reaches them.
+    """Send requests to the providers.
 
     Args:
         settings: timeouts, retries, addresses.
-        failed: told of each failure that a fallback may make good: upstream's name, kind.
+        failed: called with an upstream's name and the kind of its failure before each fallback.
     """
 
     def __init__(self, settings: Settings, failed: Callable[[str, str], None]) -> None:
@@ -96,7 +96,7 @@ class Upstreams:
     async def call(
         self, first: Upstream, request: UpstreamRequest
     ) -> tuple[Upstream, aiohttp.ClientResponse]:
-        """Answer's head from the first upstream that gives one; its body is still to come.
+        """Return the first upstream that answers and its response, whose body is yet to be read.
 
         Args:
             first: where to try first.
@@ -199,7 +199,7 @@ def _forwarded(headers: RawHeaders) -> CIMultiDict[str]:
 
 
 def returned(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
-    """The provider's headers for the client, without the body's length."""
+    """Return the provider's headers for the client, without the body's length."""
     found = [(name.lower(), value) for name, value in response.raw_headers]
     return [pair for pair in found if pair[0] not in _NOT_RETURNED]
 
@@ -217,7 +217,7 @@ def _soon(response: aiohttp.ClientResponse) -> bool:
 def _no_key(upstream: Upstream) -> UpstreamError:
     variable = upstream.key_env or "key_env of that upstream"
     message = (
-        f"this proxy has no key for {upstream.name}: whoever runs it must set {variable} "
+        f"this proxy has no key for {upstream.name}: its operator must set {variable} "
         "in its environment"
     )
     return UpstreamError(upstream, "no_key", 503, message)
@@ -225,7 +225,7 @@ def _no_key(upstream: Upstream) -> UpstreamError:
 
 def _key_refused(upstream: Upstream) -> UpstreamError:
     message = (
-        f"{upstream.name} refused this proxy's own key: whoever runs it must check "
+        f"{upstream.name} refused this proxy's own key: its operator must check "
         f"{upstream.key_env or 'its key'}"
     )
     return UpstreamError(upstream, "key_refused", 502, message)
@@ -247,12 +247,12 @@ def _unreachable(upstream: Upstream, error: Exception) -> UpstreamError:
 
 
 def query_of(query: bytes) -> str:
-    """A request's query as it goes behind an upstream's path, ``""`` for none."""
+    """Return a request's query as it follows an upstream's path, ``""`` for none."""
     return "?" + quote(query, safe=_QUERY) if query else ""
 
 
 def header(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
-    """A header of a request, ``""`` where it has none."""
+    """Return a header of a request, ``""`` if it is missing."""
     for key, value in headers:
         if key == name:
             return value.decode("latin-1")

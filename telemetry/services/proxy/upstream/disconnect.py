@@ -1,4 +1,4 @@
-"""Notices that a streaming client has gone, and gives the upstream what time is left then."""
+"""Notice that a streaming client disconnected, and limit how long the upstream may continue."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from starlette.types import Receive
 
 
 class ClientWatch:
-    """While entered, waits for the client to go; then lets ``deadline`` pass.
+    """Wait for the client to disconnect while entered, then bring ``deadline`` forward.
 
     Args:
         receive: the request's, after its body was read.
-        deadline: moved to the present plus ``limit_s`` when the client goes.
-        limit_s: how long the upstream may go on then.
+        deadline: set to ``limit_s`` from now when the client disconnects.
+        limit_s: how long the upstream may continue then.
     """
 
     def __init__(self, receive: Receive, deadline: asyncio.Timeout, limit_s: float) -> None:

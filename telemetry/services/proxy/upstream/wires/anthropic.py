@@ -36,8 +36,8 @@ _TYPES = {
 }
 
 _NOTABLE = re.compile(rb'"usage"|"error"')
-# In a line of its own, or as JSON: an answer that speaks of it has its quotes and ends of
-# lines escaped.
+# In a line of its own, or as JSON: an answer whose text mentions it has its quotes and line ends
+# escaped.
 _END = re.compile(rb'^event: ?message_stop|"type"\s*:\s*"message_stop"', re.MULTILINE)
 
 
@@ -86,7 +86,7 @@ class AnthropicStream(EventStream):
 
 
 def _context(usage: Mapping[str, Any]) -> Context:
-    """What the price depends on, by the names that requests and usage both have for it."""
+    """Read what the price depends on; requests and usage have the same names for it."""
     speed, geo = usage.get("speed"), usage.get("inference_geo")
     context: Context = ()
     if isinstance(speed, str) and speed != "standard":

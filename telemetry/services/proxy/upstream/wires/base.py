@@ -19,12 +19,13 @@ Context = tuple[tuple[str, str], ...]
 
 # Bytes of a stream kept to estimate what came, should it be cut; folded into counts beyond.
 _KEEP = 256 * 1024
-# A judgement: English runs at 4 to 5 characters a token, code and other scripts at fewer.
+# Chosen by judgement, not measured: English has 4 to 5 characters a token, code and other scripts
+# fewer.
 CHARS_PER_TOKEN = 4
 
 
 class AskError(ValueError):
-    """The request can't be metered: what is wrong with it."""
+    """A request that can't be metered; the message says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Ask:
     Args:
         model: its model, as given.
         stream: whether it wants the answer streamed.
-        max_output: most output tokens of a choice, None where it names no maximum.
+        max_output: most output tokens of a choice, None if it names no maximum.
         choices: how many answers it asks for.
         wants_usage: whether it asked for usage in the stream itself.
         caches: whether it may write to the provider's prompt cache.
@@ -51,10 +52,10 @@ class Ask:
 
 
 class EventStream(ABC):
-    """Meters one stream while it passes.
+    """Meter one stream while it passes.
 
     Attributes:
-        complete: the stream has come to its proper end.
+        complete: the stream came to its regular end.
         failed: the provider reported an error within it.
         usage: usage as reported so far, None before any.
         context: what the price depends on, as reported.
@@ -72,7 +73,7 @@ class EventStream(ABC):
         self._chars = 0
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take in what came; returns what the client is to get of it now."""
+        """Take in a chunk; returns the bytes to send to the client now."""
         data = self._tail + chunk if self._tail else chunk
         if data.endswith(b"\n\n"):
             whole, self._tail = data, b""
@@ -92,7 +93,7 @@ class EventStream(ABC):
         return self._forward(chunk, whole)
 
     def rest(self) -> bytes:
-        """What is left for the client when the upstream has ended."""
+        """Return the bytes left for the client when the upstream has ended."""
         rest, self._tail = self._tail, b""
         if rest:
             self._scan(rest)
@@ -107,22 +108,22 @@ class EventStream(ABC):
 
     @abstractmethod
     def _scan(self, whole: bytes) -> None:
-        """Look for usage, errors and the end in whole events."""
+        """Look for usage, errors and the end in complete events."""
 
     @abstractmethod
     def _delta(self, event: Mapping[str, Any]) -> int:
-        """Characters of output an event brought, -1 where it brought none."""
+        """Return the characters of output in an event, -1 if it has no output."""
 
     @abstractmethod
     def tokens(self, input_estimate: int) -> tuple[Tokens, bool]:
-        """What the call used, and whether that is an estimate.
+        """Return the tokens the call used, and whether they are an estimate.
 
         Args:
-            input_estimate: input tokens to assume where none were reported.
+            input_estimate: input tokens to assume if the provider reported none.
         """
 
     def output_estimate(self) -> int:
-        """Output tokens that came, guessed from the text: no delta is less than a token."""
+        """Estimate the output tokens from the text: no delta is less than a token."""
         self._fold()
         return max(self._deltas, math.ceil(self._chars / CHARS_PER_TOKEN))
 
@@ -137,11 +138,11 @@ class EventStream(ABC):
 
 
 def events(whole: bytes, notable: re.Pattern[bytes] | None = None) -> Iterator[dict[str, Any]]:
-    """The JSON objects of server-sent events; what isn't one is passed over.
+    """Yield the JSON objects of server-sent events; anything else is skipped.
 
     Args:
-        whole: whole events.
-        notable: what is found in those of interest; None for all.
+        whole: complete events.
+        notable: a pattern that events of interest match; None for all events.
     """
     for line in whole.split(b"\n"):
         if line.startswith(b"data:") and (notable is None or notable.search(line)):
@@ -178,19 +179,19 @@ class Wire(ABC):
 
     @abstractmethod
     def error(self, status: int, message: str, code: str = "") -> bytes:
-        """An error body as the provider would write it."""
+        """Return an error body as the provider would write it."""
 
     @abstractmethod
     def error_event(self, message: str) -> bytes:
-        """An error within a stream that has begun."""
+        """Return an error event for a stream that has begun."""
 
     @abstractmethod
     def authorization(self, key: str) -> dict[str, str]:
-        """Headers that carry the provider's key."""
+        """Return the headers that carry the provider's key."""
 
     @abstractmethod
     def read(self, endpoint: Endpoint, request: Mapping[str, Any]) -> Ask:
-        """What a request asks.
+        """Read what a request asks for.
 
         Raises:
             AskError: it lacks what metering needs.
@@ -198,62 +199,62 @@ class Wire(ABC):
 
     @abstractmethod
     def used(self, answer: Mapping[str, Any]) -> tuple[Tokens, Context] | None:
-        """What an answer in one piece reports, None where it reports nothing."""
+        """Read the usage of an answer in one piece, None if it reports none."""
 
     @abstractmethod
     def stream(self, endpoint: Endpoint, ask: Ask) -> EventStream:
-        """A meter for a streamed answer."""
+        """Return a meter for a streamed answer."""
 
     def with_usage(
         self, endpoint: Endpoint, ask: Ask, request: dict[str, Any], raw: bytes
     ) -> bytes:
-        """The request's body, made to have the stream report its usage."""
+        """Return the request's body, changed if needed to have the stream report its usage."""
         return raw
 
     def models(self, models: list[dict[str, Any]]) -> Mapping[str, Any]:
-        """The answer that lists ``models``, which several upstreams have."""
+        """Return the answer that lists ``models``, joined from several upstreams."""
         return {"object": "list", "data": models}
 
 
 def obj(value: object) -> dict[str, Any]:
-    """The JSON object that should stand here, an empty one where a garbled answer has none."""
+    """Return ``value`` if it is a JSON object, else an empty one: an answer may be garbled."""
     return value if isinstance(value, dict) else {}
 
 
 def objs(value: object) -> list[dict[str, Any]]:
-    """The list of JSON objects that should stand here; what isn't one is left out."""
+    """Return the JSON objects in ``value``; anything else is left out."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def size(value: object) -> int:
-    """Characters of a text, 0 where there is none."""
+    """Return the length of a text, 0 if ``value`` is not one."""
     return len(value) if isinstance(value, str) else 0
 
 
 def reported(usage: object) -> dict[str, Any] | None:
-    """Usage where it is any; some compatible servers send null or an empty object."""
+    """Return usage, None if it is empty; some compatible servers send null or an empty object."""
     return usage if isinstance(usage, dict) and usage else None
 
 
 def model_of(request: Mapping[str, Any]) -> str:
-    """The model a request names.
+    """Return the model that a request names.
 
     Raises:
-        AskError: none, or one no provider would have.
+        AskError: it names no model, or one that no provider would have.
     """
     model = request.get("model")
     if not isinstance(model, str) or not model:
         raise AskError("`model` is missing: name the model to call")
     if len(model) > 200 or not model.isprintable():
-        raise AskError("`model` is no model's name: at most 200 printable characters")
+        raise AskError("`model` is not a model's name: at most 200 printable characters")
     return model
 
 
 def maximum(request: Mapping[str, Any], *names: str) -> int | None:
-    """The first of several limits that a request gives.
+    """Return the first of several limits that a request gives.
 
     Raises:
-        AskError: it is no whole number from 1.
+        AskError: it is not a whole number from 0.
     """
     for name in names:
         value = request.get(name)

@@ -36,7 +36,7 @@ _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null(?=\s*[,}])')
 _OPEN_BRACE = re.compile(rb"\s*\{")
-# In a line of its own: an answer that speaks of it has its ends of lines escaped.
+# In a line of its own: an answer whose text mentions it has its line ends escaped.
 _DONE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 _NOTABLE = re.compile(rb'"usage"\s*:\s*\{|"error"')
 _NOTABLE_CHAT = re.compile(_NOTABLE.pattern + rb'|"finish_reason"\s*:\s*"')
@@ -61,11 +61,11 @@ class _Stream(EventStream):
 class ChatStream(_Stream):
     """Usage comes in a last event without choices, asked for by ``include_usage``.
 
-    The end is ``[DONE]``, or all that the client asked for: some servers never say so.
+    The end is ``[DONE]``, or all choices finished: some servers never send the former.
 
     Args:
         choices: how many answers come.
-        hide: whether the client didn't ask for usage and must not see it.
+        hide: whether to hide the usage, for which the client didn't ask.
     """
 
     def __init__(self, choices: int, hide: bool) -> None:
@@ -110,7 +110,7 @@ class ChatStream(_Stream):
 
 
 def _hidden(whole: bytes) -> bytes:
-    """Whole events as they would be had nobody asked for usage."""
+    """Remove from complete events what a client that didn't ask for usage would not get."""
     if b'"usage"' not in whole:
         return whole
     whole = _NULL_USAGE.sub(b"", whole)
