@@ -54,6 +54,7 @@ def test_there_is_a_recipe_for_everything_that_can_be_added() -> None:
         "engine",
         "upstream",
         "wire",
+        "migration",
         "notification channel",
         "setting",
     ]
