@@ -173,7 +173,7 @@ def test_without_the_token_nothing_is_taken(gateway: Gateway) -> None:
     for given in ("Bearer wrong", "Basic webhook-secret", "", TOKEN["authorization"]):
         response = notify(gateway, ALERTMANAGER, authorization=given)
         assert response.status_code == 401, given
-        assert "TELEMETRY_WEBHOOK_TOKEN" in response.json()["error"]["message"]
+        assert "TELEMETRY_WEBHOOK_TOKEN" in response.json()["error"]["remedy"]
     assert gateway.get("/api/alerts").json() == {"alerts": []}
 
 

@@ -44,7 +44,7 @@ def test_the_log_in(gateway: Gateway, page: Page, complaints: list[str]) -> None
     page.goto(gateway.url)
     page.get_by_label("Token").fill("wrong")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_have_text("That is not the token.")
+    expect(page.get_by_role("alert")).to_have_text("The token is wrong.")
     page.get_by_label("Token").fill("gateway-secret")
     page.keyboard.press("Enter")
     expect(page.locator("#state")).to_have_text("connected")

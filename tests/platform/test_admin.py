@@ -135,7 +135,7 @@ def row(page: Page, handle: str) -> Locator:
 
 def enter(page: Page, running: Running) -> None:
     page.goto(f"{running.url}/admin")
-    page.get_by_label("Admin token").fill(TOKEN)
+    page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("button", name="Provision")).to_be_visible()
 
@@ -153,9 +153,9 @@ def test_a_container_from_its_provisioning_to_its_end(
         DOCKER_HOST=empty_docker.base_url, TELEMETRY_GATEWAY_URL=gateway_url
     ) as running:
         page.goto(f"{running.url}/admin")
-        page.get_by_label("Admin token").fill("guessed")
+        page.get_by_label("Token").fill("guessed")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("alert")).to_have_text("That token is not right.")
+        expect(page.get_by_role("alert")).to_have_text("The token is wrong.")
         enter(page, running)
         expect(page.get_by_text("No containers yet.")).to_be_visible()
         expect(page.locator("#alerts")).to_contain_text("Container ann is down")
@@ -201,7 +201,7 @@ def test_a_container_from_its_provisioning_to_its_end(
         expect(ann).not_to_be_visible(timeout=20_000)
         assert empty_docker.client.containers.list(all=True) == []
         page.get_by_role("button", name="Log out").click()
-        expect(page.get_by_label("Admin token")).to_be_visible()
+        expect(page.get_by_label("Token")).to_be_visible()
 
 
 @pytest.mark.browser
@@ -236,7 +236,7 @@ def test_a_platform_that_is_slow_is_not_asked_again_meanwhile(absent: Running, p
     page.route("**/admin/dashboard", lambda route: held.append(route))
     page.clock.install()
     page.goto(f"{absent.url}/admin")
-    page.get_by_label("Admin token").fill(TOKEN)
+    page.get_by_label("Token").fill(TOKEN)
     with page.expect_request("**/admin/dashboard"):
         page.get_by_role("button", name="Log in").click()
     page.clock.run_for(30_000)

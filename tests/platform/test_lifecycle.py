@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from telemetry import testing
-from telemetry.services.platform.errors import Problem
+from telemetry.services.http import HTTPError
 from tests.fixtures.docker import IMAGE, DockerEngine
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
@@ -330,7 +330,7 @@ def test_before_another_engine_nothing_is_taken_for_removed(
         store = running.platform.store
         store.engine_id = "another"
         store.change("ann", container_id="nowhere")
-        with pytest.raises(Problem, match="nothing is cleared up"):
+        with pytest.raises(HTTPError, match="nothing is cleared up"):
             running.platform.lifecycle.settle()
         assert running.get("ann")["phase"] == "made"
         assert len(running.keys("ann")) == 1

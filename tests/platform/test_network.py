@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from telemetry.services.http import HTTPError
 from telemetry.services.platform.containers import network
-from telemetry.services.platform.errors import Problem
 from tests.fixtures.docker import DockerEngine
 
 pytestmark = pytest.mark.docker
@@ -41,5 +41,5 @@ def test_of_several_the_oldest_stays_and_whatever_is_not_ours(empty_docker: Dock
 
 
 def test_another_kind_of_network_is_not_used(empty_docker: DockerEngine) -> None:
-    with pytest.raises(Problem, match="not a bridge"):
+    with pytest.raises(HTTPError, match="not a bridge"):
         network.ensure(empty_docker.client, "host")

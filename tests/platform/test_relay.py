@@ -195,8 +195,8 @@ def test_nothing_but_model_calls_is_passed_on(relay: Running) -> None:
 
 
 def test_an_address_that_is_not_this_machines_is_said_to_be_none(run_platform: Start) -> None:
-    from telemetry.services.platform.errors import Problem
+    from telemetry.services.http import HTTPError
 
-    with run_platform() as running, pytest.raises(Problem) as caught:
+    with run_platform() as running, pytest.raises(HTTPError) as caught:
         running.platform._reach("192.0.2.1")
     assert "TELEMETRY_PLATFORM_RELAY_HOST" in caught.value.remedy

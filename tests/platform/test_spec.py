@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from telemetry.services.http import HTTPError
 from telemetry.services.platform.containers.spec import HealthCheck, Spec, Volume, parse
-from telemetry.services.platform.errors import Problem
 
 LEAST = {"handle": "ann", "image": "busybox:stable"}
 
@@ -74,7 +74,7 @@ def test_handle_and_image_are_enough() -> None:
     ],
 )
 def test_each_mistake_is_named(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(HTTPError) as caught:
         parse({**LEAST, **change}, ())
     assert caught.value.status == 400
     assert said in caught.value.message
@@ -82,7 +82,7 @@ def test_each_mistake_is_named(change: dict[str, Any], said: str) -> None:
 
 @pytest.mark.parametrize("body", [[], None, "ann", {}, {"handle": "ann"}, {"image": "x"}])
 def test_a_body_without_the_least_is_refused(body: Any) -> None:
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(HTTPError) as caught:
         parse(body, ())
     assert caught.value.status == 400
 
@@ -104,11 +104,11 @@ def test_no_other_folder_may_be_mounted(tmp_path: Path) -> None:
     (tmp_path / "ab").mkdir()
     (allowed / "link").symlink_to("/etc")
     for source in ("/etc", allowed / ".." / "ab", allowed / "link", tmp_path / "ab"):
-        with pytest.raises(Problem) as caught:
+        with pytest.raises(HTTPError) as caught:
             _volume(source, (allowed,))
         assert caught.value.status == 403
         assert "TELEMETRY_PLATFORM_VOLUMES" in caught.value.remedy
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(HTTPError) as caught:
         _volume(allowed, ())
     assert caught.value.status == 403
 
@@ -118,11 +118,11 @@ def test_no_other_folder_may_be_mounted(tmp_path: Path) -> None:
 )
 def test_a_volume_needs_two_absolute_paths(tmp_path: Path, change: dict[str, Any]) -> None:
     volume = {"source": str(tmp_path), "target": "/data", **change}
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(HTTPError) as caught:
         parse({**LEAST, "volumes": [volume]}, (tmp_path,))
     assert caught.value.status == 400
 
 
 def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(Problem, match="there is no folder"):
+    with pytest.raises(HTTPError, match="there is no folder"):
         _volume(tmp_path / "nothing", (tmp_path,))

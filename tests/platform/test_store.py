@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from telemetry.errors import TelemetryError
-from telemetry.services.platform.errors import Problem
+from telemetry.services.http import HTTPError
 from telemetry.services.platform.state.desired import Totals
 from telemetry.services.platform.state.store import Record, Store
 
@@ -63,7 +63,7 @@ def test_a_second_platform_on_the_same_folder_is_refused(store: Store, tmp_path:
 
 def test_a_handle_is_taken_once(store: Store) -> None:
     store.begin("ann", {})
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(HTTPError) as caught:
         store.begin("ann", {})
     assert caught.value.status == 409
     store.forget("ann")
@@ -153,7 +153,7 @@ def test_a_full_disk_is_said_to_callers_and_does_not_stop_the_watcher(store: Sto
     made(store)
     pages = store._db.execute("pragma page_count").fetchone()[0]
     store._db.execute(f"pragma max_page_count = {pages}")
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(HTTPError) as caught:
         store.begin("bob", {"image": "x" * 100_000})
     assert caught.value.status == 507
     assert "make room" in caught.value.remedy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,18 +16,17 @@ from telemetry.services.gateway.alerts import Alerts
 from telemetry.services.gateway.chat import Chat
 from telemetry.services.gateway.dispatcher import Dispatcher
 from telemetry.services.gateway.history import History
-from telemetry.services.gateway.http import problem
 from telemetry.services.gateway.interaction_log import InteractionLog
 from telemetry.services.gateway.kernel import load
 from telemetry.services.gateway.pages import Pages
 from telemetry.services.gateway.proxy_client import ProxyClient
 from telemetry.services.gateway.records import Records
 from telemetry.services.gateway.settings import Settings
-from telemetry.services.login import Access
+from telemetry.services.http import HTTPError, guarded, reply_http_error
+from telemetry.services.login import Access, Login
 
 # For running answers when the gateway stops.
 GRACE_S = 15.0
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def bare_app(settings: Settings) -> Starlette:
@@ -36,9 +35,17 @@ def bare_app(settings: Settings) -> Starlette:
     Raises:
         TelemetryError: the kernel can't be had, or its files can't be read.
     """
-    access = Access(settings.token, settings.origins, cookie="telemetry_gateway")
-    # The platform's page shows alerts; it has the admin's token, not the gateway's.
-    admin = Access(settings.admin_token)
+    login = Login(
+        settings.token,
+        "TELEMETRY_GATEWAY_TOKEN",
+        page="/",
+        title="telemetry",
+        cookie="telemetry_gateway",
+        origins=settings.origins,
+    )
+    # The platform's page shows alerts; it has the admin token, not the gateway's.
+    admin = Access(settings.admin_token, "TELEMETRY_ADMIN_TOKEN", settings.origins)
+    webhook = Access(settings.webhook_token, "TELEMETRY_WEBHOOK_TOKEN")
     proxy = ProxyClient(settings)
     kernel = load(settings, proxy)
     log = InteractionLog(settings.home / "logs", settings.handle, settings.retention_days)
@@ -53,9 +60,8 @@ def bare_app(settings: Settings) -> Starlette:
         queue_limit=settings.queue_limit,
         concurrency=settings.concurrency,
     )
-    pages = Pages(access)
-    chat = Chat(access, dispatcher, history, alerts)
-    records = Records(log, alerts, Access(settings.webhook_token))
+    chat = Chat(login, dispatcher, history, alerts)
+    records = Records(log, alerts)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -68,33 +74,24 @@ def bare_app(settings: Settings) -> Starlette:
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    def guarded(handler: Handler) -> Handler:
-        async def checked(request: Request) -> Response:
-            if not access.same_origin(request):
-                return problem(403, "pages of other sites may not call this")
-            if not (access.allowed(request) or admin.allowed(request)):
-                return problem(
-                    401, "log in at /, or send Authorization: Bearer TELEMETRY_GATEWAY_TOKEN"
-                )
-            return await handler(request)
-
-        return checked
+    def check(request: Request) -> None:
+        if admin.allowed(request):
+            admin.check_origin(request)
+        else:
+            login.check(request)
 
     post = ["POST"]
     return Starlette(
         routes=[
-            Route("/", pages.shell),
-            Route("/shell/{name}", pages.asset),
-            Route("/login", pages.log_in, methods=post),
-            Route("/logout", pages.log_out, methods=post),
-            Route("/runbooks", pages.runbooks),
-            Route("/api/chat", guarded(chat.post), methods=post),
+            *Pages(login).routes(),
+            Route("/api/chat", guarded(chat.post, check), methods=post),
             WebSocketRoute("/ws", chat.websocket),
-            Route("/api/logs", guarded(records.logs)),
-            Route("/api/alert", records.alert, methods=post),
-            Route("/api/alerts", guarded(records.list_alerts)),
+            Route("/api/logs", guarded(records.logs, check)),
+            Route("/api/alert", guarded(records.alert, webhook.check_token), methods=post),
+            Route("/api/alerts", guarded(records.list_alerts, check)),
             Route("/health", health),
         ],
+        exception_handlers={HTTPError: reply_http_error},
         lifespan=lifespan,
     )
 

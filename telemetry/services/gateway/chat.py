@@ -20,7 +20,7 @@ from telemetry.services.gateway.alerts import Alerts
 from telemetry.services.gateway.dispatch import Dispatch, Event
 from telemetry.services.gateway.dispatcher import Dispatcher, QueueFull
 from telemetry.services.gateway.history import History
-from telemetry.services.gateway.http import BodyError, parse, problem, read_json
+from telemetry.services.http import HTTPError, parse_json, read_json
 from telemetry.services.login import Access
 
 PROMPT_CHARS = 100_000
@@ -49,25 +49,21 @@ class Chat:
 
     async def post(self, request: Request) -> Response:
         """The answer as server-sent events; see `Dispatch` for them."""
-        try:
-            body = await read_json(request)
-        except BodyError as error:
-            return problem(error.status, str(error))
+        body = await read_json(request)
         if not isinstance(body, dict):
-            return problem(400, 'the body must be like {"message": "…", "sessionId": "…"}')
+            raise HTTPError(400, 'the body must be like {"message": "…", "sessionId": "…"}')
         given = body.get("sessionId")
         session = secrets.token_hex(8) if given is None else given
         wrong = _wrong(body.get("message"), session)
         if wrong:
-            return problem(400, wrong)
+            raise HTTPError(400, wrong)
         # Nobody can come back to a session that was never named.
         dispatch = Dispatch(body["message"], "api", session, remembered=given is not None)
         try:
             self._dispatcher.submit(dispatch)
         except QueueFull as error:
-            return problem(
-                503, f"{error}: try again in {RETRY_AFTER_S} s", {"retry-after": str(RETRY_AFTER_S)}
-            )
+            remedy, headers = f"try again in {RETRY_AFTER_S} s", {"retry-after": str(RETRY_AFTER_S)}
+            raise HTTPError(503, str(error), remedy, headers) from None
         return _Answer(self._dispatcher, dispatch)
 
     async def websocket(self, websocket: WebSocket) -> None:
@@ -149,7 +145,7 @@ class _Shell:
                 await self._take(await self._websocket.receive_text())
         except WebSocketDisconnect:
             pass
-        except (BodyError, KeyError):  # KeyError: it was binary
+        except (HTTPError, KeyError):  # KeyError: it was binary
             with suppress(RuntimeError):
                 await self._websocket.close(1007, "not a message of the shell's")
         finally:
@@ -159,7 +155,7 @@ class _Shell:
                 task.cancel()
 
     async def _take(self, text: str) -> None:
-        message = parse(text)
+        message = parse_json(text)
         kind = message.get("type") if isinstance(message, dict) else None
         if kind == "cancel":
             for dispatch in self._dispatcher.active(self._session):
@@ -167,11 +163,11 @@ class _Shell:
         elif kind == "message":
             self._submit(message.get("id"), message.get("text"))
         else:
-            raise BodyError(400, "unknown type")
+            raise HTTPError(400, "unknown type")
 
     def _submit(self, number: Any, prompt: Any) -> None:
         if not isinstance(number, str) or not _ID.fullmatch(number):
-            raise BodyError(400, "id is missing or malformed")
+            raise HTTPError(400, "id is missing or malformed")
         if self._has(number):
             return  # sent again after a lost connection
         wrong, status = _wrong(prompt, self._session), "error"

@@ -7,57 +7,39 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import Route
 
-from telemetry.services.gateway.http import problem
-from telemetry.services.login import Access
+from telemetry.services.http import asset_route, page_headers
+from telemetry.services.login import Login
 
 SHELL = Path(__file__).parent / "shell"
-ASSETS = frozenset(path.name for path in SHELL.iterdir() if path.suffix in (".js", ".css"))
-# Nothing from elsewhere, nothing inline: what a model or a log line says can't run here.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    # Not no-referrer: a form would then come with `Origin: null`.
-    "referrer-policy": "same-origin",
-    "cache-control": "no-cache",
-}
 
 
 class Pages:
     """Routes of what people see.
 
     Args:
-        access: who may come in.
+        login: the log-in.
     """
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, login: Login) -> None:
+        self._login = login
 
-    async def shell(self, request: Request) -> Response:
-        page = "index.html" if self._access.allowed(request) else "login.html"
-        return FileResponse(SHELL / page, headers=HEADERS)
+    def routes(self) -> list[Route]:
+        return [
+            Route("/", self._shell),
+            asset_route("/shell", SHELL),
+            *self._login.routes(),
+            Route("/runbooks", self._runbooks),
+        ]
 
-    async def asset(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in ASSETS:
-            return problem(404, f"there is no {name}")
-        return FileResponse(SHELL / name, headers=HEADERS)
+    async def _shell(self, request: Request) -> Response:
+        if not self._login.allowed(request):
+            return self._login.log_in_page(request)
+        return FileResponse(SHELL / "index.html", headers=page_headers())
 
-    async def log_in(self, request: Request) -> Response:
-        return await self._access.log_in(request, "/")
-
-    async def log_out(self, request: Request) -> Response:
-        if not self._access.same_origin(request):
-            return problem(403, "this came from another site's page")
-        return self._access.log_out("/")
-
-    async def runbooks(self, request: Request) -> Response:
+    async def _runbooks(self, request: Request) -> Response:
         from telemetry.services.gateway import runbooks
 
         page = await asyncio.to_thread(runbooks.page)
-        policy = f"{POLICY}; style-src 'unsafe-inline'".replace("style-src 'self'; ", "")
-        return HTMLResponse(page, headers={**HEADERS, "content-security-policy": policy})
+        return HTMLResponse(page, headers=page_headers(style_src="'unsafe-inline'"))

@@ -11,27 +11,17 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
-from telemetry.services.login import Access
-from telemetry.services.platform.api import Api, error
-from telemetry.services.platform.errors import Problem
+from telemetry.services.http import HTTPError, asset_route, guarded, page_headers
+from telemetry.services.login import Login
+from telemetry.services.platform.api import Api
 from telemetry.services.platform.proxy_keys import Keys
 from telemetry.services.platform.settings import Settings
 from telemetry.system.docker_engine import Engine
 
 PAGES = Path(__file__).parent / "pages"
 GATEWAY_TIMEOUT_S = 3.0
-HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "connect-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none'; "
-    "base-uri 'none'",
-    "x-content-type-options": "nosniff",
-    # Not no-referrer: browsers then send "Origin: null" with a log-in form.
-    "referrer-policy": "same-origin",
-    "cache-control": "no-cache",
-}
 
 
 class Admin:
@@ -39,41 +29,33 @@ class Admin:
 
     Args:
         settings: what the platform was told.
-        access: who may come in.
+        login: the log-in.
         engine: Docker.
         keys: the proxy's admin API, which knows the costs.
         api: the containers.
     """
 
     def __init__(
-        self, settings: Settings, access: Access, engine: Engine, keys: Keys, api: Api
+        self, settings: Settings, login: Login, engine: Engine, keys: Keys, api: Api
     ) -> None:
         self._settings = settings
-        self._access = access
+        self._login = login
         self._engine = engine
         self._keys = keys
         self._api = api
 
-    def routes(self) -> list[Route | Mount]:
+    def routes(self) -> list[Route]:
         return [
-            Route("/admin", self._page, methods=["GET"]),
-            Route("/admin/login", self._log_in, methods=["POST"]),
-            Route("/admin/logout", self._log_out, methods=["POST"]),
-            Route("/admin/dashboard", self._api.guarded(self._dashboard), methods=["GET"]),
-            Mount("/admin/pages", StaticFiles(directory=PAGES)),
+            Route("/admin", self._page),
+            *self._login.routes(),
+            Route("/admin/dashboard", guarded(self._dashboard, self._login.check)),
+            asset_route("/admin/pages", PAGES),
         ]
 
     async def _page(self, request: Request) -> Response:
-        page = "index.html" if self._access.allowed(request) else "login.html"
-        return FileResponse(PAGES / page, headers=HEADERS)
-
-    async def _log_in(self, request: Request) -> Response:
-        return await self._access.log_in(request, "/admin")
-
-    async def _log_out(self, request: Request) -> Response:
-        if not self._access.same_origin(request):
-            return error(403, "this came from another site's page")
-        return self._access.log_out("/admin")
+        if not self._login.allowed(request):
+            return self._login.log_in_page(request)
+        return FileResponse(PAGES / "index.html", headers=page_headers())
 
     async def _dashboard(self, request: Request) -> Response:
         problem, (costs, no_costs), (alerts, no_alerts) = await asyncio.gather(
@@ -102,7 +84,7 @@ class Admin:
             return None, ""
         try:
             return self._keys.costs_today(), ""
-        except Problem as problem:
+        except HTTPError as problem:
             return None, problem.message
 
     def _alerts(self) -> tuple[list[dict[str, Any]], str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
@@ -13,21 +12,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from telemetry.services.http import Handler, HTTPError, guarded, read_json
 from telemetry.services.login import Access
 from telemetry.services.platform.containers import spec
 from telemetry.services.platform.containers.lifecycle import Lifecycle, unknown
-from telemetry.services.platform.errors import Problem
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.observed import RUNS, Containers, ContainerState
 from telemetry.services.platform.state.store import Record, Store
-from telemetry.system.docker_engine import EngineAbsent, cut
+from telemetry.system.docker_engine import cut
 
-BODY_LIMIT = 1 << 20
 TAIL = 200  # log lines, unless asked for others
 TAIL_LIMIT = 100_000
 THREADS = 32  # operations of Docker's at once; each mostly waits for it
 
-Handler = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
 
 
@@ -58,42 +55,24 @@ class Api:
         self._threads = ThreadPoolExecutor(THREADS, "platform-docker")
 
     def routes(self) -> list[Route]:
-        base, guarded = "/api/containers", self.guarded
+        def route(method: str, path: str, handler: Handler) -> Route:
+            checked = guarded(handler, self._access.check)
+            return Route(f"/api/containers{path}", checked, methods=[method])
+
         return [
-            Route(base, guarded(self._list), methods=["GET"]),
-            Route(base, guarded(self._provision), methods=["POST"]),
-            Route(base + "/{handle}", guarded(self._get), methods=["GET"]),
-            Route(base + "/{handle}", guarded(self._remove), methods=["DELETE"]),
-            Route(base + "/{handle}/start", guarded(self._do("start")), methods=["POST"]),
-            Route(base + "/{handle}/stop", guarded(self._do("stop")), methods=["POST"]),
-            Route(base + "/{handle}/restart", guarded(self._do("restart")), methods=["POST"]),
-            Route(base + "/{handle}/logs", guarded(self._logs), methods=["GET"]),
+            route("GET", "", self._list),
+            route("POST", "", self._provision),
+            route("GET", "/{handle}", self._get),
+            route("DELETE", "/{handle}", self._remove),
+            route("POST", "/{handle}/start", self._do("start")),
+            route("POST", "/{handle}/stop", self._do("stop")),
+            route("POST", "/{handle}/restart", self._do("restart")),
+            route("GET", "/{handle}/logs", self._logs),
         ]
 
     def close(self) -> None:
         """Wait for what is being done."""
         self._threads.shutdown()
-
-    def guarded(self, handler: Handler) -> Handler:
-        """``handler`` for those who may, with problems as JSON."""
-
-        async def answering(request: Request) -> Response:
-            if not self._access.same_origin(request):
-                return error(403, "pages of other sites may not call this")
-            if not self._access.allowed(request):
-                return error(
-                    401,
-                    "no admin token, or a wrong one",
-                    "send authorization: Bearer and TELEMETRY_ADMIN_TOKEN",
-                )
-            try:
-                return await handler(request)
-            except Problem as problem:
-                return error(problem.status, problem.message, problem.remedy)
-            except EngineAbsent as problem:
-                return error(503, problem.message, problem.remedy)
-
-        return answering
 
     def containers(self) -> list[dict[str, Any]]:
         """All of them as JSON, by handle."""
@@ -119,12 +98,7 @@ class Api:
         return JSONResponse(found)
 
     async def _provision(self, request: Request) -> Response:
-        try:
-            body = json.loads(await _body(request))
-        except ValueError:
-            raise Problem(
-                400, "the body is not JSON", 'send {"handle": "ann", "image": "name:tag"}'
-            ) from None
+        body = await read_json(request)
         # Looks at folders of this machine's: a disk may be slow.
         wanted = await self._thread(spec.parse, body, self._settings.volumes)
         state = await self._thread(self._lifecycle.provision, wanted)
@@ -208,22 +182,8 @@ def describe(handle: str, state: ContainerState | None, record: Record | None) -
     }
 
 
-def error(status: int, message: str, remedy: str = "") -> JSONResponse:
-    """A problem in the API's form."""
-    return JSONResponse({"error": {"message": message, "remedy": remedy}}, status)
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_LIMIT:
-            raise Problem(413, f"the body is larger than {BODY_LIMIT} bytes")
-    return bytes(body)
-
-
 def _tail(request: Request) -> int:
     text = request.query_params.get("tail", str(TAIL))
     if not text.isascii() or not text.isdigit() or int(text) > TAIL_LIMIT:
-        raise Problem(400, f"tail={text!r} is not a number of lines up to {TAIL_LIMIT}")
+        raise HTTPError(400, f"tail={text!r} is not a number of lines up to {TAIL_LIMIT}")
     return int(text)

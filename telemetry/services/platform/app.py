@@ -15,7 +15,8 @@ from starlette.routing import Route
 
 import telemetry
 from telemetry.errors import TelemetryError
-from telemetry.services.login import Access
+from telemetry.services.http import HTTPError, error_reply, reply_http_error
+from telemetry.services.login import Login
 from telemetry.services.platform.admin import Admin
 from telemetry.services.platform.api import Api
 from telemetry.services.platform.containers import network
@@ -27,9 +28,8 @@ from telemetry.services.platform.sampling import Monitor
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.observed import Containers
 from telemetry.services.platform.state.store import Store
-from telemetry.system.docker_engine import Engine
+from telemetry.system.docker_engine import Engine, EngineAbsent
 
-COOKIE = "telemetry_platform"
 NO_DOCKER = "no Docker here: containers are not watched; start Docker, or set DOCKER_HOST"
 # What was left half-way is looked at again; also how soon a Docker that came back is used.
 SETTLE_S = 10.0
@@ -67,9 +67,16 @@ class Platform:
         self.lifecycle = Lifecycle(
             settings, self.engine, self.store, self.view, self.keys, self._reach, self.monitor.look
         )
-        access = Access(settings.admin_token, cookie=COOKIE, same_site="strict")
-        self.api = Api(settings, access, self.lifecycle, self.store, self.view)
-        self.admin = Admin(settings, access, self.engine, self.keys, self.api)
+        login = Login(
+            settings.admin_token,
+            "TELEMETRY_ADMIN_TOKEN",
+            page="/admin",
+            title="platform",
+            cookie="telemetry_platform",
+            same_site="strict",
+        )
+        self.api = Api(settings, login, self.lifecycle, self.store, self.view)
+        self.admin = Admin(settings, login, self.engine, self.keys, self.api)
 
     async def open(self) -> None:
         """Begin; needs no Docker yet."""
@@ -99,7 +106,7 @@ class Platform:
             return JSONResponse({"status": "ok", "note": NO_DOCKER})
         return JSONResponse({"status": "error", "docker": problem}, 503)
 
-    def routes(self) -> list[Any]:
+    def routes(self) -> list[Route]:
         health = Route("/health", self.health, methods=["GET"])
         return [*self.api.routes(), *self.admin.routes(), health]
 
@@ -147,7 +154,15 @@ def bare_app(settings: Settings) -> Starlette:
         yield
         await platform.close()
 
-    app = Starlette(routes=platform.routes(), lifespan=lifespan)
+    async def reply_no_engine(request: Request, error: Exception) -> Response:
+        assert isinstance(error, EngineAbsent)
+        return error_reply(503, error)
+
+    app = Starlette(
+        routes=platform.routes(),
+        exception_handlers={HTTPError: reply_http_error, EngineAbsent: reply_no_engine},
+        lifespan=lifespan,
+    )
     app.state.platform = platform
     return app
 

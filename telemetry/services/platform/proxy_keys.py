@@ -8,7 +8,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
-from telemetry.services.platform.errors import Problem
+from telemetry.services.http import HTTPError
 
 TIMEOUT_S = 10.0
 
@@ -42,7 +42,7 @@ class Keys:
         """A new key of the proxy user that a handle is.
 
         Raises:
-            Problem: the proxy doesn't answer, or refuses.
+            HTTPError: the proxy doesn't answer, or refuses.
         """
         answer = self._ask("POST", "/api/keys", {"user_id": handle})
         return Key(answer["id"], answer["key"])
@@ -51,11 +51,11 @@ class Keys:
         """Make a key worthless; one that is gone already is no matter.
 
         Raises:
-            Problem: the proxy doesn't answer, or refuses.
+            HTTPError: the proxy doesn't answer, or refuses.
         """
         try:
             self._ask("DELETE", f"/api/keys/{key_id}")
-        except Problem as problem:
+        except HTTPError as problem:
             if problem.status != 404:
                 raise
 
@@ -63,7 +63,7 @@ class Keys:
         """Ids of a handle's valid keys made within a time, Unix milliseconds.
 
         Raises:
-            Problem: the proxy doesn't answer, or refuses.
+            HTTPError: the proxy doesn't answer, or refuses.
         """
         return [
             key["id"]
@@ -77,7 +77,7 @@ class Keys:
         """Cost since midnight UTC by handle, in USD.
 
         Raises:
-            Problem: the proxy doesn't answer, or refuses.
+            HTTPError: the proxy doesn't answer, or refuses.
         """
         rows = self._ask("GET", "/api/costs?since=today&group=user")["rows"]
         return {row["user_id"]: float(row["cost_usd"]) for row in rows}
@@ -96,14 +96,14 @@ class Keys:
             with error:
                 said = error.read(300).decode(errors="replace")
             if error.code == 404:
-                raise Problem(404, f"the proxy knows nothing of {path}") from None
-            raise Problem(
+                raise HTTPError(404, f"the proxy knows nothing of {path}") from None
+            raise HTTPError(
                 503,
                 f"the proxy at {self._url} answered {error.code}: {said}",
                 "see that it has the same TELEMETRY_ADMIN_TOKEN",
             ) from None
         except (OSError, ValueError) as error:
-            raise Problem(
+            raise HTTPError(
                 503,
                 f"the proxy at {self._url} doesn't answer: {getattr(error, 'reason', error)}",
                 "start it (telemetry proxy), set TELEMETRY_PROXY_URL to where it is, or "

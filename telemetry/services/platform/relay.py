@@ -21,13 +21,12 @@ import aiohttp
 from aiohttp import web
 from opentelemetry.util.re import parse_env_headers
 
+from telemetry.services.http import HTTPError, bearer_token, error_body, read_body
 from telemetry.services.platform import relay_tokens
-from telemetry.services.platform.errors import Problem
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.store import Store
 
-BODY_LIMIT = 16 << 20  # of one OTLP export; a judgement
-CHUNK = 64 << 10
+OTLP_BYTES = 16 << 20  # of one export; chosen by judgement, not measured
 RETRY_AFTER_S = 5
 HANDLE_HEADER = "x-telemetry-handle"  # as collector/config.yaml looks for it
 # No part may begin with a dot: v1/../api/keys must not lead out of here.
@@ -80,7 +79,7 @@ class Relay:
             Host and port by which containers find it.
 
         Raises:
-            Problem: it can't be listened on.
+            HTTPError: it can't be listened on.
         """
         port, name = self._settings.relay_port, self._settings.relay_host
         address = "127.0.0.1" if name else gateway
@@ -89,7 +88,7 @@ class Relay:
                 try:
                     await web.TCPSite(self._runner, address, port).start()
                 except OSError as error:
-                    raise Problem(
+                    raise HTTPError(
                         503,
                         f"containers could not send anything: {address}:{port} can't be listened "
                         f"on: {error.strerror or error}",
@@ -106,23 +105,22 @@ class Relay:
         await self._session.close()
 
     async def _otlp(self, request: web.Request) -> web.StreamResponse:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        handle = relay_tokens.handle_of(self._settings.otlp_token, token.strip())
-        if scheme.lower() != "bearer" or not handle or not self._known(handle):
+        token = bearer_token(request.headers.get("authorization", ""))
+        handle = relay_tokens.handle_of(self._settings.otlp_token, token)
+        if not handle or not self._known(handle):
             return web.json_response(
                 {"message": "wanted: authorization: Bearer and the token this container was given"},
                 status=401,
             )
-        body = bytearray()
-        async for chunk in request.content.iter_chunked(CHUNK):
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                return web.json_response({"message": f"more than {BODY_LIMIT} bytes"}, status=413)
+        try:
+            body = await read_body(request.content.iter_any(), OTLP_BYTES)
+        except HTTPError as error:
+            return web.json_response({"message": error.message}, status=error.status)
         headers = _only(request.headers, "content-type", "content-encoding", "user-agent")
         headers |= self._otlp_headers | {HANDLE_HEADER: handle}
         url = f"{self._settings.otlp_url}/v1/{request.match_info['signal']}"
         try:
-            async with self._session.post(url, data=bytes(body), headers=headers) as answer:
+            async with self._session.post(url, data=body, headers=headers) as answer:
                 return web.Response(
                     body=await answer.read(),
                     status=answer.status,
@@ -134,7 +132,7 @@ class Relay:
     async def _proxy(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"]
         if not _PROXY_PATHS.fullmatch(path):
-            return web.json_response({"error": {"message": "not for containers"}}, status=404)
+            return web.json_response(error_body("not for containers"), status=404)
         response: web.StreamResponse | None = None
         try:
             async with self._session.request(
@@ -172,7 +170,7 @@ def _passed(headers: Mapping[str, str]) -> list[tuple[str, str]]:
 def _away(what: str, error: Exception) -> web.Response:
     _log.warning("containers' calls can't be passed on: the %s doesn't answer: %s", what, error)
     return web.json_response(
-        {"error": {"message": f"the {what} doesn't answer; try again"}},
+        error_body(f"the {what} doesn't answer", "try again"),
         status=503,
         headers={"retry-after": str(RETRY_AFTER_S)},
     )

@@ -100,6 +100,7 @@ def bare_app(settings: Settings) -> Starlette:
             *admin.routes(proxy),
             Route("/health", health, methods=["GET"]),
         ],
+        exception_handlers=admin.ERROR_HANDLERS,
         lifespan=lifespan,
     )
     app.state.proxy = proxy

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from telemetry import catalog, metrics
 from telemetry.errors import TelemetryError
+from telemetry.services.http import HTTPError
 from telemetry.services.platform.containers import create_options, network
 from telemetry.services.platform.containers.spec import Spec
-from telemetry.services.platform.errors import Problem
 from telemetry.services.platform.proxy_keys import Keys
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.desired import HANDLE_LABEL, PLATFORM_LABEL
@@ -70,7 +70,7 @@ class Lifecycle:
         """Make and start a container, with everything it needs.
 
         Raises:
-            Problem: it can't be as asked; nothing of it is left.
+            HTTPError: it can't be as asked; nothing of it is left.
             EngineAbsent: there is no Docker.
         """
         with self._alone(spec.handle):
@@ -124,7 +124,7 @@ class Lifecycle:
         """Remove a container for good: itself, its key, its place in the store.
 
         Raises:
-            Problem: there is none.
+            HTTPError: there is none.
             EngineAbsent: there is no Docker; it is removed once there is one again.
         """
         with self._alone(handle):
@@ -154,12 +154,12 @@ class Lifecycle:
 
         Raises:
             EngineAbsent: there is no Docker.
-            Problem: it is another engine than the records are of.
+            HTTPError: it is another engine than the records are of.
         """
         records = self._store.all()  # before the list: what is recorded later may not be in it
         with self._engine.asked() as client:
             if not self._store.belongs_to(client.info()["ID"]):
-                raise Problem(
+                raise HTTPError(
                     503,
                     f"the Docker engine at {self._engine.address} is not the one that the "
                     f"containers in {self._store.path} are in: nothing is cleared up",
@@ -176,13 +176,13 @@ class Lifecycle:
                 current = self._store.get(record.handle)
                 if current is not None and current.phase != "made":
                     self._end(record.handle)
-            except Problem as problem:
+            except HTTPError as problem:
                 _log.warning("%s is left half-way: %s", record.handle, problem.message)
             finally:
                 lock.release()
         try:
             self._revoke_owed()
-        except Problem as problem:
+        except HTTPError as problem:
             _log.warning("keys wait to be revoked: %s", problem.message)
 
     # --- steps ----------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ class Lifecycle:
             repository, tag = docker.utils.parse_repository_tag(image)
             client.images.pull(repository, tag=tag or "latest")
         except docker.errors.APIError as error:
-            raise Problem(
+            raise HTTPError(
                 422,
                 f"image {image} is not on this machine and can't be pulled: {error.explanation}",
                 f"check its name, or bring it here: docker pull {image}, docker build, docker load",
@@ -238,7 +238,7 @@ class Lifecycle:
         self._store.forget(handle)
         try:
             self._revoke_owed()
-        except Problem as problem:
+        except HTTPError as problem:
             # No reason to keep the handle: it is done as soon as the proxy answers.
             _log.warning("keys wait to be revoked: %s", problem.message)
 
@@ -262,7 +262,7 @@ class Lifecycle:
                 except docker.errors.NotFound:
                     pass
                 except docker.errors.APIError as error:
-                    raise Problem(
+                    raise HTTPError(
                         502,
                         f"Docker can't remove the container of {handle}: {error.explanation}",
                         "the platform tries again by itself; see Docker's own log",
@@ -286,7 +286,7 @@ class Lifecycle:
             except docker.errors.NotFound:
                 raise unknown(handle) from None
             except docker.errors.APIError as error:
-                raise Problem(
+                raise HTTPError(
                     409, f"Docker refuses that to {handle}: {error.explanation}"
                 ) from error
 
@@ -329,9 +329,9 @@ class Lifecycle:
             histogram.record(time.perf_counter() - began, {"outcome": outcome})
 
 
-def unknown(handle: str) -> Problem:
+def unknown(handle: str) -> HTTPError:
     """What to tell whoever asks for a handle without a container."""
-    return Problem(
+    return HTTPError(
         404, f"no container has the handle {handle}", "GET /api/containers lists those there are"
     )
 
@@ -348,13 +348,13 @@ def _docker_says(spec: Spec) -> Iterator[None]:
         said = str(error.explanation)
         if status == 409:
             name = create_options.container_name(spec.handle)
-            raise Problem(
+            raise HTTPError(
                 409,
                 f"a container named {name} exists that this platform did not make",
                 f"remove or rename it (docker rename {name} …), or use another handle",
             ) from error
         if status < 500 or "OCI runtime" in said or "executable file not found" in said:
-            raise Problem(422, f"Docker can't run this: {said}", "check image and command") from (
+            raise HTTPError(422, f"Docker can't run this: {said}", "check image and command") from (
                 error
             )
-        raise Problem(502, f"Docker failed: {said}", "see Docker's own log") from error
+        raise HTTPError(502, f"Docker failed: {said}", "see Docker's own log") from error

@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from telemetry.services.platform.errors import Problem
+from telemetry.services.http import HTTPError
 
 ISOLATED = {"com.docker.network.bridge.enable_icc": "false"}
 
@@ -30,7 +30,7 @@ def ensure(client: Any, name: str) -> str:
         Its gateway address.
 
     Raises:
-        Problem: another network has that name.
+        HTTPError: another network has that name.
         docker.errors.APIError: Docker can't make it.
     """
     with _ensuring:
@@ -38,7 +38,7 @@ def ensure(client: Any, name: str) -> str:
     network.reload()
     attrs = network.attrs
     if attrs["Driver"] != "bridge" or not attrs["IPAM"]["Config"]:
-        raise Problem(
+        raise HTTPError(
             503,
             f"the Docker network {name} exists and is not a bridge",
             "set TELEMETRY_PLATFORM_NETWORK to another name",

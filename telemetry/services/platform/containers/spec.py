@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from telemetry.services.platform.errors import Problem
+from telemetry.services.http import HTTPError
 
 HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -87,10 +87,10 @@ def check_handle(value: Any) -> str:
     """``value`` as a handle.
 
     Raises:
-        Problem: it is none.
+        HTTPError: it is none.
     """
     if not isinstance(value, str) or not HANDLE.fullmatch(value):
-        raise Problem(
+        raise HTTPError(
             400,
             f"handle {value!r} can't be used",
             "use 1 to 63 letters, digits, or . _ -, a letter or digit first",
@@ -106,13 +106,15 @@ def parse(body: Any, allowed: tuple[Path, ...]) -> Spec:
         allowed: folders that may be mounted, with all below them.
 
     Raises:
-        Problem: a field is missing, unknown, or has a value that can't be used; or a folder is
+        HTTPError: a field is missing, unknown, or has a value that can't be used; or a folder is
             not allowed.
     """
     body = _fields(body, "the body", Spec.__dataclass_fields__)
     for name in ("handle", "image"):
         if name not in body:
-            raise Problem(400, f"{name} is missing", 'send {"handle": "ann", "image": "name:tag"}')
+            raise HTTPError(
+                400, f"{name} is missing", 'send {"handle": "ann", "image": "name:tag"}'
+            )
     return Spec(
         handle=check_handle(body["handle"]),
         image=_text(body["image"], "image"),
@@ -132,20 +134,20 @@ def _volume(given: Any, allowed: tuple[Path, ...]) -> Volume:
     given = _fields(given, "a volume", Volume.__dataclass_fields__)
     source, target = given.get("source"), given.get("target")
     if not isinstance(source, str) or not Path(source).is_absolute():
-        raise Problem(400, f"volumes: source {source!r} is not an absolute path of this machine")
+        raise HTTPError(400, f"volumes: source {source!r} is not an absolute path of this machine")
     if not isinstance(target, str) or not PurePosixPath(target).is_absolute() or target == "/":
-        raise Problem(400, f"volumes: target {target!r} is not an absolute path in the container")
+        raise HTTPError(400, f"volumes: target {target!r} is not an absolute path in the container")
     # Followed to its end, or a link within an allowed folder would lead anywhere.
     real = Path(source).resolve()
     if not any(real.is_relative_to(folder.resolve()) for folder in allowed):
         listed = ", ".join(map(str, allowed)) or "none"
-        raise Problem(
+        raise HTTPError(
             403,
             f"volumes: {source} may not be mounted (allowed: {listed})",
             "add its folder to TELEMETRY_PLATFORM_VOLUMES and start the platform again",
         )
     if not real.is_dir():
-        raise Problem(400, f"volumes: there is no folder {source}", "make it first")
+        raise HTTPError(400, f"volumes: there is no folder {source}", "make it first")
     return Volume(str(real), target, _flag(given.get("read_only", False), "volumes: read_only"))
 
 
@@ -155,7 +157,7 @@ def _health_check(given: Any) -> HealthCheck | None:
     given = _fields(given, "health_check", HealthCheck.__dataclass_fields__)
     command = _texts(given.get("command", []), "health_check: command")
     if not command:
-        raise Problem(400, "health_check: command is missing", 'such as ["test", "-e", "/ready"]')
+        raise HTTPError(400, "health_check: command is missing", 'such as ["test", "-e", "/ready"]')
 
     def seconds(name: str, default: float, low: float) -> float:
         found = _number(given.get(name), f"health_check: {name}", low, 86400)
@@ -173,10 +175,10 @@ def _health_check(given: Any) -> HealthCheck | None:
 
 def _fields(given: Any, what: str, known: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, dict):
-        raise Problem(400, f"{what} is not a JSON object", f"its fields: {', '.join(known)}")
+        raise HTTPError(400, f"{what} is not a JSON object", f"its fields: {', '.join(known)}")
     unknown = sorted(set(given) - set(known))
     if unknown:
-        raise Problem(
+        raise HTTPError(
             400, f"{what} has unknown fields: {', '.join(unknown)}", f"known: {', '.join(known)}"
         )
     return given
@@ -184,30 +186,30 @@ def _fields(given: Any, what: str, known: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise Problem(400, f"{name} is not a text")
+        raise HTTPError(400, f"{name} is not a text")
     return value
 
 
 def _list(value: Any, name: str) -> list[Any]:
     if value is not None and not isinstance(value, list):
-        raise Problem(400, f"{name} is not a list")
+        raise HTTPError(400, f"{name} is not a list")
     return value or []
 
 
 def _texts(value: Any, name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) and "\0" not in v for v in value):
-        raise Problem(400, f"{name} is not a list of texts", 'such as ["sh", "-c", "echo hello"]')
+        raise HTTPError(400, f"{name} is not a list of texts", 'such as ["sh", "-c", "echo hello"]')
     return tuple(value)
 
 
 def _env(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise Problem(400, "env is not an object of texts", 'such as {"LEVEL": "debug"}')
+        raise HTTPError(400, "env is not an object of texts", 'such as {"LEVEL": "debug"}')
     for name, text in value.items():
         if not _ENV_NAME.fullmatch(name) or "\0" in text:
-            raise Problem(400, f"env: {name!r} can't be an environment variable")
+            raise HTTPError(400, f"env: {name!r} can't be an environment variable")
         if name in RESERVED:
-            raise Problem(400, f"env: {name} is the platform's to set", "leave it out")
+            raise HTTPError(400, f"env: {name} is the platform's to set", "leave it out")
     return dict(value)
 
 
@@ -215,7 +217,7 @@ def _number(value: Any, name: str, low: float, high: float) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise Problem(400, f"{name}: {value!r} is not a number from {low} to {high}")
+        raise HTTPError(400, f"{name}: {value!r} is not a number from {low} to {high}")
     return float(value)
 
 
@@ -223,19 +225,19 @@ def _whole(value: Any, name: str, low: int, high: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise Problem(400, f"{name}: {value!r} is not a whole number from {low} to {high}")
+        raise HTTPError(400, f"{name}: {value!r} is not a whole number from {low} to {high}")
     return value
 
 
 def _flag(value: Any, name: str) -> bool:
     if not isinstance(value, bool):
-        raise Problem(400, f"{name}: {value!r} is not true or false")
+        raise HTTPError(400, f"{name}: {value!r} is not true or false")
     return value
 
 
 def _choice(value: Any) -> str:
     if value not in RESTART_POLICIES:
-        raise Problem(
+        raise HTTPError(
             400, f"restart_policy {value!r} is unknown", f"one of: {', '.join(RESTART_POLICIES)}"
         )
     return str(value)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from telemetry.errors import TelemetryError
-from telemetry.services.platform.errors import Problem
+from telemetry.services.http import HTTPError
 from telemetry.services.platform.state.desired import Totals
 from telemetry.services.platform.state.migrations import MIGRATIONS
 from telemetry.system.migrations import SQLITE, NewerSchemaError, migrate
@@ -146,7 +146,7 @@ class Store:
         """Take a handle for a container that is about to be made.
 
         Raises:
-            Problem: it is taken, or can't be kept.
+            HTTPError: it is taken, or can't be kept.
         """
         with self._lock:
             if handle in self._records:
@@ -159,7 +159,7 @@ class Store:
         """Keep a change; nothing happens where the handle is gone by now.
 
         Raises:
-            Problem: it can't be kept.
+            HTTPError: it can't be kept.
         """
         with self._lock:
             record = self._records.get(handle)
@@ -170,7 +170,7 @@ class Store:
         """It is about to be stopped and started: down for now, but not by anybody's wish.
 
         Raises:
-            Problem: that can't be kept.
+            HTTPError: that can't be kept.
         """
         with self._lock:
             self._restarting.add(handle)
@@ -180,7 +180,7 @@ class Store:
         """The handle is free again.
 
         Raises:
-            Problem: that can't be kept.
+            HTTPError: that can't be kept.
         """
         with self._lock:
             self._restarting.discard(handle)
@@ -191,7 +191,7 @@ class Store:
         """Whether the records are of containers in this engine; the first one asked about is it.
 
         Raises:
-            Problem: that can't be kept.
+            HTTPError: that can't be kept.
         """
         with self._lock:
             if not self.engine_id:
@@ -203,7 +203,7 @@ class Store:
         """The key of a record that goes must be revoked, however long the proxy is away.
 
         Raises:
-            Problem: that can't be kept.
+            HTTPError: that can't be kept.
         """
         now = int(time.time() * 1000)
         with self._lock:
@@ -222,7 +222,7 @@ class Store:
         """It is done.
 
         Raises:
-            Problem: that can't be kept.
+            HTTPError: that can't be kept.
         """
         with self._lock:
             self._write("delete from revocations where id = ?", (revocation.id,))
@@ -263,7 +263,7 @@ class Store:
                 return
             try:
                 self.forget(handle)
-            except Problem as problem:
+            except HTTPError as problem:
                 _log.error("%s", problem.message)
 
     def totals(self, handle: str) -> Totals:
@@ -291,7 +291,7 @@ class Store:
             return
         try:
             self._keep(record)
-        except Problem as problem:
+        except HTTPError as problem:
             self._records[record.handle] = record
             _log.error("%s", problem.message)
 
@@ -316,7 +316,7 @@ class Store:
         try:
             self._db.execute(statement, values)
         except sqlite3.Error as error:
-            raise Problem(
+            raise HTTPError(
                 507,
                 f"the desired state in {self.path} can't be written: {error}",
                 "make room on its disk; see that the platform's user may write there",
@@ -349,9 +349,9 @@ def _lock(path: Path) -> int:
     return held
 
 
-def taken(handle: str) -> Problem:
+def taken(handle: str) -> HTTPError:
     """What to tell whoever wants a handle that has a container."""
-    return Problem(
+    return HTTPError(
         409,
         f"handle {handle} has a container already",
         f"DELETE /api/containers/{handle} first, or use another handle",

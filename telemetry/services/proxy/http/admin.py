@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,6 +13,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from telemetry.errors import TelemetryError
+from telemetry.services.http import (
+    ErrorHandler,
+    HTTPError,
+    error_reply,
+    guarded,
+    read_json,
+    reply_http_error,
+)
+from telemetry.services.login import Access
 from telemetry.services.proxy.http.parts import Proxy
 from telemetry.services.proxy.http.request import key_of
 from telemetry.services.proxy.ledger import accounts
@@ -24,44 +31,23 @@ from telemetry.services.proxy.ledger.reports import costs
 # Longest wait for a call to be settled; a client gives up later than that.
 SETTLE_WAIT_S = 10.0
 _POLL_S = 0.02
+
+# Of errors that the command line shares, by its exit code.
 _STATUS = {64: 400, 66: 404}
-
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-def _error(status: int, message: str, remedy: str = "") -> JSONResponse:
-    return JSONResponse({"error": {"message": message, "remedy": remedy}}, status)
-
-
-def _away(error: SQLAlchemyError) -> JSONResponse:
-    reason = str(getattr(error, "orig", None) or error).strip()
-    return _error(
-        503, f"the ledger can't be used: {reason}", "free disk space, or restore the database"
-    )
 
 
 def routes(proxy: Proxy) -> list[Route]:
     """The routes below ``/api``."""
     engine = proxy.ledger.engine
     token = proxy.settings.admin_token
+    access = Access(token, "TELEMETRY_ADMIN_TOKEN")
 
-    def admin(handler: Handler) -> Handler:
-        async def checked(request: Request) -> Response:
-            given = key_of(request.scope["headers"])
-            if not token:
-                return _error(503, "the admin API is off", "set TELEMETRY_ADMIN_TOKEN")
-            if not hmac.compare_digest(given.encode(), token.encode()):
-                return _error(
-                    401, "wrong admin token", "send Authorization: Bearer TELEMETRY_ADMIN_TOKEN"
-                )
-            try:
-                return await handler(request)
-            except TelemetryError as error:
-                return _error(_STATUS.get(error.exit_code, 500), error.message, error.remedy)
-            except SQLAlchemyError as error:
-                return _away(error)
-
-        return checked
+    def check(request: Request) -> None:
+        if not token:
+            raise HTTPError(503, "the admin API is off", "set TELEMETRY_ADMIN_TOKEN")
+        # A key of the proxy's comes in either header, and so may this token.
+        if not access.is_token(key_of(request.scope["headers"])):
+            raise access.unauthorized()
 
     async def create(request: Request) -> Response:
         given = await _object(request)
@@ -98,17 +84,11 @@ def routes(proxy: Proxy) -> list[Route]:
         return JSONResponse(report)
 
     async def call(request: Request) -> Response:
-        try:
-            return await looked_up(request)
-        except SQLAlchemyError as error:
-            return _away(error)
-
-    async def looked_up(request: Request) -> Response:
         number = parse(request.path_params["call_id"])
         key = key_of(request.scope["headers"])
         user = await run_in_threadpool(accounts.user_of, engine, key) if key else None
         if user is None:
-            return _error(401, "unknown key", "send the key the call was made with")
+            raise HTTPError(401, "unknown key", "send the key the call was made with")
         until = time.monotonic() + SETTLE_WAIT_S
         while number is not None:
             found = await run_in_threadpool(proxy.ledger.call, number)
@@ -117,23 +97,38 @@ def routes(proxy: Proxy) -> list[Route]:
             if found["status"] != "open" or time.monotonic() > until:
                 return JSONResponse(found)
             await asyncio.sleep(_POLL_S)
-        return _error(404, "no such call of yours", "take the id from x-telemetry-call-id")
+        raise HTTPError(404, "no such call of yours", "take the id from x-telemetry-call-id")
 
     return [
-        Route("/api/keys", admin(create), methods=["POST"]),
-        Route("/api/keys", admin(list_all), methods=["GET"]),
-        Route("/api/keys/{key_id}", admin(revoke), methods=["DELETE"]),
-        Route("/api/users/{user_id}/budget", admin(budget), methods=["PUT"]),
-        Route("/api/costs", admin(spent), methods=["GET"]),
+        Route("/api/keys", guarded(create, check), methods=["POST"]),
+        Route("/api/keys", guarded(list_all, check), methods=["GET"]),
+        Route("/api/keys/{key_id}", guarded(revoke, check), methods=["DELETE"]),
+        Route("/api/users/{user_id}/budget", guarded(budget, check), methods=["PUT"]),
+        Route("/api/costs", guarded(spent, check), methods=["GET"]),
         Route("/api/calls/{call_id}", call, methods=["GET"]),
     ]
 
 
+async def _reply_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TelemetryError)
+    return error_reply(_STATUS.get(error.exit_code, 500), error)
+
+
+async def _reply_no_ledger(request: Request, error: Exception) -> Response:
+    reason = str(getattr(error, "orig", None) or error).strip()
+    remedy = "free disk space, or restore the database"
+    return error_reply(503, TelemetryError(f"the ledger can't be used: {reason}", remedy=remedy))
+
+
+ERROR_HANDLERS: dict[Any, ErrorHandler] = {
+    HTTPError: reply_http_error,
+    TelemetryError: _reply_error,
+    SQLAlchemyError: _reply_no_ledger,
+}
+
+
 async def _object(request: Request) -> dict[str, Any]:
-    try:
-        given = await request.json()
-    except ValueError:
-        given = None
+    given = await read_json(request)
     if not isinstance(given, dict):
-        raise accounts.AccountError("the request must be a JSON object", exit_code=64)
+        raise HTTPError(400, "the body is not a JSON object")
     return given
