@@ -17,8 +17,8 @@ from telemetry.services.gateway.chat import Chat
 from telemetry.services.gateway.dispatcher import Dispatcher
 from telemetry.services.gateway.history import History
 from telemetry.services.gateway.interaction_log import InteractionLog
-from telemetry.services.gateway.kernel import load
 from telemetry.services.gateway.pages import Pages
+from telemetry.services.gateway.plugins import load
 from telemetry.services.gateway.proxy_client import ProxyClient
 from telemetry.services.gateway.records import Records
 from telemetry.services.gateway.settings import Settings

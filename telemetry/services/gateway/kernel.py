@@ -1,24 +1,14 @@
-"""What a kernel is, and which one answers.
+"""The interface of a kernel.
 
-A kernel takes a request and yields events; it knows nothing of HTTP, queues or logs. Another
-one is plugged in as an entry point of the group ``telemetry.kernels`` and named by
-TELEMETRY_KERNEL.
+A kernel takes a request and yields events; it knows nothing of HTTP, queues or logs. See
+`plugins` for how another kernel is plugged in.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-from telemetry.errors import ConfigError
-
-if TYPE_CHECKING:
-    from telemetry.services.gateway.proxy_client import ProxyClient
-    from telemetry.services.gateway.settings import Settings
-
-GROUP = "telemetry.kernels"
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -77,26 +67,3 @@ class Kernel(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
-
-
-def load(settings: Settings, proxy: ProxyClient) -> Kernel:
-    """The kernel that the settings name. What an entry point names is called with the same
-    arguments.
-
-    Args:
-        settings: the gateway's.
-        proxy: to call models with; closed by the gateway.
-
-    Raises:
-        ConfigError: there is none of that name.
-    """
-    if settings.kernel == "agent":
-        from telemetry.services.gateway.agent import Agent
-
-        return Agent(settings, proxy)
-    found = importlib.metadata.entry_points(group=GROUP, name=settings.kernel)
-    if not found:
-        known = {"agent", *importlib.metadata.entry_points(group=GROUP).names}
-        raise ConfigError("TELEMETRY_KERNEL", settings.kernel, f"one of {', '.join(sorted(known))}")
-    kernel: Kernel = next(iter(found)).load()(settings, proxy)
-    return kernel
