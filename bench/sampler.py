@@ -25,12 +25,12 @@ from typing import Any
 
 from telemetry import metrics
 from telemetry.services.platform.sampling import engine_stats
-from telemetry.services.platform.sampling.kernel_files import Files
-from telemetry.services.platform.sampling.metrics import Series
+from telemetry.services.platform.sampling.kernel_files import KernelFiles
+from telemetry.services.platform.sampling.metrics import ContainerSeries
 from telemetry.services.platform.sampling.sampler import Sampler
-from telemetry.services.platform.sampling.totals import Counts
+from telemetry.services.platform.sampling.totals import TotalsCounter
 from telemetry.services.platform.state.desired import Totals
-from telemetry.services.platform.state.observed import Containers, ContainerState, from_inspect
+from telemetry.services.platform.state.observed import ContainerState, ObservedState, from_inspect
 from telemetry.system.docker_engine import Engine
 
 TARGET_MS = 250
@@ -69,17 +69,21 @@ class Kind:
     """
 
     def __init__(
-        self, name: str, files: Files, states: list[ContainerState], engine: Engine
+        self, name: str, files: KernelFiles, states: list[ContainerState], engine: Engine
     ) -> None:
         self.name = name
         self.states = states
-        view, series, counts = Containers(), Series(), Counts(UnstoredState())
+        observed, series, totals = (
+            ObservedState(),
+            ContainerSeries(),
+            TotalsCounter(UnstoredState()),
+        )
         for state in states:
-            view.put(state, time.monotonic())
-            counts.inspected(state.handle, state.started_at, 0, False)
-            series.sees(state, 1)
-            series.show(state, True, Totals(), 1)
-        self.sampler = Sampler(engine, view, series, counts, 15, files)
+            observed.update(state, time.monotonic())
+            totals.count_inspect(state.handle, state.started_at, 0, False)
+            series.set_run(state, 1)
+            series.set_state(state, True, Totals(), 1)
+        self.sampler = Sampler(engine, observed, series, totals, 15, files)
 
     def once(self) -> None:
         sampled = self.sampler.collect_once()
@@ -217,7 +221,7 @@ def row(name: str, number: int, cpu: list[float], wall: list[float], more: str =
 def compare(docker: Any, states: list[ContainerState], passes: int) -> None:
     """Compare reading the same containers by their files and by the engine's stats calls."""
     engine = Engine({"DOCKER_HOST": docker.base_url})
-    files = Kind("", Files(), states, engine)
+    files = Kind("", KernelFiles(), states, engine)
     row("the 20 of Docker: by their files", len(states), *spent(files.once, passes))
 
     def ask() -> None:
@@ -253,11 +257,16 @@ def run(args: argparse.Namespace) -> None:
             print("not root: all containers are simulated by files, and no engine is called")
         missing = args.containers - len(real) - len(made)
         kinds = [
-            Kind(f"real: {len(real)} of Docker, {len(made)} by hand", Files(), real + made, nowhere)
+            Kind(
+                f"real: {len(real)} of Docker, {len(made)} by hand",
+                KernelFiles(),
+                real + made,
+                nowhere,
+            )
         ]
         if missing:
             tree = laid_out(folder, 0, missing)
-            files = Files(folder / "cgroup", folder / "proc")
+            files = KernelFiles(folder / "cgroup", folder / "proc")
             kinds.append(Kind("simulated by files", files, tree, nowhere))
         kinds = [kind for kind in kinds if kind.states]
         print(f"{'':44}{'of':>6}{'CPU ms':>10}{'most':>10}{'µs each':>10}{'wall ms':>10}")

@@ -12,7 +12,7 @@ from telemetry.metrics.points import Point
 from telemetry.services.platform.sampling import Monitor
 from telemetry.services.platform.sampling.reconciler import Listener
 from telemetry.services.platform.state.desired import ContainerEvent, Totals
-from telemetry.services.platform.state.observed import Containers, ContainerState
+from telemetry.services.platform.state.observed import ContainerState, ObservedState
 from telemetry.system.docker_engine import Engine
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.stack import until
@@ -54,7 +54,7 @@ class Monitored:
     Args:
         docker: the engine it watches.
         recorded: its series.
-        desired: what is to be; a new one where none is given.
+        desired: the desired state; a new one if none is given.
         listeners: told of every event.
     """
 
@@ -68,31 +68,33 @@ class Monitored:
         self.docker = docker
         self.recorded = recorded
         self.desired = desired or Memory()
-        self.view = Containers()
+        self.observed = ObservedState()
         self.events: list[ContainerEvent] = []
         self.ups: list[tuple[str, float | None]] = []
         """Every change of ``platform_container_up`` that was ready to be exported."""
         self.exports = 0
         engine = Engine({"DOCKER_HOST": docker.base_url})
         self.monitor = Monitor(
-            engine, self.desired, self.view, [self.events.append, *listeners], interval_s=3600
+            engine, self.desired, self.observed, [self.events.append, *listeners], interval_s=3600
         )
         self.monitor.watcher._export = self._export
-        self.synced = threading.Event()
-        """Whether it has looked at all containers once."""
-        roster = self.monitor.watcher._roster
-        sync = roster.sync
+        self.reconciled = threading.Event()
+        """Whether all containers were reconciled once."""
+        reconciler = self.monitor.watcher._reconciler
+        reconcile_all = reconciler.reconcile_all
 
-        def syncing(remembers: bool) -> dict[str, float]:
-            shown = sync(remembers)
-            self.synced.set()
-            return shown
+        def reconcile_all_and_tell(remembers: bool) -> dict[str, float]:
+            delays_s = reconcile_all(remembers)
+            self.reconciled.set()
+            return delays_s
 
-        roster.sync = syncing  # type: ignore[method-assign]
+        reconciler.reconcile_all = reconcile_all_and_tell  # type: ignore[method-assign]
 
     def _export(self) -> None:
         self.exports += 1
-        for handle in sorted({e.handle for e in self.events} | {s.handle for s in self.view.all()}):
+        for handle in sorted(
+            {e.handle for e in self.events} | {s.handle for s in self.observed.all()}
+        ):
             up = self.up(handle)
             last = [value for name, value in self.ups if name == handle][-1:]
             if last != [up]:
@@ -129,14 +131,14 @@ class Monitored:
         return self.recorded.value(f"platform_container_{name}", handle=handle)
 
     def state(self, handle: str) -> ContainerState:
-        """As the view has it."""
-        found = self.view.get(handle)
-        assert found is not None, f"{handle} is not in the view"
+        """The observed state of a handle."""
+        found = self.observed.get(handle)
+        assert found is not None, f"{handle} is not observed"
         return found
 
     def shown(self, handle: str) -> str:
-        """The id of the container the view has for a handle, "" for none."""
-        found = self.view.get(handle)
+        """The id of the container shown for a handle, "" if there is none."""
+        found = self.observed.get(handle)
         return found.id if found else ""
 
     def actions(self, handle: str) -> list[str]:
@@ -161,7 +163,7 @@ def monitored(
         try:
             if connected:
                 until(lambda: found.monitor.watcher._stream._open)
-                assert found.synced.wait(30)
+                assert found.reconciled.wait(30)
             yield found
         finally:
             found.monitor.stop()

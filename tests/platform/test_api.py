@@ -110,10 +110,10 @@ def test_without_docker_a_container_that_was_there_is_shown_as_unknown(absent: R
 
 def test_a_paused_container_is_up(absent: Running) -> None:
     """As its series says: whoever paused it meant to."""
-    view, store = absent.platform.view, absent.platform.store
+    observed, store = absent.platform.observed, absent.platform.store
     for state, up in (("running", True), ("paused", True), ("restarting", False), ("dead", False)):
         store.started(state, "c1")
-        view.put(ContainerState(state, "c1", state=state), asked_at=1.0)
+        observed.update(ContainerState(state, "c1", state=state), asked_at=1.0)
         found = absent.get(state)
         assert (found["state"], found["up"]) == (state, up)
         assert not {"pid", "host_network"} & set(found)

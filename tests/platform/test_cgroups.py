@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from telemetry.services.platform.sampling.engine_stats import reading
-from telemetry.services.platform.sampling.kernel_files import Files
+from telemetry.services.platform.sampling.kernel_files import KernelFiles
 from telemetry.services.platform.sampling.reading import Reading, Unreadable, Vanished
 from tests.platform.trees import STATS, Tree, container_id
 
@@ -27,8 +27,8 @@ def tree(version: Literal[1, 2], request: pytest.FixtureRequest, tmp_path: Path)
     return Tree(tmp_path, version, request.param)
 
 
-def files(tree: Tree) -> Files:
-    return Files(tree.cgroup, tree.proc, clock=lambda: 5)
+def files(tree: Tree) -> KernelFiles:
+    return KernelFiles(tree.cgroup, tree.proc, clock=lambda: 5)
 
 
 EXPECTED = Reading("files", 5, 1_000_000_000, 12_980_224, 67_108_864, 1266, 726, 0)
@@ -89,20 +89,20 @@ def test_a_container_that_ends_between_two_readings_has_vanished(tree: Tree) -> 
 def test_it_is_gone_only_if_its_group_or_its_process_is(tree: Tree) -> None:
     """Nobody else may tell that it ended: what merely can't be read now has not."""
     reader, state = files(tree), tree.add(1)
-    assert not reader.gone(state), "never read: it may be of another machine"
+    assert not reader.has_ended(state), "never read: it may be of another machine"
     reader.read(state)
     used = next(tree.cgroup.rglob("memory.current" if tree.version == 2 else "*usage_in_bytes"))
     used.write_text("")
     with pytest.raises(Vanished):
         reader.read(state)
-    assert not reader.gone(state)
+    assert not reader.has_ended(state)
     net = tree.proc / str(state.pid) / "net/dev"
     net.rename(net.with_suffix(".away"))
-    assert reader.gone(state)
+    assert reader.has_ended(state)
     net.with_suffix(".away").rename(net)
     tree.remove(state)
-    assert reader.gone(state)
-    assert not reader.gone(replace(state, started_at="2026-02-03T05:00:00Z")), "another run"
+    assert reader.has_ended(state)
+    assert not reader.has_ended(replace(state, started_at="2026-02-03T05:00:00Z")), "another run"
 
 
 def test_an_empty_file_of_a_group_that_is_being_removed_is_no_value(tree: Tree) -> None:

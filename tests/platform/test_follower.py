@@ -139,7 +139,7 @@ def test_a_container_that_starts_again_before_its_lines_are_sent(
     otlp.answering.clear()
     for text in ("one", "two", "three"):
         printed.lines.append(text)
-        follower.happened(ContainerEvent("ann", "c1", "start", 0))
+        follower.on_event(ContainerEvent("ann", "c1", "start", 0))
         until(lambda: not follower._streams)
     otlp.answering.set()
     until(lambda: "three" in otlp.bodies())

@@ -202,7 +202,7 @@ def test_a_handle_is_taken_by_any_container_that_has_it(
     platform: Running, docker_engine: DockerEngine, recorded: testing.Recorded
 ) -> None:
     docker_engine.run("bob")
-    until(lambda: platform.platform.view.get("bob"))
+    until(lambda: platform.platform.observed.get("bob"))
     platform.make("ann")
     for handle in ("ann", "bob"):
         assert error(platform.provision(handle)) == (

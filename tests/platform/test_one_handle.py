@@ -21,7 +21,7 @@ def watch(empty_docker: DockerEngine) -> Iterator[Monitored]:
 
 
 def ends(watch: Monitored, container: Any, action: str) -> None:
-    """Wait until the view has taken what happened to a container."""
+    """Wait until the observed state has a container's latest event."""
     done = (container.id, action)
     until(lambda: done in [(event.id, event.action) for event in watch.events], what=action)
 

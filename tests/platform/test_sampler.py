@@ -1,4 +1,4 @@
-"""What a pass of the sampler leaves in view, series and counts."""
+"""What a pass of the sampler changes in observed state, series and totals."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from telemetry import testing
-from telemetry.services.platform.sampling.kernel_files import Files
-from telemetry.services.platform.sampling.metrics import STATUSES, Series
+from telemetry.services.platform.sampling.kernel_files import KernelFiles
+from telemetry.services.platform.sampling.metrics import STATUSES, ContainerSeries
 from telemetry.services.platform.sampling.sampler import Sampler
-from telemetry.services.platform.sampling.totals import Counts
+from telemetry.services.platform.sampling.totals import TotalsCounter
 from telemetry.services.platform.state.desired import Totals
-from telemetry.services.platform.state.observed import Containers, ContainerState
+from telemetry.services.platform.state.observed import ContainerState, ObservedState
 from telemetry.system.docker_engine import Engine
 from tests.fixtures.stack import until
 from tests.platform.monitored import Memory
@@ -39,27 +39,27 @@ class Sampled:
         self.tree = tree
         self.recorded = recorded
         self.now_ns = 0
-        self.view = Containers()
-        self.series = Series()
-        self.counts = Counts(Memory())
+        self.observed = ObservedState()
+        self.series = ContainerSeries()
+        self.totals = TotalsCounter(Memory())
         # Nothing answers there: whatever can't be read from files is not sampled.
         self.engine = Engine({"DOCKER_HOST": f"unix://{tree.root}/absent.sock"})
-        files = Files(tree.cgroup, tree.proc, clock=lambda: self.now_ns)
-        self.sampler = Sampler(self.engine, self.view, self.series, self.counts, 3600, files)
+        files = KernelFiles(tree.cgroup, tree.proc, clock=lambda: self.now_ns)
+        self.sampler = Sampler(self.engine, self.observed, self.series, self.totals, 3600, files)
 
     def show(self, state: ContainerState) -> ContainerState:
         """The watcher has seen it."""
-        self.view.put(state, time.monotonic())
-        self.counts.inspected(state.handle, state.started_at, 0, False)
-        self.series.sees(state, YEARS_AGO_NS)
-        self.series.show(state, True, self.counts.totals(state.handle), YEARS_AGO_NS)
+        self.observed.update(state, time.monotonic())
+        self.totals.count_inspect(state.handle, state.started_at, 0, False)
+        self.series.set_run(state, YEARS_AGO_NS)
+        self.series.set_state(state, True, self.totals.totals(state.handle), YEARS_AGO_NS)
         return state
 
     def value(self, name: str, handle: str = "user-1") -> float | None:
         return self.recorded.value(f"platform_container_{name}", handle=handle)
 
     def seen(self, handle: str = "user-1") -> ContainerState:
-        found = self.view.get(handle)
+        found = self.observed.get(handle)
         assert found is not None
         return found
 
@@ -112,7 +112,7 @@ def test_a_container_that_vanishes_mid_sample_is_skipped_and_logged(
 def test_whose_files_say_that_it_ended_is_told_until_it_is_seen(sampled: Sampled) -> None:
     """The engine may have gone with it."""
     told: list[ContainerState] = []
-    sampled.sampler._ended = told.append
+    sampled.sampler._on_ended = told.append
     gone = sampled.show(sampled.tree.add(1))
     sampled.show(sampled.tree.add(2))
     sampled.sampler.collect_once()
@@ -134,7 +134,7 @@ def test_a_reading_that_comes_after_the_end_brings_no_series_back(sampled: Sampl
     def ended_meanwhile(seen: ContainerState) -> object:
         reading = read(seen)
         sampled.show(replace(state, state="exited", pid=0))
-        sampled.view.drop("user-2", removed.id)
+        sampled.observed.remove("user-2", removed.id)
         sampled.series.end("user-2")
         return reading
 
@@ -211,7 +211,7 @@ def test_a_pass_that_fails_is_not_the_last(
 def test_known_statuses_are_shown_with_zeros(sampled: Sampled) -> None:
     state = sampled.tree.add(1)
     others = [replace(state, handle=f"u{i}", state="exited") for i in range(2)]
-    sampled.series.statuses([state, *others])
+    sampled.series.set_statuses([state, *others])
     shown = {s: sampled.recorded.value("platform_containers_total", status=s) for s in STATUSES}
     assert shown == {**dict.fromkeys(STATUSES, 0), "running": 1, "exited": 2}
 
@@ -223,7 +223,7 @@ def test_paused_runs_and_restarting_does_not(sampled: Sampled) -> None:
     assert sampled.value("up") == 0
 
 
-# --- counts ---------------------------------------------------------------------------------------
+# --- totals ---------------------------------------------------------------------------------------
 
 RUN, NEXT = "2026-02-03T04:05:06Z", "2026-02-03T05:00:00Z"
 RUN_NS, NEXT_NS = 1_770_091_506 * SECOND, 1_770_094_800 * SECOND
@@ -235,67 +235,67 @@ def desired() -> Memory:
 
 
 def test_a_kill_told_by_event_kernel_and_inspect_is_one(desired: Memory) -> None:
-    counts = Counts(desired)
-    counts.inspected("ann", RUN, 0, False)
-    counts.sampled("ann", RUN, 1)
-    counts.oom_event("ann", RUN_NS + 5)
-    counts.inspected("ann", RUN, 0, True)
-    assert counts.totals("ann").oom_kills == 1
+    totals = TotalsCounter(desired)
+    totals.count_inspect("ann", RUN, 0, False)
+    totals.count_kernel_oom_kills("ann", RUN, 1)
+    totals.count_oom_event("ann", RUN_NS + 5)
+    totals.count_inspect("ann", RUN, 0, True)
+    assert totals.totals("ann").oom_kills == 1
 
 
 def test_a_kill_whose_run_is_not_known_yet_is_one(desired: Memory) -> None:
-    counts = Counts(desired)
-    counts.inspected("ann", RUN, 0, False)
+    totals = TotalsCounter(desired)
+    totals.count_inspect("ann", RUN, 0, False)
     for kills in (2, 3):  # the run before had more kills than events
-        counts.sampled("ann", RUN, kills)
-    counts.oom_event("ann", NEXT_NS + 5)
-    counts.inspected("ann", NEXT, 0, True)
-    counts.sampled("ann", NEXT, 1)
-    assert counts.totals("ann").oom_kills == 4
+        totals.count_kernel_oom_kills("ann", RUN, kills)
+    totals.count_oom_event("ann", NEXT_NS + 5)
+    totals.count_inspect("ann", NEXT, 0, True)
+    totals.count_kernel_oom_kills("ann", NEXT, 1)
+    assert totals.totals("ann").oom_kills == 4
 
 
 def test_events_of_the_last_run_are_not_of_the_next(desired: Memory) -> None:
-    counts = Counts(desired)
-    counts.inspected("ann", RUN, 0, False)
-    counts.oom_event("ann", RUN_NS + 5)
-    counts.inspected("ann", NEXT, 0, True)
-    assert counts.totals("ann").oom_kills == 2
+    totals = TotalsCounter(desired)
+    totals.count_inspect("ann", RUN, 0, False)
+    totals.count_oom_event("ann", RUN_NS + 5)
+    totals.count_inspect("ann", NEXT, 0, True)
+    assert totals.totals("ann").oom_kills == 2
 
 
 def test_a_sample_of_an_older_run_counts_nothing(desired: Memory) -> None:
-    counts = Counts(desired)
-    counts.inspected("ann", NEXT, 0, False)
-    counts.sampled("ann", RUN, 7)
-    assert counts.totals("ann").oom_kills == 0
+    totals = TotalsCounter(desired)
+    totals.count_inspect("ann", NEXT, 0, False)
+    totals.count_kernel_oom_kills("ann", RUN, 7)
+    assert totals.totals("ann").oom_kills == 0
 
 
 def test_counts_survive_the_process(desired: Memory) -> None:
-    counts = Counts(desired)
-    counts.inspected("ann", RUN, 3, False)
-    counts.oom_event("ann", RUN_NS + 5)
-    counts.oom_event("ann", RUN_NS + 6)
-    after = Counts(desired)
-    after.inspected("ann", RUN, 4, False)
-    after.sampled("ann", RUN, 2)
+    totals = TotalsCounter(desired)
+    totals.count_inspect("ann", RUN, 3, False)
+    totals.count_oom_event("ann", RUN_NS + 5)
+    totals.count_oom_event("ann", RUN_NS + 6)
+    after = TotalsCounter(desired)
+    after.count_inspect("ann", RUN, 4, False)
+    after.count_kernel_oom_kills("ann", RUN, 2)
     assert after.totals("ann") == Totals(4, 2, 4, RUN, 2)
-    after.oom_event("ann", RUN_NS + 7)
+    after.count_oom_event("ann", RUN_NS + 7)
     assert after.totals("ann").oom_kills == 3
 
 
 def test_restarts_go_on_where_docker_counts_anew(desired: Memory) -> None:
-    counts = Counts(desired)
+    totals = TotalsCounter(desired)
     for docker_restarts in (0, 1, 3):
-        counts.inspected("ann", RUN, docker_restarts, False)
-    counts.started_by_hand("ann")
+        totals.count_inspect("ann", RUN, docker_restarts, False)
+    totals.reset_docker_restarts("ann")
     for docker_restarts in (2, 4):
-        counts.inspected("ann", RUN, docker_restarts, False)
-    counts.inspected("ann", RUN, 1, False)  # a start by hand that went unseen
-    assert counts.totals("ann").restarts == 8
+        totals.count_inspect("ann", RUN, docker_restarts, False)
+    totals.count_inspect("ann", RUN, 1, False)  # a start by hand that went unseen
+    assert totals.totals("ann").restarts == 8
 
 
 def test_a_forgotten_handle_begins_at_nothing(desired: Memory) -> None:
-    counts = Counts(desired)
-    counts.inspected("ann", RUN, 2, True)
+    totals = TotalsCounter(desired)
+    totals.count_inspect("ann", RUN, 2, True)
     desired.removed("ann", "")
-    counts.forget("ann")
-    assert counts.totals("ann") == Totals()
+    totals.forget("ann")
+    assert totals.totals("ann") == Totals()

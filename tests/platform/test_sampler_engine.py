@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry.services.platform.sampling.kernel_files import Files
+from telemetry.services.platform.sampling.kernel_files import KernelFiles
 from telemetry.services.platform.sampling.reading import Reading
 from telemetry.services.platform.state.observed import ContainerState
 from tests.fixtures.docker import DockerEngine
@@ -150,7 +150,7 @@ def test_the_engine_gives_the_same_where_no_file_can_be_read(
     sampler = watch.monitor.sampler
     sampler.collect_once()
     by_files = watch.state("memory")
-    sampler._files = Files(tmp_path, tmp_path)
+    sampler._files = KernelFiles(tmp_path, tmp_path)
     assert sampler.collect_once() == 2
     by_engine = watch.state("memory")
     assert by_engine.memory_bytes == pytest.approx(by_files.memory_bytes, abs=AHEAD_BYTES)
@@ -172,7 +172,7 @@ def test_what_starts_is_sampled_at_once(empty_docker: DockerEngine) -> None:
 
     with monitored(empty_docker, listeners=[slow]) as watch:
         until(lambda: all(watch.value("memory_bytes", f"user-{n}") for n in range(10)))
-        assert all(state.memory_bytes for state in watch.view.all())
+        assert all(state.memory_bytes for state in watch.observed.all())
         watch.run("late")
         until(lambda: watch.value("memory_bytes", "late"))
 
@@ -183,7 +183,7 @@ def test_one_removed_in_the_middle_of_a_pass_is_skipped(
     containers = {handle: watch.run(handle) for handle in ("ann", "bob", "cid")}
     sampler = watch.monitor.sampler
 
-    def read_without(handle: str, files: Files) -> Files:
+    def read_without(handle: str, files: KernelFiles) -> KernelFiles:
         """Files that take a container away before it is read."""
         read = files.read
 
@@ -198,11 +198,11 @@ def test_one_removed_in_the_middle_of_a_pass_is_skipped(
     sampler._files = read_without("bob", sampler._files)
     assert sampler.collect_once() == 2
     assert "container bob" in caplog.text
-    until(lambda: watch.view.get("bob") is None)
+    until(lambda: watch.observed.get("bob") is None)
     until(lambda: not watch.series_of("bob"))
     assert watch.value("memory_bytes", "cid")
     # The same by the engine's own call.
-    sampler._files = read_without("ann", Files(tmp_path, tmp_path))
+    sampler._files = read_without("ann", KernelFiles(tmp_path, tmp_path))
     assert sampler.collect_once() == 1
     assert "container ann" in caplog.text
     until(lambda: not watch.series_of("ann"))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from telemetry.services.platform.sampling import reconciler
-from telemetry.services.platform.sampling.reconciler import Roster
-from telemetry.services.platform.sampling.watcher import EXPORT_APART_S
+from telemetry.services.platform.sampling.observer import Observer
+from telemetry.services.platform.sampling.watcher import EXPORT_INTERVAL_S
 from telemetry.services.platform.state.desired import ContainerEvent
 from telemetry.system.docker_engine import EngineAbsent
 from tests.fixtures.docker import DockerEngine
@@ -69,7 +69,7 @@ def test_a_removed_container_leaves_no_series_behind(watch: Monitored) -> None:
     container = watch.run("ann")
     assert watch.monitor.sampler.collect_once() == 1
     container.remove(force=True)
-    until(lambda: watch.view.get("ann") is None)
+    until(lambda: watch.observed.get("ann") is None)
     until(lambda: not watch.series_of("ann"))
     watch.wait_statuses(running=0)
     # The same handle once more: nothing of the old one sticks to it.
@@ -119,7 +119,7 @@ def test_restarts_by_policy_are_counted(watch: Monitored) -> None:
         "ann", "sh", "-c", "sleep 0.1; exit 3",
         restart_policy={"Name": "on-failure", "MaximumRetryCount": 3},
     )  # fmt: skip
-    until(lambda: watch.view.get("ann") and watch.state("ann").state == "exited")
+    until(lambda: watch.observed.get("ann") and watch.state("ann").state == "exited")
     watch.wait_up("ann", 0)
     until(lambda: watch.value("restarts_total", "ann") == 3)
     watch.docker.client.containers.get("ann").start()  # Docker's own count begins anew
@@ -153,7 +153,7 @@ def test_containers_that_run_already_are_adopted(empty_docker: DockerEngine) -> 
     empty_docker.client.containers.run("busybox:stable", ["sleep", "3600"], detach=True)
     with monitored(empty_docker) as watch:
         watch.wait_up("ann", 1)
-        assert [state.handle for state in watch.view.all()] == ["ann"]
+        assert [state.handle for state in watch.observed.all()] == ["ann"]
         watch.wait_statuses(running=1, dead=0)
 
 
@@ -179,7 +179,7 @@ def test_what_ended_while_nobody_watched_is_down_if_it_crashed_and_gone_if_it_wa
     stopped.stop()
     with monitored(empty_docker, desired) as after:
         after.wait_up("ann", 0)
-        until(lambda: after.view.get("bob") is not None)
+        until(lambda: after.observed.get("bob") is not None)
         assert after.up("bob") is None
         assert desired.wants == {"ann"}
 
@@ -220,14 +220,15 @@ def test_a_stop_in_whose_middle_the_stream_is_lost_is_still_a_stop(
 ) -> None:
     monkeypatch.setattr(reconciler, "STOP_WAIT_S", 30.0)  # however slow the engine answers
     container = watch.run("ann")
-    tell = watch.monitor.watcher._roster._tell
+    running = watch.monitor.watcher._reconciler
+    notify = running._notify
 
     def cut(events: list[ContainerEvent]) -> None:
         if any(event.action == "die" for event in events):
             watch.monitor.watcher.reconnect()
-        tell(events)
+        notify(events)
 
-    watch.monitor.watcher._roster._tell = cut  # type: ignore[method-assign,assignment]
+    running._notify = cut  # type: ignore[method-assign,assignment]
     container.stop()
     watch.wait_up("ann", None)
     assert ("ann", 0) not in watch.ups
@@ -238,23 +239,22 @@ def test_what_was_told_before_the_engine_was_gone_is_not_told_again(
     watch: Monitored, last: str
 ) -> None:
     container = watch.run("ann")
-    happened, inspect = watch.monitor.watcher._roster.happened, Roster._inspect
+    running = watch.monitor.watcher._reconciler
+    apply_events, observer = running.apply_events, running._observer
 
     def absent(*_: Any) -> Any:
         raise EngineAbsent("gone before it could be inspected")
 
-    def happening(raw: Any, connected: Any) -> dict[str, float]:
+    def apply_without_inspect(raw: Any, connected: Any) -> dict[str, float]:
         raw = list(raw)
         if {"kill", last} & {each["Action"] for each in raw}:
-            watch.monitor.watcher._roster._inspect = absent  # type: ignore[method-assign]
+            observer.inspect = absent  # type: ignore[method-assign]
         try:
-            return happened(raw, connected)
+            return apply_events(raw, connected)
         finally:
-            watch.monitor.watcher._roster._inspect = partial(  # type: ignore[method-assign]
-                inspect, watch.monitor.watcher._roster
-            )
+            observer.inspect = partial(Observer.inspect, observer)  # type: ignore[method-assign]
 
-    watch.monitor.watcher._roster.happened = happening  # type: ignore[method-assign]
+    running.apply_events = apply_without_inspect  # type: ignore[method-assign]
     container.kill()
     watch.wait_up("ann", 0)
     if last == "start":
@@ -309,7 +309,7 @@ def test_what_outlives_its_daemon_is_up(docker_engine: DockerEngine) -> None:
             watch.run("ann")
             watch.monitor.sampler.collect_once()
             docker_engine.stop(signal.SIGKILL)
-            watch.monitor.look("ann")
+            watch.monitor.reconcile("ann")
             assert watch.monitor.sampler.collect_once() == 1
             until(lambda: watch.monitor.watcher._queue.empty())
             assert watch.up("ann") == 1
@@ -346,12 +346,12 @@ def test_a_burst_is_exported_at_once_and_then_together(watch: Monitored) -> None
         container.kill()
     for number in range(10):
         watch.wait_up(f"user-{number}", 0)
-    assert watch.exports - exports <= 2 + (time.monotonic() - began) / EXPORT_APART_S
+    assert watch.exports - exports <= 2 + (time.monotonic() - began) / EXPORT_INTERVAL_S
 
 
 def test_a_change_of_the_desired_state_shows_when_it_is_told(watch: Monitored) -> None:
     watch.run("ann").kill()
     watch.wait_up("ann", 0)
     watch.desired.stopped("ann")
-    watch.monitor.look("ann")
+    watch.monitor.reconcile("ann")
     watch.wait_up("ann", None)

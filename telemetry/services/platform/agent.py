@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     """
     import telemetry
     from telemetry.services.platform.sampling import Monitor
-    from telemetry.services.platform.state.observed import Containers
+    from telemetry.services.platform.state.observed import ObservedState
     from telemetry.services.platform.state.store import Store
     from telemetry.settings import env as env_values
     from telemetry.settings import stack as stack_settings
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     # The next process goes on with the series of this one, as a platform's does.
     instance = {"service.instance.id": store.platform_id}
     pipeline = telemetry.start(service_name="agent", resource=instance)
-    monitor = Monitor(engine, store, Containers(), interval_s=interval_s)
+    monitor = Monitor(engine, store, ObservedState(), interval_s=interval_s)
     monitor.start()
     print(
         f"watching the containers of {engine.address}, sampled every {interval_s} s, sent to "

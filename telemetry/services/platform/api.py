@@ -17,7 +17,7 @@ from telemetry.services.login import Access
 from telemetry.services.platform.containers import spec
 from telemetry.services.platform.containers.lifecycle import Lifecycle, unknown
 from telemetry.services.platform.settings import Settings
-from telemetry.services.platform.state.observed import RUNS, Containers, ContainerState
+from telemetry.services.platform.state.observed import RUNS, ContainerState, ObservedState
 from telemetry.services.platform.state.store import Record, Store
 from telemetry.system.docker_engine import cut
 
@@ -36,7 +36,7 @@ class Api:
         access: who may call.
         lifecycle: what is done.
         store: the desired state.
-        view: what is known of the containers.
+        observed: the observed state.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class Api:
         access: Access,
         lifecycle: Lifecycle,
         store: Store,
-        view: Containers,
+        observed: ObservedState,
     ) -> None:
         self._settings = settings
         self._access = access
         self._lifecycle = lifecycle
         self._store = store
-        self._view = view
+        self._observed = observed
         self._threads = ThreadPoolExecutor(THREADS, "platform-docker")
 
     def routes(self) -> list[Route]:
@@ -76,7 +76,7 @@ class Api:
 
     def containers(self) -> list[dict[str, Any]]:
         """All of them as JSON, by handle."""
-        states = {state.handle: state for state in self._view.all()}
+        states = {state.handle: state for state in self._observed.all()}
         records = {record.handle: record for record in self._store.all()}
         return [
             describe(handle, states.get(handle), records.get(handle))
@@ -88,7 +88,7 @@ class Api:
 
     async def _get(self, request: Request) -> Response:
         handle = spec.check_handle(request.path_params["handle"])
-        state, record = self._view.get(handle), self._store.get(handle)
+        state, record = self._observed.get(handle), self._store.get(handle)
         if state is None and record is None:
             raise unknown(handle)
         found = describe(handle, state, record)

@@ -26,7 +26,7 @@ from telemetry.services.platform.proxy_keys import Keys
 from telemetry.services.platform.relay import Relay
 from telemetry.services.platform.sampling import Monitor
 from telemetry.services.platform.settings import Settings
-from telemetry.services.platform.state.observed import Containers
+from telemetry.services.platform.state.observed import ObservedState
 from telemetry.services.platform.state.store import Store
 from telemetry.system.docker_engine import Engine, EngineAbsent
 
@@ -51,7 +51,7 @@ class Platform:
         self.settings = settings
         self.engine = Engine(settings.environ)
         self.store = Store(settings.home / "platform.db")
-        self.view = Containers()
+        self.observed = ObservedState()
         self.relay = Relay(settings, self.store)
         self.keys = Keys(settings.proxy_url, settings.admin_token)
         self.follower = Follower(
@@ -60,12 +60,18 @@ class Platform:
         self.monitor = Monitor(
             self.engine,
             self.store,
-            self.view,
-            (self.follower.happened,),
+            self.observed,
+            (self.follower.on_event,),
             settings.sample_interval_s,
         )
         self.lifecycle = Lifecycle(
-            settings, self.engine, self.store, self.view, self.keys, self._reach, self.monitor.look
+            settings,
+            self.engine,
+            self.store,
+            self.observed,
+            self.keys,
+            self._reach,
+            self.monitor.reconcile,
         )
         login = Login(
             settings.admin_token,
@@ -75,7 +81,7 @@ class Platform:
             cookie="telemetry_platform",
             same_site="strict",
         )
-        self.api = Api(settings, login, self.lifecycle, self.store, self.view)
+        self.api = Api(settings, login, self.lifecycle, self.store, self.observed)
         self.admin = Admin(settings, login, self.engine, self.keys, self.api)
 
     async def open(self) -> None:
@@ -129,7 +135,7 @@ class Platform:
 
     def _settle_once(self) -> None:
         self.lifecycle.settle()
-        self.follower.look(self.view.all())
+        self.follower.look(self.observed.all())
         if any(record.provisioned for record in self.store.all()):
             with self.engine.asked() as client:
                 self._reach(network.ensure(client, self.settings.network))

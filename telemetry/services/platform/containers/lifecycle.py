@@ -21,7 +21,7 @@ from telemetry.services.platform.containers.spec import Spec
 from telemetry.services.platform.proxy_keys import Keys
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.desired import HANDLE_LABEL, PLATFORM_LABEL
-from telemetry.services.platform.state.observed import Containers, ContainerState, from_inspect
+from telemetry.services.platform.state.observed import ContainerState, ObservedState, from_inspect
 from telemetry.services.platform.state.store import Store, taken
 from telemetry.system.docker_engine import Engine
 
@@ -36,11 +36,11 @@ class Lifecycle:
         settings: what it was told.
         engine: Docker.
         store: the desired state.
-        view: what is known of the containers.
+        observed: the observed state.
         keys: the proxy's admin API.
         reach: opens the relay on an address of this machine, and returns the host and port that
             containers find it at.
-        look: tells the watcher to look at a handle anew.
+        reconcile: has the watcher reconcile a handle.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class Lifecycle:
         settings: Settings,
         engine: Engine,
         store: Store,
-        view: Containers,
+        observed: ObservedState,
         keys: Keys,
         reach: Callable[[str], str],
-        look: Callable[[str], None],
+        reconcile: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._store = store
-        self._view = view
+        self._observed = observed
         self._reach = reach
-        self._look = look
+        self._reconcile = reconcile
         self._keys = keys
         self._locks: dict[str, threading.Lock] = {}
         self._provision = metrics.histogram(catalog.PLATFORM_PROVISION_DURATION)
@@ -74,7 +74,7 @@ class Lifecycle:
             EngineAbsent: there is no Docker.
         """
         with self._alone(spec.handle):
-            if self._view.get(spec.handle) or self._store.get(spec.handle):
+            if self._observed.get(spec.handle) or self._store.get(spec.handle):
                 raise taken(spec.handle)
             with self._timed(self._provision):
                 with self._engine.asked() as client:
@@ -103,7 +103,7 @@ class Lifecycle:
                 container.stop(timeout=STOP_S)
             except BaseException:
                 self._wants(handle, wanted)  # it may run on, and must be seen to end
-                self._look(handle)
+                self._reconcile(handle)
                 raise
             return self._now(container, wanted=False)
 
@@ -115,7 +115,7 @@ class Lifecycle:
                 container.restart(timeout=STOP_S)
             except BaseException:
                 self._wants(handle, True)
-                self._look(handle)
+                self._reconcile(handle)
                 self._not_stopped(container)
                 raise
             return self._now(container, wanted=True)
@@ -128,7 +128,7 @@ class Lifecycle:
             EngineAbsent: there is no Docker; it is removed once there is one again.
         """
         with self._alone(handle):
-            record, state = self._store.get(handle), self._view.get(handle)
+            record, state = self._store.get(handle), self._observed.get(handle)
             if record is None and state is None:
                 raise unknown(handle)
             with self._timed(self._destroy):
@@ -205,8 +205,8 @@ class Lifecycle:
             container.reload()
             self._store.change(spec.handle, phase="made", wanted=True)
             state = from_inspect(container.attrs)
-            self._view.put(state, asked_at)
-            self._look(spec.handle)
+            self._observed.update(state, asked_at)
+            self._reconcile(spec.handle)
             return state
 
     def _have_image(self, client: Any, image: str) -> None:
@@ -267,7 +267,7 @@ class Lifecycle:
                         f"Docker can't remove the container of {handle}: {error.explanation}",
                         "the platform tries again by itself; see Docker's own log",
                     ) from error
-                self._view.drop(handle, each)
+                self._observed.remove(handle, each)
 
     # --- the small things -----------------------------------------------------------------------
 
@@ -276,7 +276,7 @@ class Lifecycle:
         """The container to do something to."""
         import docker
 
-        record, state = self._store.get(handle), self._view.get(handle)
+        record, state = self._store.get(handle), self._observed.get(handle)
         container_id = state.id if state else record.container_id if record else ""
         if not container_id:
             raise unknown(handle)
@@ -305,8 +305,8 @@ class Lifecycle:
         container.reload()
         state = from_inspect(container.attrs)
         self._wants(state.handle, wanted)
-        self._view.put(state, asked_at)
-        self._look(state.handle)  # Docker has nothing to say where it was so already
+        self._observed.update(state, asked_at)
+        self._reconcile(state.handle)  # Docker has nothing to say where it was so already
         return state
 
     def _lock_of(self, handle: str) -> threading.Lock:

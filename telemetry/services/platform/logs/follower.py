@@ -114,7 +114,7 @@ class Follower:
         self._sender.join(5.0)
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
-    def happened(self, event: ContainerEvent) -> None:
+    def on_event(self, event: ContainerEvent) -> None:
         """A listener of the watcher's: whatever starts is followed."""
         if event.action == "start":
             self._follow(event.handle, event.id)

@@ -1,8 +1,8 @@
-"""A container's CPU and memory from its control group's files, version 1 or 2.
+"""Read a container's CPU and memory from its control group, version 1 or 2.
 
-Sources: https://docs.kernel.org/admin-guide/cgroup-v1/memory.html,
-https://docs.kernel.org/admin-guide/cgroup-v2.html; what counts as used is as `docker stats` has
-it: https://github.com/docker/cli/blob/master/cli/command/container/stats_helpers.go
+Source: https://docs.kernel.org/admin-guide/cgroup-v1/memory.html,
+https://docs.kernel.org/admin-guide/cgroup-v2.html; memory used is computed as by
+`docker stats`: https://github.com/docker/cli/blob/master/cli/command/container/stats_helpers.go
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-# Where Docker's two cgroup drivers put a container, for when its first process can't be asked.
+# Where Docker's two cgroup drivers put a container, for when its first process is not readable.
 LAYOUTS = ("docker/{}", "system.slice/docker-{}.scope")
 CPU_V1 = ("cpuacct", "cpu,cpuacct", "cpuacct,cpu")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a control group's files say; see `Reading`. A limit of None is none at all."""
+    """The values of a control group's files; see `Reading`. A limit of None means unlimited."""
 
     cpu_ns: int
     memory_bytes: int
@@ -31,7 +31,7 @@ class Cgroup(Protocol):
     """One container's control group."""
 
     def usage(self) -> Usage:
-        """What it uses now.
+        """Read what it uses now.
 
         Raises:
             OSError: the files are gone.
@@ -39,12 +39,12 @@ class Cgroup(Protocol):
         ...
 
     def exists(self) -> bool:
-        """Whether it is still there."""
+        """Tell whether it still exists."""
         ...
 
 
 def read(path: str) -> bytes:
-    """A small file whole, in one system call: the kernel gives these in one piece."""
+    """Read a small file in one system call: the kernel returns these in one piece."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, 1 << 16)
@@ -53,7 +53,7 @@ def read(path: str) -> bytes:
 
 
 def field(text: bytes, name: bytes) -> int | None:
-    """The number after ``name`` in lines of ``name number``."""
+    """Return the number after ``name`` in lines of ``name number``."""
     key = name + b" "
     at = 0 if text.startswith(key) else text.find(b"\n" + key) + 1
     if at == 0 and not text.startswith(key):
@@ -68,11 +68,11 @@ def working_set(used: int, inactive: int | None) -> int:
 
 
 class CgroupV1:
-    """Version 1: a folder per controller.
+    """Version 1: one folder for each controller.
 
     Args:
-        cpu: the folder of cpuacct.
-        memory: the folder of memory.
+        cpu: the cpuacct folder.
+        memory: the memory folder.
     """
 
     __slots__ = ("_cpu", "_limit", "_oom", "_stat", "_used")
@@ -92,16 +92,16 @@ class CgroupV1:
         return Usage(
             int(read(self._cpu)),
             working_set(int(read(self._used)), inactive),
-            int(read(self._limit)),  # no limit is a huge number here, more than any machine has
+            int(read(self._limit)),  # unlimited is a huge number here, more than any machine has
             field(read(self._oom), b"oom_kill"),
         )
 
 
 class CgroupV2:
-    """Version 2: one folder.
+    """Version 2: one folder for all controllers.
 
     Args:
-        folder: the container's.
+        folder: the container's folder.
     """
 
     __slots__ = ("_cpu", "_events", "_limit", "_stat", "_used")
@@ -132,7 +132,7 @@ class Cgroups:
 
     Args:
         root: where control groups are mounted.
-        proc: where processes are.
+        proc: where procfs is mounted.
     """
 
     def __init__(self, root: Path, proc: Path) -> None:
@@ -140,11 +140,12 @@ class Cgroups:
         self._proc = str(proc)
 
     def find(self, container_id: str, pid: int) -> Cgroup | None:
-        """A container's control group, None where it can't be read here.
+        """Find a container's control group; None if it is not readable here.
 
         Args:
-            container_id: in full.
-            pid: of its first process; it may be another's by now, or of another machine.
+            container_id: the full id.
+            pid: of its first process; it may belong to another process by now, or be of another
+                machine.
         """
         paths = self._of_process(container_id, pid)
         if "memory" in paths and "cpuacct" in paths:
@@ -158,8 +159,8 @@ class Cgroups:
         return None
 
     def _of_process(self, container_id: str, pid: int) -> dict[str, str]:
-        """Paths by controller, "" for version 2, down to the container's own group: what runs
-        inside may have made further ones below."""
+        """Return paths by controller, "" for version 2, down to the container's own group:
+        processes inside it may have created further groups below."""
         try:
             lines = read(f"{self._proc}/{pid}/cgroup").decode().splitlines()
         except OSError:

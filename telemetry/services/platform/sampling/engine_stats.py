@@ -1,6 +1,6 @@
-"""Readings by the engine's own stats call, for where the kernel's files are not to be had.
+"""Readings from the engine's stats call, for when the kernel's files are not readable.
 
-One call takes about a second on Engine 20.10, whatever the container, so they run side by side.
+One call takes about a second on Engine 20.10, whatever the container, so calls run concurrently.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from telemetry.system.docker_engine import CONNECTIONS, Engine
 def read_all(
     engine: Engine, states: Sequence[ContainerState]
 ) -> Iterator[tuple[ContainerState, Reading | None]]:
-    """Each container's reading, None for one that doesn't run any more.
+    """Yield each container with its reading, None for one that no longer runs.
 
     Args:
-        engine: to ask.
+        engine: the engine to ask.
         states: the containers.
 
     Raises:
-        EngineAbsent: no engine answers.
+        EngineAbsent: the engine does not answer.
     """
     with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="telemetry-stats") as pool:
         yield from pool.map(lambda state: (state, _read(engine, state)), states)
@@ -39,15 +39,15 @@ def _read(engine: Engine, state: ContainerState) -> Reading | None:
         try:
             stats = client.api.stats(state.id, stream=False, one_shot=True)
         except docker.errors.APIError:
-            return None  # gone, or on its way; the others are no worse for it
+            return None  # gone, or being removed; the other containers are unaffected
     return reading(stats)
 
 
 def reading(stats: Mapping[str, Any]) -> Reading | None:
-    """What the engine's answer says, None where the container didn't run.
+    """Convert the engine's answer; None if the container did not run.
 
     Args:
-        stats: of ``GET /containers/{id}/stats?stream=false&one-shot=true``.
+        stats: the answer to ``GET /containers/{id}/stats?stream=false&one-shot=true``.
     """
     taken_ns = to_ns(stats.get("read", ""))
     memory = stats.get("memory_stats") or {}

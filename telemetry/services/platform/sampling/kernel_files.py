@@ -1,4 +1,4 @@
-"""Readings from the kernel's own files: under a tenth of a millisecond a container."""
+"""Readings from the kernel's files, in less than 0.1 ms a container."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a run of a container is read."""
+    """The files of one run of a container."""
 
     run: tuple[int, str]
     cgroup: Cgroup
     network: str
 
 
-class Files:
-    """Reads containers of this machine.
+class KernelFiles:
+    """Reads what containers of this machine use.
 
     Args:
         cgroups: where control groups are mounted.
@@ -47,21 +47,21 @@ class Files:
         self._machine_bytes = pages * os.sysconf("SC_PAGE_SIZE")
 
     def read(self, state: ContainerState) -> Reading:
-        """What a container uses now.
+        """Read what a container uses now.
 
         Args:
             state: a running one, as last seen.
 
         Raises:
-            Vanished: it ended meanwhile.
-            Unreadable: its files are not to be found here.
+            Vanished: it has ended.
+            Unreadable: its files are not on this machine.
         """
         place = self._places.get(state.id)
         if place is None or place.run != (state.pid, state.started_at):
             place = self._places[state.id] = self._find(state)
         try:
             usage = place.cgroup.usage()
-            # By the file's last value, so that a busy machine between two files counts little.
+            # Close to the read of the CPU time, so that a delay between two files matters little.
             taken_ns = self._clock()
             received, sent = _network(place.network) if place.network else (None, None)
         except (OSError, ValueError) as error:
@@ -79,9 +79,10 @@ class Files:
             usage.oom_kills,
         )
 
-    def gone(self, state: ContainerState) -> bool:
-        """Whether a container that was read here has ended: its group or first process is gone.
-        Whatever else keeps from reading (no more file descriptors, say) is no such sign."""
+    def has_ended(self, state: ContainerState) -> bool:
+        """Tell whether a container read before has ended: its group or first process is gone.
+
+        Any other read error, such as too many open files, is not a sign of it."""
         place = self._places.get(state.id)
         if place is None or place.run != (state.pid, state.started_at):
             return False
@@ -90,7 +91,7 @@ class Files:
         )
 
     def keep(self, ids: Collection[str]) -> None:
-        """Forget all containers but these."""
+        """Forget all other containers."""
         self._places = {id: place for id, place in self._places.items() if id in ids}
 
     def _find(self, state: ContainerState) -> _Place:
@@ -103,8 +104,9 @@ class Files:
         return _Place((state.pid, state.started_at), cgroup, network)
 
     def _is_hosts(self, pid: int) -> bool:
-        """Whether it shares the machine's network by way of another container; without the right
-        to look there it is taken for its own."""
+        """Tell whether it shares the machine's network through another container.
+
+        Without permission to look, the answer is no."""
         try:
             own = os.readlink(f"{self._proc}/{pid}/ns/net")
             return own == os.readlink(f"{self._proc}/1/ns/net")
@@ -113,18 +115,18 @@ class Files:
 
 
 def _network(path: str) -> tuple[int | None, int | None]:
-    """Bytes received and sent over all interfaces but the loopback; None where there is none."""
+    """Read bytes received and sent over all interfaces but the loopback; None if there is none."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         text = chunk = os.read(descriptor, _CHUNK)
-        while chunk:  # comes by the page where there are many interfaces
+        while chunk:  # one page at a time if there are many interfaces
             chunk = os.read(descriptor, _CHUNK)
             text += chunk
     finally:
         os.close(descriptor)
     received = sent = 0
     any_found = False
-    for line in text.splitlines()[2:]:  # two lines of heading
+    for line in text.splitlines()[2:]:  # two header lines
         name, _, numbers = line.partition(b":")
         if name.strip() != b"lo":
             fields = numbers.split()

@@ -1,4 +1,4 @@
-"""The platform's series of containers: there while they say something, ended at once after."""
+"""The series of containers; each ends as soon as it no longer has a value."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _HEALTH = {"healthy": 1.0, "unhealthy": 0.0}
 
 @dataclass(frozen=True)
 class _Run:
-    """A container that runs.
+    """One run of a container.
 
     Args:
         id: Docker's id.
         started_at: Docker's time of the start.
-        created_ns: since when its OOM kills count, Unix nanoseconds.
+        created_ns: start of its OOM kill counter, Unix nanoseconds.
     """
 
     id: str
@@ -32,8 +32,8 @@ class _Run:
     created_ns: int
 
 
-class Series:
-    """All series of the containers of one process. Safe from any thread."""
+class ContainerSeries:
+    """All container series of this process. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,19 +50,20 @@ class Series:
         self._oom_kills = metrics.counter(catalog.PLATFORM_CONTAINER_OOM_KILLS)
         self._sampled = (self._cpu, self._memory, self._limit, self._receive, self._transmit)
 
-    def statuses(self, states: Iterable[ContainerState]) -> None:
-        """How many containers are in which of Docker's states."""
+    def set_statuses(self, states: Iterable[ContainerState]) -> None:
+        """Set the number of containers in each of Docker's states."""
         found = Counter(state.state for state in states)
         for status in {*STATUSES, *found}:
             self._statuses.set(found[status], {"status": status})
 
-    def sees(self, state: ContainerState, created_ns: int) -> None:
-        """A container as the engine described it: samples of it are of what runs now. Before
-        anybody is told, and `show` has heard whether it must run: who samples is told, too.
+    def set_run(self, state: ContainerState, created_ns: int) -> None:
+        """Set which run of a handle's container may be sampled.
+
+        Call it before listeners are notified, since the sampler is one of them.
 
         Args:
-            state: as it is.
-            created_ns: since when its OOM kills count, Unix nanoseconds.
+            state: the container's state, from inspect.
+            created_ns: start of its OOM kill counter, Unix nanoseconds.
         """
         run = _Run(state.id, state.started_at, created_ns)
         with self._lock:
@@ -71,60 +72,62 @@ class Series:
             if _runs(state):
                 self._runs[state.handle] = run
 
-    def show(self, state: ContainerState, wanted: bool, totals: Totals, created_ns: int) -> None:
-        """What a container's state means.
+    def set_state(
+        self, state: ContainerState, wanted: bool, totals: Totals, created_ns: int
+    ) -> None:
+        """Set the series that depend on a container's state.
 
         Args:
-            state: as it is.
-            wanted: whether it must run.
+            state: the container's state.
+            wanted: its desired state: whether it must run.
             totals: its restarts and OOM kills.
-            created_ns: since when these count, Unix nanoseconds.
+            created_ns: start of these counters, Unix nanoseconds.
         """
-        whose = {"handle": state.handle}
+        labels = {"handle": state.handle}
         with self._lock:
             if wanted:
-                self._up.set(1.0 if _runs(state) else 0.0, whose)
+                self._up.set(1.0 if _runs(state) else 0.0, labels)
             else:
-                self._up.end(whose)
+                self._up.end(labels)
             if _runs(state) and state.health in _HEALTH:
-                self._healthy.set(_HEALTH[state.health], whose)
+                self._healthy.set(_HEALTH[state.health], labels)
             else:
-                self._healthy.end(whose)
-            self._restarts.set_total(totals.restarts, whose, created_ns)
-            self._oom_kills.set_total(totals.oom_kills, whose, created_ns)
+                self._healthy.end(labels)
+            self._restarts.set_total(totals.restarts, labels, created_ns)
+            self._oom_kills.set_total(totals.oom_kills, labels, created_ns)
 
-    def sample(
+    def set_sample(
         self, state: ContainerState, reading: Reading, cpu_percent: float | None, oom_kills: int
     ) -> None:
-        """What a running container uses; nothing happens where it has ended meanwhile.
+        """Set what a running container uses; ignored if that run has ended.
 
         Args:
-            state: as it was when the reading was taken.
-            reading: what was read.
-            cpu_percent: 100 is one core; None where it can't be said yet.
-            oom_kills: in all.
+            state: the container's state when the reading was taken.
+            reading: what it uses.
+            cpu_percent: 100 is one core; None before a second reading.
+            oom_kills: total of the handle.
         """
-        whose = {"handle": state.handle}
+        labels = {"handle": state.handle}
         with self._lock:
             run = self._runs.get(state.handle)
             if run is None or (run.id, run.started_at) != (state.id, state.started_at):
                 return
             if cpu_percent is not None:
-                self._cpu.set(cpu_percent, whose)
-            self._memory.set(reading.memory_bytes, whose)
-            self._limit.set(reading.memory_limit_bytes, whose)
-            self._oom_kills.set_total(oom_kills, whose, run.created_ns)
+                self._cpu.set(cpu_percent, labels)
+            self._memory.set(reading.memory_bytes, labels)
+            self._limit.set(reading.memory_limit_bytes, labels)
+            self._oom_kills.set_total(oom_kills, labels, run.created_ns)
             if reading.receive_bytes is not None and reading.transmit_bytes is not None:
                 began_ns = to_ns(state.started_at)
-                self._receive.set_total(reading.receive_bytes, whose, began_ns)
-                self._transmit.set_total(reading.transmit_bytes, whose, began_ns)
+                self._receive.set_total(reading.receive_bytes, labels, began_ns)
+                self._transmit.set_total(reading.transmit_bytes, labels, began_ns)
 
     def end(self, handle: str) -> None:
-        """The container is gone."""
-        whose = {"handle": handle}
+        """End all series of a handle; its container is gone."""
+        labels = {"handle": handle}
         with self._lock:
             for series in (self._up, self._healthy, self._restarts, self._oom_kills):
-                series.end(whose)
+                series.end(labels)
             self._end_samples(handle)
 
     def _end_samples(self, handle: str) -> None:

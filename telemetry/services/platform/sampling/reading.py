@@ -1,4 +1,4 @@
-"""What one look at a running container gives, however it was taken."""
+"""One reading of a running container's use, whatever its source."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A container's use of the machine so far.
+    """What a container has used so far.
 
     Args:
-        source: where it was read; times of different sources can't be compared.
+        source: where it was read; times of different sources are not comparable.
         taken_ns: when, by the source's own clock.
         cpu_ns: CPU time since the container's start.
-        memory_bytes: working set: what is used, less the page cache that could go at once.
-        memory_limit_bytes: its limit; the machine's memory where it has none.
-        receive_bytes: network bytes received since its start; None without a network of its own.
+        memory_bytes: working set: memory used, less page cache that can be reclaimed at once.
+        memory_limit_bytes: its limit; the machine's memory if it has none.
+        receive_bytes: network bytes received since its start; None if it has no network of its own.
         transmit_bytes: likewise sent.
-        oom_kills: processes killed for want of memory since its start; None where not known.
+        oom_kills: processes killed because memory ran out, since its start; None if unknown.
     """
 
     source: Literal["files", "engine"]
@@ -31,7 +31,7 @@ class Reading:
     oom_kills: int | None = None
 
     def cpu_percent(self, before: Reading | None) -> float | None:
-        """CPU use since ``before``, 100 is one core; None where that can't be said."""
+        """Return CPU use since ``before``, 100 is one core; None if they are not comparable."""
         if before is None or before.source != self.source or self.cpu_ns < before.cpu_ns:
             return None
         passed_ns = self.taken_ns - before.taken_ns
@@ -43,4 +43,4 @@ class Vanished(Exception):
 
 
 class Unreadable(Exception):
-    """Its files are not here, or not for us: the engine has to be asked."""
+    """Its files are missing or not readable; ask the engine instead."""

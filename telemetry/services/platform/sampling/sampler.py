@@ -1,4 +1,4 @@
-"""Samples what the containers use, every so many seconds."""
+"""Sample what the containers use, once an interval."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 
 from telemetry.services.platform.sampling import engine_stats
-from telemetry.services.platform.sampling.kernel_files import Files
-from telemetry.services.platform.sampling.metrics import Series
+from telemetry.services.platform.sampling.kernel_files import KernelFiles
+from telemetry.services.platform.sampling.metrics import ContainerSeries
 from telemetry.services.platform.sampling.reading import Reading, Unreadable, Vanished
-from telemetry.services.platform.sampling.totals import Counts
+from telemetry.services.platform.sampling.totals import TotalsCounter
 from telemetry.services.platform.state.desired import ContainerEvent
-from telemetry.services.platform.state.observed import Containers, ContainerState
+from telemetry.services.platform.state.observed import ContainerState, ObservedState
 from telemetry.system.docker_engine import Engine, EngineAbsent
 
 INTERVAL_S = 15.0
@@ -21,59 +21,59 @@ _log = logging.getLogger(__name__)
 
 
 class Sampler:
-    """Samples the running containers of a view, in a thread of its own.
+    """Samples the running containers, in a thread of its own.
 
     Args:
-        engine: asked where the kernel's files can't be read.
-        view: the containers; their use is written into it.
+        engine: asked if the kernel's files can't be read.
+        observed: the containers; samples are written into it.
         series: what is exported.
-        counts: OOM kills that no event told of are counted.
+        totals: OOM kills that no event reported are counted here.
         interval_s: seconds between samples.
         files: the kernel's files.
-        ended: told of each container whose files say that it ended: where Docker itself went
-            down, nobody else will tell.
+        on_ended: called with each container whose files say that it ended. If Docker itself went
+            down, nothing else reports it.
     """
 
     def __init__(
         self,
         engine: Engine,
-        view: Containers,
-        series: Series,
-        counts: Counts,
+        observed: ObservedState,
+        series: ContainerSeries,
+        totals: TotalsCounter,
         interval_s: float = INTERVAL_S,
-        files: Files | None = None,
-        ended: Callable[[ContainerState], None] = lambda state: None,
+        files: KernelFiles | None = None,
+        on_ended: Callable[[ContainerState], None] = lambda state: None,
     ) -> None:
         self._engine = engine
-        self._view = view
+        self._observed = observed
         self._series = series
-        self._counts = counts
+        self._totals = totals
         self._interval_s = interval_s
-        self._files = files or Files()
-        self._ended = ended
-        self._before: dict[str, tuple[str, Reading]] = {}  # id to run and its last reading
+        self._files = files or KernelFiles()
+        self._on_ended = on_ended
+        self._before: dict[str, tuple[str, Reading]] = {}  # id to start time and last reading
         self._engine_answers = True
         self._stopping = False
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to sample."""
+        """Start sampling."""
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="telemetry-sampler", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End it; waits for the pass that is under way."""
+        """Stop; waits for the pass in progress."""
         self._stopping = True
         self._wake.set()
         if self._thread is not None:
             self._thread.join(self._interval_s)
             self._thread = None
 
-    def happened(self, event: ContainerEvent) -> None:
-        """A listener: what has just started is sampled at once. Its memory shows, and CPU use
-        has a first reading to count from."""
+    def on_event(self, event: ContainerEvent) -> None:
+        """Sample a container as soon as it starts: its memory shows at once, and CPU use has a
+        first reading to count from."""
         if event.action == "start":
             self._wake.set()
 
@@ -82,10 +82,10 @@ class Sampler:
         while not self._stopping:
             regular = time.monotonic() >= due
             try:
-                self._collect(self._running() if regular else self._new())
+                self._collect(self._running() if regular else self._unsampled())
             except Exception:
-                _log.exception("platform: a pass of the sampler failed; the next one is due")
-            # Passes that took too long are left out, not made up for.
+                _log.exception("platform: a pass of the sampler failed; the next one follows")
+            # After a pass that took too long, the passes it delayed are skipped.
             while due <= time.monotonic():
                 due += self._interval_s
             self._wake.wait(due - time.monotonic())
@@ -95,14 +95,14 @@ class Sampler:
         """Sample every running container once. Blocks.
 
         Returns:
-            How many could be sampled.
+            Number of containers sampled.
         """
         return self._collect(self._running())
 
     def _running(self) -> list[ContainerState]:
-        return [state for state in self._view.all() if state.pid]
+        return [state for state in self._observed.all() if state.pid]
 
-    def _new(self) -> list[ContainerState]:
+    def _unsampled(self) -> list[ContainerState]:
         return [s for s in self._running() if self._before.get(s.id, ("",))[0] != s.started_at]
 
     def _collect(self, running: list[ContainerState]) -> int:
@@ -110,29 +110,29 @@ class Sampler:
         unreadable = []
         for state in running:
             try:
-                self._take(state, self._files.read(state))
+                self._record(state, self._files.read(state))
                 sampled += 1
             except Unreadable:
                 unreadable.append(state)
             except Vanished:
-                self._skip(state)
-                if self._files.gone(state):
-                    self._ended(state)
+                self._log_skipped(state)
+                if self._files.has_ended(state):
+                    self._on_ended(state)
         if unreadable:
-            sampled += self._ask(unreadable)
+            sampled += self._sample_by_engine(unreadable)
         ids = {state.id for state in self._running()}
         self._files.keep(ids)
         self._before = {id: before for id, before in self._before.items() if id in ids}
         return sampled
 
-    def _ask(self, states: list[ContainerState]) -> int:
+    def _sample_by_engine(self, states: list[ContainerState]) -> int:
         sampled = 0
         try:
             for state, reading in engine_stats.read_all(self._engine, states):
                 if reading is None:
-                    self._skip(state)
+                    self._log_skipped(state)
                 else:
-                    self._take(state, reading)
+                    self._record(state, reading)
                     sampled += 1
             self._engine_answers = True
         except EngineAbsent as error:
@@ -141,21 +141,21 @@ class Sampler:
             self._engine_answers = False
         return sampled
 
-    def _skip(self, state: ContainerState) -> None:
+    def _log_skipped(self, state: ContainerState) -> None:
         _log.warning(
             "platform: container %s (%s) ended while it was sampled; skipped",
             state.handle,
             state.id[:12],
         )
 
-    def _take(self, state: ContainerState, reading: Reading) -> None:
+    def _record(self, state: ContainerState, reading: Reading) -> None:
         run, before = self._before.get(state.id, ("", None))
         cpu_percent = reading.cpu_percent(before) if run == state.started_at else None
         self._before[state.id] = (state.started_at, reading)
         if reading.oom_kills is not None:
-            self._counts.sampled(state.handle, state.started_at, reading.oom_kills)
+            self._totals.count_kernel_oom_kills(state.handle, state.started_at, reading.oom_kills)
         fields = {} if cpu_percent is None else {"cpu_percent": cpu_percent}
-        self._view.sample(
+        self._observed.update_sample(
             state,
             memory_bytes=reading.memory_bytes,
             memory_limit_bytes=reading.memory_limit_bytes,
@@ -163,5 +163,5 @@ class Sampler:
             transmit_bytes=reading.transmit_bytes,
             **fields,
         )
-        totals = self._counts.totals(state.handle)
-        self._series.sample(state, reading, cpu_percent, totals.oom_kills)
+        totals = self._totals.totals(state.handle)
+        self._series.set_sample(state, reading, cpu_percent, totals.oom_kills)

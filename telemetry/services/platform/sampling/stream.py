@@ -1,4 +1,4 @@
-"""Docker's event stream: connected again whenever it breaks, and nothing missed meanwhile."""
+"""Read Docker's event stream; reconnect when it breaks, and replay what was missed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from telemetry.services.platform.sampling.timestamps import to_ns, to_seconds
 from telemetry.services.platform.state.desired import HANDLE_LABEL
 from telemetry.system.docker_engine import Engine, EngineAbsent
 
-# Health checks raise three exec events a probe; only what changes a container is asked for.
-ACTIONS = (
-    "create", "start", "restart", "die", "oom", "health_status", "kill", "stop", "pause",
-    "unpause", "rename", "update", "destroy",
-)  # fmt: skip
-FILTERS = {"type": ["container"], "label": [HANDLE_LABEL], "event": list(ACTIONS)}
+# Only what changes a container: each health check alone causes three exec events.
+CHANGES = ["create", "rename", "update", "destroy"]
+CHANGES += ["start", "restart", "pause", "unpause", "stop", "kill", "die", "oom", "health_status"]
+FILTERS = {"type": ["container"], "label": [HANDLE_LABEL], "event": CHANGES}
 FIRST_DELAY_S = 0.1
-LONGEST_DELAY_S = 5.0
-REMEMBERED = 1024  # events; Docker itself replays 256 at most
+MAX_DELAY_S = 5.0
+MAX_RECENT = 1024  # events; Docker itself replays at most 256
 
-_Key = tuple[int, str, str]  # what tells events apart: time, container's id, action
+_Key = tuple[int, str, str]  # identifies an event: time, container's id, action
 _log = logging.getLogger(__name__)
 
 
@@ -30,11 +28,11 @@ class EventStream:
     """Reads the events in a thread of its own.
 
     Args:
-        engine: whose events.
-        on_event: called with each event as Docker gives it, once, in order.
-        on_connected: called after each connect, when what the engine still knew of the events
-            missed has been handed over; only a full look at the containers tells the rest. Its
-            argument is false where this is a new daemon, which has no memory of before.
+        engine: the Docker engine.
+        on_event: called once with each event as Docker gives it, in order.
+        on_connected: called after each connect, once the events that the engine could replay
+            have been passed on; the rest needs an inspect of all containers. Its argument is
+            false if this is a new daemon, which remembers nothing of earlier events.
     """
 
     def __init__(
@@ -51,19 +49,19 @@ class EventStream:
         self._open: Any = None
         self._last_ns = 0
         self._last: _Key | None = None
-        self._recent: deque[_Key] = deque(maxlen=REMEMBERED)
+        self._recent: deque[_Key] = deque(maxlen=MAX_RECENT)
         self._lost = False
         self.number = 0
-        """Of the present connection; changes when it ends."""
+        """Number of the present connection; changes when it ends."""
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start reading."""
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="telemetry-events", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop reading."""
         self._stopping.set()
         self.interrupt()
         if self._thread is not None:
@@ -71,12 +69,12 @@ class EventStream:
             self._thread = None
 
     def interrupt(self) -> None:
-        """Break the connection; it is made again unless the stream is being stopped."""
+        """Close the connection; the stream reconnects unless it is being stopped."""
         if (found := self._open) is not None:
             try:
                 found.close()
             except (OSError, AttributeError):
-                pass  # closed already; the SDK looks for the socket where there is none any more
+                pass  # closed already; the SDK then fails to find the socket
 
     def _run(self) -> None:
         delay_s = FIRST_DELAY_S
@@ -88,8 +86,8 @@ class EventStream:
             except EngineAbsent as error:
                 why = error.message
             except Exception as error:
-                # Docker's SDK lets through what its libraries raise when a connection breaks;
-                # whatever it is, a thread that ends here would leave us blind.
+                # Docker's SDK passes on what its libraries raise when a connection breaks. If this
+                # thread ended, no event would ever arrive again.
                 why = f"{type(error).__name__}: {error}"
             self.number += 1
             if self._stopping.is_set():
@@ -98,11 +96,11 @@ class EventStream:
                 self._lost = True
                 _log.warning("platform: Docker's events are lost (%s); trying again", why)
             self._stopping.wait(delay_s)
-            delay_s = min(delay_s * 2, LONGEST_DELAY_S)
+            delay_s = min(delay_s * 2, MAX_DELAY_S)
 
     def _follow(self) -> None:
         with self._engine.asked() as client:
-            # The engine's own clock: that of a remote one may differ from ours.
+            # By the engine's own clock: that of a remote engine may differ from ours.
             now_ns = to_ns(client.info()["SystemTime"])
             remembers = True
             if self._last_ns:
@@ -116,28 +114,31 @@ class EventStream:
                 _log.warning("platform: Docker's events are back")
             try:
                 if not self._stopping.is_set():
-                    self._hand_over(self._open)
+                    self._pass_on(self._open)
             finally:
                 self.interrupt()
                 self._open = None
 
     def _replay(self, client: Any, now_ns: int) -> bool:
-        """What happened between the last event and now, as far as the engine remembers; whether
-        it is still the daemon that reported that last event."""
+        """Pass on the events since the last one, as far as the engine remembers them.
+
+        Returns:
+            Whether it is still the daemon that reported that last event."""
         span = {"since": to_seconds(self._last_ns), "until": to_seconds(now_ns)}
         events = list(self._events(client, **span))
         same = self._last in [_key(event) for event in events]
         if not same:
-            # A daemon that starts after a crash stops what the old one left running: nobody asked
-            # for that. It answers nobody before it has done so; the live stream gives them again.
+            # A daemon that starts after a crash stops the containers that the old one left running;
+            # no user asked for that. It answers requests only afterwards, and the live stream
+            # repeats these events.
             self._recent.extend(_key(event) for event in events if event["Action"] == "stop")
-        self._hand_over(events)
+        self._pass_on(events)
         return same
 
     def _events(self, client: Any, **span: str) -> Any:
         return client.api.events(filters=FILTERS, decode=True, **span)
 
-    def _hand_over(self, events: Iterable[dict[str, Any]]) -> None:
+    def _pass_on(self, events: Iterable[dict[str, Any]]) -> None:
         for event in events:
             key = _key(event)
             if key in self._recent:

@@ -1,4 +1,4 @@
-"""Docker's times: RFC 3339 with nanoseconds, and the year 1 for never."""
+"""Convert Docker's times: RFC 3339 with nanoseconds, and the year 1 for never."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_ns(text: str) -> int:
-    """Unix nanoseconds, cut to whole microseconds; 0 for never and for "".
+    """Convert to Unix nanoseconds, cut to whole microseconds; 0 for never and for "".
 
     Args:
         text: e.g. ``2026-02-03T04:05:06.123456789Z``.
@@ -20,5 +20,5 @@ def to_ns(text: str) -> int:
 
 
 def to_seconds(ns: int) -> str:
-    """As the engine takes times: seconds with nine decimals."""
+    """Format as the engine's API takes times: seconds with nine decimals."""
     return f"{ns // 10**9}.{ns % 10**9:09d}"

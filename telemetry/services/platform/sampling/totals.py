@@ -1,8 +1,9 @@
-"""Restarts and OOM kills of each handle, which never go back.
+"""Count restarts and OOM kills of each handle; the totals never decrease.
 
-Docker's own count of restarts begins anew at a start by hand; the kernel's count of OOM kills
-dies with the control group, and Docker's events are lost with its daemon. Each is taken for
-what it adds to what is known, and the sum is kept where it outlives this process.
+Docker's own restart count starts from 0 again when a user starts the container; the kernel's OOM
+kill count is lost with the control group, and Docker's events are lost with its daemon. Each
+source adds what it has beyond the known total, and the desired state keeps the totals across
+restarts of this process.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import threading
 from dataclasses import dataclass, field, replace
 
 from telemetry.services.platform.sampling.timestamps import to_ns
-from telemetry.services.platform.state.desired import Desired, Totals
+from telemetry.services.platform.state.desired import DesiredState, Totals
 
 
 @dataclass
 class _OOM:
-    """Docker's event of an OOM kill: when, and whether it added to the total."""
+    """An OOM kill event of Docker's: its time, and whether it added to the total."""
 
     time_ns: int
     added: bool
@@ -26,36 +27,36 @@ class _OOM:
 class _Count:
     totals: Totals
     before: int
-    """OOM kills of the present run that a process before this one knew of."""
+    """OOM kills of the present run that an earlier process counted."""
     events: list[_OOM] = field(default_factory=list)
-    """Of the present run, and of one that is not known yet."""
+    """Of the present run, and of a run that inspect has not shown yet."""
 
 
-class Counts:
-    """The totals by handle. Safe from any thread.
+class TotalsCounter:
+    """Counts by handle. Thread-safe.
 
     Args:
-        desired: keeps them.
+        desired: stores the totals.
     """
 
-    def __init__(self, desired: Desired) -> None:
+    def __init__(self, desired: DesiredState) -> None:
         self._desired = desired
         self._lock = threading.Lock()
         self._counts: dict[str, _Count] = {}
 
     def totals(self, handle: str) -> Totals:
-        """As counted so far."""
+        """Return the totals so far."""
         with self._lock:
             return self._count(handle).totals
 
-    def inspected(self, handle: str, run: str, docker_restarts: int, oom_killed: bool) -> None:
-        """The engine described the container.
+    def count_inspect(self, handle: str, run: str, docker_restarts: int, oom_killed: bool) -> None:
+        """Count what an inspect of a container shows.
 
         Args:
-            handle: whose.
-            run: when its present or last run began, in Docker's words.
+            handle: its handle.
+            run: start of its present or last run, as Docker writes it.
             docker_restarts: restarts by its restart policy, counted by the engine.
-            oom_killed: that run ended for want of memory.
+            oom_killed: whether that run ended because memory ran out.
         """
         with self._lock:
             count = self._count(handle)
@@ -65,42 +66,42 @@ class Counts:
                 count.events = [event for event in count.events if event.time_ns >= began_ns]
                 added = sum(event.added for event in count.events)
                 self._set(handle, replace(count.totals, run=run, run_oom_kills=added))
-                self._killed(handle, len(count.events))
+                self._raise_oom_kills(handle, len(count.events))
             before = count.totals.docker_restarts
-            # Lower where a start by hand was missed, or it is another container's count.
+            # Lower if a user's start was missed, or if it is another container's count.
             more = docker_restarts - before if docker_restarts >= before else docker_restarts
             restarts = count.totals.restarts + more
             self._set(
                 handle, replace(count.totals, restarts=restarts, docker_restarts=docker_restarts)
             )
             if oom_killed:
-                self._killed(handle, 1)
+                self._raise_oom_kills(handle, 1)
 
-    def started_by_hand(self, handle: str) -> None:
-        """It had ended for good and was started: Docker counts its restarts from 0 again."""
+    def reset_docker_restarts(self, handle: str) -> None:
+        """Expect Docker's restart count to start from 0: a user started an exited container."""
         with self._lock:
             self._set(handle, replace(self._count(handle).totals, docker_restarts=0))
 
-    def oom_event(self, handle: str, time_ns: int) -> None:
-        """The engine reported an OOM kill, at this time by its clock."""
+    def count_oom_event(self, handle: str, time_ns: int) -> None:
+        """Count an OOM kill that the engine reported, at a time by its clock."""
         with self._lock:
             count = self._count(handle)
-            added = self._killed(handle, count.before + len(count.events) + 1)
+            added = self._raise_oom_kills(handle, count.before + len(count.events) + 1)
             count.events.append(_OOM(time_ns, added))
 
-    def sampled(self, handle: str, run: str, oom_kills: int) -> None:
-        """The kernel has counted this many OOM kills in that run."""
+    def count_kernel_oom_kills(self, handle: str, run: str, oom_kills: int) -> None:
+        """Count OOM kills by the kernel's count of a run."""
         with self._lock:
             if self._count(handle).totals.run == run:
-                self._killed(handle, oom_kills)
+                self._raise_oom_kills(handle, oom_kills)
 
     def forget(self, handle: str) -> None:
-        """Its container is gone."""
+        """Forget a handle; its container is gone."""
         with self._lock:
             self._counts.pop(handle, None)
 
-    def _killed(self, handle: str, in_run: int) -> bool:
-        """There were so many kills in the present run; whether that is news."""
+    def _raise_oom_kills(self, handle: str, in_run: int) -> bool:
+        """Raise the present run's OOM kills to ``in_run``; returns whether that added any."""
         totals = self._counts[handle].totals
         more = in_run - totals.run_oom_kills
         if more > 0:

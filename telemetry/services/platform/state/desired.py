@@ -1,13 +1,12 @@
-"""What is meant to be, as the watcher and the sampler need to know it, and as they tell it.
+"""The desired state, as the watcher and the sampler read and change it.
 
-A container with the Docker label ``handle`` is watched. One that the platform made carries
-``telemetry.platform`` too, with the id of the platform that made it; one that somebody else
-made is adopted.
+Every container with the Docker label ``handle`` is watched. One that the platform created also
+has the label ``telemetry.platform`` with the platform's id; any other one is adopted.
 
-The app makes one `Engine`, one `Containers` view and one store (a `Desired`), and gives them to
-one `sampling.Monitor`, which has ``start()``, ``stop()``, and ``look(handle)`` for when the
-desired state changed without Docker having to say anything. A listener is called with every
-`ContainerEvent`, after the view has it, in the watcher's thread.
+The app creates one `Engine`, one `ObservedState` and one store (a `DesiredState`), and passes
+them to one `sampling.Monitor`. After a change of desired state that Docker does not report, call
+its ``reconcile(handle)``. A listener is called with every `ContainerEvent`, after the observed
+state has it, in the watcher's thread.
 """
 
 from __future__ import annotations
@@ -18,20 +17,19 @@ from typing import Protocol
 HANDLE_LABEL = "handle"
 PLATFORM_LABEL = "telemetry.platform"
 LOGS_LABEL = "telemetry.logs"
-"""``otlp`` where what runs inside sends its logs itself: nobody else may send them again."""
+"""``otlp`` if the program inside sends its logs itself, so that they are not sent twice."""
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts of a handle since it was first seen; they outlive the platform's process.
+    """Counts of a handle since it was first seen, kept across restarts of the platform.
 
     Args:
-        restarts: starts after the first that nobody asked for.
+        restarts: starts after the first that no user asked for.
         oom_kills: processes killed because the memory ran out.
-        docker_restarts: Docker's own count of restarts when it was last looked at; of
-            ``restarts``, what is counted already.
-        run: when the container's present or last run began, as Docker writes it.
-        run_oom_kills: of ``oom_kills``, those of that run.
+        docker_restarts: Docker's own restart count at the last inspect; ``restarts`` includes it.
+        run: start of the container's present or last run, as Docker writes it.
+        run_oom_kills: OOM kills of that run; ``oom_kills`` includes them.
     """
 
     restarts: int = 0
@@ -43,12 +41,12 @@ class Totals:
 
 @dataclass(frozen=True)
 class ContainerEvent:
-    """Something Docker said about a watched container.
+    """An event of a watched container.
 
     Args:
-        handle: whose.
+        handle: its handle.
         id: the container's id.
-        action: Docker's word: create, start, die, oom, stop, kill, destroy, health_status, …
+        action: Docker's name of it: create, start, die, oom, stop, kill, destroy, health_status, …
         time_ns: when, Unix nanoseconds.
         exit_code: of a ``die``, else None.
         detail: of a ``health_status``: healthy or unhealthy; of a ``kill``: the signal.
@@ -62,32 +60,33 @@ class ContainerEvent:
     detail: str = ""
 
 
-class Desired(Protocol):
-    """Which containers are to run; quick calls from any thread, none raises."""
+class DesiredState(Protocol):
+    """Which containers must run. Its methods are thread-safe and quick; none raises."""
 
     def wanted(self, handle: str) -> bool:
-        """Whether it must be running."""
+        """Tell whether a handle's container must be running."""
         ...
 
     def started(self, handle: str, container_id: str) -> None:
-        """It runs, whoever started it: from now on it is wanted (and adopted, where unknown)."""
+        """Set that it must run, since somebody started it; adopt it if it is unknown."""
         ...
 
     def stopped(self, handle: str) -> None:
-        """Somebody stopped it on purpose (Docker's ``stop``): not wanted any more.
+        """Set that it need not run, since somebody stopped it (Docker's ``stop``).
 
-        A crash, a kill or an OOM is none of that: it stays wanted."""
+        Crashes, kills and OOM kills don't change the desired state."""
         ...
 
     def removed(self, handle: str, container_id: str) -> None:
-        """That container is gone for good (Docker's ``destroy``): not wanted, totals dropped.
-        Nothing happens where the handle has another container by now."""
+        """Forget a container that was removed (Docker's ``destroy``), with its totals.
+
+        Ignored if the handle has another container by now."""
         ...
 
     def totals(self, handle: str) -> Totals:
-        """What was saved last; zeros where nothing was."""
+        """Return the totals saved last; zeros if there are none."""
         ...
 
     def save_totals(self, handle: str, totals: Totals) -> None:
-        """Keep them."""
+        """Save the totals."""
         ...

@@ -1,4 +1,4 @@
-"""What is known of the containers now: filled by watcher and sampler, read by API and page."""
+"""The observed state: filled by the watcher and the sampler, read by API and admin page."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 from telemetry.services.platform.state.desired import HANDLE_LABEL, PLATFORM_LABEL
 
 SAMPLED = ("cpu_percent", "memory_bytes", "memory_limit_bytes", "receive_bytes", "transmit_bytes")
-RUNS = ("running", "paused")  # whoever paused it meant to, and nothing of it is lost
-REMEMBERED = 1024  # removed containers; what is still asked about one is answered long before
+RUNS = ("running", "paused")  # a paused one counts as up: somebody paused it on purpose
+# Removed containers remembered; late answers about one arrive long before it is forgotten.
+MAX_REMOVED = 1024
 
 
 @dataclass(frozen=True)
@@ -20,22 +21,22 @@ class ContainerState:
     """One container as last seen.
 
     Args:
-        handle: whose.
-        id: Docker's id, in full.
+        handle: its handle.
+        id: Docker's full id.
         name: Docker's name, without the slash.
-        image: as it was asked for, e.g. ``busybox:stable``.
+        image: as requested, e.g. ``busybox:stable``.
         state: Docker's word: created, running, paused, restarting, exited, dead.
         health: healthy, unhealthy, starting; "" without a health check.
-        pid: of its first process on this machine; 0 where it doesn't run.
+        pid: of its first process on this machine; 0 if it does not run.
         started_at: Docker's time of the last start, RFC 3339; "" before the first.
         exit_code: of the last run; None while it runs or before the first.
         oom_killed: whether the last run ended because memory ran out.
         cpu_percent: 100 is one core; None before two samples.
         memory_bytes: working set; None before a sample.
-        memory_limit_bytes: None where there is no limit, or before a sample.
-        receive_bytes: network bytes received since its start, None without a network.
+        memory_limit_bytes: None if it has no limit, or before a sample.
+        receive_bytes: network bytes received since its start; None if it has no network.
         transmit_bytes: likewise sent.
-        provisioned: made by a platform, not adopted.
+        provisioned: created by a platform, not adopted.
         host_network: shares the machine's network, whose counters are not its own.
     """
 
@@ -59,11 +60,11 @@ class ContainerState:
 
 
 def from_inspect(attrs: Mapping[str, Any]) -> ContainerState:
-    """The state in what Docker's inspect answers; samples are None."""
+    """Convert the answer of Docker's inspect; samples are None."""
     state, labels = attrs["State"], attrs["Config"].get("Labels") or {}
     started = state.get("StartedAt", "")
     ran = not started.startswith("0001")  # Docker's word for never
-    running = bool(state.get("Pid"))  # while it waits to be restarted, Docker says Running, too
+    running = bool(state.get("Pid"))  # Docker also says Running while a restart is pending
     return ContainerState(
         handle=labels[HANDLE_LABEL],
         id=attrs["Id"],
@@ -81,34 +82,36 @@ def from_inspect(attrs: Mapping[str, Any]) -> ContainerState:
     )
 
 
-class Containers:
-    """The containers by handle; safe from any thread."""
+class ObservedState:
+    """The containers by handle. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._states: dict[str, ContainerState] = {}
         self._asked: dict[str, float] = {}
-        self._removed: deque[str] = deque(maxlen=REMEMBERED)
+        self._removed: deque[str] = deque(maxlen=MAX_REMOVED)
 
     def get(self, handle: str) -> ContainerState | None:
-        """One, or None."""
+        """Return a handle's container, or None."""
         return self._states.get(handle)
 
     def all(self) -> list[ContainerState]:
-        """All, by handle."""
+        """Return all containers, sorted by handle."""
         with self._lock:
             return [self._states[handle] for handle in sorted(self._states)]
 
-    def put(self, state: ContainerState, asked_at: float) -> bool:
-        """This is how it was when Docker was asked; samples of this run stay.
+    def update(self, state: ContainerState, asked_at: float) -> bool:
+        """Store Docker's answer about a container; samples of the same run are kept.
+
+        Of two threads that ask, the one that asked first may be the last to store its answer.
 
         Args:
-            state: what it answered.
-            asked_at: `time.monotonic` before it was asked.
+            state: the answer.
+            asked_at: `time.monotonic` before Docker was asked.
 
         Returns:
-            Whether it is shown now: not where a later answer on the same container is, or it is
-            gone. Of two who ask, the first may be the last to put its answer here.
+            Whether it was stored. It is not if a later answer about the same container is there,
+            or the container is gone.
         """
         with self._lock:
             if state.id in self._removed:
@@ -122,16 +125,15 @@ class Containers:
             self._states[state.handle], self._asked[state.handle] = state, asked_at
             return True
 
-    def sample(self, seen: ContainerState, **fields: Any) -> None:
-        """A container as it was seen has been sampled; nothing happens where it has ended or
-        was started anew by now."""
+    def update_sample(self, seen: ContainerState, **fields: Any) -> None:
+        """Store a sample of a container; ignored if that run has ended."""
         with self._lock:
             state = self._states.get(seen.handle)
             if state is not None and (state.id, state.pid) == (seen.id, seen.pid):
                 self._states[seen.handle] = replace(state, **fields)
 
-    def drop(self, handle: str, container_id: str) -> None:
-        """It is gone; nothing happens where the handle has another container by now."""
+    def remove(self, handle: str, container_id: str) -> None:
+        """Remove a container; ignored if the handle has another one by now."""
         with self._lock:
             self._removed.append(container_id)
             state = self._states.get(handle)

@@ -83,7 +83,7 @@ class Revocation:
 
 
 class Store:
-    """The records; a `Desired`. Safe from any thread.
+    """The records; a `DesiredState`. Safe from any thread.
 
     Args:
         path: the SQLite file.
