@@ -332,9 +332,8 @@ def test_it_fits_a_phone(gateway: Gateway, browser: Browser, scheme: Any) -> Non
     expect(page.locator("#state")).to_have_text("connected")
     notify(gateway, ALERTMANAGER)
     long = "x" * 300
-    expect(ask(page, f"Hello {long}\n```\n{long}\n```\n| a | b |\n|-|-|\n| {long} | c |").locator(
-        ".figures"
-    )).to_be_visible()  # fmt: skip
+    turn = ask(page, f"Hello {long}\n```\n{long}\n```\n| a | b |\n|-|-|\n| {long} | c |")
+    expect(turn.locator(".figures")).to_be_visible()
     expect(page.locator(".alert")).to_be_visible()
     width = page.evaluate("() => document.documentElement.scrollWidth")
     assert width == 390, "nothing makes the page wider than the screen"

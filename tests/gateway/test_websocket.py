@@ -81,11 +81,17 @@ def test_only_our_own_pages_and_only_with_a_log_in(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     "sent",
     [
-        "{", "[" * 100_000, "[]", "{}", '{"type": "strange"}', '{"type": "message"}',
-        '{"type": "message", "id": "../", "text": "x"}', b"bytes",
+        "{",
+        "[" * 100_000,
+        "[]",
+        "{}",
+        '{"type": "strange"}',
+        '{"type": "message"}',
+        '{"type": "message", "id": "../", "text": "x"}',
+        b"bytes",
     ],
     ids=lambda sent: repr(sent)[:30],
-)  # fmt: skip
+)
 def test_what_no_shell_sends_ends_the_connection(gateway: Gateway, sent: Any) -> None:
     with gateway.shell() as shell:
         turns(shell)

@@ -105,7 +105,11 @@ def test_a_wrong_interval_is_refused(interval: str, tmp_path: Path) -> None:
     environ["TELEMETRY_PLATFORM_SAMPLE_INTERVAL"] = interval
     done = subprocess.run(
         [sys.executable, "-m", "telemetry", "agent"],
-        env=environ, capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert done.returncode == 78
     assert "TELEMETRY_PLATFORM_SAMPLE_INTERVAL" in done.stderr

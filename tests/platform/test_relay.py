@@ -168,10 +168,9 @@ def test_an_answer_that_breaks_off_is_not_taken_for_whole(run_platform: Start) -
         httpx.post(f"{listening(running)}/proxy/v1/messages", json={})
 
 
-PRIVATE = [
-    "/proxy/api/keys", "/proxy/api/costs", "/proxy/health", "/proxy/v1/../api/keys",
-    "/proxy/v1/%2e%2e/api/keys", "/proxy/v1/..%2fapi/keys", "/proxy//api/keys", "/", "/admin",
-]  # fmt: skip
+PRIVATE = ["/", "/admin", "/proxy/api/keys", "/proxy/api/costs", "/proxy/health"]
+PRIVATE += ["/proxy//api/keys", "/proxy/v1/../api/keys"]
+PRIVATE += ["/proxy/v1/%2e%2e/api/keys", "/proxy/v1/..%2fapi/keys"]
 
 
 def test_nothing_but_model_calls_is_passed_on(relay: Running) -> None:

@@ -77,15 +77,16 @@ def test_a_pass_fills_view_and_series(sampled: Sampled) -> None:
     sampled.tree.set(state, cpu_ns=1 * SECOND + 3 * SECOND // 4, receive=2000, transmit=900)
     sampled.now_ns += SECOND // 2
     sampled.sampler.collect_once()
-    assert sampled.seen() == replace(
-        state, cpu_percent=150.0, memory_bytes=12_980_224, memory_limit_bytes=67_108_864,
-        receive_bytes=2000, transmit_bytes=900,
-    )  # fmt: skip
-    shown = ("cpu_percent", "memory_bytes", "memory_limit_bytes", "network_receive_bytes_total",
-             "network_transmit_bytes_total", "restarts_total", "oom_kills_total")  # fmt: skip
-    assert [sampled.value(name) for name in shown] == [
-        150.0, 12_980_224, 67_108_864, 2000, 900, 0, 0,
-    ]  # fmt: skip
+    use = {"cpu_percent": 150.0, "memory_bytes": 12_980_224, "memory_limit_bytes": 67_108_864}
+    assert sampled.seen() == replace(state, **use, receive_bytes=2000, transmit_bytes=900)
+    totals = {
+        "network_receive_bytes_total": 2000,
+        "network_transmit_bytes_total": 900,
+        "restarts_total": 0,
+        "oom_kills_total": 0,
+    }
+    for name, value in (use | totals).items():
+        assert sampled.value(name) == value, name
 
 
 def test_network_counts_since_the_containers_start(sampled: Sampled) -> None:

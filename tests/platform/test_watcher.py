@@ -115,10 +115,8 @@ def test_a_child_killed_for_memory_is_counted_while_the_container_lives_on(
 
 
 def test_restarts_by_policy_are_counted(watch: Monitored) -> None:
-    watch.docker.run(
-        "ann", "sh", "-c", "sleep 0.1; exit 3",
-        restart_policy={"Name": "on-failure", "MaximumRetryCount": 3},
-    )  # fmt: skip
+    policy = {"Name": "on-failure", "MaximumRetryCount": 3}
+    watch.docker.run("ann", "sh", "-c", "sleep 0.1; exit 3", restart_policy=policy)
     until(lambda: watch.observed.get("ann") and watch.state("ann").state == "exited")
     watch.wait_up("ann", 0)
     until(lambda: watch.value("restarts_total", "ann") == 3)
@@ -208,9 +206,8 @@ def test_a_lost_stream_misses_nothing(watch: Monitored) -> None:
     until(lambda: watch.value("oom_kills_total", "dan") == 1)  # the last that was missed
     until(lambda: "die" in watch.actions("dan"))
     assert watch.actions("ann") == ["create", "start", "kill", "die"]
-    assert [a for a in watch.actions("bob") if a != "kill"] == [
-        "create", "start", "die", "stop", "start",
-    ]  # fmt: skip
+    of_bob = [action for action in watch.actions("bob") if action != "kill"]
+    assert of_bob == ["create", "start", "die", "stop", "start"]
     assert watch.actions("cid")[-2:] == ["die", "destroy"]
     assert watch.value("oom_kills_total", "dan") == 1
 

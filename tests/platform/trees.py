@@ -79,10 +79,8 @@ class Tree:
     def add(self, number: int, pid: int = 0, **values: int | str | None) -> ContainerState:
         """Lay out a running container; ``values`` as `set` takes them."""
         id, pid = container_id(number), pid or 1000 + number
-        state = ContainerState(
-            f"user-{number}", id, state="running", pid=pid,
-            started_at="2026-02-03T04:05:06.789012345Z",
-        )  # fmt: skip
+        began = "2026-02-03T04:05:06.789012345Z"
+        state = ContainerState(f"user-{number}", id, state="running", pid=pid, started_at=began)
         process = self.proc / str(pid)
         (process / "net").mkdir(parents=True, exist_ok=True)
         path = self.path(id)

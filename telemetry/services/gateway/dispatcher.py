@@ -31,9 +31,8 @@ LOG_WAIT_S = 2.0
 # For what was cancelled when the gateway stops: to be settled, and to be written.
 LAST_S = 4.0
 
-FACTS = (
-    "status", "error", "toolsUsed", "durationMs", "traceId", "tokensIn", "tokensOut", "costUsd",
-)  # fmt: skip
+FACTS = ["status", "error", "toolsUsed", "durationMs", "traceId"]
+FACTS += ["tokensIn", "tokensOut", "costUsd"]
 
 _log = logging.getLogger(__name__)
 Listener = Callable[[Dispatch], None]

@@ -167,8 +167,8 @@ def describe(handle: str, state: ContainerState | None, record: Record | None) -
     wanted = record is not None and record.wanted
     if state is None:
         image = (record.spec or {}).get("image", "") if record else ""
-        state = ContainerState(handle, record.container_id if record else "", image=image,
-                               state="unknown")  # fmt: skip
+        container_id = record.container_id if record else ""
+        state = ContainerState(handle, container_id, image=image, state="unknown")
     found = asdict(state)
     del found["pid"], found["host_network"]
     return {

@@ -32,10 +32,8 @@ HANDLE_HEADER = "x-telemetry-handle"  # as collector/config.yaml looks for it
 # No part may begin with a dot: v1/../api/keys must not lead out of here.
 _PROXY_PATHS = re.compile(r"v1(/[\w:@~-][\w.:@~-]*)+|api/calls/[\w-]+", re.ASCII)
 # https://datatracker.ietf.org/doc/html/rfc9110#section-7.6.1
-_HOP = frozenset((
-    "connection", "host", "keep-alive", "proxy-authenticate", "proxy-authorization", "te",
-    "trailer", "transfer-encoding", "upgrade",
-))  # fmt: skip
+_HOP_BY_HOP = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+_HOP_BY_HOP |= {"host", "proxy-authenticate", "proxy-authorization"}
 _log = logging.getLogger(__name__)
 
 
@@ -164,7 +162,7 @@ def _only(headers: Mapping[str, str], *names: str) -> dict[str, str]:
 
 
 def _passed(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in headers.items() if name.lower() not in _HOP]
+    return [(name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP]
 
 
 def _away(what: str, error: Exception) -> web.Response:
