@@ -1,4 +1,4 @@
-"""A running gateway over a running proxy over the simulated model, all in this process."""
+"""A gateway, a proxy and the simulated model, all running in this process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Event = dict[str, Any]
 
 
 def events(response: httpx.Response) -> Iterator[Event]:
-    """Server-sent events of a response as they come."""
+    """Yield the server-sent events of a response."""
     name = ""
     for line in response.iter_lines():
         if line.startswith("event: "):
@@ -52,13 +52,13 @@ def events(response: httpx.Response) -> Iterator[Event]:
 
 @dataclass
 class Gateway:
-    """A gateway that runs."""
+    """A running gateway."""
 
     url: str
     home: Path
 
     def ask(self, message: str, session: str | None = None) -> list[Event]:
-        """All events of an answer."""
+        """Ask a question and return all events of the answer."""
         body = {"message": message} | ({"sessionId": session} if session else {})
         with httpx.stream(
             "POST", f"{self.url}/api/chat", json=body, headers=TOKEN, timeout=60
@@ -67,7 +67,7 @@ class Gateway:
             return list(events(r))
 
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
-        """A request with the gateway's token; ``body`` is JSON, or bytes sent as they are."""
+        """Send a request with the gateway's token; ``body`` is sent as JSON, bytes unchanged."""
         content = {"content": body} if isinstance(body, bytes) else {"json": body}
         return httpx.post(f"{self.url}{path}", headers=TOKEN | headers, timeout=60, **content)
 
@@ -75,23 +75,23 @@ class Gateway:
         return httpx.get(f"{self.url}{path}", headers=TOKEN, timeout=30)
 
     def shell(self, session: str = "s1", **headers: str) -> ClientConnection:
-        """The shell's WebSocket, with the token."""
+        """Connect to the shell's WebSocket with the token."""
         url = f"{self.url.replace('http', 'ws')}/ws?session={session}"
         return connect(url, additional_headers=TOKEN | headers)
 
     def lines(self) -> list[dict[str, Any]]:
-        """The interaction log of all days."""
+        """Return the interaction log of all days."""
         files = sorted((self.home / "logs").glob("*.jsonl"))
         return [json.loads(line) for path in files for line in path.read_text().splitlines()]
 
     def wait_lines(self, n: int = 1) -> list[dict[str, Any]]:
-        """The interaction log, once it has ``n`` lines."""
+        """Wait until the interaction log has ``n`` lines, and return it."""
         until(lambda: len(self.lines()) >= n, 20)
         return self.lines()
 
 
 class Process:
-    """``telemetry gateway``, or ``proxy``, as a process of its own."""
+    """``telemetry gateway`` or ``proxy`` in its own process."""
 
     def __init__(self, service: str, home: Path, port: int, **environ: str) -> None:
         self.port = port or free_port()
@@ -129,19 +129,19 @@ class Process:
 
 
 def is_called(proxy: Running) -> bool:
-    """Whether the proxy has begun a call, ended or not."""
+    """Tell whether the proxy has started a call."""
     with proxy.proxy.ledger.engine.connect() as connection:
         return bool(connection.exec_driver_sql("SELECT count(*) FROM calls").scalar())
 
 
 def text_of(received: list[Event]) -> str:
-    """The answer that the deltas make."""
+    """Join the deltas of an answer."""
     return "".join(event["text"] for event in received if event["type"] == "delta")
 
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[testing.Recorded]:
-    """What is counted, from nothing; sent nowhere."""
+    """Isolated metrics, not exported."""
     for kind in ("METRICS", "LOGS"):
         monkeypatch.setenv(f"OTEL_{kind}_EXPORTER", "none")
     with testing.isolated() as recorded:
@@ -150,7 +150,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[testing.Recorded]:
 
 @pytest.fixture
 def parts(recorded: testing.Recorded) -> Iterator[ExitStack]:
-    """What is to be stopped, within the metrics' isolation."""
+    """Started parts, stopped before the metrics' isolation ends."""
     with ExitStack() as stack:
         yield stack
 
@@ -159,7 +159,7 @@ def parts(recorded: testing.Recorded) -> Iterator[ExitStack]:
 def start_proxy(
     simulated_upstream: str, tmp_path: Path, parts: ExitStack
 ) -> Callable[..., Running]:
-    """Starts the proxy, with settings by environment variable."""
+    """Start a proxy with settings by environment variable."""
 
     def start(**environ: str) -> Running:
         settings = ProxySettings.from_env(
@@ -180,20 +180,20 @@ def start_proxy(
 
 @pytest.fixture
 def proxy(start_proxy: Callable[..., Running]) -> Running:
-    """A proxy with everything at its default."""
+    """A proxy with default settings."""
     return start_proxy()
 
 
 @pytest.fixture
 def start_gateway(tmp_path: Path, parts: ExitStack) -> Callable[..., Gateway]:
-    """Starts a gateway, with settings by environment variable."""
+    """Start a gateway with settings by environment variable."""
 
     def start(proxy_url: str = "http://127.0.0.1:1", **environ: str) -> Gateway:
         settings = Settings.from_env(
             {
                 "TELEMETRY_HOME": str(tmp_path / "home"),
                 "TELEMETRY_PROXY_URL": proxy_url,
-                # Nobody there, unless a test says otherwise.
+                # Not running, unless a test starts them.
                 "TELEMETRY_PROMETHEUS_URL": "http://127.0.0.1:1",
                 "TELEMETRY_LOKI_URL": "http://127.0.0.1:1",
                 "TELEMETRY_MODEL": MODEL,
@@ -208,13 +208,13 @@ def start_gateway(tmp_path: Path, parts: ExitStack) -> Callable[..., Gateway]:
 
 @pytest.fixture
 def gateway(proxy: Running, start_gateway: Callable[..., Gateway]) -> Gateway:
-    """A gateway over the proxy, with everything at its default."""
+    """A gateway with default settings, in front of the proxy."""
     return start_gateway(proxy.url)
 
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Starts services as processes; waits for their health."""
+    """Start services as processes and wait until they are healthy."""
     begun: list[Process] = []
 
     def start(service: str, port: int = 0, **environ: str) -> Process:
@@ -229,7 +229,7 @@ def processes(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 
 @pytest.fixture
 def start_process(processes: Callable[..., Process]) -> Callable[..., Process]:
-    """Starts gateways as processes."""
+    """Start gateways as processes."""
 
     def start(proxy_url: str, port: int = 0, **environ: str) -> Process:
         return processes("gateway", port, TELEMETRY_PROXY_URL=proxy_url, **environ)

@@ -1,4 +1,4 @@
-"""Alert webhooks: Grafana's and Alertmanager's form, and all that isn't one."""
+"""Alert webhooks of Grafana and Alertmanager, and malformed ones."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ def notify(gateway: Gateway, body: Any, **headers: str) -> httpx.Response:
 
 @pytest.fixture
 def gateway(start_gateway: Callable[..., Gateway]) -> Gateway:
-    """A gateway whose proxy nobody needs."""
+    """A gateway without a proxy."""
     return start_gateway()
 
 
-def test_both_forms_are_taken_shown_and_resolved(
+def test_webhooks_of_grafana_and_alertmanager_are_shown_and_resolved(
     gateway: Gateway, recorded: testing.Recorded
 ) -> None:
     with gateway.shell() as shell:
@@ -139,15 +139,13 @@ def test_both_forms_are_taken_shown_and_resolved(
         assert recorded.value(received, status="resolved", severity="warning") == 1
 
 
-def test_a_repeated_notice_is_the_same_alert(gateway: Gateway) -> None:
+def test_repeated_notice_is_the_same_alert(gateway: Gateway) -> None:
     for _ in range(3):
         notify(gateway, ALERTMANAGER)
     assert len(gateway.get("/api/alerts").json()["alerts"]) == 1
 
 
-def test_a_restart_forgets_no_alert(
-    gateway: Gateway, start_gateway: Callable[..., Gateway]
-) -> None:
+def test_alerts_survive_a_restart(gateway: Gateway, start_gateway: Callable[..., Gateway]) -> None:
     notify(gateway, ALERTMANAGER)
     assert len(start_gateway().get("/api/alerts").json()["alerts"]) == 1
     for broken in ("{torn", "5", "[5]", '[{"fingerprint": "x"}]', "{}"):
@@ -155,7 +153,7 @@ def test_a_restart_forgets_no_alert(
         assert start_gateway().get("/api/alerts").json() == {"alerts": []}
 
 
-def test_what_nobody_repeats_for_a_day_is_forgotten(
+def test_alert_not_repeated_for_25_hours_is_dropped(
     tmp_path: Path, recorded: testing.Recorded
 ) -> None:
     now = datetime(2026, 5, 17, 12, tzinfo=UTC)
@@ -169,7 +167,7 @@ def test_what_nobody_repeats_for_a_day_is_forgotten(
     assert recorded.value("gateway_alerts_firing", severity="critical") == 0
 
 
-def test_without_the_token_nothing_is_taken(gateway: Gateway) -> None:
+def test_webhook_without_token_gets_401(gateway: Gateway) -> None:
     for given in ("Bearer wrong", "Basic webhook-secret", "", TOKEN["authorization"]):
         response = notify(gateway, ALERTMANAGER, authorization=given)
         assert response.status_code == 401, given
@@ -177,7 +175,7 @@ def test_without_the_token_nothing_is_taken(gateway: Gateway) -> None:
     assert gateway.get("/api/alerts").json() == {"alerts": []}
 
 
-def test_ten_megabytes_are_too_much(gateway: Gateway) -> None:
+def test_webhook_of_ten_megabytes_gets_413(gateway: Gateway) -> None:
     body = json.dumps(ALERTMANAGER | {"pad": "x" * (10 << 20)}).encode()
     response = notify(gateway, body)
     assert response.status_code == 413
@@ -209,14 +207,14 @@ ALERT = ALERTMANAGER["alerts"][0]
     ],
     ids=lambda body: repr(body)[:40],
 )
-def test_garbage_is_refused_whole(gateway: Gateway, body: Any) -> None:
+def test_malformed_webhook_is_refused_as_a_whole(gateway: Gateway, body: Any) -> None:
     response = notify(gateway, body)
     assert response.status_code == 400
     assert response.json()["error"]["message"]
     assert gateway.get("/api/alerts").json() == {"alerts": []}
 
 
-def test_odd_values_are_shown_as_text_and_only_web_links_are_links(gateway: Gateway) -> None:
+def test_odd_values_are_text_and_only_http_links_are_links(gateway: Gateway) -> None:
     odd = {
         "status": "firing",
         "labels": {"alertname": "Odd", "n": 5, "half": "\ud800"},

@@ -1,4 +1,4 @@
-"""`POST /api/chat`: answers as they come, what they cost, and all that can go wrong."""
+"""`POST /api/chat`: streamed answers, their cost, and every failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.ports import free_port
 from tests.proxy.conftest import ADMIN, Running
 
 
-def test_an_answer_comes_in_pieces_and_costs_what_the_ledger_says(
+def test_answer_is_streamed_and_costs_what_the_ledger_says(
     gateway: Gateway, proxy: Running, recorded: testing.Recorded
 ) -> None:
     received = gateway.ask("Hello out there")
@@ -54,7 +54,7 @@ def test_an_answer_comes_in_pieces_and_costs_what_the_ledger_says(
     assert recorded.value("gateway_kernel_dispatch_duration_seconds", source="api") == 1
 
 
-def test_the_callers_trace_goes_on(gateway: Gateway, proxy: Running) -> None:
+def test_callers_trace_continues_to_the_proxy(gateway: Gateway, proxy: Running) -> None:
     traceparent = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-00"
     response = gateway.post("/api/chat", {"message": "Hello"}, traceparent=traceparent)
     assert response.headers["x-trace-id"] == "ab" * 16
@@ -63,9 +63,7 @@ def test_the_callers_trace_goes_on(gateway: Gateway, proxy: Running) -> None:
     assert [line["traceId"] for line in gateway.lines()] == ["ab" * 16, own]
 
 
-def test_tools_are_used_and_a_dispatch_costs_the_sum_of_its_calls(
-    gateway: Gateway, proxy: Running
-) -> None:
+def test_dispatch_with_tools_costs_the_sum_of_its_calls(gateway: Gateway, proxy: Running) -> None:
     received = gateway.ask("How is container demo-1 doing?")
     tools = ["container_status", "query_metrics", "search_logs", "costs"]
     assert [event["name"] for event in received if event["type"] == "tool"] == tools
@@ -81,14 +79,14 @@ def test_tools_are_used_and_a_dispatch_costs_the_sum_of_its_calls(
     assert {call.trace_id for call in calls} == {line["traceId"]}
 
 
-def test_a_session_remembers_what_was_said(
+def test_session_remembers_earlier_turns(
     gateway: Gateway, proxy: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = gateway.ask("Hello", "talk")[-1]
     second = gateway.ask("Hello", "talk")[-1]
     other = gateway.ask("Hello", "other")[-1]
     unnamed = gateway.ask("Hello")[-1]
-    # Input tokens are the request's size: the second carries the first's turn.
+    # Input tokens are the request's size: the second request includes the first turn.
     assert second["tokensIn"] > first["tokensIn"] == other["tokensIn"] == unnamed["tokensIn"]
 
 
@@ -109,21 +107,23 @@ def test_a_session_remembers_what_was_said(
     ],
     ids=lambda value: repr(value)[:24],
 )
-def test_bad_input_is_said(gateway: Gateway, body: bytes, status: int, said: str) -> None:
+def test_bad_input_is_refused_with_the_reason(
+    gateway: Gateway, body: bytes, status: int, said: str
+) -> None:
     response = gateway.post("/api/chat", body)
     assert response.status_code == status
     assert said in response.json()["error"]["message"]
     assert gateway.lines() == []
 
 
-def test_half_a_character_is_no_trouble(gateway: Gateway) -> None:
+def test_lone_surrogate_is_replaced(gateway: Gateway) -> None:
     response = gateway.post("/api/chat", b'{"message": "Hello \\ud800 there \xe2\x82\xac"}')
     assert response.status_code == 200
     (line,) = gateway.lines()
     assert line["prompt"] == "Hello ? there €"
 
 
-def test_who_may_ask(gateway: Gateway) -> None:
+def test_only_requests_with_token_and_own_origin_are_answered(gateway: Gateway) -> None:
     def post(**headers: Any) -> int:
         body = {"message": "Hello"}
         return httpx.post(f"{gateway.url}/api/chat", json=body, headers=headers).status_code
@@ -142,17 +142,17 @@ def test_who_may_ask(gateway: Gateway) -> None:
         assert gateway.get(path).status_code == 200
 
 
-def test_the_platforms_page_may_read_alerts_with_the_admins_token(gateway: Gateway) -> None:
+def test_admin_token_may_read_alerts(gateway: Gateway) -> None:
     assert httpx.get(f"{gateway.url}/api/alerts", headers=ADMIN).status_code == 200
 
 
-def test_a_further_origin_may_be_let_in(start_gateway: Callable[..., Gateway]) -> None:
+def test_configured_origins_may_call(start_gateway: Callable[..., Gateway]) -> None:
     gateway = start_gateway(TELEMETRY_GATEWAY_ORIGINS="https://ops.example https://b.example")
     assert gateway.post("/api/chat", b"{}", origin="https://ops.example").status_code == 400
     assert gateway.post("/api/chat", b"{}", origin="https://c.example").status_code == 403
 
 
-def test_a_full_queue_answers_503_and_when_to_come_again(
+def test_full_queue_answers_503_with_retry_after(
     proxy: Running, start_gateway: Callable[..., Gateway], recorded: testing.Recorded
 ) -> None:
     gateway = start_gateway(
@@ -185,7 +185,7 @@ def test_a_full_queue_answers_503_and_when_to_come_again(
     assert recorded.value("gateway_dispatch_queue_depth") == 0
 
 
-def test_a_client_that_goes_cancels_and_what_was_spent_is_on_record(
+def test_client_disconnect_cancels_the_dispatch_and_its_cost_is_logged(
     proxy: Running, start_gateway: Callable[..., Gateway], recorded: testing.Recorded
 ) -> None:
     gateway = start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow")
@@ -200,7 +200,7 @@ def test_a_client_that_goes_cancels_and_what_was_spent_is_on_record(
     assert recorded.value("gateway_kernel_dispatch_total", source="api", status="cancelled") == 1
 
 
-def test_a_client_that_goes_while_it_waits_is_not_answered(
+def test_client_disconnect_while_waiting_cancels_the_dispatch(
     proxy: Running, start_gateway: Callable[..., Gateway], recorded: testing.Recorded
 ) -> None:
     gateway = start_gateway(
@@ -220,17 +220,17 @@ def test_a_client_that_goes_while_it_waits_is_not_answered(
     assert len(proxy.calls()) == 1, "the model was not asked"
 
 
-def test_the_proxy_is_down(start_gateway: Callable[..., Gateway]) -> None:
+def test_error_names_the_proxy_if_it_is_down(start_gateway: Callable[..., Gateway]) -> None:
     gateway = start_gateway(f"http://127.0.0.1:{free_port()}")
     done = gateway.ask("Hello")[-1]
     assert done["status"] == "error"
-    assert "can't be reached: is it running?" in done["error"]
+    assert "does not answer: is it running?" in done["error"]
     (line,) = gateway.lines()
     assert (line["status"], line["result"], line["costUsd"]) == ("error", done["error"], 0)
     assert gateway.get("/health").json() == {"status": "ok"}
 
 
-def test_a_proxy_killed_in_the_middle_is_said_at_once_and_its_account_is_waited_for(
+def test_killed_proxy_is_reported_at_once_and_its_cost_is_awaited(
     processes: Callable[..., Process],
     start_gateway: Callable[..., Gateway],
     simulated_upstream: str,
@@ -248,7 +248,7 @@ def test_a_proxy_killed_in_the_middle_is_said_at_once_and_its_account_is_waited_
         proxy.stop(signal.SIGKILL)
         end = next(event for event in received if event["type"] == "end")
         assert end["status"] == "error"
-        assert "broke off" in end["error"]
+        assert "closed the connection" in end["error"]
         assert gateway.lines() == [], "the line has the cost, which only the ledger knows"
         processes("proxy", proxy.port, **upstream)
         assert next(received)["type"] == "done"
@@ -261,11 +261,11 @@ def test_a_proxy_killed_in_the_middle_is_said_at_once_and_its_account_is_waited_
     [
         ("simulated-error", "the proxy answered 500"),
         ("simulated-cut", "broke off"),
-        ("simulated-garbled", "garbled"),
+        ("simulated-garbled", "malformed"),
         ("unknown-model", "the proxy answered 404"),
     ],
 )
-def test_a_model_that_fails(
+def test_failing_model_ends_the_answer_with_an_error(
     proxy: Running, start_gateway: Callable[..., Gateway], model: str, said: str
 ) -> None:
     gateway = start_gateway(proxy.url, TELEMETRY_MODEL=model)
@@ -278,7 +278,7 @@ def test_a_model_that_fails(
     assert line["traceId"] == done["traceId"]
 
 
-def test_a_budget_that_is_spent_is_said(gateway: Gateway, proxy: Running) -> None:
+def test_spent_budget_is_reported(gateway: Gateway, proxy: Running) -> None:
     gateway.ask("Hello")
     answer = httpx.put(
         f"{proxy.url}/api/users/gateway/budget", json={"daily_budget_usd": "0"}, headers=ADMIN
@@ -290,7 +290,7 @@ def test_a_budget_that_is_spent_is_said(gateway: Gateway, proxy: Running) -> Non
     assert "budget" in done["error"]
 
 
-def test_a_revoked_key_is_replaced_after_a_restart_too(
+def test_revoked_key_is_replaced_also_after_a_restart(
     proxy: Running, start_gateway: Callable[..., Gateway]
 ) -> None:
     def revoke_all() -> None:
@@ -310,7 +310,7 @@ def test_a_revoked_key_is_replaced_after_a_restart_too(
     assert start_gateway(proxy.url).ask("Hello")[-1]["status"] == "ok"
 
 
-def test_a_key_that_somebody_set_is_not_replaced(
+def test_configured_key_is_not_replaced(
     proxy: Running, start_gateway: Callable[..., Gateway]
 ) -> None:
     gateway = start_gateway(proxy.url, TELEMETRY_PROXY_KEY=proxy.key("ann"))
@@ -321,15 +321,17 @@ def test_a_key_that_somebody_set_is_not_replaced(
     assert "the proxy answered 401" in done["error"]
 
 
-def test_a_proxy_without_admin_api_is_told_of(
+def test_error_says_how_to_get_a_key_without_the_admin_api(
     start_proxy: Callable[..., Running], start_gateway: Callable[..., Gateway]
 ) -> None:
     gateway = start_gateway(start_proxy(TELEMETRY_ADMIN_TOKEN="another").url)
     done = gateway.ask("Hello")[-1]
-    assert "set TELEMETRY_PROXY_KEY to one of `telemetry keys create`" in done["error"]
+    assert "set TELEMETRY_PROXY_KEY to a key made by `telemetry keys create`" in done["error"]
 
 
-def test_no_more_than_so_many_turns(proxy: Running, start_gateway: Callable[..., Gateway]) -> None:
+def test_answer_fails_after_max_turns(
+    proxy: Running, start_gateway: Callable[..., Gateway]
+) -> None:
     gateway = start_gateway(proxy.url, TELEMETRY_GATEWAY_MAX_TURNS="1")
     done = gateway.ask("How is container demo-1 doing?")[-1]
     assert done["error"].startswith("no answer after 1 model calls")

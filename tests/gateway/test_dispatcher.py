@@ -1,4 +1,4 @@
-"""The dispatcher with kernels of the tests' own: order, limits, cancelling, stopping."""
+"""The dispatcher with test kernels: order, limits, cancellation, stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.gateway.conftest import SECRETS
 
 
 class Gated:
-    """Answers a prompt once its gate is opened; knows what it was asked, and what it saw end."""
+    """A kernel that answers a prompt once its gate is open; records requests and ends."""
 
     def __init__(self) -> None:
         self.asked: list[Request] = []
@@ -97,12 +97,12 @@ async def done(dispatch: Dispatch) -> dict[str, Any]:
 
 
 async def settle() -> None:
-    """Let everything run that can run."""
+    """Run all tasks that are ready."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
-async def test_a_session_is_answered_in_order_and_sees_the_turn_before(
+async def test_session_is_answered_in_order_and_sees_earlier_turns(
     make: Make, kernel: Gated
 ) -> None:
     dispatcher = make()
@@ -114,7 +114,7 @@ async def test_a_session_is_answered_in_order_and_sees_the_turn_before(
     assert kernel.asked[1].history == [("user", "one"), ("assistant", "so one")]
 
 
-async def test_sessions_run_beside_each_other_up_to_the_limit(
+async def test_sessions_run_concurrently_up_to_the_limit(
     make: Make, kernel: Gated, recorded: testing.Recorded
 ) -> None:
     dispatcher = make(concurrency=2)
@@ -129,7 +129,7 @@ async def test_sessions_run_beside_each_other_up_to_the_limit(
     assert recorded.value("gateway_dispatch_queue_depth") == 0
 
 
-async def test_a_busy_session_holds_up_nobody_else(make: Make, kernel: Gated) -> None:
+async def test_busy_session_does_not_block_others(make: Make, kernel: Gated) -> None:
     dispatcher = make(queue_limit=2, concurrency=2)
     for n in range(3):
         submit(dispatcher, f"busy{n}", "busy")
@@ -141,7 +141,7 @@ async def test_a_busy_session_holds_up_nobody_else(make: Make, kernel: Gated) ->
     kernel.open("busy0", "busy1", "busy2")
 
 
-async def test_cancelled_while_waiting(
+async def test_dispatch_cancelled_while_waiting_is_not_answered(
     make: Make, kernel: Gated, recorded: testing.Recorded
 ) -> None:
     dispatcher = make(concurrency=1)
@@ -158,7 +158,9 @@ async def test_cancelled_while_waiting(
     assert recorded.value(total, source="api", status="ok") == 1
 
 
-async def test_cancelled_while_running_keeps_what_was_said(make: Make, kernel: Gated) -> None:
+async def test_dispatch_cancelled_while_running_keeps_its_partial_answer(
+    make: Make, kernel: Gated
+) -> None:
     dispatcher = make(concurrency=1)
     first, second = submit(dispatcher, "first", "s"), submit(dispatcher, "second", "s")
     await settle()
@@ -170,7 +172,9 @@ async def test_cancelled_while_running_keeps_what_was_said(make: Make, kernel: G
     assert kernel.asked[1].history == [("user", "first"), ("assistant", "so ")]
 
 
-async def test_cancelled_before_it_began_frees_its_session(make: Make, kernel: Gated) -> None:
+async def test_dispatch_cancelled_before_its_start_frees_its_session(
+    make: Make, kernel: Gated
+) -> None:
     dispatcher = make(concurrency=1)
     first = submit(dispatcher, "first", "s")
     dispatcher.cancel(first)  # its task was made and has not run yet
@@ -181,7 +185,7 @@ async def test_cancelled_before_it_began_frees_its_session(make: Make, kernel: G
     assert [request.prompt for request in kernel.asked] == ["second"]
 
 
-async def test_a_kernel_that_fails_is_an_error_and_nothing_more(
+async def test_failing_kernel_ends_only_its_dispatch(
     make: Make, kernel: Gated, caplog: pytest.LogCaptureFixture
 ) -> None:
     dispatcher = make()
@@ -189,13 +193,13 @@ async def test_a_kernel_that_fails_is_an_error_and_nothing_more(
     ends = [await done(submit(dispatcher, prompt, "s")) for prompt in ("fail", "crash", "after")]
     assert [(end["status"], end["error"]) for end in ends] == [
         ("error", "it would not"),
-        ("error", "the kernel failed; the gateway's log says how"),
+        ("error", "the kernel failed; see the gateway's log"),
         ("ok", ""),
     ]
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_several_may_follow_one_dispatch(make: Make, kernel: Gated) -> None:
+async def test_dispatch_can_have_several_readers(make: Make, kernel: Gated) -> None:
     dispatch = submit(make(), "x", "s")
     early = asyncio.create_task(done(dispatch))
     await settle()
@@ -206,9 +210,7 @@ async def test_several_may_follow_one_dispatch(make: Make, kernel: Gated) -> Non
     assert [event async for event in dispatch.stream()] == events, "afterwards too"
 
 
-async def test_stopping_finishes_what_it_has_and_takes_nothing_new(
-    make: Make, kernel: Gated
-) -> None:
+async def test_stop_finishes_dispatches_and_rejects_new_ones(make: Make, kernel: Gated) -> None:
     dispatcher = make(concurrency=1)
     running, waiting = submit(dispatcher, "a", "a"), submit(dispatcher, "b", "b")
     closing = asyncio.create_task(dispatcher.close(20))
@@ -220,7 +222,7 @@ async def test_stopping_finishes_what_it_has_and_takes_nothing_new(
     assert [(await done(d))["status"] for d in (running, waiting)] == ["ok", "ok"]
 
 
-async def test_stopping_cancels_what_takes_too_long(
+async def test_stop_cancels_dispatches_that_exceed_the_timeout(
     make: Make, kernel: Gated, tmp_path: Path
 ) -> None:
     dispatcher = make(concurrency=1)

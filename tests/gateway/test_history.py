@@ -1,4 +1,4 @@
-"""Sessions: what is remembered, how much of it, and across what."""
+"""Sessions: which turns are stored, how many, and across restarts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from telemetry.services.gateway import history
 from telemetry.services.gateway.history import History
 
 
-async def test_turns_are_kept_for_their_owner_only_without_secrets(tmp_path: Path) -> None:
+async def test_turns_are_stored_redacted_and_for_their_owner_only(tmp_path: Path) -> None:
     first = History(tmp_path / "sessions")
     key = "sk-ant-" + "a1b2c3d4" * 5
     turn = first.add("s1", "m1", f"my key is {key}", "Keep it to yourself")
@@ -32,11 +32,11 @@ async def test_turns_are_kept_for_their_owner_only_without_secrets(tmp_path: Pat
     assert file.stat().st_mode & 0o077 == 0
 
 
-async def test_a_model_is_reminded_of_the_last_turns_that_were_answered(tmp_path: Path) -> None:
+async def test_context_has_the_last_answered_turns(tmp_path: Path) -> None:
     kept = History(tmp_path)
     for n in range(15):
         kept.add("s1", f"m{n}", f"p{n}", "" if n == 13 else f"a{n}")
-    pairs = kept.reminder("s1")
+    pairs = kept.context("s1")
     assert pairs[:2] == [("user", "p4"), ("assistant", "a4")]
     assert pairs[-4:] == [
         ("user", "p12"),
@@ -44,14 +44,14 @@ async def test_a_model_is_reminded_of_the_last_turns_that_were_answered(tmp_path
         ("user", "p14"),
         ("assistant", "a14"),
     ]
-    assert kept.reminder("other") == []
+    assert kept.context("other") == []
 
 
-async def test_no_more_than_so_many_sessions_and_turns(
+async def test_oldest_sessions_and_turns_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "SESSIONS_KEPT", 3)
-    monkeypatch.setattr(history, "TURNS_KEPT", 5)
+    monkeypatch.setattr(history, "MAX_SESSIONS", 3)
+    monkeypatch.setattr(history, "MAX_TURNS", 5)
     kept = History(tmp_path)
     for n in range(5):
         for m in range(7):
@@ -64,7 +64,7 @@ async def test_no_more_than_so_many_sessions_and_turns(
     assert History(tmp_path).sessions() == kept.sessions()
 
 
-async def test_saves_at_once_leave_the_last_state(tmp_path: Path) -> None:
+async def test_concurrent_saves_leave_the_last_state(tmp_path: Path) -> None:
     kept = History(tmp_path)
     saves = []
     for n in range(20):
@@ -75,7 +75,7 @@ async def test_saves_at_once_leave_the_last_state(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "s1.json").read_text())) == 20
 
 
-async def test_what_cant_be_read_or_written_costs_only_itself(
+async def test_corrupt_history_does_not_affect_other_sessions(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, text in {"torn": '[{"id', "odd": "[1]", "other": "{}", "empty": "[]"}.items():
@@ -89,5 +89,5 @@ async def test_what_cant_be_read_or_written_costs_only_itself(
     nowhere = History(tmp_path / "file")
     nowhere.add("s1", "m1", "p", "a")
     await nowhere.save("s1")
-    assert "could not be kept" in caplog.text
+    assert "could not be stored" in caplog.text
     assert len(nowhere.turns("s1")) == 1

@@ -1,4 +1,4 @@
-"""The interaction log: one whole line a dispatch, whatever happens."""
+"""The interaction log: one whole line for each dispatch, whatever its outcome."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_a_line_has_every_field(log: InteractionLog, tmp_path: Path) -> No
         assert path.stat().st_mode & 0o077 == 0, "prompts are nobody else's business"
 
 
-async def test_prompts_and_results_are_cut_after_their_secrets_are_out(log: InteractionLog) -> None:
+async def test_prompts_and_results_are_redacted_before_they_are_cut(log: InteractionLog) -> None:
     secret = "sk-ant-" + "a1b2c3d4" * 5
     await log.write(
         entry(prompt="x" * 490 + f" {secret}", result=f"key {secret} {'é' * 600}\nline two")
@@ -99,7 +99,7 @@ async def test_prompts_and_results_are_cut_after_their_secrets_are_out(log: Inte
     assert line["result"] == f"key [redacted] {'é' * 600}"[:500]
 
 
-async def test_line_ends_in_texts_make_no_lines(log: InteractionLog, tmp_path: Path) -> None:
+async def test_line_feeds_in_texts_are_escaped(log: InteractionLog, tmp_path: Path) -> None:
     await log.write(entry(prompt="one\ntwo\r\nthree\u2028four", result="a\nb"))
     raw = (tmp_path / "logs" / "2026-05-17.jsonl").read_bytes()
     assert raw.count(b"\n") == 1
@@ -107,7 +107,7 @@ async def test_line_ends_in_texts_make_no_lines(log: InteractionLog, tmp_path: P
     assert (tmp_path / "logs" / "activity.log").read_bytes().count(b"\n") == 1
 
 
-async def test_reading_from_a_line_on_and_no_more_than_asked(log: InteractionLog) -> None:
+async def test_read_skips_and_limits_lines(log: InteractionLog) -> None:
     for n in range(300):
         await log.write(entry(prompt=f"{n} " + "x" * 480))  # more than one chunk of the reader's
     found = [line["prompt"].split()[0] for line in await lines(log, after=250, limit=20)]
@@ -117,7 +117,7 @@ async def test_reading_from_a_line_on_and_no_more_than_asked(log: InteractionLog
     assert [line async for line in log.read(date(1999, 1, 1), 0, 10)] == []
 
 
-async def test_each_day_has_its_file_and_old_ones_go(
+async def test_each_day_has_its_file_and_old_ones_are_removed(
     tmp_path: Path, recorded: testing.Recorded
 ) -> None:
     now = NOON
@@ -130,7 +130,7 @@ async def test_each_day_has_its_file_and_old_ones_go(
     assert kept == [f"2026-05-{day}.jsonl" for day in (19, 20, 21, 22)]
 
 
-async def test_activity_begins_anew_when_it_is_large(
+async def test_activity_log_is_rotated_by_size(
     log: InteractionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interaction_log, "ACTIVITY_BYTES", 1000)
@@ -155,7 +155,7 @@ for n in range(400):
 
 
 @pytest.mark.parametrize("rotate_bytes", [0, 100_000])
-def test_several_processes_never_tear_a_line(tmp_path: Path, rotate_bytes: int) -> None:
+def test_concurrent_processes_never_tear_a_line(tmp_path: Path, rotate_bytes: int) -> None:
     path = tmp_path / "shared.jsonl"
     workers = [
         subprocess.Popen([sys.executable, "-c", WRITER, path, name, str(rotate_bytes)])
@@ -169,7 +169,7 @@ def test_several_processes_never_tear_a_line(tmp_path: Path, rotate_bytes: int) 
         assert row["pad"] == row["who"] * (row["n"] % 300)
         found.setdefault(row["who"], []).append(row["n"])
     if rotate_bytes:
-        # What is older than the file before the last is gone; the rest is in order, to the end.
+        # Older files than the last two are gone; their lines are complete and in order.
         last = {who: rows[-1] for who, rows in found.items()}
         assert set(last.values()) == {399}
         assert all(rows == list(range(rows[0], 400)) for rows in found.values())
@@ -178,7 +178,7 @@ def test_several_processes_never_tear_a_line(tmp_path: Path, rotate_bytes: int) 
         assert found == {name: list(range(400)) for name in "abc"}
 
 
-async def test_a_full_disk_is_counted_and_breaks_nothing(
+async def test_full_disk_is_counted_and_does_not_raise(
     log: InteractionLog, tmp_path: Path, recorded: testing.Recorded, caplog: Any
 ) -> None:
     (tmp_path / "logs").mkdir()
@@ -192,7 +192,9 @@ async def test_a_full_disk_is_counted_and_breaks_nothing(
     assert recorded.value("gateway_interaction_log_failures_total") == 1
 
 
-async def test_a_folder_that_cant_be_made(tmp_path: Path, recorded: testing.Recorded) -> None:
+async def test_folder_that_can_not_be_created_is_counted(
+    tmp_path: Path, recorded: testing.Recorded
+) -> None:
     (tmp_path / "file").write_text("")
     log = InteractionLog(tmp_path / "file" / "logs")
     await log.write(entry())
@@ -202,7 +204,7 @@ async def test_a_folder_that_cant_be_made(tmp_path: Path, recorded: testing.Reco
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of its own; skips where none can be mounted."""
+    """A small file system; skip if it can't be mounted."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
@@ -213,14 +215,14 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_line_that_half_fits_leaves_nothing(tmp_path: Path) -> None:
+def test_partly_written_line_is_truncated(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "16k") as disk:
         line = b"x" * 1499 + b"\n"
         for _ in range(3):
             append(disk / "log", line)
         room = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
         (disk / "rest").write_bytes(b"x" * room)
-        # Four fill the page that the file has already; the next finds no other.
+        # Four fill the page that the file has already; for the next there is no other page.
         written = 3
         with suppress(OSError):
             while written < 99:
@@ -230,7 +232,7 @@ def test_a_line_that_half_fits_leaves_nothing(tmp_path: Path) -> None:
         assert (disk / "log").read_bytes() == line * written
 
 
-def test_a_dispatch_is_answered_though_its_line_cant_be_written(
+def test_dispatch_is_answered_if_its_line_can_not_be_written(
     start_gateway: Callable[..., Gateway], proxy: Any, tmp_path: Path, recorded: testing.Recorded
 ) -> None:
     gateway = start_gateway(proxy.url)
@@ -242,7 +244,7 @@ def test_a_dispatch_is_answered_though_its_line_cant_be_written(
     assert recorded.value("gateway_kernel_dispatch_total", source="api", status="ok") == 1
 
 
-async def test_a_disk_that_hangs_holds_no_answer(
+async def test_hanging_disk_does_not_delay_an_answer(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.to_thread(gateway.ask, "Hello")
@@ -257,7 +259,7 @@ async def test_a_disk_that_hangs_holds_no_answer(
     assert len(await asyncio.to_thread(gateway.wait_lines, 2)) == 2, "it is written in the end"
 
 
-def test_the_logs_address(gateway: Gateway) -> None:
+def test_logs_route_checks_its_parameters(gateway: Gateway) -> None:
     for n in range(3):
         gateway.ask(f"Hello {n}")
     today = f"{datetime.now(UTC):%Y-%m-%d}"

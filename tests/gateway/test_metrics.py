@@ -76,7 +76,7 @@ def test_every_metric_of_the_table(gateway: Gateway) -> None:
         assert all(found == [*bounds, float("inf")] for found in series.values()), name
 
 
-def test_paths_are_templates_and_statuses_are_told_apart(gateway: Gateway) -> None:
+def test_requests_are_labelled_by_route_template_and_status(gateway: Gateway) -> None:
     gateway.get("/shell/shell.js")
     gateway.get("/shell/nothing.js")
     gateway.get("/no/such/path")
@@ -107,7 +107,7 @@ def test_paths_are_templates_and_statuses_are_told_apart(gateway: Gateway) -> No
         ("gateway_alerts_firing", {"severity": "critical"}),
     ],
 )
-def test_a_series_begins_at_0_so_that_its_first_increase_shows(
+def test_series_start_at_0_so_that_the_first_increase_shows(
     start_gateway: Callable[..., Gateway], name: str, labels: dict[str, str]
 ) -> None:
     _, samples = parse(start_gateway().get("/metrics").text)

@@ -1,4 +1,4 @@
-"""The pages: what they send along, what they load, and the log-in's form."""
+"""The pages: their headers, what they load, and the log-in form."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.gateway.conftest import TOKEN, Gateway
 
 @pytest.fixture
 def gateway(start_gateway: Callable[..., Gateway]) -> Gateway:
-    """A gateway whose proxy nobody needs."""
+    """A gateway without a proxy."""
     return start_gateway()
 
 
 @pytest.mark.parametrize("path", ["/", "/shell/shell.js", "/shell/shell.css", "/runbooks"])
-def test_no_page_runs_or_loads_what_is_not_its_own(gateway: Gateway, path: str) -> None:
+def test_pages_may_load_only_from_their_own_origin(gateway: Gateway, path: str) -> None:
     headers = gateway.get(path).headers
     policy = dict(
         part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";")
@@ -32,7 +32,7 @@ def test_no_page_runs_or_loads_what_is_not_its_own(gateway: Gateway, path: str) 
     assert headers["cache-control"] == "no-cache", "an upgrade shows at once"
 
 
-def test_nothing_comes_from_elsewhere(gateway: Gateway) -> None:
+def test_pages_refer_only_to_their_own_origin(gateway: Gateway) -> None:
     for file in SHELL.iterdir():
         text = file.read_text()
         loaded = re.findall(r'(?:src|href|action)="([^"]*)"|url\(([^)]*)\)|from "([^"]+)"', text)
@@ -43,16 +43,16 @@ def test_nothing_comes_from_elsewhere(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "index.html", "..%2fapp.py", "%2e%2e%2fapp.py"])
-def test_only_the_shells_files_are_served(gateway: Gateway, name: str) -> None:
+def test_only_scripts_and_style_sheets_of_the_shell_are_served(gateway: Gateway, name: str) -> None:
     assert gateway.get(f"/shell/{name}").status_code == 404
 
 
-def test_without_a_log_in_the_page_is_the_log_in(gateway: Gateway) -> None:
+def test_page_without_log_in_is_the_log_in_page(gateway: Gateway) -> None:
     assert 'name="token"' in httpx.get(gateway.url).text
     assert 'id="chat"' in httpx.get(gateway.url, headers=TOKEN).text
 
 
-def test_the_log_ins_form(gateway: Gateway) -> None:
+def test_log_in_checks_token_origin_and_size(gateway: Gateway) -> None:
     def post(body: str, **headers: str) -> httpx.Response:
         return httpx.post(f"{gateway.url}/login", content=body, headers=headers)
 
@@ -76,7 +76,7 @@ def test_the_log_ins_form(gateway: Gateway) -> None:
         assert httpx.get(f"{gateway.url}/api/alerts", headers=given).status_code == 401, forged
 
 
-def test_the_log_out(gateway: Gateway) -> None:
+def test_log_out_deletes_the_cookie_and_checks_the_origin(gateway: Gateway) -> None:
     url = f"{gateway.url}/logout"
     assert httpx.post(url, headers={"origin": "https://elsewhere.example"}).status_code == 403
     answer = httpx.post(url)
@@ -84,5 +84,5 @@ def test_the_log_out(gateway: Gateway) -> None:
     assert "Max-Age=0" in answer.headers["set-cookie"]
 
 
-def test_the_runbooks(gateway: Gateway) -> None:
+def test_runbooks_have_the_alerts_names_as_ids(gateway: Gateway) -> None:
     assert 'id="containerdown"' in httpx.get(f"{gateway.url}/runbooks").text

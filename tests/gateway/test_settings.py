@@ -1,4 +1,4 @@
-"""Settings, what plugs in by them, and the process that is started with them."""
+"""Settings, kernels that they select, and the gateway as a process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.proxy.conftest import Running
 
 
 class Watched(dict[str, str]):
-    """An environment that knows what it was asked for."""
+    """An environment that records which variables were read."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,7 +52,7 @@ def test_every_setting_is_documented_and_the_reverse(tmp_path: Path) -> None:
         ({"TELEMETRY_PROXY_URL": "localhost"}, "TELEMETRY_PROXY_URL"),
     ],
 )
-def test_what_cant_be_used_is_said(tmp_path: Path, environ: dict[str, str], said: str) -> None:
+def test_invalid_setting_is_named(tmp_path: Path, environ: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Settings.from_env({"TELEMETRY_HOME": str(tmp_path), **environ})
 
@@ -71,7 +71,7 @@ def test_the_handle_comes_from_the_environment(
     assert gateway.lines()[2]["handle"] == "demo-8"
 
 
-def test_a_kernel_is_plugged_in_by_entry_point(
+def test_kernel_is_loaded_by_entry_point(
     start_gateway: Callable[..., Gateway], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = tmp_path / "site"
@@ -92,11 +92,11 @@ def test_a_kernel_is_plugged_in_by_entry_point(
     received = start_gateway(TELEMETRY_KERNEL="echo").ask("abc")
     assert text_of(received) == "cba"
     assert received[-1]["costUsd"] == "0"
-    with pytest.raises(ConfigError, match="one of agent, echo"):
+    with pytest.raises(ConfigError, match="one of assistant, echo"):
         start_gateway(TELEMETRY_KERNEL="other")
 
 
-def test_a_knowledge_file_of_ones_own(
+def test_knowledge_file_can_be_replaced(
     proxy: Running, start_gateway: Callable[..., Gateway], tmp_path: Path
 ) -> None:
     shipped = start_gateway(proxy.url).ask("Hello")[-1]["tokensIn"]
@@ -107,7 +107,7 @@ def test_a_knowledge_file_of_ones_own(
         start_gateway(proxy.url, TELEMETRY_KNOWLEDGE=str(tmp_path / "absent.md"))
 
 
-def test_a_stop_finishes_running_answers_and_a_restart_keeps_the_history(
+def test_stop_finishes_running_answers_and_restart_keeps_history(
     proxy: Running, start_process: Callable[..., Process]
 ) -> None:
     first = start_process(proxy.url, TELEMETRY_MODEL="simulated-slow")
@@ -129,7 +129,7 @@ def test_a_stop_finishes_running_answers_and_a_restart_keeps_the_history(
     assert second.stop() == 0
 
 
-def test_a_killed_gateway_leaves_whole_lines_and_starts_again(
+def test_killed_gateway_leaves_whole_lines_and_starts_again(
     proxy: Running, start_process: Callable[..., Process]
 ) -> None:
     first = start_process(proxy.url)
@@ -141,7 +141,7 @@ def test_a_killed_gateway_leaves_whole_lines_and_starts_again(
     assert len(httpx.get(f"{second.gateway.url}/api/logs", headers=TOKEN).text.splitlines()) == 2
 
 
-def test_a_taken_port_is_named(proxy: Running, start_process: Callable[..., Process]) -> None:
+def test_port_in_use_is_named(proxy: Running, start_process: Callable[..., Process]) -> None:
     first = start_process(proxy.url)
     again = Process("gateway", first.gateway.home, first.port)
     output = again.process.communicate(timeout=60)[0]

@@ -1,4 +1,4 @@
-"""The web shell, used by hand in a real browser."""
+"""The web shell in a real browser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def enter(page: Page, complaints: list[str]) -> Callable[[Gateway], Page]:
-    """Logs in."""
+    """Log in."""
 
     def log_in(gateway: Gateway) -> Page:
         page.goto(gateway.url)
@@ -40,7 +40,7 @@ def ask(page: Page, message: str) -> Locator:
     return page.locator(".turn").nth(before)
 
 
-def test_the_log_in(gateway: Gateway, page: Page, complaints: list[str]) -> None:
+def test_log_in_and_log_out(gateway: Gateway, page: Page, complaints: list[str]) -> None:
     page.goto(gateway.url)
     page.get_by_label("Token").fill("wrong")
     page.keyboard.press("Enter")
@@ -57,7 +57,7 @@ def test_the_log_in(gateway: Gateway, page: Page, complaints: list[str]) -> None
     expect(page.get_by_label("Token")).to_be_visible()
 
 
-def test_a_log_in_that_ran_out_leads_to_the_log_in_page(
+def test_expired_log_in_shows_the_log_in_page(
     gateway: Gateway, enter: Callable[[Gateway], Page]
 ) -> None:
     page = enter(gateway)
@@ -66,7 +66,7 @@ def test_a_log_in_that_ran_out_leads_to_the_log_in_page(
     expect(page.get_by_label("Token")).to_be_visible()
 
 
-def test_a_typed_message_is_answered_in_pieces(
+def test_typed_message_gets_a_streamed_answer(
     proxy: Running, start_gateway: Callable[..., Gateway], enter: Callable[[Gateway], Page]
 ) -> None:
     page = enter(start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow"))
@@ -82,7 +82,7 @@ def test_a_typed_message_is_answered_in_pieces(
     expect(page.get_by_role("button", name="Stop")).to_be_hidden()
 
 
-def test_cost_tokens_and_tools_stand_below(
+def test_answer_shows_cost_tokens_and_tools(
     gateway: Gateway, proxy: Running, enter: Callable[[Gateway], Page]
 ) -> None:
     page = enter(gateway)
@@ -119,7 +119,7 @@ print("<b>")
 <script>document.title = "run"</script><img src=x onerror="document.title='run'">"""
 
 
-def test_markdown_is_shown_and_nothing_in_it_runs(
+def test_markdown_is_rendered_and_scripts_in_it_do_not_run(
     gateway: Gateway, enter: Callable[[Gateway], Page]
 ) -> None:
     page = enter(gateway)
@@ -143,7 +143,7 @@ def test_markdown_is_shown_and_nothing_in_it_runs(
 
 
 @pytest.mark.parametrize("answer", [">" * 12_000, "- * " * 3_000])
-def test_an_answer_that_nests_without_end_is_shown(
+def test_deeply_nested_markdown_is_rendered(
     gateway: Gateway, enter: Callable[[Gateway], Page], answer: str
 ) -> None:
     page = enter(gateway)
@@ -153,7 +153,7 @@ def test_an_answer_that_nests_without_end_is_shown(
     expect(page.locator(".figures")).to_be_visible()
 
 
-def test_chats_are_kept_and_told_apart(gateway: Gateway, enter: Callable[[Gateway], Page]) -> None:
+def test_chats_are_stored_and_separate(gateway: Gateway, enter: Callable[[Gateway], Page]) -> None:
     page = enter(gateway)
     expect(ask(page, "Hello first").locator(".figures")).to_be_visible()
     page.get_by_role("button", name="New chat").click()
@@ -172,7 +172,7 @@ def test_chats_are_kept_and_told_apart(gateway: Gateway, enter: Callable[[Gatewa
     expect(other.locator(".text").nth(1)).to_have_text("Simulated answer to: Hello third")
 
 
-def test_the_keyboard_is_enough(
+def test_shell_can_be_used_by_keyboard(
     proxy: Running, start_gateway: Callable[..., Gateway], enter: Callable[[Gateway], Page]
 ) -> None:
     gateway = start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow")
@@ -194,7 +194,7 @@ def test_the_keyboard_is_enough(
     assert line["status"] == "cancelled"
 
 
-def test_it_comes_back_by_itself_and_sends_what_was_asked_meanwhile(
+def test_shell_reconnects_and_sends_messages_typed_meanwhile(
     proxy: Running, start_process: Callable[..., Process], enter: Callable[[Gateway], Page]
 ) -> None:
     first = start_process(proxy.url)
@@ -213,7 +213,7 @@ def test_it_comes_back_by_itself_and_sends_what_was_asked_meanwhile(
     assert prompts == ["Hello before", "Hello meanwhile"], "once each"
 
 
-def test_what_is_asked_between_the_history_and_ready_is_sent(
+def test_message_between_history_and_ready_is_sent(
     gateway: Gateway, enter: Callable[[Gateway], Page]
 ) -> None:
     page = enter(gateway)
@@ -240,7 +240,7 @@ def test_what_is_asked_between_the_history_and_ready_is_sent(
     assert [line["prompt"] for line in gateway.wait_lines()] == ["Hello there"]
 
 
-def test_what_a_killed_gateway_was_answering_is_said_to_be_lost(
+def test_answer_of_a_killed_gateway_is_shown_as_lost(
     proxy: Running, start_process: Callable[..., Process], enter: Callable[[Gateway], Page]
 ) -> None:
     first = start_process(proxy.url, TELEMETRY_MODEL="simulated-slow")
@@ -256,18 +256,18 @@ def test_what_a_killed_gateway_was_answering_is_said_to_be_lost(
     until(lambda: len(second.gateway.lines()) == 1)
 
 
-def test_an_error_is_said_in_words(
+def test_error_is_shown_as_a_sentence(
     start_gateway: Callable[..., Gateway], enter: Callable[[Gateway], Page]
 ) -> None:
     page = enter(start_gateway())
     turn = ask(page, "Hello")
     expect(turn.locator(".error")).to_have_text(
-        "The proxy at http://127.0.0.1:1 can't be reached: is it running?"
+        "The proxy at http://127.0.0.1:1 does not answer: is it running?"
     )
     expect(turn.get_by_role("button", name="Ask again")).to_be_visible()
 
 
-def test_alerts_are_noticed_at_once_and_again_when_resolved(
+def test_alerts_appear_when_they_fire_and_when_they_are_resolved(
     gateway: Gateway, enter: Callable[[Gateway], Page]
 ) -> None:
     page = enter(gateway)
@@ -299,7 +299,9 @@ def test_alerts_are_noticed_at_once_and_again_when_resolved(
     expect(notice).to_have_count(1)
 
 
-def test_what_alerts_say_is_text(gateway: Gateway, enter: Callable[[Gateway], Page]) -> None:
+def test_html_in_alerts_is_shown_as_text(
+    gateway: Gateway, enter: Callable[[Gateway], Page]
+) -> None:
     page = enter(gateway)
     alert: dict[str, Any] = json.loads(json.dumps(ALERTMANAGER))
     notes = alert["alerts"][0]["annotations"]
@@ -311,9 +313,7 @@ def test_what_alerts_say_is_text(gateway: Gateway, enter: Callable[[Gateway], Pa
     expect(page.locator(".alert a")).to_have_count(2)
 
 
-def test_runbooks_are_served_where_notices_link(
-    gateway: Gateway, page: Page, complaints: list[str]
-) -> None:
+def test_notices_link_to_runbooks(gateway: Gateway, page: Page, complaints: list[str]) -> None:
     page.goto(f"{gateway.url}/runbooks#containerdown")
     heading = page.locator("#containerdown")
     expect(heading).to_be_in_viewport()
@@ -321,7 +321,7 @@ def test_runbooks_are_served_where_notices_link(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone(gateway: Gateway, browser: Browser, scheme: Any) -> None:
+def test_shell_fits_a_phone_screen(gateway: Gateway, browser: Browser, scheme: Any) -> None:
     context = browser.new_context(
         viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True
     )

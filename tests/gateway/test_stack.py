@@ -48,7 +48,7 @@ telemetry.shutdown()
 
 @dataclass
 class Services:
-    """A proxy and a gateway that run in the stack.
+    """A proxy and a gateway running in the stack.
 
     Args:
         stack: where.
@@ -75,7 +75,7 @@ class Services:
         return [json.loads(line) for path in files for line in path.read_text().splitlines()]
 
     def calls(self) -> list[Any]:
-        """Rows of the proxy's ledger."""
+        """Return rows of the proxy's ledger."""
         engine = open_ledger(parse_url(f"sqlite:///{self.stack.home}/ledger.db"))
         try:
             with engine.connect() as connection:
@@ -93,7 +93,7 @@ class Services:
 
 @contextmanager
 def process(stack: Stack, name: str, **environ: str) -> Iterator[None]:
-    """A service of the stack's, as `telemetry up` would start it."""
+    """Start a service as `telemetry up` does."""
     running = subprocess.Popen(
         [sys.executable, "-m", "telemetry", name],
         env=stack.env(OTEL_SERVICE_NAME=name, **environ),
@@ -137,7 +137,7 @@ def services(stack: Stack, simulated_upstream: str) -> Iterator[Services]:
 
 
 @pytest.mark.browser
-def test_a_typed_message_stands_in_the_log_in_loki_and_in_the_ledger(
+def test_typed_message_is_in_the_log_in_loki_and_in_the_ledger(
     services: Services, page: Page
 ) -> None:
     services.enter(page)
@@ -151,7 +151,7 @@ def test_a_typed_message_stands_in_the_log_in_loki_and_in_the_ledger(
     trace_id = line["traceId"]
     (call,) = [call for call in services.calls() if call.trace_id == trace_id]
     assert (line["tokensIn"], line["tokensOut"]) == (call.input, call.output)
-    # Meant to be there within 2 s; a busy machine is given more, so that this fails for a reason.
+    # Expected within 2 s; a busy machine gets more time, so that a failure means a fault.
     query = f'{{service_name="gateway"}} | log_source="interactions" |= "{trace_id}"'
     (entry,) = services.stack.wait_logs(query)
     assert json.loads(entry["line"]) == line
@@ -162,7 +162,7 @@ def test_a_typed_message_stands_in_the_log_in_loki_and_in_the_ledger(
     assert len(services.stack.wait_logs(query)) == 1
 
 
-def test_how_a_container_is_doing_is_answered_from_what_was_measured(services: Services) -> None:
+def test_question_about_a_container_is_answered_from_its_metrics(services: Services) -> None:
     stack = services.stack
     subprocess.run(
         [sys.executable, "-c", CONTAINER, "demo-1"], env=stack.env(), check=True, timeout=60
@@ -197,7 +197,7 @@ def test_how_a_container_is_doing_is_answered_from_what_was_measured(services: S
     assert received[-1]["toolsUsed"] == list(results)
 
 
-def test_every_metric_stands_in_prometheus_with_its_labels_and_buckets(
+def test_every_metric_is_in_prometheus_with_its_labels_and_buckets(
     services: Services,
 ) -> None:
     services.ask("Hello")
@@ -213,9 +213,7 @@ def test_every_metric_stands_in_prometheus_with_its_labels_and_buckets(
 
 
 @pytest.mark.browser
-def test_an_alert_of_a_real_alertmanager_is_noticed_and_resolved(
-    services: Services, page: Page
-) -> None:
+def test_alert_of_a_real_alertmanager_is_shown_and_resolved(services: Services, page: Page) -> None:
     services.enter(page)
     alert: dict[str, Any] = {
         "labels": {"alertname": "ContainerDown", "handle": "demo-9", "severity": "critical"},

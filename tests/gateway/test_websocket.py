@@ -1,4 +1,4 @@
-"""The shell's WebSocket: one session, followed by any number of shells, across lost connections."""
+"""The shell's WebSocket: one session, any number of shells, lost connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.proxy.conftest import Running
 
 
 def receive(shell: ClientConnection, last: str) -> list[Event]:
-    """Events up to and with the first of that type."""
+    """Return events up to and including the first of that type."""
     found: list[Event] = []
     while not found or found[-1]["type"] != last:
         found.append(json.loads(shell.recv(20)))
@@ -29,12 +29,12 @@ def tell(shell: ClientConnection, **message: Any) -> None:
 
 
 def turns(shell: ClientConnection) -> list[dict[str, Any]]:
-    """The history that a shell is greeted with."""
+    """Return the history that a shell gets first."""
     greeting = {event["type"]: event for event in receive(shell, "ready")}
     return list(greeting["history"]["turns"])
 
 
-def test_a_message_is_answered_in_pieces_and_is_history_afterwards(
+def test_message_gets_a_streamed_answer_and_is_in_the_history(
     gateway: Gateway, recorded: testing.Recorded
 ) -> None:
     with gateway.shell() as shell:
@@ -60,14 +60,14 @@ def test_a_message_is_answered_in_pieces_and_is_history_afterwards(
     assert (line["source"], line["sessionId"]) == ("web", "s1")
 
 
-def test_only_our_own_pages_and_only_with_a_log_in(gateway: Gateway) -> None:
+def test_only_own_pages_with_a_log_in_can_connect(gateway: Gateway) -> None:
     with pytest.raises(InvalidStatus):
         gateway.shell(origin="https://elsewhere.example")
     with gateway.shell(origin=gateway.url) as shell:
         assert turns(shell) == []
     url = gateway.url.replace("http", "ws")
     for address, code in ((f"{url}/ws?session=s1", 4401), (f"{url}/ws", 4401)):
-        # After it was accepted: a browser's page can't tell a refusal from a lost connection.
+        # After accept: a page can't distinguish a refused handshake from a lost connection.
         with connect(address) as shell, pytest.raises(ConnectionClosed) as closed:
             shell.recv(10)
         assert closed.value.rcvd is not None
@@ -92,7 +92,7 @@ def test_only_our_own_pages_and_only_with_a_log_in(gateway: Gateway) -> None:
     ],
     ids=lambda sent: repr(sent)[:30],
 )
-def test_what_no_shell_sends_ends_the_connection(gateway: Gateway, sent: Any) -> None:
+def test_malformed_message_closes_the_connection(gateway: Gateway, sent: Any) -> None:
     with gateway.shell() as shell:
         turns(shell)
         shell.send(sent)
@@ -103,7 +103,7 @@ def test_what_no_shell_sends_ends_the_connection(gateway: Gateway, sent: Any) ->
     assert gateway.lines() == []
 
 
-def test_an_empty_message_is_refused_and_the_connection_stays(gateway: Gateway) -> None:
+def test_empty_message_is_refused_and_the_connection_stays_open(gateway: Gateway) -> None:
     with gateway.shell() as shell:
         turns(shell)
         tell(shell, type="message", id="m1", text="  ")
@@ -114,7 +114,7 @@ def test_an_empty_message_is_refused_and_the_connection_stays(gateway: Gateway) 
         assert receive(shell, "done")[-1]["status"] == "ok"
 
 
-def test_all_shells_of_a_session_see_it(gateway: Gateway) -> None:
+def test_all_shells_of_a_session_get_the_answer(gateway: Gateway) -> None:
     with gateway.shell() as one, gateway.shell() as two, gateway.shell("else") as other:
         for shell in (one, two, other):
             turns(shell)
@@ -127,7 +127,7 @@ def test_all_shells_of_a_session_see_it(gateway: Gateway) -> None:
 SECONDS_LONG = "Hello out there" + ", again" * 12
 
 
-def test_a_shell_that_comes_back_is_told_all_of_the_running_answer(
+def test_reconnected_shell_gets_the_whole_running_answer(
     proxy: Running, start_gateway: Callable[..., Gateway]
 ) -> None:
     gateway = start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow")
@@ -138,7 +138,7 @@ def test_a_shell_that_comes_back_is_told_all_of_the_running_answer(
     with gateway.shell() as shell:
         greeting = receive(shell, "ready")
         assert {"type": "begin", "id": "m1", "text": SECONDS_LONG} in greeting
-        # Sent again by a shell that doesn't know whether it arrived: no second answer.
+        # Sent again by a shell that does not know whether it arrived: there is no second answer.
         tell(shell, type="message", id="m1", text=SECONDS_LONG)
         received = receive(shell, "done")
         assert text_of(received) == f"Simulated answer to: {SECONDS_LONG}"
@@ -150,7 +150,7 @@ def test_a_shell_that_comes_back_is_told_all_of_the_running_answer(
     assert [line["prompt"] for line in gateway.wait_lines(2)] == [SECONDS_LONG, "Hi"]
 
 
-def test_stop_ends_what_runs_and_what_waits(
+def test_cancel_ends_running_and_waiting_dispatches(
     proxy: Running, start_gateway: Callable[..., Gateway]
 ) -> None:
     gateway = start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow")
@@ -170,7 +170,7 @@ def test_stop_ends_what_runs_and_what_waits(
     assert [line["status"] for line in lines] == ["cancelled"] * 2
 
 
-def test_a_call_cancelled_before_its_first_byte_is_charged_and_known(
+def test_call_cancelled_before_its_first_byte_is_charged_and_logged(
     proxy: Running, start_gateway: Callable[..., Gateway]
 ) -> None:
     gateway = start_gateway(proxy.url, TELEMETRY_MODEL="simulated-slow")
@@ -190,7 +190,7 @@ def test_a_call_cancelled_before_its_first_byte_is_charged_and_known(
     assert call.input > 0
 
 
-def test_a_full_queue_is_said(proxy: Running, start_gateway: Callable[..., Gateway]) -> None:
+def test_full_queue_is_reported(proxy: Running, start_gateway: Callable[..., Gateway]) -> None:
     gateway = start_gateway(
         proxy.url,
         TELEMETRY_MODEL="simulated-slow",

@@ -1,1 +1,1 @@
-"""The gateway: a web shell, a dispatcher, an agent kernel and a log of every interaction."""
+"""The gateway: web shell, dispatcher, assistant and interaction log."""

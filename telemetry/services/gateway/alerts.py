@@ -1,4 +1,4 @@
-"""Alerts as they are notified: Grafana's and Alertmanager's webhooks, one form for the shell."""
+"""Firing alerts, from the webhooks of Grafana and Alertmanager, in one form for the shell."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _log = logging.getLogger(__name__)
 Alert = dict[str, Any]
 SEVERITIES = ("critical", "warning")
 _KEYS = {"fingerprint", "severity", "startsAt", "notifiedAt"}
-# What fires is repeated: every 4 h by our own channels, once a day at the least by most. What was
-# not is nobody's any more, such as an evaluator's that is gone for good.
-FORGOTTEN = timedelta(hours=25)
+# A firing alert is sent again every 4 h by our own channels, and at least once a day by most
+# others. An alert not sent again for 25 h has lost its sender, such as a removed evaluator.
+EXPIRY = timedelta(hours=25)
 
 
 class Alerts:
-    """The alerts that fire now; kept in a file, so that a restart forgets none.
+    """The firing alerts, stored in a file across restarts.
 
     Args:
         path: the file.
-        clock: the present time, in UTC.
+        clock: returns the present time, in UTC.
     """
 
     def __init__(
@@ -46,30 +46,30 @@ class Alerts:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, AttributeError, TypeError):
-            _log.warning("%s can't be read; beginning without alerts", path)
+            _log.warning("%s can't be read; starting without alerts", path)
         self._count()
 
     def firing(self) -> list[Alert]:
-        """What fires now, criticals first, then the newest."""
-        since = (self._clock() - FORGOTTEN).isoformat(timespec="seconds")
+        """Return the firing alerts, critical ones first, then newest first."""
+        since = (self._clock() - EXPIRY).isoformat(timespec="seconds")
         self._firing = {f: a for f, a in self._firing.items() if a["notifiedAt"] >= since}
         self._count()
         newest = sorted(self._firing.values(), key=lambda a: str(a["startsAt"]), reverse=True)
         return sorted(newest, key=lambda alert: alert["severity"] != "critical")
 
     def listen(self, listener: Callable[[Alert], None]) -> Callable[[], None]:
-        """Have ``listener`` called with every change; returns how to stop."""
+        """Call ``listener`` with every change; returns a function that stops this."""
         self._listeners.add(listener)
         return lambda: self._listeners.discard(listener)
 
     def receive(self, body: Any) -> list[Alert]:
-        """Take a webhook's body; listeners hear at once.
+        """Take the body of a webhook and notify the listeners.
 
         Raises:
-            ValueError: it is neither Grafana's nor Alertmanager's form.
+            ValueError: it has neither Grafana's nor Alertmanager's format.
         """
         if not isinstance(body, dict) or not isinstance(body.get("alerts"), list):
-            raise ValueError('an object with a list "alerts" is wanted')
+            raise ValueError('expected an object with a list "alerts"')
         now = self._clock().isoformat(timespec="seconds")
         found = [_alert(raw, now) for raw in body["alerts"]]
         for alert in found:
@@ -96,15 +96,15 @@ class Alerts:
             fresh.write_text(json.dumps(list(self._firing.values())))
             fresh.replace(self._path)
         except OSError as error:
-            _log.error("alerts could not be kept: %s", error)
+            _log.error("alerts could not be stored: %s", error)
 
 
 def _alert(raw: Any, now: str) -> Alert:
     if not isinstance(raw, dict) or raw.get("status") not in ("firing", "resolved"):
-        raise ValueError('an alert wants a status "firing" or "resolved"')
+        raise ValueError('the status of an alert must be "firing" or "resolved"')
     labels, notes = raw.get("labels"), raw.get("annotations") or {}
     if not isinstance(labels, dict) or not labels.get("alertname") or not isinstance(notes, dict):
-        raise ValueError("an alert wants labels with an alertname")
+        raise ValueError("an alert must have labels with an alertname")
     labels = {str(key): str(value) for key, value in labels.items()}
     name = labels["alertname"]
     severity = labels.get("severity", "warning")
@@ -132,7 +132,7 @@ def _alert(raw: Any, now: str) -> Alert:
 
 
 def _values(values: Any) -> str:
-    """Grafana's ``values``, for rules that are not ours and give none for people."""
+    """Format Grafana's ``values``, for foreign rules without a value annotation."""
     if not isinstance(values, dict):
         return ""
     numbers = {key: f"{value:g}" for key, value in values.items() if isinstance(value, int | float)}
@@ -142,6 +142,6 @@ def _values(values: Any) -> str:
 
 
 def _link(value: Any) -> str:
-    # A page renders these as links: nothing but the web's own.
+    # A page shows these as links: no javascript: or data: URLs.
     text = str(value or "")
     return text if text.startswith(("http://", "https://")) else ""

@@ -1,4 +1,4 @@
-"""The gateway's Starlette app: its parts, put together."""
+"""The gateway as an ASGI app."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from telemetry.services.gateway.settings import Settings
 from telemetry.services.http import HTTPError, guarded, reply_http_error
 from telemetry.services.login import Access, Login
 
-# For running answers when the gateway stops.
+# Time for running answers to finish when the gateway stops.
 GRACE_S = 15.0
 
 
@@ -33,7 +33,7 @@ def bare_app(settings: Settings) -> Starlette:
     """The gateway without the library's instrumentation.
 
     Raises:
-        TelemetryError: the kernel can't be had, or its files can't be read.
+        TelemetryError: there is no such kernel, or its files can't be read.
     """
     login = Login(
         settings.token,
@@ -100,7 +100,7 @@ def create_app(settings: Settings) -> ASGIApp:
     """The gateway, instrumented.
 
     Raises:
-        TelemetryError: the kernel can't be had, or its files can't be read.
+        TelemetryError: there is no such kernel, or its files can't be read.
     """
     app: ASGIApp = telemetry.instrument(
         bare_app(settings), service_name="gateway", namespace="gateway"

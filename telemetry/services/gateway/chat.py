@@ -1,4 +1,4 @@
-"""Messages in, answers out as they come: `POST /api/chat` and the shell's WebSocket."""
+"""Take messages and stream answers: `POST /api/chat` and the web shell's WebSocket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from telemetry.services.login import Access
 
 PROMPT_CHARS = 100_000
 RETRY_AFTER_S = 5
-NOT_LOGGED_IN, WHICH_SESSION = 4401, 4400
+NOT_LOGGED_IN, BAD_SESSION = 4401, 4400
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -33,10 +33,10 @@ class Chat:
     """Routes of conversations.
 
     Args:
-        access: who may come in.
-        dispatcher: where messages go.
-        history: what was said before.
-        alerts: what a shell is told beside the answers.
+        access: checks requests.
+        dispatcher: answers messages.
+        history: earlier turns.
+        alerts: shown in the shell beside the answers.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Chat:
         self._shells.set(0)
 
     async def post(self, request: Request) -> Response:
-        """The answer as server-sent events; see `Dispatch` for them."""
+        """Answer with server-sent events; see `Dispatch` for them."""
         body = await read_json(request)
         if not isinstance(body, dict):
             raise HTTPError(400, 'the body must be like {"message": "…", "sessionId": "…"}')
@@ -57,7 +57,7 @@ class Chat:
         wrong = _wrong(body.get("message"), session)
         if wrong:
             raise HTTPError(400, wrong)
-        # Nobody can come back to a session that was never named.
+        # A session that the client did not name can't be continued.
         dispatch = Dispatch(body["message"], "api", session, remembered=given is not None)
         try:
             self._dispatcher.submit(dispatch)
@@ -67,16 +67,16 @@ class Chat:
         return _Answer(self._dispatcher, dispatch)
 
     async def websocket(self, websocket: WebSocket) -> None:
-        """The shell's connection."""
+        """Serve a shell's connection."""
         if not self._access.same_origin(websocket):
-            await websocket.close()  # before it was accepted: 403
+            await websocket.close()  # closing before accept answers 403
             return
         session = websocket.query_params.get("session", "")
         await websocket.accept()
         if not self._access.allowed(websocket):
             await websocket.close(NOT_LOGGED_IN, "log in first")
         elif not _ID.fullmatch(session):
-            await websocket.close(WHICH_SESSION, "session=… is missing or malformed")
+            await websocket.close(BAD_SESSION, "session=… is missing or malformed")
         else:
             self._shells.add(1)
             try:
@@ -87,7 +87,7 @@ class Chat:
 
 
 class _Answer(StreamingResponse):
-    """A dispatch's events; the client's going cancels it: nobody else reads them."""
+    """The events of a dispatch. If the client disconnects, the dispatch is cancelled."""
 
     def __init__(self, dispatcher: Dispatcher, dispatch: Dispatch) -> None:
         super().__init__(
@@ -114,8 +114,9 @@ async def _server_sent(dispatch: Dispatch) -> AsyncIterator[str]:
 
 
 class _Shell:
-    """One shell's connection to one session. Answers go on without it: it finds them in the
-    history when it is back."""
+    """One shell's connection to one session.
+
+    Answers continue without it; after a reconnect the shell finds them in the history."""
 
     def __init__(
         self, websocket: WebSocket, session: str, dispatcher: Dispatcher, history: History
@@ -126,35 +127,35 @@ class _Shell:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, alerts: Alerts) -> None:
-        """Serve it until it goes."""
-        tell, dispatcher, session = self._out.put_nowait, self._dispatcher, self._session
+        """Serve the shell until it disconnects."""
+        send, dispatcher, session = self._out.put_nowait, self._dispatcher, self._session
         settling = dispatcher.settling(session)
-        tell({"type": "alerts", "alerts": alerts.firing()})
-        tell({"type": "sessions", "sessions": self._history.sessions()})
-        tell({"type": "history", "turns": self._history.turns(session)})
-        stop_alerts = alerts.listen(lambda alert: tell({"type": "alert", "alert": alert}))
+        send({"type": "alerts", "alerts": alerts.firing()})
+        send({"type": "sessions", "sessions": self._history.sessions()})
+        send({"type": "history", "turns": self._history.turns(session)})
+        stop_alerts = alerts.listen(lambda alert: send({"type": "alert", "alert": alert}))
         stop_messages = dispatcher.listen(session, self._follow)
         for dispatch in dispatcher.active(session):
             self._follow(dispatch)
         for dispatch in settling:
             self._spawn(self._forward(dispatch, "done"))
-        tell({"type": "ready"})
+        send({"type": "ready"})
         sender = asyncio.create_task(self._send())
         try:
             while True:
-                await self._take(await self._websocket.receive_text())
+                await self._receive(await self._websocket.receive_text())
         except WebSocketDisconnect:
             pass
-        except (HTTPError, KeyError):  # KeyError: it was binary
+        except (HTTPError, KeyError):  # KeyError: a binary message
             with suppress(RuntimeError):
-                await self._websocket.close(1007, "not a message of the shell's")
+                await self._websocket.close(1007, "not a message of the web shell")
         finally:
             stop_alerts()
             stop_messages()
             for task in (sender, *self._tasks):
                 task.cancel()
 
-    async def _take(self, text: str) -> None:
+    async def _receive(self, text: str) -> None:
         message = parse_json(text)
         kind = message.get("type") if isinstance(message, dict) else None
         if kind == "cancel":
@@ -169,7 +170,7 @@ class _Shell:
         if not isinstance(number, str) or not _ID.fullmatch(number):
             raise HTTPError(400, "id is missing or malformed")
         if self._has(number):
-            return  # sent again after a lost connection
+            return  # the shell sent it again after a reconnect
         wrong, status = _wrong(prompt, self._session), "error"
         if not wrong:
             try:
@@ -207,7 +208,7 @@ class _Shell:
 
 
 def _wrong(prompt: Any, session: Any) -> str:
-    """What is wrong with a message, "" for nothing."""
+    """Return what is wrong with a message, "" if nothing is."""
     if not isinstance(prompt, str) or not prompt.strip():
         return '"message" must be text, and not empty'
     if len(prompt) > PROMPT_CHARS:

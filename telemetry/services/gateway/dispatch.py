@@ -1,4 +1,4 @@
-"""One message on its way to an answer, and what happens to it."""
+"""A dispatch: one message on its way to an answer, with its events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Event = dict[str, Any]
 
 
 def current_span() -> SpanContext:
-    """The caller's span, one of a trace of its own where there is none."""
+    """Return the caller's span; if there is none, one of a new trace."""
     current = trace.get_current_span().get_span_context()
     if current.is_valid:
         return current
@@ -30,18 +30,18 @@ def current_span() -> SpanContext:
 
 @dataclass(eq=False)
 class Dispatch:
-    """One message on its way.
+    """One message on its way to an answer.
 
     Its events are dicts with a ``type``: ``delta`` (``text``) and ``tool`` (``name``) as the
-    answer comes, ``end`` (``status``, ``error``) when there is no more of it, ``done`` when
-    its cost is settled too, with all facts.
+    answer arrives, ``end`` (``status``, ``error``) when it is complete, ``done`` with all facts
+    when its cost is settled, too.
 
     Args:
-        prompt: what was asked.
-        source: where it came from.
-        session: whose conversation it belongs to.
-        number: what the asker calls it.
-        remembered: whether the session's history has it.
+        prompt: the user's message.
+        source: where the message came from.
+        session: the session it belongs to.
+        number: the client's id of the message.
+        remembered: whether the session's history stores it.
     """
 
     prompt: str
@@ -66,14 +66,14 @@ class Dispatch:
     def traceparent(self) -> str:
         return f"00-{self.trace_id}-{self.span.span_id:016x}-{self.span.trace_flags:02x}"
 
-    def tell(self, event: Event) -> None:
-        """Something happened to it; ``done`` is the last."""
+    def emit(self, event: Event) -> None:
+        """Add an event; ``done`` is the last."""
         self._events.append(event)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     async def stream(self) -> AsyncIterator[Event]:
-        """What has happened to it and what will, to its end; for as many as want to know."""
+        """Yield all events, past and future, until ``done``. There may be several readers."""
         seen = 0
         while True:
             changed = self._changed

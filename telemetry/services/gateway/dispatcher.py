@@ -1,7 +1,7 @@
-"""From a message to its answer: a bounded queue, so many at once, one a session at a time.
+"""Queue messages and have the kernel answer them, one at a time in each session.
 
-Every dispatch, whatever becomes of it, is counted, settled and written into the interaction
-log exactly once.
+Every dispatch, whatever its outcome, is counted, settled and written to the interaction log
+exactly once.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from telemetry.services.gateway.interaction_log import Entry, InteractionLog
 from telemetry.services.gateway.kernel import Kernel, KernelError, Request, Text, ToolUse
 from telemetry.services.gateway.proxy_client import ProxyClient, Usage
 
-# Longest wait for the log's line before the caller hears "done" without it: a disk that hangs
-# must not hold an answer.
+# The caller gets "done" after this wait even if the log line is not written: a hanging disk must
+# not delay an answer.
 LOG_WAIT_S = 2.0
-# For what was cancelled when the gateway stops: to be settled, and to be written.
-LAST_S = 4.0
+# When the gateway stops: time to settle cancelled dispatches, and again to log them.
+STOP_STEP_S = 4.0
 
 FACTS = ["status", "error", "toolsUsed", "durationMs", "traceId"]
 FACTS += ["tokensIn", "tokensOut", "costUsd"]
@@ -39,20 +39,20 @@ Listener = Callable[[Dispatch], None]
 
 
 class QueueFull(Exception):
-    """Nothing more can wait."""
+    """The queue has no room for another message."""
 
 
 class Dispatcher:
-    """Hands messages to the kernel.
+    """Passes messages to the kernel.
 
     Args:
-        kernel: what answers.
-        proxy: tells what calls cost.
-        log: where each dispatch is written.
-        history: what was said before.
-        model: named in the log where no call was made.
+        kernel: answers messages.
+        proxy: looks up what calls cost.
+        log: each dispatch is written to it.
+        history: earlier turns.
+        model: named in the log if no call was made.
         queue_limit: messages that may wait.
-        concurrency: messages answered at once.
+        concurrency: messages answered at the same time.
     """
 
     def __init__(
@@ -80,17 +80,17 @@ class Dispatcher:
         self._cost = metrics.counter(catalog.GATEWAY_AI_COST)
         self._tokens = metrics.counter(catalog.GATEWAY_AI_TOKENS)
         self._depth.set(0)
-        # Series begin at 0: an increase can't be seen in a series' first value.
+        # Start series at 0: the first value of a series shows no increase.
         for source in ("web", "api"):
             for status in ("ok", "error", "cancelled", "rejected"):
                 self._dispatches.touch({"source": source, "status": status})
         self._count_cost(model, 0, 0, Decimal(0))
 
     def submit(self, dispatch: Dispatch) -> None:
-        """Take a message; its events begin to come.
+        """Queue a message; its events follow.
 
         Raises:
-            QueueFull: it was counted and logged as rejected.
+            QueueFull: the message was counted and logged as rejected.
         """
         if self._closing or not self._has_room(dispatch.session):
             reason = "the gateway is stopping" if self._closing else "the queue is full"
@@ -102,7 +102,8 @@ class Dispatcher:
         self._start()
 
     def listen(self, session: str, listener: Listener) -> Callable[[], None]:
-        """Have ``listener`` called with each message taken for a session; returns how to stop."""
+        """Call ``listener`` with each message queued for a session; returns a function that stops
+        this."""
         self._listeners[session].append(listener)
 
         def stop() -> None:
@@ -113,17 +114,17 @@ class Dispatcher:
         return stop
 
     def active(self, session: str) -> list[Dispatch]:
-        """What a session has running or waiting."""
+        """Return a session's running and waiting dispatches."""
         running = self._running.get(session)
         waiting = [d for d in self._waiting if d.session == session]
         return [running, *waiting] if running is not None else waiting
 
     def settling(self, session: str) -> list[Dispatch]:
-        """What a session has answered, its cost not yet known."""
+        """Return a session's answered dispatches whose cost is not yet known."""
         return [d for d in self._settling.values() if d.session == session]
 
     def cancel(self, dispatch: Dispatch) -> None:
-        """Stop a dispatch, wherever it is; nothing where it has ended."""
+        """Cancel a waiting or running dispatch; ignored if it has ended."""
         if dispatch in self._waiting:
             self._waiting.remove(dispatch)
             self._depth.set(len(self._waiting))
@@ -132,15 +133,15 @@ class Dispatcher:
             dispatch.task.cancel()
 
     async def close(self, timeout_s: float) -> None:
-        """Finish what is running or waiting, take nothing new; cancel what takes longer."""
+        """Reject new messages, finish running and waiting ones, cancel them after a timeout."""
         self._closing = True
         await self._drain(timeout_s)
         for dispatch in [*self._waiting, *self._running.values()]:
             self.cancel(dispatch)
-        await self._drain(LAST_S)
+        await self._drain(STOP_STEP_S)
         for task in tuple(self._settling):
-            task.cancel()  # the line is written all the same, without the cost
-        await self._drain(LAST_S)
+            task.cancel()  # its line is still written, without the cost
+        await self._drain(STOP_STEP_S)
 
     async def _drain(self, timeout_s: float) -> None:
         try:
@@ -155,11 +156,11 @@ class Dispatcher:
     def _has_room(self, session: str) -> bool:
         if len(self._waiting) < self._queue_limit:
             return True
-        # Those of one busy session may fill the queue; what needn't wait gets past them.
+        # One busy session may have filled the queue; a message that need not wait passes it.
         return len(self._running) < self._concurrency and not self.active(session)
 
     def _start(self) -> None:
-        """Start what may start: in order, but past sessions that are busy."""
+        """Start waiting dispatches in order, except those of busy sessions."""
         for dispatch in list(self._waiting):
             if len(self._running) >= self._concurrency:
                 break
@@ -168,31 +169,31 @@ class Dispatcher:
             self._waiting.remove(dispatch)
             self._running[dispatch.session] = dispatch
             dispatch.task = asyncio.create_task(self._answer(dispatch))
-            # Not a `finally` in the coroutine: one that is cancelled before it began has none.
+            # Not by `finally` in the coroutine: if cancelled before its start, it runs none.
             dispatch.task.add_done_callback(partial(self._ended, dispatch))
         self._depth.set(len(self._waiting))
 
     async def _answer(self, dispatch: Dispatch) -> tuple[Status, str]:
         context.attach(trace.set_span_in_context(NonRecordingSpan(dispatch.span)))
         request = Request(
-            dispatch.prompt, self._history.reminder(dispatch.session), dispatch.traceparent
+            dispatch.prompt, self._history.context(dispatch.session), dispatch.traceparent
         )
         try:
             async with aclosing(self._kernel.run(request)) as events:
                 async for event in events:
                     if isinstance(event, Text):
                         dispatch.answer += event.text
-                        dispatch.tell({"type": "delta", "text": event.text})
+                        dispatch.emit({"type": "delta", "text": event.text})
                     elif isinstance(event, ToolUse):
                         dispatch.tools.append(event.name)
-                        dispatch.tell({"type": "tool", "name": event.name})
+                        dispatch.emit({"type": "tool", "name": event.name})
                     else:
                         dispatch.calls.append(event)
         except KernelError as error:
             return "error", str(error)
         except Exception:
             _log.exception("the kernel failed")
-            return "error", "the kernel failed; the gateway's log says how"
+            return "error", "the kernel failed; see the gateway's log"
         return "ok", ""
 
     def _ended(self, dispatch: Dispatch, task: asyncio.Task[tuple[Status, str]]) -> None:
@@ -206,7 +207,7 @@ class Dispatcher:
         self._dispatches.add(1, labels | {"status": status})
         if status != "rejected":
             self._duration.record(elapsed_s, labels)
-        dispatch.tell({"type": "end", "status": status, "error": error})
+        dispatch.emit({"type": "end", "status": status, "error": error})
         facts: Turn = {
             "status": status,
             "error": error,
@@ -214,7 +215,7 @@ class Dispatcher:
             "durationMs": round(elapsed_s * 1000),
             "traceId": dispatch.trace_id,
         }
-        # Now, not when it is settled: the session's next message may start before that.
+        # Now, not after settling: the session's next message may start before that.
         remembered = dispatch.remembered and status != "rejected"
         if remembered:
             turn = self._history.add(
@@ -227,14 +228,14 @@ class Dispatcher:
         task.add_done_callback(self._settling.pop)
 
     async def _settle(self, dispatch: Dispatch, facts: Turn, remembered: bool) -> None:
-        """Learn the cost, write the line, tell the caller."""
+        """Look up the cost, write the log line, emit ``done``."""
         usage = Usage()
         try:
             usage = await self._proxy.usage(dispatch.calls, dispatch.traceparent)
         except asyncio.CancelledError:
-            _log.warning("stopping before the cost of dispatch %s was known", dispatch.trace_id)
+            _log.warning("stopped before the cost of dispatch %s was known", dispatch.trace_id)
         except Exception:
-            _log.exception("the cost of a dispatch could not be learned")
+            _log.exception("the cost of a dispatch could not be looked up")
         for model, (tokens_in, tokens_out, cost) in usage.models.items():
             self._count_cost(model, tokens_in, tokens_out, Decimal(cost))
         facts["tokensIn"], facts["tokensOut"] = usage.tokens_in, usage.tokens_out
@@ -253,12 +254,12 @@ class Dispatcher:
             model=next(iter(usage.models), self._model),
             trace_id=dispatch.trace_id,
         )
-        # The line first: who hears "done" may look for it at once.
+        # Before "done": the caller may look for the line at once.
         written = asyncio.ensure_future(self._log.write(entry))
         await asyncio.wait({written}, timeout=LOG_WAIT_S)
         if remembered:
             await self._history.save(dispatch.session)
-        dispatch.tell({"type": "done", **{key: facts[key] for key in FACTS}})
+        dispatch.emit({"type": "done", **{key: facts[key] for key in FACTS}})
 
     def _count_cost(self, model: str, tokens_in: int, tokens_out: int, cost: Decimal) -> None:
         self._cost.add(float(cost), {"model": model})

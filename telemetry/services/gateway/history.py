@@ -1,7 +1,7 @@
-"""What was said, by session: the shell's history, and what the model is reminded of.
+"""The turns of each session, for the web shell and as the model's context.
 
-Held in memory and kept in a file a session, secrets taken out, so that a restart forgets
-nothing; a file that can't be written costs the memory of it, never an answer.
+They are held in memory and stored in one file for each session, with secrets redacted. If a file
+can't be written, the turns are lost at a restart, but the answer is not affected.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any
 
 from telemetry.redaction import redact
 
-SESSIONS_KEPT = 200
-TURNS_KEPT = 100
-MODEL_TURNS = 10  # what a model is reminded of; a judgement
+MAX_SESSIONS = 200
+MAX_TURNS = 100
+CONTEXT_TURNS = 10  # sent to the model; chosen by judgement, not measured
 TITLE_CHARS = 80
 
 _KEYS = ("id", "prompt", "answer", "at")
 _log = logging.getLogger(__name__)
 Turn = dict[str, Any]
-"""``id``, ``prompt``, ``answer``, ``at`` (UTC), and the facts of its end once they are known."""
+"""``id``, ``prompt``, ``answer``, ``at`` (UTC), and the facts of its end once known."""
 
 
 class History:
     """The sessions.
 
     Args:
-        folder: where they are kept; made where missing.
+        folder: where they are stored; created if missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,27 +42,27 @@ class History:
         self._load()
 
     def turns(self, session: str) -> list[Turn]:
-        """A session's, oldest first."""
+        """Return a session's turns, oldest first."""
         return list(self._sessions.get(session, ()))
 
-    def reminder(self, session: str) -> list[tuple[str, str]]:
-        """The session's last turns as (role, text) pairs, those without an answer left out."""
+    def context(self, session: str) -> list[tuple[str, str]]:
+        """Return the session's last answered turns as (role, text) pairs."""
         answered = [turn for turn in self._sessions.get(session, ()) if turn["answer"].strip()]
         return [
             pair
-            for turn in answered[-MODEL_TURNS:]
+            for turn in answered[-CONTEXT_TURNS:]
             for pair in (("user", turn["prompt"]), ("assistant", turn["answer"]))
         ]
 
     def sessions(self) -> list[dict[str, str]]:
-        """Id, title and time of each, the newest first."""
+        """Return id, title and time of each session, newest first."""
         return [
             {"id": session, "title": _title(turns[0]["prompt"]), "at": turns[-1]["at"]}
             for session, turns in reversed(self._sessions.items())
         ]
 
     def add(self, session: str, number: str, prompt: str, answer: str) -> Turn:
-        """A turn has ended; its facts may be added to what is returned, then `save` it."""
+        """Add a turn that has ended. Add its facts to the returned turn, then call `save`."""
         turn: Turn = {
             "id": number,
             "prompt": redact(prompt),
@@ -72,20 +72,20 @@ class History:
         turns = self._sessions.setdefault(session, [])
         self._sessions.move_to_end(session)
         turns.append(turn)
-        del turns[:-TURNS_KEPT]
+        del turns[:-MAX_TURNS]
         return turn
 
     async def save(self, session: str) -> None:
-        """Keep a session's turns, and no more sessions than are meant to be. Never raises."""
-        async with self._lock:  # what is older must not be written last
+        """Store a session's turns, and delete the oldest sessions over the limit. Never raises."""
+        async with self._lock:  # an older version must not be written last
             text = json.dumps(self._sessions.get(session, ()), ensure_ascii=False)
             gone = []
-            while len(self._sessions) > SESSIONS_KEPT:
+            while len(self._sessions) > MAX_SESSIONS:
                 gone.append(self._sessions.popitem(last=False)[0])
             try:
                 await asyncio.to_thread(self._write, session, text, gone)
-            except (OSError, ValueError) as error:  # a full disk; text that is no Unicode
-                _log.error("a session's history could not be kept: %s", error)
+            except (OSError, ValueError) as error:  # a full disk; text that is not Unicode
+                _log.error("a session's history could not be stored: %s", error)
 
     def _write(self, session: str, text: str, gone: list[str]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -101,13 +101,13 @@ class History:
 
     def _load(self) -> None:
         files = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        for path in files[-SESSIONS_KEPT:]:
+        for path in files[-MAX_SESSIONS:]:
             try:
                 turns = json.loads(path.read_text())
                 if turns and all(isinstance(turn[key], str) for turn in turns for key in _KEYS):
                     self._sessions[path.stem] = turns
             except (OSError, ValueError, KeyError, TypeError) as error:
-                _log.warning("%s can't be read, so its session is forgotten: %s", path, error)
+                _log.warning("%s can't be read, so its session is lost: %s", path, error)
 
 
 def _title(prompt: str) -> str:

@@ -1,8 +1,8 @@
-"""One JSON line a dispatch in ``logs/{date}.jsonl``, and one for people in ``activity.log``.
+"""Write one JSON line for each dispatch to ``logs/{date}.jsonl``, and a copy for humans.
 
-Each line is one append under a lock, off the event loop: never torn, never interleaved, with
-several workers too. A log that can't be written is counted and never breaks a dispatch.
-`activity.log` begins anew at 10 MB and keeps the one before; the days' files go by age.
+Each line is one append under a lock, off the event loop: lines are never torn or interleaved,
+even with several workers. A failed write is counted and does not affect the dispatch.
+The human-readable ``activity.log`` is rotated at 10 MB; daily files are deleted by age.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """What is written of a dispatch; costs in USD, durations in ms."""
+    """The logged facts of a dispatch; cost in USD, duration in ms."""
 
     source: str
     session: str
@@ -50,10 +50,10 @@ class InteractionLog:
     """Writes and reads the log.
 
     Args:
-        folder: where; made where missing.
-        handle: whose container this is, "" for nobody's.
+        folder: where the log is; created if missing.
+        handle: handle of the container that the gateway runs in, "" if none.
         retention_days: older files are removed.
-        clock: the present time, in UTC.
+        clock: returns the present time, in UTC.
     """
 
     def __init__(
@@ -67,7 +67,9 @@ class InteractionLog:
         self._retention = timedelta(days=retention_days)
         self._thread = ThreadPoolExecutor(1, "interaction-log")
         self._failures = metrics.counter(catalog.GATEWAY_INTERACTION_LOG_FAILURES)
-        self._failures.touch({"reason": "disk"})  # from 0, so that the first one shows
+        self._failures.touch(
+            {"reason": "disk"}
+        )  # start at 0, so that the first failure shows as an increase
         self._pruned = ""
 
     async def write(self, entry: Entry) -> None:
@@ -80,12 +82,12 @@ class InteractionLog:
             _log.error("an interaction could not be logged: %s", error)
 
     async def read(self, day: date, after: int, limit: int) -> AsyncIterator[bytes]:
-        """Lines of a day, as they are in the file.
+        """Yield the lines of a day.
 
         Args:
-            day: a UTC day; one on which nothing was logged has none.
-            after: skip that many lines.
-            limit: at most that many.
+            day: a UTC day; it may have no lines.
+            after: lines to skip.
+            limit: most lines to yield.
 
         Raises:
             OSError: the file can't be read.
@@ -106,7 +108,7 @@ class InteractionLog:
                 limit -= len(lines[skipped : skipped + limit])
 
     def close(self) -> None:
-        """Write what is queued and stop."""
+        """Write queued lines and stop."""
         self._thread.shutdown()
 
     def _write(self, entry: Entry) -> None:
@@ -120,7 +122,7 @@ class InteractionLog:
             "toolsUsed": entry.tools,
             "tokensIn": entry.tokens_in,
             "tokensOut": entry.tokens_out,
-            # A float's shortest text is the decimal itself, up to 15 digits.
+            # A float prints as the same decimal, up to 15 digits.
             "costUsd": float(entry.cost_usd),
             "durationMs": entry.duration_ms,
             "status": entry.status,
@@ -132,8 +134,8 @@ class InteractionLog:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         text = json.dumps(line, ensure_ascii=False)
         append(self._folder / f"{now:%Y-%m-%d}.jsonl", text.encode() + b"\n")
-        people = _for_people(line).encode() + b"\n"
-        append(self._folder / "activity.log", people, ACTIVITY_BYTES)
+        readable = _readable(line).encode() + b"\n"
+        append(self._folder / "activity.log", readable, ACTIVITY_BYTES)
         self._prune(now)
 
     def _prune(self, now: datetime) -> None:
@@ -148,15 +150,15 @@ class InteractionLog:
 
 
 def append(path: Path, data: bytes, rotate_bytes: int = 0) -> None:
-    """Append ``data`` whole, or not at all.
+    """Append all of ``data``, or nothing.
 
     Args:
-        path: the file; made where missing.
+        path: the file; created if missing.
         data: what to append.
         rotate_bytes: a file of this size or more is renamed to ``path.1`` first; 0 for never.
 
     Raises:
-        OSError: it could not be written; nothing of it is left.
+        OSError: it could not be written; the file is unchanged.
     """
     while True:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -191,7 +193,7 @@ def _write_whole(fd: int, data: bytes, before: int, path: Path) -> None:
         raise
 
 
-def _for_people(line: dict[str, Any]) -> str:
+def _readable(line: dict[str, Any]) -> str:
     prompt = " ".join(line["prompt"].split())[:120]
     tools = f" [{', '.join(line['toolsUsed'])}]" if line["toolsUsed"] else ""
     return (

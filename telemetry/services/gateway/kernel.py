@@ -16,9 +16,9 @@ class Request:
     """One message to answer.
 
     Args:
-        prompt: what was asked.
+        prompt: the user's message.
         history: earlier (role, text) pairs of the session, oldest first.
-        traceparent: to send on with every call that is made for it.
+        traceparent: to send with every model call made for it.
     """
 
     prompt: str
@@ -28,7 +28,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Text:
-    """A piece of the answer."""
+    """A part of the answer."""
 
     text: str
 
@@ -42,7 +42,7 @@ class ToolUse:
 
 @dataclass(frozen=True)
 class Call:
-    """A model call was made; the proxy's ledger knows it by this id."""
+    """A model call was made; ``id`` is its id in the proxy's ledger."""
 
     id: str
     model: str
@@ -52,18 +52,18 @@ Event = Text | ToolUse | Call
 
 
 class KernelError(Exception):
-    """The kernel can't answer; the text is for the user."""
+    """The kernel can't answer; the message is shown to the user."""
 
 
 class Kernel(Protocol):
     """Answers requests."""
 
     def run(self, request: Request) -> AsyncGenerator[Event, None]:
-        """The answer as it comes. Cancelled like any coroutine.
+        """Yield the answer as it arrives. May be cancelled like any coroutine.
 
         Raises:
-            KernelError: there is no answer, or no more of it.
+            KernelError: there is no answer, or the rest of it is missing.
         """
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""

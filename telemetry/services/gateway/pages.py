@@ -1,4 +1,4 @@
-"""The gateway's pages: the shell, its log-in, the runbooks."""
+"""The gateway's pages: the web shell, its log-in, the runbooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHELL = Path(__file__).parent / "shell"
 
 
 class Pages:
-    """Routes of what people see.
+    """Routes of the pages.
 
     Args:
         login: the log-in.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 
 from telemetry.errors import ConfigError
-from telemetry.services.gateway.agent import Agent
+from telemetry.services.gateway.assistant import Assistant
 from telemetry.services.gateway.kernel import Kernel
 from telemetry.services.gateway.proxy_client import ProxyClient
 from telemetry.services.gateway.settings import Settings
@@ -28,11 +28,11 @@ def load(settings: Settings, proxy: ProxyClient) -> Kernel:
     Raises:
         ConfigError: there is no kernel of that name.
     """
-    if settings.kernel == "agent":
-        return Agent(settings, proxy)
+    if settings.kernel == "assistant":
+        return Assistant(settings, proxy)
     found = importlib.metadata.entry_points(group=GROUP, name=settings.kernel)
     if not found:
-        known = {"agent", *importlib.metadata.entry_points(group=GROUP).names}
+        known = {"assistant", *importlib.metadata.entry_points(group=GROUP).names}
         raise ConfigError("TELEMETRY_KERNEL", settings.kernel, f"one of {', '.join(sorted(known))}")
     kernel: Kernel = next(iter(found)).load()(settings, proxy)
     return kernel

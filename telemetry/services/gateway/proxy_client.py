@@ -1,4 +1,4 @@
-"""The gateway as a client of the proxy: its key, its calls, what they cost."""
+"""The gateway's client of the proxy: its key, its calls, their cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from telemetry.services.gateway.kernel import Call, KernelError
 from telemetry.services.gateway.settings import Settings
 from telemetry.settings import credentials
 
-SETTLE_TIMEOUT_S = 90.0  # longer than the proxy drains an abandoned call
+SETTLE_TIMEOUT_S = 90.0  # longer than the proxy reads on after a client disconnects
 RETRY_S = 0.5
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Usage:
-    """What calls used, as the ledger settled them."""
+    """Tokens and cost of calls, as the ledger settled them."""
 
     tokens_in: int = 0
     tokens_out: int = 0
@@ -35,19 +35,19 @@ class Usage:
 
 
 class ProxyClient:
-    """Calls the proxy with the gateway's own key, asking for one the first time.
+    """Calls the proxy with the gateway's own key; requests a key the first time.
 
     Args:
-        settings: the gateway's.
+        settings: the gateway's settings.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._key = settings.proxy_key or settings.kept_proxy_key
+        self._key = settings.proxy_key or settings.stored_proxy_key
         self._key_lock = asyncio.Lock()
         self._opened: aiohttp.ClientSession | None = None
         self._late: dict[str, list[asyncio.Task[str]]] = {}
-        """By traceparent: ids to come, of calls cancelled before they answered."""
+        """By traceparent: the ids of calls that were cancelled before the proxy answered."""
 
     @property
     def _session(self) -> aiohttp.ClientSession:
@@ -59,22 +59,22 @@ class ProxyClient:
     async def post(
         self, path: str, body: Any, traceparent: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A call and its response.
+        """Make a call and return its response.
 
         Args:
             path: e.g. ``/v1/messages``.
             body: sent as JSON.
-            traceparent: the trace it belongs to, ``""`` for none.
+            traceparent: the trace it belongs to, ``""`` if none.
 
         Raises:
-            KernelError: the proxy can't be reached, or gives the gateway no key.
+            KernelError: the proxy does not answer, or refuses the gateway a key.
         """
         sending = asyncio.create_task(self._send(path, body, traceparent))
         try:
             try:
                 response = await asyncio.shield(sending)
             except asyncio.CancelledError:
-                # It is charged all the same; its id comes with the answer's first byte.
+                # The call is charged nevertheless; its id comes with the response headers.
                 late = asyncio.create_task(_id_of(sending))
                 self._late.setdefault(traceparent, []).append(late)
                 raise
@@ -84,21 +84,22 @@ class ProxyClient:
                 response.close()
         except aiohttp.ClientConnectorError as error:
             raise KernelError(
-                f"the proxy at {self._settings.proxy_url} can't be reached: is it running?"
+                f"the proxy at {self._settings.proxy_url} does not answer: is it running?"
             ) from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise KernelError(
-                f"the proxy at {self._settings.proxy_url} broke off: "
+                f"the proxy at {self._settings.proxy_url} closed the connection: "
                 f"{error or type(error).__name__}"
             ) from error
 
     async def usage(self, calls: Sequence[Call], traceparent: str) -> Usage:
-        """What calls used and cost, as the ledger settled them; waits for it. A call that can't
-        be looked up is left out and said in the log.
+        """Wait until calls are settled, and return what they used and cost.
+
+        A call that can't be looked up is left out and logged.
 
         Args:
-            calls: those that are known.
-            traceparent: theirs; calls under it that were cancelled before they answered count too.
+            calls: the calls.
+            traceparent: their trace; calls of it that were cancelled early are included.
         """
         usage = Usage()
         total = Decimal(0)
@@ -107,7 +108,7 @@ class ProxyClient:
         settled = await asyncio.gather(*(self._settled(call_id) for call_id in ids))
         for call_id, found in zip(ids, settled, strict=True):
             if found is None:
-                _log.warning("call %s could not be looked up; its cost is missing here", call_id)
+                _log.warning("call %s could not be looked up; its cost is not included", call_id)
                 continue
             tokens = found["tokens"]
             tokens_in = tokens["input"] + tokens["cache_read"] + tokens["cache_write"]
@@ -125,7 +126,7 @@ class ProxyClient:
         return usage
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         for late in [task for tasks in self._late.values() for task in tasks]:
             late.cancel()
         if self._opened is not None:
@@ -135,7 +136,7 @@ class ProxyClient:
         key = await self._have_key()
         response = await self._send_with(key, path, body, traceparent)
         if response.status == 401 and not self._settings.proxy_key:
-            # The kept key was revoked, or the ledger is a new one.
+            # The stored key was revoked, or the ledger is a new one.
             response.close()
             key = await self._have_key(instead_of=key)
             response = await self._send_with(key, path, body, traceparent)
@@ -151,7 +152,7 @@ class ProxyClient:
         return await self._session.post(url, json=body, headers=headers)
 
     async def _have_key(self, instead_of: str = "") -> str:
-        """The gateway's key; a new one where it is ``instead_of`` or there is none."""
+        """Return the gateway's key; request one if there is none, or it is ``instead_of``."""
         async with self._key_lock:
             if not self._key or self._key == instead_of:
                 self._key = await self._new_key()
@@ -165,8 +166,8 @@ class ProxyClient:
         ) as response:
             if response.status != 201:
                 raise KernelError(
-                    f"the proxy gave the gateway no key ({response.status}); set "
-                    "TELEMETRY_PROXY_KEY to one of `telemetry keys create`"
+                    f"the proxy refused the gateway a key ({response.status}); set "
+                    "TELEMETRY_PROXY_KEY to a key made by `telemetry keys create`"
                 )
             key = str((await response.json())["key"])
         try:
@@ -174,11 +175,13 @@ class ProxyClient:
                 credentials.remember, self._settings.home, "TELEMETRY_PROXY_KEY", key
             )
         except TelemetryError as error:
-            _log.warning("the proxy's key is not kept for the next start: %s", error.message)
+            _log.warning(
+                "the key at the proxy could not be stored for the next start: %s", error.message
+            )
         return key
 
     async def _settled(self, call_id: str) -> dict[str, Any] | None:
-        """The call from the ledger, None where it knows none or doesn't answer in time."""
+        """Return a settled call from the ledger; None if it is unknown or not settled in time."""
         url = f"{self._settings.proxy_url}/api/calls/{call_id}"
         headers = {"x-api-key": self._key}
         try:
@@ -188,20 +191,20 @@ class ProxyClient:
                         async with self._session.get(url, headers=headers) as response:
                             if response.status in (401, 404):
                                 return None
-                            # The proxy waits some seconds for it before it says "open".
+                            # The proxy waits up to 10 s before it answers "open".
                             if response.status == 200:
                                 found: dict[str, Any] = await response.json()
                                 if found["status"] != "open":
                                     return found
                     except (aiohttp.ClientError, OSError):
-                        pass  # it is being restarted, say; the ledger will know
+                        pass  # the proxy may be restarting; the ledger keeps the call
                     await asyncio.sleep(RETRY_S)
         except TimeoutError:
             return None
 
 
 async def _id_of(sending: asyncio.Task[aiohttp.ClientResponse]) -> str:
-    """The id of a call that nobody waits for any more, "" where it has none."""
+    """Return the id of a cancelled call, "" if it got none."""
     try:
         async with asyncio.timeout(SETTLE_TIMEOUT_S):
             response = await sending

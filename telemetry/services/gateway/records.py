@@ -1,4 +1,4 @@
-"""What is on record: the interaction log, and alerts as they are notified."""
+"""Routes of the interaction log and of alerts."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from telemetry.services.gateway.alerts import Alerts
 from telemetry.services.gateway.interaction_log import InteractionLog
 from telemetry.services.http import HTTPError, read_json
 
-LINES = 1000  # unless a limit is given
+DEFAULT_LINES = 1000
 
 _log = logging.getLogger(__name__)
 
 
 class Records:
-    """Routes of what is on record.
+    """Routes of the interaction log and of alerts.
 
     Args:
         log: the interaction log.
-        alerts: the present alerts.
+        alerts: the firing alerts.
     """
 
     def __init__(self, log: InteractionLog, alerts: Alerts) -> None:
         self._interactions, self._alerts = log, alerts
 
     async def logs(self, request: Request) -> Response:
-        """NDJSON: a day's lines as they were written, from line ``after`` on."""
+        """Answer with a day's log lines as NDJSON, without the first ``after`` lines."""
         query = request.query_params
         try:
             text = query.get("date", "")
             day = date.fromisoformat(text) if text else datetime.now(UTC).date()
-            limit, after = int(query.get("limit", LINES)), int(query.get("after", 0))
+            limit, after = int(query.get("limit", DEFAULT_LINES)), int(query.get("after", 0))
             if limit < 1 or after < 0:
                 raise ValueError
         except ValueError:
@@ -46,7 +46,7 @@ class Records:
         )
 
     async def alert(self, request: Request) -> Response:
-        """A webhook of Grafana's or Alertmanager's."""
+        """Take a webhook of Grafana or Alertmanager."""
         body = await read_json(request)
         try:
             received = self._alerts.receive(body)

@@ -1,4 +1,4 @@
-"""The runbooks as a page, which the gateway serves at ``/runbooks``: where notices link to."""
+"""Render the runbooks as the page ``/runbooks`` that notices link to."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ td, th {{ border: 1px solid #8886; padding: .3rem .6rem; text-align: left }}
 
 
 def page() -> str:
-    """``docs/runbooks.md`` as HTML; each alert's heading has the alert's name, in lower case, as
-    its id.
+    """Render ``docs/runbooks.md`` as HTML; the id of each alert's heading is its name in lower
+    case.
     """
     markdown = MarkdownIt("commonmark").enable("table")
     text = packaged_files.path("docs/runbooks.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``telemetry gateway``: serve the gateway until told to stop."""
+"""``telemetry gateway``: serve the gateway until it is stopped."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from telemetry.errors import TelemetryError
 from telemetry.services.serve import stop_on_sigterm
 from telemetry.system.arguments import Parser
 
-# For answers that API calls wait for; those of the shell, whose connections are closed at once,
-# and what is left then have app.GRACE_S more.
+# Time for running API calls to finish. Connections of the web shell are closed at once; their
+# answers, and API calls that are left, then get app.GRACE_S more.
 GRACE_S = 15
 MESSAGE_BYTES = 1 << 20
 
@@ -31,11 +31,11 @@ def parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the gateway; returns the exit code.
 
-    One process: sessions, the queue and the shells' connections live in its memory, and a
-    model call takes seconds, not CPU.
+    One process is enough: a model call takes seconds, but little CPU. Sessions, the queue and
+    the shells' connections are in its memory.
 
     Raises:
-        TelemetryError: a setting can't be used, or the port is taken.
+        TelemetryError: a setting is invalid, or the port is in use.
     """
     import uvicorn
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     settings = Settings.from_env(os.environ)
     port = args.port or settings.port
-    # Before the library adds its own handler, so that people see warnings on the console too.
+    # Before the library adds its own handler, so that warnings also go to the console.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = uvicorn.Config(
         create_app(settings),
@@ -59,10 +59,10 @@ def main(argv: Sequence[str]) -> int:
     )
     try:
         listener = config.bind_socket()
-    except SystemExit:  # uvicorn's way; it has logged why
+    except SystemExit:  # uvicorn has logged the reason
         raise TelemetryError(
             f"the gateway can't listen on {args.host}:{port}",
-            remedy="stop what uses the port, or set TELEMETRY_GATEWAY_PORT to a free one",
+            remedy="stop the program on that port, or set TELEMETRY_GATEWAY_PORT to a free one",
             exit_code=69,  # EX_UNAVAILABLE
         ) from None
     stop_on_sigterm()

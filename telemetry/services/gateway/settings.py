@@ -12,24 +12,24 @@ from telemetry.settings import stack as stack_settings
 
 @dataclass(frozen=True)
 class Settings:
-    """What the gateway is told.
+    """The gateway's settings.
 
     Args:
         port: on 127.0.0.1.
         home: the state folder; logs go to its ``logs/``.
-        token: wanted at log-in and by the API.
-        webhook_token: wanted from whoever posts alerts.
-        admin_token: for the platform's and proxy's admin APIs, which the tools ask.
-        proxy_key: its own key at the proxy, as somebody set it; "" to ask for one.
-        kept_proxy_key: the one it asked for before.
-        model: the model the kernel calls.
+        token: required at log-in and by the API.
+        webhook_token: required of clients posting alerts.
+        admin_token: for the admin APIs of platform and proxy, which the tools use.
+        proxy_key: its own key at the proxy, if configured; "" to request one.
+        stored_proxy_key: the key it requested before.
+        model: the model that the assistant calls.
         kernel: the kernel's entry point name.
-        knowledge: file that guides the kernel, None for the one that ships.
-        handle: whose container this gateway runs in, "" for nobody's.
+        knowledge: file with the assistant's instructions; None for the default.
+        handle: handle of the container that this gateway runs in, "" if none.
         max_turns: model calls a dispatch may take.
         queue_limit: messages that may wait.
-        concurrency: messages answered at once.
-        retention_days: how long interaction logs are kept.
+        concurrency: messages answered at the same time.
+        retention_days: days that interaction logs are kept.
         origins: further origins that pages may call from.
     """
 
@@ -39,7 +39,7 @@ class Settings:
     webhook_token: str = field(repr=False)
     admin_token: str = field(repr=False)
     proxy_key: str = field(repr=False)
-    kept_proxy_key: str = field(repr=False)
+    stored_proxy_key: str = field(repr=False)
     proxy_url: str
     prometheus_url: str
     loki_url: str
@@ -55,10 +55,10 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read the environment; secrets that are missing are made and kept.
+        """Read the environment; missing secrets are created and stored.
 
         Raises:
-            ConfigError: a variable has a value that can't be used.
+            ConfigError: a variable has an invalid value.
             TelemetryError: the state folder can't be written.
         """
         from telemetry.settings import credentials
@@ -73,12 +73,12 @@ class Settings:
             webhook_token=secrets["TELEMETRY_WEBHOOK_TOKEN"],
             admin_token=secrets["TELEMETRY_ADMIN_TOKEN"],
             proxy_key=environ.get("TELEMETRY_PROXY_KEY", ""),
-            kept_proxy_key=secrets.get("TELEMETRY_PROXY_KEY", ""),
+            stored_proxy_key=secrets.get("TELEMETRY_PROXY_KEY", ""),
             proxy_url=stack_settings.url("proxy", environ),
             prometheus_url=stack_settings.url("prometheus", environ),
             loki_url=stack_settings.url("loki", environ),
             model=environ.get("TELEMETRY_MODEL", "") or "claude-sonnet-4-6",
-            kernel=environ.get("TELEMETRY_KERNEL", "") or "agent",
+            kernel=environ.get("TELEMETRY_KERNEL", "") or "assistant",
             knowledge=Path(knowledge) if knowledge else None,
             handle=environ.get("TELEMETRY_HANDLE", "") or _handle(environ),
             max_turns=env_values.integer(environ, "TELEMETRY_GATEWAY_MAX_TURNS", 8, 1, 100),

@@ -1,4 +1,4 @@
-"""The tools a model is given: real metrics, logs, costs and containers, read only."""
+"""The model's tools: metrics, logs, costs and containers, read only."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import aiohttp
 from telemetry.services.gateway.settings import Settings
 
 TIMEOUT_S = 15.0
-RESULT_CHARS = 8000  # what a model reads of one result; a judgement
+RESULT_CHARS = 8000  # of one result; chosen by judgement, not measured
 LOG_LIMIT = 50
 
 SCHEMAS: list[dict[str, Any]] = [
     {
         "name": "container_status",
-        "description": "State of one container: whether it runs as wanted, CPU, memory against "
-        "its limit, restarts, OOM kills, health. Without a handle: all containers.",
+        "description": "State of one container: whether it is up, CPU, memory and its limit, "
+        "restarts, OOM kills, health. Without a handle: all containers.",
         "input_schema": {
             "type": "object",
             "properties": {"handle": {"type": "string", "description": "the container's handle"}},
@@ -36,20 +36,20 @@ SCHEMAS: list[dict[str, Any]] = [
     },
     {
         "name": "search_logs",
-        "description": "The newest log lines that a LogQL query finds.",
+        "description": "Find the newest log lines of a LogQL query.",
         "input_schema": {
             "type": "object",
             "properties": {
                 "logql": {"type": "string", "description": 'e.g. {handle="demo-1"} |= "failed"'},
-                "minutes": {"type": "integer", "description": "how far back, 60 unless given"},
+                "minutes": {"type": "integer", "description": "how far back (default: 60)"},
             },
             "required": ["logql"],
         },
     },
     {
         "name": "costs",
-        "description": "What model calls have cost since midnight UTC, by user and model, from "
-        "the ledger.",
+        "description": "Cost of model calls since midnight UTC, by user and model, from the "
+        "ledger.",
         "input_schema": {
             "type": "object",
             "properties": {"user": {"type": "string", "description": "one user only"}},
@@ -69,10 +69,10 @@ _STATUS = {
 
 
 class Tools:
-    """Runs tools against the stack's own parts.
+    """Runs tools against Prometheus, Loki and the proxy.
 
     Args:
-        settings: the gateway's: where those parts are.
+        settings: the gateway's settings.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -86,7 +86,7 @@ class Tools:
         }
 
     async def use(self, name: str, given: dict[str, Any]) -> str:
-        """A tool's result as text; what goes wrong is told to the model, which can try again."""
+        """Return a tool's result as text; errors are returned to the model, which can try again."""
         tool = self._tools.get(name)
         if tool is None:
             return f"error: there is no tool {name!r}"

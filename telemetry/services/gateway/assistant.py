@@ -1,7 +1,7 @@
-"""The kernel that ships: an agent loop over the Anthropic Messages API, through the proxy.
+"""The default kernel: a model loop over the Anthropic Messages API, through the proxy.
 
-The model is called with tools that read real metrics, logs and costs; what it asks for is
-looked up and given back, until it answers or `max_turns` is reached.
+The model is called with tools that read real metrics, logs and costs. The assistant runs the tools
+it asks for and returns their results to it, until it answers or `max_turns` is reached.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from telemetry.services.gateway.tools import SCHEMAS, Tools
 
 KNOWLEDGE = Path(__file__).parent / "knowledge.md"
 MAX_TOKENS = 4096
-GARBLED = "the model's answer was garbled"
+MALFORMED = "the model's answer is malformed"
 
 
-class Agent:
-    """See the module.
+class Assistant:
+    """A `Kernel` with tools; see the module.
 
     Args:
-        settings: the gateway's.
-        proxy: where models are called.
+        settings: the gateway's settings.
+        proxy: calls the model.
 
     Raises:
         ConfigError: the knowledge file can't be read.
@@ -62,7 +62,7 @@ class Agent:
             uses = [block for block in turn.content if block["type"] == "tool_use"]
             if not uses:
                 return
-            # The API takes no empty text back, though it may begin a block and say nothing.
+            # The API may send an empty text block, but does not accept one.
             said = [block for block in turn.content if block.get("text") != ""]
             messages.append({"role": "assistant", "content": said})
             for use in uses:
@@ -76,10 +76,10 @@ class Agent:
             ]
             messages.append({"role": "user", "content": found})
             if any(block.get("text") for block in turn.content):
-                yield Text("\n\n")  # between what was said before the look-up and after it
+                yield Text("\n\n")  # separates the texts before and after the tools
         raise KernelError(
             f"no answer after {self._settings.max_turns} model calls; "
-            "ask for less at once, or raise TELEMETRY_GATEWAY_MAX_TURNS"
+            "ask a simpler question, or raise TELEMETRY_GATEWAY_MAX_TURNS"
         )
 
     async def close(self) -> None:
@@ -100,28 +100,28 @@ class Agent:
             if call_id := response.headers.get("x-telemetry-call-id"):
                 yield Call(call_id, self._settings.model)
             if response.status != 200:
-                raise KernelError(_why(response.status, await response.text()))
+                raise KernelError(_proxy_error(response.status, await response.text()))
             async for data in _events(response.content):
                 try:
-                    piece = turn.take(data)
+                    piece = turn.add(data)
                 except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-                    raise KernelError(GARBLED) from error
+                    raise KernelError(MALFORMED) from error
                 if piece:
                     yield Text(piece)
         if not turn.ended:
-            raise KernelError("the model's answer broke off")
+            raise KernelError("the model's answer ended early")
 
 
 class _Turn:
-    """One assistant message, put together from its stream."""
+    """One message of the model, assembled from its stream."""
 
     def __init__(self) -> None:
         self.content: list[dict[str, Any]] = []
         self.ended = False
         self._json = ""
 
-    def take(self, data: dict[str, Any]) -> str:
-        """Take an event; returns the text it adds."""
+    def add(self, data: dict[str, Any]) -> str:
+        """Add an event; returns the text it adds."""
         kind = data["type"]
         if kind == "content_block_start":
             self._json = ""
@@ -146,7 +146,7 @@ class _Turn:
 
 
 async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
-    """The JSON of each server-sent event."""
+    """Yield the JSON of each server-sent event."""
     data = b""
     try:
         async for line in stream:
@@ -156,11 +156,11 @@ async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]
             elif not line and data:
                 yield json.loads(data)
                 data = b""
-    except ValueError as error:  # no JSON, or a line without an end
-        raise KernelError(GARBLED) from error
+    except ValueError as error:  # not JSON, or a line that is too long
+        raise KernelError(MALFORMED) from error
 
 
-def _why(status: int, body: str) -> str:
+def _proxy_error(status: int, body: str) -> str:
     try:
         message = json.loads(body)["error"]["message"]
     except (ValueError, KeyError, TypeError):
