@@ -1,4 +1,4 @@
-"""How a service is told to stop."""
+"""Stop a service on a signal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 
 def stop_on_sigterm() -> None:
-    """End with 0 at SIGTERM wherever uvicorn doesn't: it raises the signal again once all is done,
-    and one may come before it is ready. A stop that was asked for is no failure."""
+    """Exit with 0 on SIGTERM, since a requested stop is not a failure.
+
+    uvicorn handles the signal only while it serves, and raises it again after its shutdown."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -1,4 +1,4 @@
-"""A running platform, with a real proxy and an OTLP receiver beside it."""
+"""A running platform, with a real proxy and an OTLP receiver."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.ports import free_port
 
 TOKEN = "admin-secret"
 ADMIN = {"authorization": f"Bearer {TOKEN}"}
-# Ends when it is told to, where a shell on its own would not.
+# Ends on SIGTERM; a shell alone would ignore it.
 IDLE = ["sh", "-c", "trap exit TERM; while true; do sleep 0.1; done"]
 
 
 @dataclass
 class Running:
-    """A platform that runs in this process.
+    """A platform running in this process.
 
     Args:
         url: its address.
@@ -42,29 +42,29 @@ class Running:
     proxy_url: str
 
     def ask(self, method: str, path: str, body: Any = None, **options: Any) -> httpx.Response:
-        """A request with the admin token."""
+        """Send a request with the admin token."""
         options.setdefault("headers", ADMIN)
         return httpx.request(method, self.url + path, json=body, timeout=90, **options)
 
     def provision(self, handle: str, **fields: Any) -> httpx.Response:
-        """Ask for a container; it idles unless told otherwise."""
+        """Request a container; by default it idles."""
         body = {"handle": handle, "image": IMAGE, "command": IDLE, **fields}
         return self.ask("POST", "/api/containers", body)
 
     def make(self, handle: str, **fields: Any) -> dict[str, Any]:
-        """A container that is provisioned."""
+        """Provision a container and return it."""
         response = self.provision(handle, **fields)
         assert response.status_code == 201, response.text
         made: dict[str, Any] = response.json()
         return made
 
     def get(self, handle: str) -> dict[str, Any]:
-        """A container as the API shows it."""
+        """Return a container as the API shows it."""
         found: dict[str, Any] = self.ask("GET", f"/api/containers/{handle}").json()
         return found
 
     def keys(self, handle: str) -> list[dict[str, Any]]:
-        """The valid keys of a handle at the proxy."""
+        """Return the valid keys of a handle at the proxy."""
         listed = httpx.get(f"{self.proxy_url}/api/keys", headers=ADMIN).json()["keys"]
         return [k for k in listed if k["user_id"] == handle and k["revoked_ms"] is None]
 
@@ -74,14 +74,14 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 def recorded() -> Iterator[testing.Recorded]:
-    """What is counted while the test runs."""
+    """Isolated metrics."""
     with testing.isolated() as recorded:
         yield recorded
 
 
 @pytest.fixture
 def proxy_url(recorded: testing.Recorded, tmp_path: Path, simulated_upstream: str) -> Iterator[str]:
-    """A proxy with the same admin token, before the simulated model."""
+    """A proxy with the same admin token, in front of the simulated model."""
     environ = {
         "TELEMETRY_HOME": str(tmp_path / "proxy"),
         "TELEMETRY_ADMIN_TOKEN": TOKEN,
@@ -97,8 +97,8 @@ def proxy_url(recorded: testing.Recorded, tmp_path: Path, simulated_upstream: st
 def run_platform(
     recorded: testing.Recorded, proxy_url: str, otlp: Receiver, tmp_path: Path
 ) -> Start:
-    """Runs platforms with one state folder, one after the other; without Docker unless told
-    where it is. Settings by environment variable."""
+    """Run platforms with one state folder, one after the other, with settings by environment
+    variable; by default without Docker."""
 
     @contextmanager
     def run(**environ: str) -> Iterator[Running]:

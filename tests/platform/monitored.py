@@ -1,4 +1,4 @@
-"""A monitor over a real engine, with what it exported and what it was told."""
+"""A monitor on a real engine, with its exports and events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.fixtures.stack import until
 
 
 class Memory:
-    """A desired state that forgets with the process."""
+    """A desired state in memory."""
 
     def __init__(self) -> None:
         self.wants: set[str] = set()
@@ -55,7 +55,7 @@ class Monitored:
         docker: the engine it watches.
         recorded: its series.
         desired: the desired state; a new one if none is given.
-        listeners: told of every event.
+        listeners: called with every event.
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class Monitored:
                 self.ups.append((handle, up))
 
     def run(self, handle: str, *command: str, **options: Any) -> Any:
-        """Start a container and wait until the monitor has it up."""
+        """Start a container and wait until its series is 1."""
         container = self.docker.run(handle, *command, **options)
         self.wait_up(handle, 1)
         return container
 
     def up(self, handle: str) -> float | None:
-        """The series, None where it has ended."""
+        """Return the series, None if it has ended."""
         return self.recorded.value("platform_container_up", handle=handle)
 
     def wait_up(self, handle: str, value: float | None) -> None:
@@ -115,7 +115,7 @@ class Monitored:
         until(lambda: self.up(handle) == value, 30, f"{handle} up {value}, is {self.up(handle)}")
 
     def wait_statuses(self, **wanted: float) -> None:
-        """Wait until so many containers are shown as being in these of Docker's states."""
+        """Wait until these numbers of containers are in these of Docker's states."""
         total = "platform_containers_total"
         until(
             lambda: all(self.recorded.value(total, status=s) == n for s, n in wanted.items()),
@@ -123,26 +123,26 @@ class Monitored:
         )
 
     def series_of(self, handle: str) -> list[Point]:
-        """What is shown of a container."""
+        """Return all series of a container."""
         return [p for p in self.recorded.points() if ("handle", handle) in p.key[1]]
 
     def value(self, name: str, handle: str) -> float | None:
-        """A container's series by the end of its name."""
+        """Return a container's series by the end of its name."""
         return self.recorded.value(f"platform_container_{name}", handle=handle)
 
     def state(self, handle: str) -> ContainerState:
-        """The observed state of a handle."""
+        """Return the observed state of a handle."""
         found = self.observed.get(handle)
         assert found is not None, f"{handle} is not observed"
         return found
 
     def shown(self, handle: str) -> str:
-        """The id of the container shown for a handle, "" if there is none."""
+        """Return the id of the container shown for a handle, "" if there is none."""
         found = self.observed.get(handle)
         return found.id if found else ""
 
     def actions(self, handle: str) -> list[str]:
-        """What happened to a container, in order."""
+        """Return the actions of a container's events, in order."""
         return [event.action for event in self.events if event.handle == handle]
 
 
@@ -154,9 +154,8 @@ def monitored(
     listeners: Sequence[Listener] = (),
     connected: bool = True,
 ) -> Iterator[Monitored]:
-    """Start a monitor and wait until it follows the engine's events, and has looked at what was
-    there before: what it sees for the first time then, it makes up events for. Stopped at the
-    end."""
+    """Run a monitor. Wait until it reads the engine's events and has reconciled all containers,
+    since it derives events for those it sees for the first time."""
     with testing.isolated() as recorded:
         found = Monitored(docker, recorded, desired, listeners)
         found.monitor.start()

@@ -1,4 +1,4 @@
-"""The admin page: the log-in, what it shows, what its buttons do in a real browser."""
+"""The admin page: log-in, content, and its buttons in a real browser."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALERT = {
 
 @pytest.fixture
 def gateway_url(recorded: Any, tmp_path: Any) -> Iterator[str]:
-    """A gateway that was told of one alert."""
+    """A gateway with one firing alert."""
     environ = {
         "TELEMETRY_HOME": str(tmp_path / "gateway"),
         "TELEMETRY_ADMIN_TOKEN": TOKEN,
@@ -45,7 +45,7 @@ def log_in(running: Running, token: str, **headers: str) -> httpx.Response:
     return httpx.post(f"{running.url}/admin/login", data={"token": token}, headers=headers)
 
 
-def test_without_a_log_in_there_is_only_the_form(absent: Running) -> None:
+def test_page_without_log_in_is_the_log_in_page(absent: Running) -> None:
     for cookies in ({}, {"telemetry_platform": "9999999999.forged"}, {"telemetry_platform": "1."}):
         response = httpx.get(f"{absent.url}/admin", cookies=cookies)
         assert 'action="/admin/login"' in response.text
@@ -53,7 +53,7 @@ def test_without_a_log_in_there_is_only_the_form(absent: Running) -> None:
         assert httpx.get(f"{absent.url}/admin/dashboard", cookies=cookies).status_code == 401
 
 
-def test_the_log_in_gives_a_cookie_that_scripts_and_other_sites_can_not_use(
+def test_log_in_sets_a_strict_http_only_cookie(
     absent: Running,
 ) -> None:
     response = log_in(absent, TOKEN)
@@ -69,7 +69,7 @@ def test_the_log_in_gives_a_cookie_that_scripts_and_other_sites_can_not_use(
     assert 'telemetry_platform=""' in out.headers["set-cookie"]
 
 
-def test_a_wrong_token_and_another_site_are_sent_away(absent: Running) -> None:
+def test_log_in_refuses_wrong_tokens_and_other_sites(absent: Running) -> None:
     wrong = log_in(absent, "guessed")
     assert (wrong.status_code, wrong.headers["location"]) == (303, "/admin?wrong")
     assert "set-cookie" not in wrong.headers
@@ -81,8 +81,8 @@ def test_a_wrong_token_and_another_site_are_sent_away(absent: Running) -> None:
     assert log_in(absent, "x" * 5000).status_code == 413
 
 
-def test_pages_allow_nothing_from_elsewhere(absent: Running) -> None:
-    """By their policy, and by what stands in them."""
+def test_pages_load_only_from_their_own_origin(absent: Running) -> None:
+    """By their policy, and by their content."""
     headers = httpx.get(f"{absent.url}/admin").headers
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -93,16 +93,16 @@ def test_pages_allow_nothing_from_elsewhere(absent: Running) -> None:
         assert not re.search(r"https?://|innerHTML|\bstyle=|\son\w+=", page.read_text()), page
 
 
-def test_the_dashboard_says_what_it_could_not_learn(absent: Running) -> None:
+def test_dashboard_names_what_is_unavailable(absent: Running) -> None:
     body = absent.ask("GET", "/admin/dashboard").json()
     assert body["grafanaUrl"] == "http://127.0.0.1:3200"
     assert (body["containers"], body["alerts"], body["costTodayUsd"]) == ([], [], 0)
     assert "no Docker engine" in body["problems"]["docker"]
-    assert "doesn't answer" in body["problems"]["alerts"]
+    assert "does not answer" in body["problems"]["alerts"]
     assert body["problems"]["costs"] == ""
 
 
-def test_the_dashboard_knows_costs_and_alerts(run_platform: Start, gateway_url: str) -> None:
+def test_dashboard_has_costs_and_alerts(run_platform: Start, gateway_url: str) -> None:
     with run_platform(TELEMETRY_GATEWAY_URL=gateway_url) as running:
         store, keys = running.platform.store, running.platform.keys
         for handle in ("ann", "bob"):
@@ -142,7 +142,7 @@ def enter(page: Page, running: Running) -> None:
 
 @pytest.mark.docker
 @pytest.mark.browser
-def test_a_container_from_its_provisioning_to_its_end(
+def test_container_is_provisioned_watched_and_removed_on_the_page(
     run_platform: Start,
     empty_docker: DockerEngine,
     gateway_url: str,
@@ -206,10 +206,10 @@ def test_a_container_from_its_provisioning_to_its_end(
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone_by_day_and_by_night(
+def test_page_fits_a_phone_in_light_and_dark(
     absent: Running, browser: Browser, scheme: Any
 ) -> None:
-    """Nothing is wider than the screen, fingers find the buttons, text stands out."""
+    """Nothing is wider than the screen, buttons are large enough, text has contrast."""
     store = absent.platform.store
     for handle in ("ann", "a-handle-that-is-as-long-as-a-handle-may-be-which-is-63-letters"):
         store.begin(handle, {"image": "registry.example/of/some/length/image:2026-01-01"})
@@ -231,7 +231,7 @@ def test_it_fits_a_phone_by_day_and_by_night(
 
 
 @pytest.mark.browser
-def test_a_platform_that_is_slow_is_not_asked_again_meanwhile(absent: Running, page: Page) -> None:
+def test_page_waits_for_a_slow_answer_before_it_asks_again(absent: Running, page: Page) -> None:
     held: list[Route] = []
     page.route("**/admin/dashboard", lambda route: held.append(route))
     page.clock.install()
@@ -248,6 +248,6 @@ def test_a_platform_that_is_slow_is_not_asked_again_meanwhile(absent: Running, p
         page.clock.run_for(3000)
 
 
-def test_the_token_works_for_scripts_too(absent: Running) -> None:
+def test_bearer_token_opens_the_page(absent: Running) -> None:
     page = httpx.get(f"{absent.url}/admin", headers=ADMIN)
     assert "Provision" in page.text

@@ -1,4 +1,4 @@
-"""The agent on a host with containers, from its command to what it sends."""
+"""The host agent on a host with containers: its command and its exports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENDED = 1  # the flag of a point that ends its series
 
 
 def sent(otlp: Receiver, name: str, handle: str) -> list[float | None]:
-    """The values of a container's series in the order they came; None for its end."""
+    """Return the values of a container's series in order of arrival; None for its end."""
     found = []
     for request in otlp.metrics:
         for resource in request.resource_metrics:
@@ -36,7 +36,7 @@ def sent(otlp: Receiver, name: str, handle: str) -> list[float | None]:
 
 @contextmanager
 def agent(home: Path, otlp: Receiver, docker_host: str, *args: str) -> Iterator[subprocess.Popen]:
-    """A running agent; its interval of export is too long to be waited for."""
+    """A running agent that exports only at events."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TELEMETRY"))}
     process = subprocess.Popen(
         [sys.executable, "-m", "telemetry", "agent", *args],
@@ -62,7 +62,7 @@ def agent(home: Path, otlp: Receiver, docker_host: str, *args: str) -> Iterator[
 
 
 @pytest.mark.docker
-def test_an_agent_reports_events_at_once_and_goes_on_where_it_was(
+def test_agent_exports_events_at_once_and_continues_after_a_restart(
     empty_docker: DockerEngine, otlp: Receiver, tmp_path: Path
 ) -> None:
     container = empty_docker.run("ann")
@@ -70,14 +70,14 @@ def test_an_agent_reports_events_at_once_and_goes_on_where_it_was(
         until(lambda: sent(otlp, "up", "ann") == [1])
 
         def sampled() -> bool:
-            container.pause()  # an event, with which goes what has been sampled by now
+            container.pause()  # this event also exports the samples so far
             container.unpause()
             return bool(sent(otlp, "memory", "ann"))
 
         until(sampled)
         container.kill()
         until(lambda: sent(otlp, "up", "ann")[-1:] == [0])
-        # It uses none any more.
+        # It no longer uses any.
         until(lambda: sent(otlp, "memory", "ann")[-1:] == [None])
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
@@ -88,7 +88,7 @@ def test_an_agent_reports_events_at_once_and_goes_on_where_it_was(
         until(lambda: sent(otlp, "up", "ann")[-1:] == [None])
 
 
-def test_an_agent_without_an_engine_says_so_and_waits(otlp: Receiver, tmp_path: Path) -> None:
+def test_agent_without_an_engine_logs_it_and_waits(otlp: Receiver, tmp_path: Path) -> None:
     host = f"unix://{tmp_path}/absent.sock"
     with agent(tmp_path, otlp, host) as process:
         assert process.stderr is not None
@@ -100,7 +100,7 @@ def test_an_agent_without_an_engine_says_so_and_waits(otlp: Receiver, tmp_path: 
 
 
 @pytest.mark.parametrize("interval", ["0", "ten"])
-def test_a_wrong_interval_is_refused(interval: str, tmp_path: Path) -> None:
+def test_invalid_interval_is_refused(interval: str, tmp_path: Path) -> None:
     environ = {**os.environ, "TELEMETRY_HOME": str(tmp_path)}
     environ["TELEMETRY_PLATFORM_SAMPLE_INTERVAL"] = interval
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The API without Docker: who may call, what each mistake is answered, what works all the same."""
+"""The API without Docker: access, error replies, and what still works."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def said(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["message"]
 
 
-def test_nothing_is_told_or_done_without_the_token(absent: Running) -> None:
+def test_every_route_needs_the_token(absent: Running) -> None:
     for method, path in ROUTES:
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic YTpi"}):
             response = absent.ask(method, path, headers=headers)
@@ -39,14 +39,14 @@ def test_nothing_is_told_or_done_without_the_token(absent: Running) -> None:
             assert "TELEMETRY_ADMIN_TOKEN" in response.json()["error"]["remedy"]
 
 
-def test_pages_of_other_sites_may_not_call(absent: Running) -> None:
+def test_every_route_refuses_other_origins(absent: Running) -> None:
     for method, path in ROUTES:
         for origin in ("http://evil.example", "null"):
             response = absent.ask(method, path, headers={**ADMIN, "origin": origin})
             assert response.status_code == 403, (method, path)
 
 
-def test_health_says_that_there_is_no_docker_and_what_to_do(absent: Running) -> None:
+def test_health_is_503_if_docker_should_answer(absent: Running) -> None:
     response = httpx.get(f"{absent.url}/health")
     assert response.status_code == 503
     body = response.json()
@@ -54,7 +54,7 @@ def test_health_says_that_there_is_no_docker_and_what_to_do(absent: Running) -> 
     assert "no Docker engine answers at unix://" in body["docker"]
 
 
-def test_a_machine_without_docker_is_healthy_and_says_so(
+def test_machine_without_docker_is_healthy_with_a_note(
     run_platform: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     socket = tmp_path / "docker.sock"
@@ -66,7 +66,7 @@ def test_a_machine_without_docker_is_healthy_and_says_so(
             "status": "ok",
             "note": "no Docker here: containers are not watched; start Docker, or set DOCKER_HOST",
         }
-        # One that should answer and does not is a fault: its socket is there, or containers are.
+        # An engine that should answer is a fault: its socket exists, or containers are known.
         socket.touch()
         assert httpx.get(f"{platform.url}/health").status_code == 503
         socket.unlink()
@@ -76,7 +76,7 @@ def test_a_machine_without_docker_is_healthy_and_says_so(
         assert "no Docker engine answers at unix://" in response.json()["docker"]
 
 
-def test_without_docker_provisioning_is_refused_and_leaves_nothing(
+def test_provisioning_without_docker_is_refused_and_leaves_nothing(
     absent: Running, recorded: testing.Recorded
 ) -> None:
     response = absent.provision("ann")
@@ -90,7 +90,7 @@ def test_without_docker_provisioning_is_refused_and_leaves_nothing(
     assert recorded.value(name, outcome="ok") is None
 
 
-def test_without_docker_a_container_that_was_there_is_shown_as_unknown(absent: Running) -> None:
+def test_known_container_without_docker_is_unknown(absent: Running) -> None:
     store = absent.platform.store
     store.begin("ann", {"image": "busybox:stable", "env": {"SECRET": "hush"}})
     store.change("ann", phase="made", wanted=True, container_id="c1")
@@ -104,12 +104,12 @@ def test_without_docker_a_container_that_was_there_is_shown_as_unknown(absent: R
         ("GET", "/api/containers/ann/logs"),
     ):
         assert absent.ask(method, path).status_code == 503
-    # It was to be removed, and will be, as soon as there is Docker.
+    # It will be removed as soon as Docker answers.
     assert absent.get("ann")["phase"] == "removing"
 
 
-def test_a_paused_container_is_up(absent: Running) -> None:
-    """As its series says: whoever paused it meant to."""
+def test_paused_container_is_up(absent: Running) -> None:
+    """Like its series: somebody paused it on purpose."""
     observed, store = absent.platform.observed, absent.platform.store
     for state, up in (("running", True), ("paused", True), ("restarting", False), ("dead", False)):
         store.started(state, "c1")
@@ -119,7 +119,7 @@ def test_a_paused_container_is_up(absent: Running) -> None:
         assert not {"pid", "host_network"} & set(found)
 
 
-def test_a_bad_body_is_told_what_is_wrong(absent: Running) -> None:
+def test_bad_body_is_refused_with_the_reason(absent: Running) -> None:
     for content, status, message in (
         (b"", 400, "the body is not JSON"),
         (b'{"handle": ', 400, "the body is not JSON"),
@@ -134,7 +134,7 @@ def test_a_bad_body_is_told_what_is_wrong(absent: Running) -> None:
         assert message in said(response)[1]
 
 
-def test_an_unknown_handle_is_not_found(absent: Running) -> None:
+def test_unknown_handle_is_404(absent: Running) -> None:
     for method, path in (route for route in ROUTES if "ann" in route[1]):
         response = absent.ask(method, path)
         assert said(response) == (404, "no container has the handle ann")
@@ -142,18 +142,18 @@ def test_an_unknown_handle_is_not_found(absent: Running) -> None:
         assert malformed.status_code == 400
 
 
-def test_a_tail_that_is_no_number_of_lines_is_refused(absent: Running) -> None:
+def test_invalid_tail_is_refused(absent: Running) -> None:
     for tail in ("x", "-1", "1.5", "100001", "²"):
         response = absent.ask("GET", "/api/containers/ann/logs", params={"tail": tail})
         assert said(response)[0] == 400
 
 
-def test_a_taken_handle_is_refused(absent: Running) -> None:
+def test_taken_handle_is_refused(absent: Running) -> None:
     absent.platform.store.started("ann", "c1")
     assert said(absent.provision("ann")) == (409, "handle ann has a container already")
 
 
-def test_no_token_and_no_key_stands_in_an_answer(absent: Running) -> None:
+def test_answers_contain_no_token_and_no_key(absent: Running) -> None:
     store = absent.platform.store
     store.begin("ann", {"image": "x"})
     shown: Any = [absent.get("ann"), absent.ask("GET", "/admin/dashboard").json()]

@@ -1,4 +1,4 @@
-"""Logs through Docker's API: which containers', every line once."""
+"""Logs through Docker's API: which containers are followed, every line once."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def line(text: str) -> Line:
     return Line("ann", "c1", AT, text)
 
 
-def test_secrets_are_taken_out_as_an_apps_own_are(
+def test_secrets_are_redacted_as_in_an_apps_own_logs(
     run_platform: Start, otlp: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of every installation and those of the settings; ordinary lines stay as they are."""
+    """By the built-in and the configured patterns; other lines are unchanged."""
     monkeypatch.setattr(follower, "GATHER_S", 3.0)  # the lines of the key, in one batch
     key = ["-----BEGIN PRIVATE KEY-----", "aB3/" * 16, "-----END PRIVATE KEY-----"]
     sent = ["Cookie: id=hunter22", "for CUST-123456", "Bring a cookie, please", *key, "done"]
@@ -66,7 +66,7 @@ def test_secrets_are_taken_out_as_an_apps_own_are(
         ("journald", {}, {"telemetry.logs": "otlp"}, "", False),
     ],
 )
-def test_who_is_followed(
+def test_followed_containers(
     tmp_path: Path,
     driver: str,
     options: dict[str, str] | None,
@@ -74,7 +74,7 @@ def test_who_is_followed(
     path: str,
     followed: bool,
 ) -> None:
-    """Those whose lines the collector can't read with their handle, and who don't send them."""
+    """Those whose lines the Collector can't read with their handle, and that don't send them."""
     environ = {"TELEMETRY_HOME": str(tmp_path), "TELEMETRY_DOCKER_CONTAINERS": "/logs"}
     attrs: dict[str, Any] = {
         "Config": {"Labels": {"handle": "ann", **labels}},
@@ -85,7 +85,7 @@ def test_who_is_followed(
 
 
 class Printed:
-    """A container that printed some lines and stopped, in a Docker engine that has it alone."""
+    """A container that printed some lines and stopped, the only one in its engine."""
 
     id = "c1"
     base_url, api_version = "http://docker", "1.47"
@@ -119,7 +119,7 @@ class Printed:
 
 @pytest.fixture
 def followed(tmp_path: Path, otlp: Receiver, recorded: Recorded) -> Iterator[tuple[Follower, Any]]:
-    """A follower that runs, and the container it is to follow; the platform knows it."""
+    """A running follower, and a known container for it to follow."""
     settings = Settings.from_env({"TELEMETRY_HOME": str(tmp_path)})
     store = Store(tmp_path / "platform.db")
     store.started("ann", "c1")
@@ -131,10 +131,10 @@ def followed(tmp_path: Path, otlp: Receiver, recorded: Recorded) -> Iterator[tup
     store.close()
 
 
-def test_a_container_that_starts_again_before_its_lines_are_sent(
+def test_lines_are_not_read_twice_if_a_container_restarts_before_they_are_sent(
     followed: tuple[Follower, Any], otlp: Receiver
 ) -> None:
-    """They wait for the collector; they are not read a second time meanwhile."""
+    """The lines wait for the Collector and are not read again in the meantime."""
     follower, printed = followed
     otlp.answering.clear()
     for text in ("one", "two", "three"):
@@ -147,7 +147,7 @@ def test_a_container_that_starts_again_before_its_lines_are_sent(
     assert otlp.bodies() == ["one", "two", "three"]
 
 
-def test_the_last_words_of_a_run_that_ended_unheard_are_read_once(
+def test_last_lines_of_a_run_that_ended_unobserved_are_read_once(
     followed: tuple[Follower, Any], otlp: Receiver
 ) -> None:
     follower, printed = followed
@@ -157,20 +157,20 @@ def test_the_last_words_of_a_run_that_ended_unheard_are_read_once(
     )
     stranger = ContainerState("eve", "c2", state="exited", started_at="2020-01-01T00:00:00Z")
     for _ in range(3):
-        follower.look([ended, stranger])
+        follower.follow_all([ended, stranger])
         until(lambda: not follower._streams)
     until(otlp.bodies)
     assert printed.asked_for == 1
     printed.lines.append("fatal: gone again")
     printed.attrs["State"]["StartedAt"] = "2026-01-02T03:04:05.000000000Z"
     again = ContainerState("ann", "c1", state="exited", started_at="2026-01-02T03:04:05.000000000Z")
-    follower.look([again])
+    follower.follow_all([again])
     until(lambda: len(otlp.bodies()) > 1)
     assert otlp.bodies() == ["fatal: database is gone", "fatal: gone again"]
 
 
 def test_lines_of_any_size_arrive(followed: tuple[Follower, Any], otlp: Receiver) -> None:
-    """More at once than the collector takes: by number they would be one batch."""
+    """More bytes than the Collector accepts; by number they would be one batch."""
     follower, _ = followed
     for _ in range(450):
         follower._put(line("x" * 50_000))
@@ -180,7 +180,7 @@ def test_lines_of_any_size_arrive(followed: tuple[Follower, Any], otlp: Receiver
     until(lambda: follower._store.get("ann").logs_until == AT)
 
 
-def test_what_is_refused_for_good_is_counted_and_holds_up_nobody(
+def test_refused_entry_is_counted_and_does_not_block_others(
     followed: tuple[Follower, Any], otlp: Receiver, recorded: Recorded
 ) -> None:
     follower, _ = followed
@@ -198,7 +198,7 @@ def test_what_is_refused_for_good_is_counted_and_holds_up_nobody(
 
 
 @pytest.mark.parametrize("status", [401, 404, 408, 429, 500, 503])
-def test_what_is_refused_for_now_is_kept(
+def test_temporarily_refused_entry_is_retried(
     followed: tuple[Follower, Any], otlp: Receiver, recorded: Recorded, status: int
 ) -> None:
     follower, _ = followed
@@ -212,15 +212,15 @@ def test_what_is_refused_for_now_is_kept(
 
 
 @pytest.mark.docker
-def test_every_line_once_over_restarts_of_everything(
+def test_every_line_arrives_once_across_restarts(
     run_platform: Start, empty_docker: DockerEngine, otlp: Receiver
 ) -> None:
-    """Of a collector that is away, of the platform, of the container; none of another's."""
+    """Restarts of Collector, platform and container; no line of another container."""
     environ = {
         "DOCKER_HOST": empty_docker.base_url,
         "TELEMETRY_DOCKER_CONTAINERS": str(empty_docker.home / "data/containers"),
     }
-    # Numbered through its runs: the file stays with the container.
+    # Numbered across its runs: the file stays in the container.
     script = (
         "trap exit TERM; n=$(cat /n || echo 0); "
         "while true; do n=$((n+1)); echo $n > /n; echo line $n; sleep 0.05; done"
@@ -238,7 +238,7 @@ def test_every_line_once_over_restarts_of_everything(
         running.make("ann", command=["sh", "-c", f"echo line 0 of the file; {script}"])
         until(lambda: len(numbers()) > 10)
         otlp.status, asked = 503, otlp.requests
-        until(lambda: otlp.requests > asked)  # so none is half taken any more
+        until(lambda: otlp.requests > asked)  # so no request is in progress
         seen = len(numbers())
         until(lambda: "line" in running.ask("GET", "/api/containers/ann/logs").text)
         assert len(numbers()) == seen
@@ -258,11 +258,10 @@ def test_every_line_once_over_restarts_of_everything(
 
 
 @pytest.mark.docker
-def test_both_streams_terminals_and_last_words(
+def test_streams_terminals_and_last_lines_arrive(
     run_platform: Start, empty_docker: DockerEngine, otlp: Receiver
 ) -> None:
-    """As Docker itself sends them; what a container says as it dies while no platform runs comes
-    with the next one."""
+    """As Docker sends them. Lines printed while no platform ran are sent by the next one."""
     environ = {
         "DOCKER_HOST": empty_docker.base_url,
         "TELEMETRY_DOCKER_CONTAINERS": str(empty_docker.home / "data/containers"),

@@ -28,17 +28,17 @@ def error(response: httpx.Response) -> tuple[int, str]:
 
 
 def inside(docker: DockerEngine, handle: str, script: str) -> str:
-    """What a shell in a handle's container prints."""
+    """Return what a shell in a handle's container prints."""
     container = docker.client.containers.get(f"telemetry-{handle}")
     code, output = container.exec_run(["sh", "-c", script])
     assert code == 0, output
     return str(output.decode())
 
 
-def test_ten_at_once_each_with_what_it_needs(
+def test_ten_concurrent_containers_each_get_key_token_and_handle(
     platform: Running, docker_engine: DockerEngine, recorded: testing.Recorded
 ) -> None:
-    """Each is what was asked for, with its own key, token and handle, on one network."""
+    """Each is as requested, with its own key, token and handle, on one network."""
     handles = [f"user-{n}" for n in range(10)]
     with ThreadPoolExecutor(10) as threads:
         answers = list(
@@ -80,13 +80,13 @@ def test_ten_at_once_each_with_what_it_needs(
     assert len(secrets) == 20, "no two share a key or a token"
 
 
-def test_what_runs_inside_reaches_the_collector_and_the_proxy(
+def test_container_reaches_the_collector_and_the_proxy(
     platform: Running, docker_engine: DockerEngine, otlp: Receiver
 ) -> None:
-    """With the token it was given, and not without."""
+    """With its own token, and not without."""
     platform.make("ann")
     before = otlp.requests
-    # Its standard input stays open until it is answered: a client that is done is one that left.
+    # Its standard input stays open until the answer: closing it looks like a disconnect.
     script = r"""
         address=${OTEL_EXPORTER_OTLP_ENDPOINT#http://}; address=${address%/otlp}
         token=$(echo "${OTEL_EXPORTER_OTLP_HEADERS#authorization=}" | sed 's/%20/ /')
@@ -108,7 +108,7 @@ def test_what_runs_inside_reaches_the_collector_and_the_proxy(
     assert otlp.requests == before + 1
 
 
-def test_a_wanted_stop_and_a_kill_differ(
+def test_stop_ends_the_series_and_kill_sets_it_to_0(
     platform: Running, docker_engine: DockerEngine, recorded: testing.Recorded
 ) -> None:
     up = "platform_container_up"
@@ -134,7 +134,7 @@ def test_a_wanted_stop_and_a_kill_differ(
     until(lambda: recorded.value(up) == 3)
 
 
-def test_a_restart_keeps_the_container(platform: Running, recorded: testing.Recorded) -> None:
+def test_restart_keeps_the_container(platform: Running, recorded: testing.Recorded) -> None:
     before = platform.make("ann")
     answer = platform.ask("POST", "/api/containers/ann/restart")
     assert answer.status_code == 200, answer.text
@@ -145,10 +145,10 @@ def test_a_restart_keeps_the_container(platform: Running, recorded: testing.Reco
     until(lambda: recorded.value("platform_container_up", handle="ann") == 1)
 
 
-def test_removing_leaves_nothing(
+def test_remove_leaves_nothing(
     platform: Running, docker_engine: DockerEngine, recorded: testing.Recorded
 ) -> None:
-    """Neither container nor key nor series; the handle is free again."""
+    """No container, key or series; the handle is free again."""
     platform.make("ann")
     until(lambda: recorded.value("platform_container_up", handle="ann") == 1)
     assert platform.ask("DELETE", "/api/containers/ann").json()["removed"] is True
@@ -161,10 +161,10 @@ def test_removing_leaves_nothing(
     assert platform.provision("ann").status_code == 201
 
 
-def test_whatever_fails_is_undone(
+def test_failed_provisioning_is_rolled_back(
     platform: Running, docker_engine: DockerEngine, recorded: testing.Recorded
 ) -> None:
-    """Image missing, program missing, a name of somebody else's: told, and nothing left."""
+    """Missing image, missing program, taken name: an error, and nothing is left."""
     docker_engine.run("stranger", name="telemetry-bob")
     for handle, fields, status, message in (
         ("ann", {"image": "nothing-of-the-kind:1"}, 422, "image nothing-of-the-kind:1 is not on"),
@@ -183,7 +183,7 @@ def test_whatever_fails_is_undone(
     assert recorded.value(PROVISIONED, outcome="error") == 4
 
 
-def test_without_the_proxy_no_container_is_made_unless_told_so(
+def test_provisioning_needs_the_proxy_unless_keys_are_off(
     run_platform: Start, empty_docker: DockerEngine
 ) -> None:
     nobody = {"DOCKER_HOST": empty_docker.base_url, "TELEMETRY_PROXY_URL": "http://127.0.0.1:9"}
@@ -198,7 +198,7 @@ def test_without_the_proxy_no_container_is_made_unless_told_so(
         assert "PROXY" not in inside(empty_docker, "ann", "env")
 
 
-def test_a_handle_is_taken_by_any_container_that_has_it(
+def test_handle_of_an_adopted_container_is_taken(
     platform: Running, docker_engine: DockerEngine, recorded: testing.Recorded
 ) -> None:
     docker_engine.run("bob")
@@ -212,7 +212,7 @@ def test_a_handle_is_taken_by_any_container_that_has_it(
     assert recorded.value(PROVISIONED, outcome="error") is None, "nothing was tried"
 
 
-def test_one_handle_asked_for_twice_at_once_is_made_once(platform: Running) -> None:
+def test_concurrent_requests_for_one_handle_create_one_container(platform: Running) -> None:
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(platform.provision, ["ann"] * 4))
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
@@ -240,12 +240,12 @@ def test_volumes_and_health_checks_reach_docker(
         until(lambda: running.get("ann")["health"] == "healthy")
 
 
-def test_logs_by_tail_and_as_they_come(platform: Running) -> None:
+def test_logs_can_be_tailed_and_followed(platform: Running) -> None:
     script = "trap exit TERM; echo one >&2; while true; do echo line $((i+=1)); sleep 0.2; done"
     platform.make("ann", command=["sh", "-c", script])
     path = "/api/containers/ann/logs"
     until(lambda: "line 2" in platform.ask("GET", path).text)
-    # Both streams; which of their lines comes first is Docker's to say.
+    # Both streams; Docker decides the order of their lines.
     assert {"one", "line 1", "line 2"} <= set(platform.ask("GET", path).text.splitlines())
     assert len(platform.ask("GET", f"{path}?tail=1").text.splitlines()) == 1
     assert platform.ask("GET", f"{path}?tail=0").text == ""
@@ -256,16 +256,16 @@ def test_logs_by_tail_and_as_they_come(platform: Running) -> None:
     assert (second, third) == (first + 1, first + 2)
 
 
-def test_what_a_crash_of_the_platform_left_is_cleared_up(
+def test_interrupted_operations_are_recovered_after_a_crash(
     run_platform: Start, empty_docker: DockerEngine
 ) -> None:
-    """Cut off right after Docker made the container, right after the proxy made the key, and in
-    the middle of a removal."""
+    """Interrupted right after Docker created the container, right after the proxy created the
+    key, and during a removal."""
     with run_platform(DOCKER_HOST=empty_docker.base_url) as running:
         store, platform_id = running.platform.store, running.platform.store.platform_id
         running.make("gone")
         until(lambda: store.engine_id)
-        running.platform.lifecycle.settle = lambda: None  # which it does every now and then
+        running.platform.lifecycle.recover = lambda: None  # it runs at an interval
         store.change("gone", phase="removing")
         store.begin("ann", {"image": IMAGE})
         running.platform.keys.create("ann")
@@ -277,13 +277,13 @@ def test_what_a_crash_of_the_platform_left_is_cleared_up(
         until(lambda: [r.handle for r in again.platform.store.all()] == ["other"])
         until(lambda: again.keys("ann") == again.keys("gone") == [])
         names = [c.name for c in empty_docker.client.containers.list(all=True)]
-        assert names == ["telemetry-ann"], "what the platform did not make is not its to remove"
+        assert names == ["telemetry-ann"], "a foreign container is not removed"
 
 
-def test_a_restart_of_the_platform_forgets_nothing(
+def test_state_survives_a_restart_of_the_platform(
     run_platform: Start, empty_docker: DockerEngine, otlp: Receiver
 ) -> None:
-    """What is wanted, what others did meanwhile, and the way for what runs inside."""
+    """Desired state, changes made while it was down, and the relay."""
     port: dict[str, Any] = {}
     with run_platform(DOCKER_HOST=empty_docker.base_url) as running:
         port["TELEMETRY_PLATFORM_RELAY_PORT"] = str(running.platform.settings.relay_port)
@@ -320,26 +320,26 @@ def test_a_restart_of_the_platform_forgets_nothing(
         assert answer.status_code == 200
 
 
-def test_before_another_engine_nothing_is_taken_for_removed(
+def test_records_of_another_engine_are_kept(
     run_platform: Start, empty_docker: DockerEngine
 ) -> None:
-    """As where DOCKER_HOST was mistaken: keys stay good, records stay."""
+    """As after a mistake in DOCKER_HOST: keys stay valid, records are kept."""
     with run_platform(DOCKER_HOST=empty_docker.base_url) as running:
         running.make("ann")
         until(lambda: running.platform.store.engine_id)
         store = running.platform.store
         store.engine_id = "another"
         store.change("ann", container_id="nowhere")
-        with pytest.raises(HTTPError, match="nothing is cleared up"):
-            running.platform.lifecycle.settle()
+        with pytest.raises(HTTPError, match="nothing is recovered or removed"):
+            running.platform.lifecycle.recover()
         assert running.get("ann")["phase"] == "made"
         assert len(running.keys("ann")) == 1
 
 
-def test_a_lost_and_found_engine(
+def test_engine_that_goes_down_and_comes_back(
     run_platform: Start, empty_docker: DockerEngine, recorded: testing.Recorded
 ) -> None:
-    """The service stays up and says what is wrong; then it goes on as if nothing had been."""
+    """The platform stays up and reports the problem, and recovers by itself."""
     with run_platform(DOCKER_HOST=empty_docker.base_url) as running:
         running.make("ann")
         empty_docker.stop()
@@ -354,13 +354,13 @@ def test_a_lost_and_found_engine(
             empty_docker.start()
         assert httpx.get(f"{running.url}/health").json() == {"status": "ok"}
         assert running.provision("bob").status_code == 201
-        # The daemon ended what it ran; nobody had asked for that.
+        # The daemon ended its containers; no user asked for that.
         until(lambda: recorded.value("platform_container_up", handle="ann") == 0)
         assert running.ask("POST", "/api/containers/ann/start").json()["up"] is True
         until(lambda: recorded.value("platform_container_up") == 2)
 
 
-def test_nothing_secret_is_logged(platform: Running, caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_are_not_logged(platform: Running, caplog: pytest.LogCaptureFixture) -> None:
     platform.make("ann", env={"PASSWORD": "open sesame"})
     platform.ask("DELETE", "/api/containers/ann")
     assert "open sesame" not in caplog.text

@@ -1,4 +1,4 @@
-"""Lines that containers print: put together from what Docker sends, and what becomes of them."""
+"""Lines that containers print: parsed from Docker's stream, buffered, converted."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from telemetry.redaction import Redactor
 from telemetry.services.platform.logs.lines import (
     BATCH_BYTES,
-    LINE_BYTES,
-    WAITING_BYTES,
+    MAX_BUFFERED_BYTES,
+    MAX_LINE_BYTES,
     Line,
-    Waiting,
+    LineBuffer,
     entries,
     lines,
     record_of,
@@ -31,8 +31,8 @@ def of_stdout(*pieces: bytes) -> Iterator[tuple[str, bytes]]:
     return (("stdout", piece) for piece in pieces)
 
 
-def test_messages_without_a_terminal_are_put_together_by_their_line_feed() -> None:
-    """A long line comes in pieces, each with a time of its own."""
+def test_messages_without_a_terminal_are_joined_up_to_the_line_feed() -> None:
+    """A long line arrives in pieces, each with its own time."""
     umlaut = "\u00fc".encode()
     long = [b"t2 " + b"x" * 16383 + umlaut[:1], b"t3 " + umlaut[1:] + b"y\r\n"]
     stream = of_stdout(b"t1 one\n", *long, b"t4 \n", b"t5 50%\rdone\n")
@@ -44,13 +44,13 @@ def test_messages_without_a_terminal_are_put_together_by_their_line_feed() -> No
     ]
 
 
-def test_a_line_of_one_stream_comes_amid_a_long_one_of_the_other() -> None:
+def test_lines_of_two_streams_may_interleave() -> None:
     stream = [("stdout", b"t1 AAAA"), ("stderr", b"t2 WARN: low\n"), ("stdout", b"t3 BBBB\n")]
     found = list(lines(stream, tty=False))
     assert found == [("stderr", "t2", "WARN: low"), ("stdout", "t3", "AAAABBBB")]
 
 
-def test_with_a_terminal_chunks_are_cut_anywhere() -> None:
+def test_chunks_of_a_terminal_may_end_anywhere() -> None:
     text = "t1 grüße\r\nt2 two\n".encode()
     expected = [("stdout", "t1", "grüße"), ("stdout", "t2", "two")]
     for size in range(1, len(text) + 1):
@@ -59,36 +59,36 @@ def test_with_a_terminal_chunks_are_cut_anywhere() -> None:
 
 
 @pytest.mark.parametrize("tty", [False, True])
-def test_a_line_without_end_is_cut_and_says_so(tty: bool) -> None:
+def test_long_line_is_cut_with_a_note(tty: bool) -> None:
     piece = b"x" * 16384
     stamped = piece if tty else b"t1 " + piece
     stream = of_stdout(b"t1 ", *[stamped] * 100, b"\n" if tty else b"t2 \n", b"t3 next\n")
     (_, _, long), (_, at, text) = lines(stream, tty=tty)
-    kept = LINE_BYTES - (len("t1 ") if tty else 0)
+    kept = MAX_LINE_BYTES - (len("t1 ") if tty else 0)
     assert long == "x" * kept + f" … [{100 * 16384 - kept} bytes cut]"
     assert (at, text) == ("t3", "next")
-    whole = b"t1 " + b"x" * (LINE_BYTES - 3) + b"\r\n"
+    whole = b"t1 " + b"x" * (MAX_LINE_BYTES - 3) + b"\r\n"
     ((_, _, text),) = lines(of_stdout(whole), tty=tty)
-    assert len(text) == LINE_BYTES - 3
+    assert len(text) == MAX_LINE_BYTES - 3
 
 
-def test_what_waits_is_bounded_in_size_and_goes_in_batches_of_some_size() -> None:
-    waiting = Waiting()
+def test_buffer_and_batches_are_bounded_in_size() -> None:
+    buffer = LineBuffer()
     mib = line("x" * (1 << 20))
-    room = WAITING_BYTES // mib.size
-    assert [waiting.put(mib, 0.0) for _ in range(room + 1)] == [True] * room + [False]
-    taken = len(waiting.take())
+    room = MAX_BUFFERED_BYTES // mib.size
+    assert [buffer.put(mib, 0.0) for _ in range(room + 1)] == [True] * room + [False]
+    taken = len(buffer.take())
     assert taken == BATCH_BYTES // mib.size
-    assert [waiting.put(mib, 0.0) for _ in range(taken + 1)] == [True] * taken + [False]
-    while waiting.take():
+    assert [buffer.put(mib, 0.0) for _ in range(taken + 1)] == [True] * taken + [False]
+    while buffer.take():
         pass
-    reader = threading.Thread(target=waiting.put, args=(mib, 0.0))
+    reader = threading.Thread(target=buffer.put, args=(mib, 0.0))
     reader.start()
-    assert waiting.wait(60.0)
+    assert buffer.wait(60.0)
     reader.join()
 
 
-def test_a_stack_trace_is_one_entry_even_among_others_lines() -> None:
+def test_stack_trace_is_one_entry_among_lines_of_other_containers() -> None:
     batch = [
         line("it failed"),
         line("fine", "c2"),
@@ -106,7 +106,7 @@ def test_a_stack_trace_is_one_entry_even_among_others_lines() -> None:
     ]
 
 
-def test_a_stack_trace_is_one_entry_even_where_the_other_stream_has_a_line_within() -> None:
+def test_stack_trace_is_one_entry_around_a_line_of_the_other_stream() -> None:
     batch = [
         line("ERROR: it failed", stream="stderr"),
         line("Traceback (most recent call last):", stream="stderr"),
@@ -122,15 +122,15 @@ def test_a_stack_trace_is_one_entry_even_where_the_other_stream_has_a_line_withi
 
 
 @pytest.mark.parametrize(("text", "level"), LEVELS)
-def test_the_level_is_the_one_that_the_collector_finds(text: str, level: str) -> None:
-    """Which spells it by the severity's number."""
+def test_level_is_the_one_that_the_collector_finds(text: str, level: str) -> None:
+    """The Collector writes it by the severity's number."""
     number = record_of(line(text), Redactor()).log_record.severity_number
     assert number is not None
     names = {0: "info", 1: "trace", 5: "debug", 9: "info", 13: "warn", 17: "error", 21: "fatal"}
     assert names[number.value] == level
 
 
-def test_a_record_is_what_the_collector_would_make_of_the_line() -> None:
+def test_record_is_like_the_collectors() -> None:
     record = record_of(line("2026 WARNING low disk"), Redactor())
     assert record.resource.attributes == {"service.name": "container", "handle": "ann"}
     log = record.log_record

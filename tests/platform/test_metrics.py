@@ -1,4 +1,4 @@
-"""`/metrics` of a platform at work: every series of the plan, by name, labels and buckets."""
+"""`/metrics` of a working platform: every planned series, by name, labels and buckets."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ SERIES = {
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
-def test_the_next_process_goes_on_with_the_series_of_the_last(
+def test_next_process_continues_the_series(
     tmp_path: Path, otlp: Receiver, signum: signal.Signals
 ) -> None:
-    """Else every container counts twice, and an alert of one is resolved and fires again."""
+    """Otherwise every container counts twice, and alerts are resolved and fire again."""
 
     def series() -> set[tuple[str, str]]:
         return {

@@ -1,4 +1,4 @@
-"""The network of provisioned containers: one of its name, whoever makes it when."""
+"""The network of provisioned containers: one of its name, also if created concurrently."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def named(docker: DockerEngine, name: str) -> list[str]:
     return [each.id for each in docker.client.networks.list(names=[name]) if each.name == name]
 
 
-def test_made_by_many_at_once_it_is_one(empty_docker: DockerEngine) -> None:
+def test_concurrent_calls_create_one_network(empty_docker: DockerEngine) -> None:
     with ThreadPoolExecutor(8) as pool:
         gateways = set(pool.map(lambda _: network.ensure(empty_docker.client, "shared"), range(16)))
     assert len(gateways) == 1
     assert len(named(empty_docker, "shared")) == 1
 
 
-def test_of_several_the_oldest_stays_and_whatever_is_not_ours(empty_docker: DockerEngine) -> None:
-    """As two platforms on one engine may make them, and Docker lets them."""
+def test_of_several_networks_the_oldest_and_foreign_ones_stay(empty_docker: DockerEngine) -> None:
+    """Two platforms on one engine may create them; Docker allows it."""
 
     def make(**options: object) -> str:
         made = empty_docker.client.networks.create(
@@ -40,6 +40,6 @@ def test_of_several_the_oldest_stays_and_whatever_is_not_ours(empty_docker: Dock
     assert set(named(empty_docker, "shared")) == {oldest, foreign}
 
 
-def test_another_kind_of_network_is_not_used(empty_docker: DockerEngine) -> None:
+def test_network_that_is_not_a_bridge_is_refused(empty_docker: DockerEngine) -> None:
     with pytest.raises(HTTPError, match="not a bridge"):
         network.ensure(empty_docker.client, "host")

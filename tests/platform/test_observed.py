@@ -1,4 +1,4 @@
-"""What is shown of containers where several threads ask Docker at once."""
+"""The observed state if several threads ask Docker at the same time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from telemetry.services.platform.state.observed import ContainerState, ObservedState
 
 
-def test_an_earlier_answer_never_hides_a_later_one() -> None:
+def test_earlier_answer_does_not_replace_a_later_one() -> None:
     observed = ObservedState()
     assert observed.update(ContainerState("ann", "1", state="running", pid=7), asked_at=2.0)
     assert not observed.update(ContainerState("ann", "1", state="created"), asked_at=1.0)
@@ -16,7 +16,7 @@ def test_an_earlier_answer_never_hides_a_later_one() -> None:
     assert observed.all() == [ContainerState("ann", "1", state="exited")]
 
 
-def test_another_container_of_the_handle_is_another_matter() -> None:
+def test_other_container_of_the_handle_replaces_the_state() -> None:
     observed = ObservedState()
     observed.update(ContainerState("ann", "1"), asked_at=2.0)
     assert observed.update(ContainerState("ann", "2"), asked_at=1.0)
@@ -24,8 +24,8 @@ def test_another_container_of_the_handle_is_another_matter() -> None:
     assert observed.update(ContainerState("ann", "1"), asked_at=0.5)
 
 
-def test_a_removed_container_never_comes_back() -> None:
-    """Somebody asked while it was being removed, and is late."""
+def test_removed_container_never_comes_back() -> None:
+    """A late answer from a request made while it was being removed."""
     observed = ObservedState()
     observed.update(ContainerState("ann", "1", state="running", pid=7), asked_at=1.0)
     observed.remove("ann", "1")
@@ -36,7 +36,7 @@ def test_a_removed_container_never_comes_back() -> None:
     assert [state.id for state in observed.all()] == ["2"]
 
 
-def test_samples_stay_for_as_long_as_the_run_does() -> None:
+def test_samples_are_kept_for_the_same_run() -> None:
     observed = ObservedState()
     running = ContainerState("ann", "1", state="running", pid=7, started_at="then")
     observed.update(running, asked_at=1.0)

@@ -1,4 +1,4 @@
-"""Several containers with one handle: which of them is shown, and wanted."""
+"""Several containers with one handle: which one is shown, and its desired state."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def ends(watch: Monitored, container: Any, action: str) -> None:
     until(lambda: done in [(event.id, event.action) for event in watch.events], what=action)
 
 
-def test_of_two_containers_with_one_handle_the_first_is_shown(watch: Monitored) -> None:
-    """A one-off by `docker compose run` has the labels of its service, too: were it shown, the
-    service would be down when the one-off is done."""
+def test_first_of_two_containers_with_one_handle_is_shown(watch: Monitored) -> None:
+    """A `docker compose run` container also has the labels of its service; if it were shown, the
+    service would be down when it ends."""
     main = watch.run("ann", name="main")
     done = watch.docker.run("ann", "true", name="done")
     ends(watch, done, "die")
@@ -43,7 +43,7 @@ def test_of_two_containers_with_one_handle_the_first_is_shown(watch: Monitored) 
     ends(watch, runs, "start")
     main.kill()
     watch.wait_up("ann", 0)
-    runs.pause()  # whatever else happens to it hides no crash
+    runs.pause()  # its other events do not hide a crash
     ends(watch, runs, "pause")
     assert (watch.shown("ann"), watch.up("ann")) == (main.id, 0)
     main.remove()
@@ -51,7 +51,7 @@ def test_of_two_containers_with_one_handle_the_first_is_shown(watch: Monitored) 
     watch.wait_up("ann", 1)
 
 
-def test_the_next_version_takes_over_when_the_last_is_stopped(watch: Monitored) -> None:
+def test_next_version_is_shown_when_the_last_is_stopped(watch: Monitored) -> None:
     blue = watch.run("ann", name="blue")
     green = watch.docker.run("ann", name="green")
     ends(watch, green, "start")
@@ -69,7 +69,7 @@ def test_the_next_version_takes_over_when_the_last_is_stopped(watch: Monitored) 
     watch.wait_up("ann", None)
 
 
-def test_a_restart_beside_a_one_off_gives_the_handle_back(watch: Monitored) -> None:
+def test_restarted_service_is_shown_again_beside_a_one_off(watch: Monitored) -> None:
     main = watch.run("ann", name="main")
     one_off = watch.docker.run("ann", name="one-off")
     ends(watch, one_off, "start")
@@ -81,7 +81,7 @@ def test_a_restart_beside_a_one_off_gives_the_handle_back(watch: Monitored) -> N
     assert (watch.shown("ann"), watch.up("ann")) == (main.id, 1)
 
 
-def test_the_first_is_shown_to_who_comes_later_and_through_a_lost_stream(
+def test_first_container_is_shown_after_a_restart_and_a_lost_stream(
     empty_docker: DockerEngine,
 ) -> None:
     main = empty_docker.run("ann", name="main")

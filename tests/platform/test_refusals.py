@@ -1,4 +1,4 @@
-"""What Docker refuses to do to a container that runs: it is watched on, and wanted as before."""
+"""Operations that Docker refuses: the container stays watched, its desired state unchanged."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def error(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["message"]
 
 
-def test_a_restart_that_docker_fails_at_leaves_it_down_and_wanted(
+def test_failed_restart_leaves_the_container_down_and_wanted(
     run_platform: Start,
     empty_docker: DockerEngine,
     recorded: testing.Recorded,
     tmp_path: Path,
 ) -> None:
-    """Nobody wished for it to be stopped: that it is down must be seen."""
+    """No user stopped it, so it must show as down."""
     (tmp_path / "data").mkdir()
     up = "platform_container_up"
     with run_platform(
@@ -38,7 +38,7 @@ def test_a_restart_that_docker_fails_at_leaves_it_down_and_wanted(
         (tmp_path / "data").rmdir()
         assert error(running.ask("POST", "/api/containers/ann/restart"))[0] == 409
         until(lambda: recorded.value(up, handle="ann") == 0)
-        # Whatever Docker still has to say of the first one has been taken in by now.
+        # All events of the first container have been applied by now.
         running.make("bob")
         until(lambda: recorded.value(up, handle="bob") == 1)
         assert recorded.value(up, handle="ann") == 0
@@ -49,13 +49,13 @@ def test_a_restart_that_docker_fails_at_leaves_it_down_and_wanted(
         until(lambda: running.get("ann")["wanted"] is False)
 
 
-def test_what_docker_refuses_to_stop_is_watched_on(
+def test_refused_stop_leaves_the_container_watched(
     platform: Running,
     docker_engine: DockerEngine,
     recorded: testing.Recorded,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Later ends are told as before: a crash as one, a stop by hand as one."""
+    """Later ends are still recognised: a crash as a crash, a stop as a stop."""
 
     def refuses(*args: object, **options: object) -> None:
         raise docker.errors.APIError("tried to kill container, but did not receive an exit event")

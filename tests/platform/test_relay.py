@@ -1,4 +1,4 @@
-"""What containers reach: the collector with their own token, the proxy's calls, nothing else."""
+"""The relay: the Collector with a container's own token, the proxy's calls, nothing else."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tests.ports import free_port
 
 
 def listening(running: Running) -> str:
-    """Have its relay listen; the address."""
+    """Open its relay and return the address."""
     assert running.platform.settings.relay_host == "localhost"
-    running.platform._reach("192.0.2.1")
+    running.platform._open_relay("192.0.2.1")
     return f"http://127.0.0.1:{running.platform.settings.relay_port}"
 
 
@@ -38,17 +38,17 @@ def token(running: Running, handle: str) -> dict[str, str]:
 
 @pytest.fixture
 def relay(run_platform: Start) -> Any:
-    """A relay on loopback, where ann has a container."""
+    """A relay on loopback; ann has a container."""
     with run_platform(TELEMETRY_PLATFORM_RELAY_HOST="localhost") as running:
         running.platform.store.begin("ann", {"image": "x"})
         yield running
 
 
 @pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
-def test_an_exporter_with_its_token_reaches_the_collector(
+def test_exporter_with_its_token_reaches_the_collector(
     relay: Running, otlp: Receiver, compression: Compression
 ) -> None:
-    """Compressed or not: passed on byte by byte."""
+    """Compressed or not, the bytes are forwarded unchanged."""
     endpoint = f"{listening(relay)}/otlp/v1/logs"
     exporter = OTLPLogExporter(endpoint, headers=token(relay, "ann"), compression=compression)
     record = record_of(Line("ann", "c1", "2026-01-01T00:00:00Z", "ERROR hello"), Redactor())
@@ -58,7 +58,7 @@ def test_an_exporter_with_its_token_reaches_the_collector(
     assert (log.body, log.resource["handle"], log.severity) == ("ERROR hello", "ann", "error")
 
 
-def test_the_collector_is_told_whose_it_is_whatever_the_container_claims(
+def test_collector_gets_the_tokens_handle_not_the_claimed_one(
     relay: Running, otlp: Receiver
 ) -> None:
     claims = {**token(relay, "ann"), "x-telemetry-handle": "bob", "X-Telemetry-Handle": "eve"}
@@ -66,8 +66,8 @@ def test_the_collector_is_told_whose_it_is_whatever_the_container_claims(
     assert otlp.headers["x-telemetry-handle"] == "ann"
 
 
-def test_without_a_good_token_nothing_gets_through(relay: Running, otlp: Receiver) -> None:
-    """Nor with another's signature, the collector's own token, or that of a removed container."""
+def test_request_without_a_valid_token_gets_401(relay: Running, otlp: Receiver) -> None:
+    """No token, another's signature, the Collector's own token, a removed container's token."""
     base = listening(relay)
     platform = relay.platform
     signature = relay_tokens.issue(platform.settings.otlp_token, "bob").partition("~")[2]
@@ -87,7 +87,7 @@ def test_without_a_good_token_nothing_gets_through(relay: Running, otlp: Receive
     assert otlp.requests == 0
 
 
-def test_what_is_too_large_is_refused(relay: Running, otlp: Receiver) -> None:
+def test_large_body_gets_413(relay: Running, otlp: Receiver) -> None:
     body = bytes((16 << 20) + 1)
     response = httpx.post(
         f"{listening(relay)}/otlp/v1/metrics", content=body, headers=token(relay, "ann")
@@ -96,8 +96,8 @@ def test_what_is_too_large_is_refused(relay: Running, otlp: Receiver) -> None:
     assert otlp.requests == 0
 
 
-def test_a_collector_that_is_away_is_tried_again_by_whoever_sends(run_platform: Start) -> None:
-    """503 with retry-after is what OTLP exporters keep their batch for."""
+def test_unavailable_collector_gets_503_with_retry_after(run_platform: Start) -> None:
+    """OTLP exporters keep their batch on 503 with retry-after."""
     nobody = f"http://127.0.0.1:{free_port()}"
     with run_platform(
         TELEMETRY_PLATFORM_RELAY_HOST="localhost", OTEL_EXPORTER_OTLP_ENDPOINT=nobody
@@ -107,7 +107,7 @@ def test_a_collector_that_is_away_is_tried_again_by_whoever_sends(run_platform: 
     assert (response.status_code, response.headers["retry-after"]) == (503, "5")
 
 
-def test_a_providers_sdk_streams_through_it(relay: Running) -> None:
+def test_providers_sdk_streams_through_the_relay(relay: Running) -> None:
     base = listening(relay)
     key = relay.platform.keys.create("ann")
     with (
@@ -120,13 +120,13 @@ def test_a_providers_sdk_streams_through_it(relay: Running) -> None:
     ):
         text = "".join(stream.text_stream)
     assert text
-    # A call is settled once its last byte is out, so its caller may be here first.
+    # A call is settled after its last byte, so its caller may be here first.
     assert until(lambda: relay.platform.keys.costs_today().get("ann")) > 0
 
 
 @contextmanager
 def breaking(answer: bytes) -> Iterator[str]:
-    """A simulated proxy that hangs up after ``answer``, on whoever calls; its address."""
+    """A simulated proxy that closes each connection after ``answer``; its address."""
     loop = asyncio.new_event_loop()
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -147,18 +147,18 @@ def breaking(answer: bytes) -> Iterator[str]:
         loop.close()
 
 
-def test_a_proxy_that_hangs_up_before_it_answers_is_away(run_platform: Start) -> None:
-    """Its caller tries again, as with one that can't be reached."""
+def test_proxy_that_closes_before_answering_gets_503(run_platform: Start) -> None:
+    """Its client retries, as for a proxy that is down."""
     with (
         breaking(b"") as url,
         run_platform(TELEMETRY_PLATFORM_RELAY_HOST="localhost", TELEMETRY_PROXY_URL=url) as running,
     ):
         response = httpx.post(f"{listening(running)}/proxy/v1/messages", json={})
     assert (response.status_code, response.headers["retry-after"]) == (503, "5")
-    assert "the proxy doesn't answer" in response.json()["error"]["message"]
+    assert "the proxy does not answer" in response.json()["error"]["message"]
 
 
-def test_an_answer_that_breaks_off_is_not_taken_for_whole(run_platform: Start) -> None:
+def test_interrupted_answer_breaks_the_connection(run_platform: Start) -> None:
     half = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
     with (
         breaking(half) as url,
@@ -173,8 +173,8 @@ PRIVATE += ["/proxy//api/keys", "/proxy/v1/../api/keys"]
 PRIVATE += ["/proxy/v1/%2e%2e/api/keys", "/proxy/v1/..%2fapi/keys"]
 
 
-def test_nothing_but_model_calls_is_passed_on(relay: Running) -> None:
-    """Not even with the admin's token: as raw requests, since clients tidy paths up."""
+def test_only_model_calls_are_forwarded(relay: Running) -> None:
+    """Not even with the admin token. Raw requests, since clients normalise paths."""
 
     async def raw(path: str) -> bytes:
         port = relay.platform.settings.relay_port
@@ -193,9 +193,9 @@ def test_nothing_but_model_calls_is_passed_on(relay: Running) -> None:
         assert asyncio.run(raw(path)).startswith(b"HTTP/1.1 404"), path
 
 
-def test_an_address_that_is_not_this_machines_is_said_to_be_none(run_platform: Start) -> None:
+def test_address_of_another_machine_is_refused(run_platform: Start) -> None:
     from telemetry.services.http import HTTPError
 
     with run_platform() as running, pytest.raises(HTTPError) as caught:
-        running.platform._reach("192.0.2.1")
+        running.platform._open_relay("192.0.2.1")
     assert "TELEMETRY_PLATFORM_RELAY_HOST" in caught.value.remedy

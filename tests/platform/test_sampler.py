@@ -28,7 +28,7 @@ YEARS_AGO_NS = SECOND
 
 
 class Sampled:
-    """A sampler over laid-out files, with a clock that stands still.
+    """A sampler of prepared files, with a fixed clock.
 
     Args:
         tree: the files.
@@ -42,13 +42,13 @@ class Sampled:
         self.observed = ObservedState()
         self.series = ContainerSeries()
         self.totals = TotalsCounter(Memory())
-        # Nothing answers there: whatever can't be read from files is not sampled.
+        # No engine answers: what can't be read from files is not sampled.
         self.engine = Engine({"DOCKER_HOST": f"unix://{tree.root}/absent.sock"})
         files = KernelFiles(tree.cgroup, tree.proc, clock=lambda: self.now_ns)
         self.sampler = Sampler(self.engine, self.observed, self.series, self.totals, 3600, files)
 
     def show(self, state: ContainerState) -> ContainerState:
-        """The watcher has seen it."""
+        """Show a state, as the watcher does."""
         self.observed.update(state, time.monotonic())
         self.totals.count_inspect(state.handle, state.started_at, 0, False)
         self.series.set_run(state, YEARS_AGO_NS)
@@ -70,10 +70,10 @@ def sampled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sampled]
         yield Sampled(Tree(tmp_path, request.param), recorded)
 
 
-def test_a_pass_fills_view_and_series(sampled: Sampled) -> None:
+def test_pass_updates_observed_state_and_series(sampled: Sampled) -> None:
     state = sampled.show(sampled.tree.add(1))
     assert sampled.sampler.collect_once() == 1
-    assert sampled.value("cpu_percent") is None  # not from one reading
+    assert sampled.value("cpu_percent") is None  # needs two readings
     sampled.tree.set(state, cpu_ns=1 * SECOND + 3 * SECOND // 4, receive=2000, transmit=900)
     sampled.now_ns += SECOND // 2
     sampled.sampler.collect_once()
@@ -89,15 +89,15 @@ def test_a_pass_fills_view_and_series(sampled: Sampled) -> None:
         assert sampled.value(name) == value, name
 
 
-def test_network_counts_since_the_containers_start(sampled: Sampled) -> None:
-    """Not since the first sample: a platform that starts must not see a burst of traffic."""
+def test_network_counters_start_with_the_container(sampled: Sampled) -> None:
+    """Not with the first sample: a start of the platform must not look like a burst of traffic."""
     sampled.show(sampled.tree.add(1))
     sampled.sampler.collect_once()
     points = [p for p in sampled.recorded.points() if "network" in p.metric.name]
     assert {p.start_time_ns for p in points} == {1_770_091_506_789_012_000}
 
 
-def test_a_container_that_vanishes_mid_sample_is_skipped_and_logged(
+def test_container_that_vanishes_while_sampled_is_skipped_and_logged(
     sampled: Sampled, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone, stays = sampled.show(sampled.tree.add(1)), sampled.show(sampled.tree.add(2))
@@ -110,8 +110,8 @@ def test_a_container_that_vanishes_mid_sample_is_skipped_and_logged(
     assert sampled.value("memory_bytes", "user-2") == 904_000
 
 
-def test_whose_files_say_that_it_ended_is_told_until_it_is_seen(sampled: Sampled) -> None:
-    """The engine may have gone with it."""
+def test_ended_container_is_reported_until_it_is_observed(sampled: Sampled) -> None:
+    """The engine may have gone down with it."""
     told: list[ContainerState] = []
     sampled.sampler._on_ended = told.append
     gone = sampled.show(sampled.tree.add(1))
@@ -127,7 +127,7 @@ def test_whose_files_say_that_it_ended_is_told_until_it_is_seen(sampled: Sampled
     assert len(told) == 2
 
 
-def test_a_reading_that_comes_after_the_end_brings_no_series_back(sampled: Sampled) -> None:
+def test_late_reading_does_not_restart_a_series(sampled: Sampled) -> None:
     state = sampled.show(sampled.tree.add(1))
     removed = sampled.show(sampled.tree.add(2))
     read = sampled.sampler._files.read
@@ -147,7 +147,7 @@ def test_a_reading_that_comes_after_the_end_brings_no_series_back(sampled: Sampl
     assert [p for p in sampled.recorded.points() if ("handle", "user-2") in p.key[1]] == []
 
 
-def test_cpu_is_not_counted_across_a_restart(sampled: Sampled) -> None:
+def test_cpu_percent_is_not_computed_across_a_restart(sampled: Sampled) -> None:
     state = sampled.show(sampled.tree.add(1))
     sampled.sampler.collect_once()
     again = sampled.show(replace(state, started_at="2026-02-03T05:00:00Z"))
@@ -161,7 +161,7 @@ def test_cpu_is_not_counted_across_a_restart(sampled: Sampled) -> None:
     assert sampled.value("cpu_percent") == 50
 
 
-def test_oom_kills_of_the_kernel_are_counted_without_events(sampled: Sampled) -> None:
+def test_kernel_oom_kills_are_counted_without_events(sampled: Sampled) -> None:
     state = sampled.show(sampled.tree.add(1, oom_kills=2))
     sampled.sampler.collect_once()
     assert sampled.value("oom_kills_total") == 2
@@ -171,7 +171,7 @@ def test_oom_kills_of_the_kernel_are_counted_without_events(sampled: Sampled) ->
     assert sampled.value("oom_kills_total") == 3
 
 
-def test_a_lost_engine_is_said_once_and_does_not_stop_the_others(
+def test_absent_engine_is_logged_once_and_other_samples_continue(
     sampled: Sampled, caplog: pytest.LogCaptureFixture
 ) -> None:
     sampled.show(sampled.tree.add(1))
@@ -185,7 +185,7 @@ def test_a_lost_engine_is_said_once_and_does_not_stop_the_others(
     assert "no Docker engine answers" in said[0]
 
 
-def test_a_pass_that_fails_is_not_the_last(
+def test_sampler_continues_after_a_failed_pass(
     sampled: Sampled, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = sampled.tree.add(1)
@@ -209,7 +209,7 @@ def test_a_pass_that_fails_is_not_the_last(
     assert "a pass of the sampler failed" in caplog.text
 
 
-def test_known_statuses_are_shown_with_zeros(sampled: Sampled) -> None:
+def test_known_statuses_start_at_0(sampled: Sampled) -> None:
     state = sampled.tree.add(1)
     others = [replace(state, handle=f"u{i}", state="exited") for i in range(2)]
     sampled.series.set_statuses([state, *others])
@@ -217,7 +217,7 @@ def test_known_statuses_are_shown_with_zeros(sampled: Sampled) -> None:
     assert shown == {**dict.fromkeys(STATUSES, 0), "running": 1, "exited": 2}
 
 
-def test_paused_runs_and_restarting_does_not(sampled: Sampled) -> None:
+def test_paused_is_up_and_restarting_is_down(sampled: Sampled) -> None:
     state = sampled.show(replace(sampled.tree.add(1), state="paused"))
     assert sampled.value("up") == 1
     sampled.show(replace(state, state="restarting", pid=0))
@@ -235,7 +235,7 @@ def desired() -> Memory:
     return Memory()
 
 
-def test_a_kill_told_by_event_kernel_and_inspect_is_one(desired: Memory) -> None:
+def test_kill_reported_by_event_kernel_and_inspect_counts_once(desired: Memory) -> None:
     totals = TotalsCounter(desired)
     totals.count_inspect("ann", RUN, 0, False)
     totals.count_kernel_oom_kills("ann", RUN, 1)
@@ -244,10 +244,10 @@ def test_a_kill_told_by_event_kernel_and_inspect_is_one(desired: Memory) -> None
     assert totals.totals("ann").oom_kills == 1
 
 
-def test_a_kill_whose_run_is_not_known_yet_is_one(desired: Memory) -> None:
+def test_kill_reported_before_its_run_is_inspected_counts_once(desired: Memory) -> None:
     totals = TotalsCounter(desired)
     totals.count_inspect("ann", RUN, 0, False)
-    for kills in (2, 3):  # the run before had more kills than events
+    for kills in (2, 3):  # the earlier run had more kills than events
         totals.count_kernel_oom_kills("ann", RUN, kills)
     totals.count_oom_event("ann", NEXT_NS + 5)
     totals.count_inspect("ann", NEXT, 0, True)
@@ -255,7 +255,7 @@ def test_a_kill_whose_run_is_not_known_yet_is_one(desired: Memory) -> None:
     assert totals.totals("ann").oom_kills == 4
 
 
-def test_events_of_the_last_run_are_not_of_the_next(desired: Memory) -> None:
+def test_events_of_the_last_run_do_not_count_for_the_next(desired: Memory) -> None:
     totals = TotalsCounter(desired)
     totals.count_inspect("ann", RUN, 0, False)
     totals.count_oom_event("ann", RUN_NS + 5)
@@ -263,14 +263,14 @@ def test_events_of_the_last_run_are_not_of_the_next(desired: Memory) -> None:
     assert totals.totals("ann").oom_kills == 2
 
 
-def test_a_sample_of_an_older_run_counts_nothing(desired: Memory) -> None:
+def test_sample_of_an_older_run_is_ignored(desired: Memory) -> None:
     totals = TotalsCounter(desired)
     totals.count_inspect("ann", NEXT, 0, False)
     totals.count_kernel_oom_kills("ann", RUN, 7)
     assert totals.totals("ann").oom_kills == 0
 
 
-def test_counts_survive_the_process(desired: Memory) -> None:
+def test_totals_survive_the_process(desired: Memory) -> None:
     totals = TotalsCounter(desired)
     totals.count_inspect("ann", RUN, 3, False)
     totals.count_oom_event("ann", RUN_NS + 5)
@@ -283,18 +283,18 @@ def test_counts_survive_the_process(desired: Memory) -> None:
     assert after.totals("ann").oom_kills == 3
 
 
-def test_restarts_go_on_where_docker_counts_anew(desired: Memory) -> None:
+def test_restarts_never_decrease_when_docker_resets_its_count(desired: Memory) -> None:
     totals = TotalsCounter(desired)
     for docker_restarts in (0, 1, 3):
         totals.count_inspect("ann", RUN, docker_restarts, False)
     totals.reset_docker_restarts("ann")
     for docker_restarts in (2, 4):
         totals.count_inspect("ann", RUN, docker_restarts, False)
-    totals.count_inspect("ann", RUN, 1, False)  # a start by hand that went unseen
+    totals.count_inspect("ann", RUN, 1, False)  # a user's start that was missed
     assert totals.totals("ann").restarts == 8
 
 
-def test_a_forgotten_handle_begins_at_nothing(desired: Memory) -> None:
+def test_forgotten_handle_starts_at_0(desired: Memory) -> None:
     totals = TotalsCounter(desired)
     totals.count_inspect("ann", RUN, 2, True)
     desired.removed("ann", "")

@@ -1,4 +1,4 @@
-"""The sampler beside `docker stats`, on containers that work."""
+"""The sampler compared with `docker stats`, on busy containers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def watch(empty_docker: DockerEngine) -> Iterator[Monitored]:
 
 @dataclass
 class Shown:
-    """What `docker stats` or the sampler showed of a container, over the rounds."""
+    """Values of a container by `docker stats` or the sampler, over the rounds."""
 
     cpu_percent: list[float] = field(default_factory=list)
     memory_bytes: list[float] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Shown:
 
 
 def size(text: str) -> float:
-    """``12.5MiB`` in bytes."""
+    """Convert ``12.5MiB`` to bytes."""
     found = re.fullmatch(r"([\d.]+)([A-Za-z]+)", text)
     assert found, text
     return float(found[1]) * _UNITS[found[2]]
@@ -76,7 +76,7 @@ def ask_platform(platform: Running, to: dict[str, Shown]) -> None:
 
 
 def provision_ten(platform: Running, docker: DockerEngine) -> None:
-    """One burns CPU, one holds memory, one has written a file, one talks, six do nothing."""
+    """One uses CPU, one memory, one has written a file, one uses the network, six idle."""
     gateway = "$(ip route | awk '/default/ {print $3}')"
     work = {
         "memory": "dd if=/dev/zero of=/dev/shm/held bs=1M count=32",
@@ -94,7 +94,7 @@ def provision_ten(platform: Running, docker: DockerEngine) -> None:
 
 
 def asleep(docker: DockerEngine, name: str) -> bool:
-    """Whether a container has done its work."""
+    """Tell whether a container has done its work."""
     processes = docker.client.containers.get(name).top(ps_args="-o pid,args")["Processes"]
     return "sleep 3600" in {row[-1] for row in processes}
 
@@ -106,7 +106,7 @@ def test_ten_containers_agree_with_docker_stats(
     theirs: dict[str, Shown] = {}
     ours: dict[str, Shown] = {}
     sampler = platform.platform.monitor.sampler
-    sampler.stop()  # it samples when it is told to: of the time in which docker stats looks
+    sampler.stop()  # sampled by hand, at the time docker stats measures
     sampler.collect_once()
     for _ in range(ROUNDS):
         ask_docker(docker_engine, theirs)
@@ -115,33 +115,31 @@ def test_ten_containers_agree_with_docker_stats(
     assert len(ours) == 10
     for handle, their in theirs.items():
         our = ours[handle]
-        # Its own noise: what it differs by from one look to the next; at least a 20th, since
-        # docker stats looks at one second of our two.
+        # Its noise: the difference between rounds; at least 5 %, since docker stats measures
+        # one second of our two.
         noise = max(max(their.cpu_percent) - min(their.cpu_percent), 5.0)
         cpu = statistics.median(our.cpu_percent), statistics.median(their.cpu_percent)
         assert cpu[0] == pytest.approx(cpu[1], abs=noise), handle
-        # It prints four digits.
+        # docker stats prints four digits.
         noise = max(their.memory_bytes) - min(their.memory_bytes) + AHEAD_BYTES
         memory = our.memory_bytes[-1], their.memory_bytes[-1]
         assert memory[0] == pytest.approx(memory[1], rel=0.001, abs=noise), handle
         assert our.limit_bytes == pytest.approx(their.limit_bytes, rel=0.001), handle
-        # It prints three digits; a few packets of IPv6's own come between the two looks.
+        # docker stats prints three digits; a few IPv6 packets arrive in between.
         for one, other in (
             (our.receive_bytes, their.receive_bytes),
             (our.transmit_bytes, their.transmit_bytes),
         ):
             assert one == pytest.approx(other, rel=0.01, abs=500), handle
-    # How much it gets depends on what else the machine does; half a core at most.
+    # Its share depends on the machine's load; at most half a core.
     assert 1 < statistics.median(ours["cpu"].cpu_percent) < 60
     assert max(statistics.median(ours[f"idle-{n}"].cpu_percent) for n in range(6)) < 1
     assert ours["memory"].memory_bytes[-1] > 32 << 20
-    assert ours["file"].memory_bytes[-1] < 16 << 20  # a file's pages could go at once
+    assert ours["file"].memory_bytes[-1] < 16 << 20  # page cache can be reclaimed
     assert ours["talks"].transmit_bytes > 20_000
 
 
-def test_the_engine_gives_the_same_where_no_file_can_be_read(
-    watch: Monitored, tmp_path: Path
-) -> None:
+def test_engine_gives_the_same_if_files_are_not_readable(watch: Monitored, tmp_path: Path) -> None:
     hold = "dd if=/dev/zero of=/dev/shm/held bs=1M count=32; sleep 3600"
     watch.docker.run("memory", "sh", "-c", hold, mem_limit="64m")
     watch.run("cpu", "sh", "-c", "while true; do :; done", nano_cpus=500_000_000)
@@ -155,19 +153,19 @@ def test_the_engine_gives_the_same_where_no_file_can_be_read(
     by_engine = watch.state("memory")
     assert by_engine.memory_bytes == pytest.approx(by_files.memory_bytes, abs=AHEAD_BYTES)
     assert by_engine.memory_limit_bytes == by_files.memory_limit_bytes == 64 << 20
-    # Readings of different clocks are not compared; two of the engine's are.
+    # Readings of different clocks are not comparable; two of the engine's are.
     assert sampler.collect_once() == 2
     cpu_percent = watch.value("cpu_percent", "cpu")
     assert cpu_percent is not None
     assert 1 < cpu_percent < 75
 
 
-def test_what_starts_is_sampled_at_once(empty_docker: DockerEngine) -> None:
-    """Not only at the next pass, which is an hour away here."""
+def test_started_container_is_sampled_at_once(empty_docker: DockerEngine) -> None:
+    """Not only at the next pass, an hour later."""
     for number in range(10):
         empty_docker.run(f"user-{number}")
 
-    def slow(event: object) -> None:  # the sampler comes to run before the watcher goes on
+    def slow(event: object) -> None:  # lets the sampler run before the watcher continues
         time.sleep(0.02)
 
     with monitored(empty_docker, listeners=[slow]) as watch:
@@ -177,14 +175,14 @@ def test_what_starts_is_sampled_at_once(empty_docker: DockerEngine) -> None:
         until(lambda: watch.value("memory_bytes", "late"))
 
 
-def test_one_removed_in_the_middle_of_a_pass_is_skipped(
+def test_container_removed_during_a_pass_is_skipped(
     watch: Monitored, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     containers = {handle: watch.run(handle) for handle in ("ann", "bob", "cid")}
     sampler = watch.monitor.sampler
 
     def read_without(handle: str, files: KernelFiles) -> KernelFiles:
-        """Files that take a container away before it is read."""
+        """Kernel files that remove a container before it is read."""
         read = files.read
 
         def reading(state: ContainerState) -> Reading:
@@ -201,7 +199,7 @@ def test_one_removed_in_the_middle_of_a_pass_is_skipped(
     until(lambda: watch.observed.get("bob") is None)
     until(lambda: not watch.series_of("bob"))
     assert watch.value("memory_bytes", "cid")
-    # The same by the engine's own call.
+    # The same by the engine's stats call.
     sampler._files = read_without("ann", KernelFiles(tmp_path, tmp_path))
     assert sampler.collect_once() == 1
     assert "container ann" in caplog.text

@@ -1,4 +1,4 @@
-"""Settings, their documentation, and the process that is started with them."""
+"""Settings, their documentation, and the platform as a process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.ports import free_port
 
 
 class Watched(dict[str, str]):
-    """An environment that knows what it was asked for."""
+    """An environment that records which variables were read."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -39,7 +39,7 @@ class Watched(dict[str, str]):
 
 
 def table(heading: str, first: str) -> dict[str, str]:
-    """A table of docs/platform.md: the first column and the last."""
+    """Return first and last column of a table of docs/platform.md."""
     page = packaged_files.path("docs/platform.md").read_text()
     section = page[page.index(heading) :]
     rows = section[section.index(f"| {first} |") :].split("\n\n")[0]
@@ -49,7 +49,7 @@ def table(heading: str, first: str) -> dict[str, str]:
 def test_every_setting_is_documented_and_the_reverse(tmp_path: Path) -> None:
     environ = Watched(TELEMETRY_HOME=str(tmp_path))
     Settings.from_env(environ)
-    # Made for all services at once, not used here.
+    # Created for all services at once, not used here.
     unused = {"TELEMETRY_GATEWAY_TOKEN", "TELEMETRY_WEBHOOK_TOKEN", "TELEMETRY_GRAFANA_PASSWORD"}
     others_ports = {f"TELEMETRY_{name}_PORT" for name in ("PROXY", "GATEWAY", "GRAFANA")}
     asked = environ.asked - unused - others_ports - {"TELEMETRY_OTLP_HTTP_PORT"}
@@ -58,7 +58,7 @@ def test_every_setting_is_documented_and_the_reverse(tmp_path: Path) -> None:
     assert set(table("## Settings", "variable")) == asked
 
 
-def test_documented_defaults_are_the_codes(tmp_path: Path) -> None:
+def test_documented_defaults_match_the_code(tmp_path: Path) -> None:
     settings = Settings.from_env({"TELEMETRY_HOME": str(tmp_path)})
     said = {name: text.strip("`") for name, text in table("## Settings", "variable").items()}
     assert said["TELEMETRY_PLATFORM_PORT"] == str(settings.port)
@@ -101,12 +101,12 @@ def test_every_field_and_route_is_documented_and_the_reverse(absent: Running) ->
         ({"TELEMETRY_PROXY_URL": "localhost:8080"}, "TELEMETRY_PROXY_URL"),
     ],
 )
-def test_what_cant_be_used_is_said(tmp_path: Path, environ: dict[str, str], said: str) -> None:
+def test_invalid_setting_is_named(tmp_path: Path, environ: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Settings.from_env({"TELEMETRY_HOME": str(tmp_path), **environ})
 
 
-def test_containers_telemetry_goes_where_http_is_spoken(tmp_path: Path) -> None:
+def test_containers_telemetry_goes_to_an_http_endpoint(tmp_path: Path) -> None:
     def goes(**environ: str) -> str:
         return Settings.from_env({"TELEMETRY_HOME": str(tmp_path), **environ}).otlp_url
 
@@ -116,7 +116,7 @@ def test_containers_telemetry_goes_where_http_is_spoken(tmp_path: Path) -> None:
     assert grpc == "http://127.0.0.1:4444"
 
 
-def test_no_secret_is_in_what_is_printed_of_settings(tmp_path: Path) -> None:
+def test_repr_of_settings_has_no_secret(tmp_path: Path) -> None:
     settings = Settings.from_env({"TELEMETRY_HOME": str(tmp_path)})
     for secret in (settings.admin_token, settings.otlp_token):
         assert secret not in repr(settings)
@@ -128,7 +128,7 @@ Run = Callable[..., "Process"]
 
 
 class Process:
-    """``telemetry platform`` as a process of its own."""
+    """``telemetry platform`` in its own process."""
 
     def __init__(self, home: Path, **environ: str) -> None:
         self.port = free_port()
@@ -180,7 +180,7 @@ def process(tmp_path: Path) -> Iterator[Run]:
         each.stop(signal.SIGKILL)
 
 
-def test_it_starts_without_docker_and_stops_when_asked(process: Run) -> None:
+def test_platform_starts_without_docker_and_stops_on_sigterm(process: Run) -> None:
     running = process()
     assert httpx.get(f"{running.url}/health").status_code == 503
     metrics = httpx.get(f"{running.url}/metrics").text
@@ -189,7 +189,7 @@ def test_it_starts_without_docker_and_stops_when_asked(process: Run) -> None:
     assert running.printed.count("no Docker engine answers") <= 2, "said once, not at every look"
 
 
-def test_a_second_one_on_the_same_state_is_refused(process: Run, tmp_path: Path) -> None:
+def test_second_platform_on_the_same_state_folder_is_refused(process: Run, tmp_path: Path) -> None:
     process()
     second = Process(tmp_path / "home")
     assert second.stop(signal.SIGCONT) == 75
@@ -198,7 +198,9 @@ def test_a_second_one_on_the_same_state_is_refused(process: Run, tmp_path: Path)
 
 
 @pytest.mark.docker
-def test_a_killed_platform_goes_on_where_it_was(process: Run, empty_docker: DockerEngine) -> None:
+def test_killed_platform_continues_after_a_restart(
+    process: Run, empty_docker: DockerEngine
+) -> None:
     first = process(DOCKER_HOST=empty_docker.base_url)
     body = {"handle": "ann", "image": IMAGE, "command": IDLE}
     made = httpx.post(f"{first.url}/api/containers", json=body, headers=ADMIN, timeout=60)

@@ -1,4 +1,4 @@
-"""What a caller may ask for, and what each mistake is told."""
+"""The fields of a request, and the error of each invalid one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from telemetry.services.platform.containers.spec import HealthCheck, Spec, Volum
 LEAST = {"handle": "ann", "image": "busybox:stable"}
 
 
-def test_everything_that_can_be_asked_for(tmp_path: Path) -> None:
+def test_all_fields_are_parsed(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     body = {
@@ -39,7 +39,7 @@ def test_everything_that_can_be_asked_for(tmp_path: Path) -> None:
     )
 
 
-def test_handle_and_image_are_enough() -> None:
+def test_only_handle_and_image_are_required() -> None:
     assert parse(LEAST, ()) == Spec("ann", "busybox:stable", env={})
 
 
@@ -49,8 +49,8 @@ def test_handle_and_image_are_enough() -> None:
         ({"handle": "../etc"}, "handle '../etc'"),
         ({"handle": ""}, "handle ''"),
         ({"handle": "-ann"}, "handle '-ann'"),
-        ({"handle": "a" * 64}, "can't be used"),
-        ({"handle": "ann\n"}, "can't be used"),
+        ({"handle": "a" * 64}, "is invalid"),
+        ({"handle": "ann\n"}, "is invalid"),
         ({"handle": 7}, "handle 7"),
         ({"image": " "}, "image"),
         ({"image": None}, "image"),
@@ -58,8 +58,8 @@ def test_handle_and_image_are_enough() -> None:
         ({"command": ["a\0b"]}, "command"),
         ({"env": ["A=b"]}, "env is not an object"),
         ({"env": {"A": 1}}, "env is not an object"),
-        ({"env": {"A B": "x"}}, "'A B' can't be"),
-        ({"env": {"TELEMETRY_HANDLE": "bob"}}, "TELEMETRY_HANDLE is the platform's"),
+        ({"env": {"A B": "x"}}, "'A B' is not a valid"),
+        ({"env": {"TELEMETRY_HANDLE": "bob"}}, "TELEMETRY_HANDLE is set by the platform"),
         ({"cpus": 0}, "cpus: 0 is not"),
         ({"cpus": True}, "cpus: True is not"),
         ({"cpus": float("nan")}, "cpus: nan is not"),
@@ -73,7 +73,7 @@ def test_handle_and_image_are_enough() -> None:
         ({"memory": 64}, "unknown fields: memory"),
     ],
 )
-def test_each_mistake_is_named(change: dict[str, Any], said: str) -> None:
+def test_each_invalid_field_is_named(change: dict[str, Any], said: str) -> None:
     with pytest.raises(HTTPError) as caught:
         parse({**LEAST, **change}, ())
     assert caught.value.status == 400
@@ -81,7 +81,7 @@ def test_each_mistake_is_named(change: dict[str, Any], said: str) -> None:
 
 
 @pytest.mark.parametrize("body", [[], None, "ann", {}, {"handle": "ann"}, {"image": "x"}])
-def test_a_body_without_the_least_is_refused(body: Any) -> None:
+def test_body_without_required_fields_is_refused(body: Any) -> None:
     with pytest.raises(HTTPError) as caught:
         parse(body, ())
     assert caught.value.status == 400
@@ -91,14 +91,13 @@ def _volume(source: Path | str, allowed: tuple[Path, ...]) -> Spec:
     return parse({**LEAST, "volumes": [{"source": str(source), "target": "/data"}]}, allowed)
 
 
-def test_a_folder_below_an_allowed_one_may_be_mounted(tmp_path: Path) -> None:
+def test_folder_below_an_allowed_one_may_be_mounted(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     assert _volume(tmp_path / "a" / "b", (tmp_path / "a",)).volumes[0].read_only is False
 
 
 def test_no_other_folder_may_be_mounted(tmp_path: Path) -> None:
-    """Neither by its name, nor by dots, nor by a link from within an allowed one, nor one whose
-    name only begins alike."""
+    """By its name, by dots, by a link within an allowed folder, or with a similar name."""
     allowed = tmp_path / "a"
     allowed.mkdir()
     (tmp_path / "ab").mkdir()
@@ -116,13 +115,13 @@ def test_no_other_folder_may_be_mounted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change", [{"source": "here"}, {"target": "there"}, {"target": "/"}, {"read_only": "yes"}]
 )
-def test_a_volume_needs_two_absolute_paths(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_volume_needs_two_absolute_paths(tmp_path: Path, change: dict[str, Any]) -> None:
     volume = {"source": str(tmp_path), "target": "/data", **change}
     with pytest.raises(HTTPError) as caught:
         parse({**LEAST, "volumes": [volume]}, (tmp_path,))
     assert caught.value.status == 400
 
 
-def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HTTPError, match="there is no folder"):
         _volume(tmp_path / "nothing", (tmp_path,))

@@ -1,4 +1,4 @@
-"""The desired state: what changes it, that it stays, that it can't be lost by halves."""
+"""The desired state: what changes it, that it persists, that writes are atomic."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def made(store: Store, handle: str = "ann", container_id: str = "c1") -> None:
     store.change(handle, phase="made", wanted=True, container_id=container_id)
 
 
-def test_everything_outlives_the_process(tmp_path: Path) -> None:
+def test_records_survive_the_process(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         identity = store.platform_id
         made(store)
@@ -51,17 +51,17 @@ def test_everything_outlives_the_process(tmp_path: Path) -> None:
         assert again.totals("ann") == Totals(3, 1, 2, "then")
 
 
-def test_only_its_owner_can_read_it(store: Store) -> None:
+def test_database_is_readable_by_its_owner_only(store: Store) -> None:
     assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(store.path.parent.stat().st_mode) == 0o700
 
 
-def test_a_second_platform_on_the_same_folder_is_refused(store: Store, tmp_path: Path) -> None:
+def test_second_platform_on_the_same_folder_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(TelemetryError, match="a platform runs already"), opened(tmp_path):
         pass
 
 
-def test_a_handle_is_taken_once(store: Store) -> None:
+def test_handle_can_be_taken_once(store: Store) -> None:
     store.begin("ann", {})
     with pytest.raises(HTTPError) as caught:
         store.begin("ann", {})
@@ -70,7 +70,7 @@ def test_a_handle_is_taken_once(store: Store) -> None:
     store.begin("ann", {})
 
 
-def test_an_adopted_container_is_wanted_until_somebody_stops_it(store: Store) -> None:
+def test_adopted_container_is_wanted_until_it_is_stopped(store: Store) -> None:
     store.started("bob", "c1")
     assert store.wanted("bob")
     store.stopped("bob")
@@ -84,7 +84,7 @@ def test_an_adopted_container_is_wanted_until_somebody_stops_it(store: Store) ->
     assert store.totals("bob") == Totals()
 
 
-def test_an_adopted_container_that_is_made_anew_keeps_its_counts(store: Store) -> None:
+def test_recreated_adopted_container_keeps_its_totals(store: Store) -> None:
     store.started("bob", "c1")
     store.save_totals("bob", Totals(restarts=2))
     store.save_logs_until("bob", "c1", "then")
@@ -94,7 +94,7 @@ def test_an_adopted_container_that_is_made_anew_keeps_its_counts(store: Store) -
     assert (record.container_id, record.totals.restarts, record.logs_until) == ("c2", 2, "")
 
 
-def test_a_provisioned_container_that_others_removed_has_its_key_still_to_go(store: Store) -> None:
+def test_key_of_a_container_removed_by_docker_is_still_revoked(store: Store) -> None:
     made(store)
     store.removed("ann", "c1")
     record = store.get("ann")
@@ -102,7 +102,7 @@ def test_a_provisioned_container_that_others_removed_has_its_key_still_to_go(sto
     assert (record.phase, record.wanted) == ("removing", False)
 
 
-def test_the_stop_within_a_restart_is_nobodys_wish_however_late_it_is_told(store: Store) -> None:
+def test_stop_event_of_a_restart_does_not_change_desired_state(store: Store) -> None:
     made(store)
     store.restarting("ann")
     assert not store.wanted("ann"), "down for now"
@@ -114,7 +114,7 @@ def test_the_stop_within_a_restart_is_nobodys_wish_however_late_it_is_told(store
     assert not store.wanted("ann"), "the next one is somebody's"
 
 
-def test_docker_has_no_say_while_the_platform_is_at_it(store: Store) -> None:
+def test_events_are_ignored_during_an_operation(store: Store) -> None:
     store.begin("ann", {})
     store.started("ann", "c1")
     assert not store.wanted("ann")
@@ -122,7 +122,7 @@ def test_docker_has_no_say_while_the_platform_is_at_it(store: Store) -> None:
     assert store.get("ann") is not None
 
 
-def test_what_docker_reports_of_strangers_changes_nothing(store: Store) -> None:
+def test_events_of_unknown_containers_change_nothing(store: Store) -> None:
     store.stopped("eve")
     store.removed("eve", "c9")
     store.save_totals("eve", Totals(restarts=1))
@@ -130,7 +130,7 @@ def test_what_docker_reports_of_strangers_changes_nothing(store: Store) -> None:
     assert store.all() == []
 
 
-def test_revocations_are_owed_until_they_are_done(tmp_path: Path) -> None:
+def test_revocations_are_stored_until_they_are_done(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.owe_revocation(Record("ann", key_id="key_1", created_ms=5))
     with opened(tmp_path) as again:
@@ -140,7 +140,7 @@ def test_revocations_are_owed_until_they_are_done(tmp_path: Path) -> None:
         assert again.revocations() == []
 
 
-def test_it_belongs_to_the_first_engine_it_sees(tmp_path: Path) -> None:
+def test_store_belongs_to_the_first_engine(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         assert store.belongs_to("one")
     with opened(tmp_path) as again:
@@ -148,8 +148,8 @@ def test_it_belongs_to_the_first_engine_it_sees(tmp_path: Path) -> None:
         assert again.belongs_to("one")
 
 
-def test_a_full_disk_is_said_to_callers_and_does_not_stop_the_watcher(store: Store) -> None:
-    """A limit on the database's pages is a full disk to SQLite."""
+def test_full_disk_is_reported_to_callers_and_does_not_stop_the_watcher(store: Store) -> None:
+    """To SQLite, a limit on the database's pages is a full disk."""
     made(store)
     pages = store._db.execute("pragma page_count").fetchone()[0]
     store._db.execute(f"pragma max_page_count = {pages}")
@@ -163,7 +163,7 @@ def test_a_full_disk_is_said_to_callers_and_does_not_stop_the_watcher(store: Sto
     assert store.wanted("bob-99")
 
 
-def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+def test_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "home" / "platform.db"
     path.parent.mkdir()
     path.write_text("not a database, but long enough to be mistaken for one " * 100)

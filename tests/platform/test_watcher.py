@@ -30,7 +30,7 @@ def watch(empty_docker: DockerEngine) -> Iterator[Monitored]:
         yield found
 
 
-def test_a_killed_container_is_down_and_one_started_again_is_up(watch: Monitored) -> None:
+def test_killed_container_is_down_and_up_after_a_start(watch: Monitored) -> None:
     container = watch.run("ann")
     container.kill()
     watch.wait_up("ann", 0)
@@ -40,17 +40,17 @@ def test_a_killed_container_is_down_and_one_started_again_is_up(watch: Monitored
     until(lambda: [e.exit_code for e in watch.events if e.action == "die"] == [137])
     container.start()
     watch.wait_up("ann", 1)
-    assert watch.value("restarts_total", "ann") == 0  # somebody asked for it
+    assert watch.value("restarts_total", "ann") == 0  # a user started it
     assert watch.actions("ann") == ["create", "start", "kill", "die", "start"]
 
 
-def test_an_exit_of_its_own_is_down(watch: Monitored) -> None:
+def test_exited_container_is_down(watch: Monitored) -> None:
     watch.docker.run("ann", "false")
     watch.wait_up("ann", 0)
     assert watch.state("ann").exit_code == 1
 
 
-def test_a_wanted_stop_ends_the_series_and_never_shows_down(watch: Monitored) -> None:
+def test_stop_ends_the_series_without_showing_down(watch: Monitored) -> None:
     container = watch.run("ann")
     container.stop()
     watch.wait_up("ann", None)
@@ -65,23 +65,21 @@ def test_a_wanted_stop_ends_the_series_and_never_shows_down(watch: Monitored) ->
     assert watch.value("restarts_total", "ann") == 0
 
 
-def test_a_removed_container_leaves_no_series_behind(watch: Monitored) -> None:
+def test_removed_container_leaves_no_series(watch: Monitored) -> None:
     container = watch.run("ann")
     assert watch.monitor.sampler.collect_once() == 1
     container.remove(force=True)
     until(lambda: watch.observed.get("ann") is None)
     until(lambda: not watch.series_of("ann"))
     watch.wait_statuses(running=0)
-    # The same handle once more: nothing of the old one sticks to it.
+    # The same handle again: it starts without values of the old container.
     watch.run("ann")
     assert watch.value("restarts_total", "ann") == 0
 
 
-def test_a_removal_is_no_crash_however_long_it_takes(
-    watch: Monitored, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Docker says that it died first, and removes its files then."""
-    monkeypatch.setattr(reconciler, "STOP_WAIT_S", 30.0)  # however slow the disk
+def test_slow_removal_does_not_show_down(watch: Monitored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker reports `die` first, and then removes its files."""
+    monkeypatch.setattr(reconciler, "STOP_WAIT_S", 30.0)  # for any slow disk
     script = "for i in $(seq 3000); do : > /tmp/$i; done; touch /tmp/made; sleep 3600"
     containers = [watch.docker.run(f"user-{n}", "sh", "-c", script) for n in range(3)]
     for container in containers:
@@ -92,7 +90,7 @@ def test_a_removal_is_no_crash_however_long_it_takes(
         assert (f"user-{number}", 0) not in watch.ups
 
 
-def test_out_of_memory_is_counted_once_and_not_again_after_a_start(watch: Monitored) -> None:
+def test_oom_kill_is_counted_once_also_after_a_start(watch: Monitored) -> None:
     container = watch.docker.run("ann", "sh", "-c", GREEDY, mem_limit="24m")
     watch.wait_up("ann", 0)
     until(lambda: watch.state("ann").oom_killed)
@@ -103,7 +101,7 @@ def test_out_of_memory_is_counted_once_and_not_again_after_a_start(watch: Monito
     until(lambda: watch.value("oom_kills_total", "ann") == 2)
 
 
-def test_a_child_killed_for_memory_is_counted_while_the_container_lives_on(
+def test_oom_kill_of_a_child_is_counted_while_the_container_runs(
     watch: Monitored,
 ) -> None:
     script = f"sh -c '{GREEDY}'; sh -c '{GREEDY}'; sleep 3600"
@@ -120,16 +118,16 @@ def test_restarts_by_policy_are_counted(watch: Monitored) -> None:
     until(lambda: watch.observed.get("ann") and watch.state("ann").state == "exited")
     watch.wait_up("ann", 0)
     until(lambda: watch.value("restarts_total", "ann") == 3)
-    watch.docker.client.containers.get("ann").start()  # Docker's own count begins anew
+    watch.docker.client.containers.get("ann").start()  # Docker's own count starts again from 0
     until(lambda: watch.value("restarts_total", "ann") == 6)
 
 
-def test_health_is_followed(watch: Monitored) -> None:
+def test_health_changes_are_exported(watch: Monitored) -> None:
     check = {
         "test": ["CMD", "test", "-e", "/tmp/well"],
         "interval": 10**9,
         "retries": 1,
-        "start_period": 3600 * 10**9,  # `starting` until it is well for the first time
+        "start_period": 3600 * 10**9,  # `starting` until it is healthy for the first time
     }
     container = watch.run("ann", healthcheck=check)
     assert watch.value("healthy", "ann") is None  # not known yet
@@ -146,7 +144,7 @@ def test_health_is_followed(watch: Monitored) -> None:
     until(lambda: watch.value("healthy", "ann") is None)
 
 
-def test_containers_that_run_already_are_adopted(empty_docker: DockerEngine) -> None:
+def test_running_containers_are_adopted_at_start(empty_docker: DockerEngine) -> None:
     empty_docker.run("ann")
     empty_docker.client.containers.run("busybox:stable", ["sleep", "3600"], detach=True)
     with monitored(empty_docker) as watch:
@@ -155,7 +153,7 @@ def test_containers_that_run_already_are_adopted(empty_docker: DockerEngine) -> 
         watch.wait_statuses(running=1, dead=0)
 
 
-def test_counts_go_on_where_the_process_before_left_them(empty_docker: DockerEngine) -> None:
+def test_totals_continue_after_a_restart_of_the_watcher(empty_docker: DockerEngine) -> None:
     desired = Memory()
     with monitored(empty_docker, desired) as before:
         script = f"sh -c '{GREEDY}'; sleep 3600"
@@ -167,7 +165,7 @@ def test_counts_go_on_where_the_process_before_left_them(empty_docker: DockerEng
         assert after.value("oom_kills_total", "ann") == 1
 
 
-def test_what_ended_while_nobody_watched_is_down_if_it_crashed_and_gone_if_it_was_stopped(
+def test_container_that_ended_unobserved_is_down_if_killed_and_absent_if_stopped(
     empty_docker: DockerEngine,
 ) -> None:
     desired = Memory()
@@ -182,7 +180,7 @@ def test_what_ended_while_nobody_watched_is_down_if_it_crashed_and_gone_if_it_wa
         assert desired.wants == {"ann"}
 
 
-def test_a_lost_stream_misses_nothing(watch: Monitored) -> None:
+def test_lost_stream_misses_no_event(watch: Monitored) -> None:
     ann, bob, cid = (watch.run(handle) for handle in ("ann", "bob", "cid"))
     stream = watch.monitor.watcher._stream
     connect, held = stream._follow, []
@@ -212,10 +210,10 @@ def test_a_lost_stream_misses_nothing(watch: Monitored) -> None:
     assert watch.value("oom_kills_total", "dan") == 1
 
 
-def test_a_stop_in_whose_middle_the_stream_is_lost_is_still_a_stop(
+def test_stop_during_a_lost_stream_is_still_a_stop(
     watch: Monitored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconciler, "STOP_WAIT_S", 30.0)  # however slow the engine answers
+    monkeypatch.setattr(reconciler, "STOP_WAIT_S", 30.0)  # for any slow engine
     container = watch.run("ann")
     running = watch.monitor.watcher._reconciler
     notify = running._notify
@@ -232,7 +230,7 @@ def test_a_stop_in_whose_middle_the_stream_is_lost_is_still_a_stop(
 
 
 @pytest.mark.parametrize("last", ["die", "start"])
-def test_what_was_told_before_the_engine_was_gone_is_not_told_again(
+def test_event_reported_before_the_engine_went_down_is_not_repeated(
     watch: Monitored, last: str
 ) -> None:
     container = watch.run("ann")
@@ -262,11 +260,11 @@ def test_what_was_told_before_the_engine_was_gone_is_not_told_again(
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
-def test_a_restart_of_the_daemon_is_outlived(watch: Monitored, signum: signal.Signals) -> None:
+def test_watcher_survives_a_restart_of_the_daemon(watch: Monitored, signum: signal.Signals) -> None:
     watch.run("ann")
     watch.run("bob", restart_policy={"Name": "always"})
     watch.docker.restart(signum)
-    # What the daemon took down with it is wanted still: nobody asked for that.
+    # The desired state of containers that the daemon took down does not change.
     watch.wait_up("ann", 0)
     watch.wait_up("bob", 1)
     until(lambda: watch.actions("bob").count("start") == 2)
@@ -274,8 +272,10 @@ def test_a_restart_of_the_daemon_is_outlived(watch: Monitored, signum: signal.Si
     watch.wait_up("cid", 0)
 
 
-def test_what_went_down_with_a_daemon_that_stays_away_is_down(docker_engine: DockerEngine) -> None:
-    """As after `systemctl stop docker`: nobody tells any more, but the containers are gone."""
+def test_containers_are_down_if_the_daemon_stays_down(
+    docker_engine: DockerEngine,
+) -> None:
+    """As after `systemctl stop docker`: no events arrive, but the containers are gone."""
     try:
         with monitored(docker_engine) as watch:
             watch.run("ann")
@@ -299,8 +299,8 @@ def test_what_went_down_with_a_daemon_that_stays_away_is_down(docker_engine: Doc
         docker_engine.clear()
 
 
-def test_what_outlives_its_daemon_is_up(docker_engine: DockerEngine) -> None:
-    """As with `live-restore`, or where the daemon was killed."""
+def test_container_that_outlives_its_daemon_is_up(docker_engine: DockerEngine) -> None:
+    """As with `live-restore`, or after the daemon was killed."""
     try:
         with monitored(docker_engine) as watch:
             watch.run("ann")
@@ -312,7 +312,7 @@ def test_what_outlives_its_daemon_is_up(docker_engine: DockerEngine) -> None:
             assert watch.up("ann") == 1
             assert watch.state("ann").state == "running"
             docker_engine.start()
-            # This one ends what it finds, and says that it stopped it: nobody asked for that.
+            # The new daemon stops the containers it finds; no user asked for that.
             watch.wait_up("ann", 0)
             watch.run("bob")
             assert watch.up("ann") == 0
@@ -320,7 +320,7 @@ def test_what_outlives_its_daemon_is_up(docker_engine: DockerEngine) -> None:
         docker_engine.clear()
 
 
-def test_an_engine_that_comes_late_is_found(docker_engine: DockerEngine) -> None:
+def test_engine_that_starts_late_is_found(docker_engine: DockerEngine) -> None:
     docker_engine.stop()
     try:
         with monitored(docker_engine, connected=False) as watch:
@@ -330,7 +330,7 @@ def test_an_engine_that_comes_late_is_found(docker_engine: DockerEngine) -> None
         docker_engine.clear()
 
 
-def test_a_burst_is_exported_at_once_and_then_together(watch: Monitored) -> None:
+def test_burst_of_events_is_exported_at_once_and_then_batched(watch: Monitored) -> None:
     exports = watch.exports
     for number in range(10):
         watch.docker.run(f"user-{number}")
@@ -346,7 +346,7 @@ def test_a_burst_is_exported_at_once_and_then_together(watch: Monitored) -> None
     assert watch.exports - exports <= 2 + (time.monotonic() - began) / EXPORT_INTERVAL_S
 
 
-def test_a_change_of_the_desired_state_shows_when_it_is_told(watch: Monitored) -> None:
+def test_change_of_desired_state_updates_the_series(watch: Monitored) -> None:
     watch.run("ann").kill()
     watch.wait_up("ann", 0)
     watch.desired.stopped("ann")

@@ -1,4 +1,4 @@
-"""From a container's death to the alert, through the real pipeline and rules."""
+"""From a container's end to the alert, through the real pipeline and rules."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def agent(stack: Stack, empty_docker: DockerEngine, tmp_path: Path) -> Iterator[
         process.communicate(timeout=30)
 
 
-def test_events_reach_prometheus_and_its_alerts_at_once(
+def test_events_reach_prometheus_and_alerts_at_once(
     agent: None, stack: Stack, empty_docker: DockerEngine
 ) -> None:
     def firing(alert: str, handle: str) -> str:
@@ -53,7 +53,7 @@ def test_events_reach_prometheus_and_its_alerts_at_once(
     killed.kill()
     stack.wait_query(firing("ContainerDown", "e2e-killed"))
     stopped.stop()
-    # Ended, not lingering for five minutes; and nobody is called for what was wanted.
+    # The series ended at once; a stop by a user does not raise an alert.
     stack.wait_query(up("e2e-stopped"), lambda found: not found)
     empty_docker.run("e2e-greedy", "sh", "-c", GREEDY, mem_limit="24m")
     stack.wait_query(firing("ContainerOOMKilled", "e2e-greedy"))

@@ -1,4 +1,4 @@
-"""Laid-out control groups and process folders, with values recorded from real containers."""
+"""Prepared control groups and process folders, with values of real containers."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ workingset_refault_file 0
 
 
 def container_id(number: int) -> str:
-    """A full id."""
+    """Return a full id."""
     return f"{number:064x}"
 
 
 @dataclass
 class Tree:
-    """Where a machine's files are laid out.
+    """A prepared tree of a machine's files.
 
     Args:
         root: with ``cgroup`` and ``proc`` in it.
@@ -73,11 +73,11 @@ class Tree:
         return self.root / "proc"
 
     def path(self, id: str) -> str:
-        """A container's path below the control groups' root."""
+        """Return a container's path below the control groups' root."""
         return f"/docker/{id}" if self.driver == "cgroupfs" else f"/system.slice/docker-{id}.scope"
 
     def add(self, number: int, pid: int = 0, **values: int | str | None) -> ContainerState:
-        """Lay out a running container; ``values`` as `set` takes them."""
+        """Add a running container; ``values`` as for `set`."""
         id, pid = container_id(number), pid or 1000 + number
         began = "2026-02-03T04:05:06.789012345Z"
         state = ContainerState(f"user-{number}", id, state="running", pid=pid, started_at=began)
@@ -103,7 +103,7 @@ class Tree:
         transmit: int = 726,
         oom_kills: int = 0,
     ) -> None:
-        """The values a container's files give."""
+        """Set the values in a container's files."""
         path = self.path(state.id)
         if self.version == 1:
             memory = f"memory{path}/memory"
@@ -131,7 +131,7 @@ class Tree:
         file.write_text(text)
 
     def remove(self, state: ContainerState) -> None:
-        """The container ends: its control groups are gone."""
+        """Remove the control groups of a container that ended."""
         path = self.path(state.id).removeprefix("/")
         for folder in [f"cpuacct/{path}", f"memory/{path}"] if self.version == 1 else [path]:
             for file in (self.cgroup / folder).iterdir():
@@ -152,4 +152,4 @@ STATS: Mapping[str, object] = {
         "eth1": {"rx_bytes": 266, "tx_bytes": 26},
     },
 }
-"""What an engine answers for a running container, on control groups version 1; shortened."""
+"""An engine's answer about a running container, on control groups version 1; shortened."""

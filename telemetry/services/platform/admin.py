@@ -1,4 +1,4 @@
-"""The admin page and the JSON it shows: containers, what they cost today, alerts."""
+"""The admin page and its JSON: containers, today's costs, alerts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.routing import Route
 from telemetry.services.http import HTTPError, asset_route, guarded, page_headers
 from telemetry.services.login import Login
 from telemetry.services.platform.api import Api
-from telemetry.services.platform.proxy_keys import Keys
+from telemetry.services.platform.proxy_keys import ProxyKeys
 from telemetry.services.platform.settings import Settings
 from telemetry.system.docker_engine import Engine
 
@@ -28,15 +28,15 @@ class Admin:
     """Routes below ``/admin``.
 
     Args:
-        settings: what the platform was told.
+        settings: the platform's settings.
         login: the log-in.
         engine: Docker.
-        keys: the proxy's admin API, which knows the costs.
-        api: the containers.
+        keys: the proxy's admin API, for costs.
+        api: the API, for containers.
     """
 
     def __init__(
-        self, settings: Settings, login: Login, engine: Engine, keys: Keys, api: Api
+        self, settings: Settings, login: Login, engine: Engine, keys: ProxyKeys, api: Api
     ) -> None:
         self._settings = settings
         self._login = login
@@ -73,7 +73,7 @@ class Admin:
                 "containers": containers,
                 "costTodayUsd": None if costs is None else sum(costs.values()),
                 "alerts": alerts,
-                # What is wrong with the parts this page asks; "" where nothing is.
+                # Problems of the services that this page asks; "" if there is none.
                 "problems": {"docker": problem, "costs": no_costs, "alerts": no_alerts},
             },
             headers={"cache-control": "no-store"},
@@ -97,4 +97,4 @@ class Admin:
                 return alerts, ""
         except (OSError, ValueError, KeyError) as failure:
             why = getattr(failure, "reason", failure)
-            return [], f"the gateway at {self._settings.gateway_url} doesn't answer: {why}"
+            return [], f"the gateway at {self._settings.gateway_url} does not answer: {why}"

@@ -28,13 +28,13 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the agent until it is told to stop; returns the exit code.
+    """Run the host agent until it is stopped; returns the exit code.
 
-    Every container with the Docker label ``handle`` is watched, whoever made it. One that has
-    been seen running is wanted until somebody stops or removes it.
+    Every container with the Docker label ``handle`` is watched. The desired state of one that
+    was seen running is running, until somebody stops or removes it.
 
     Raises:
-        TelemetryError: a setting can't be used, or the state folder can't be written.
+        TelemetryError: a setting is invalid, or the state folder can't be written.
     """
     import telemetry
     from telemetry.services.platform.sampling import Monitor
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     from telemetry.system.docker_engine import Engine
 
     args = parser().parse_args(argv)
-    # Before the library adds its own handler, so that people see warnings on the console too.
+    # Before the library adds its own handler, so that warnings also go to the console.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     environ = dict(os.environ)
     if args.interval is not None:
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    # The next process goes on with the series of this one, as a platform's does.
+    # The next process continues the series of this one, like a platform's.
     instance = {"service.instance.id": store.platform_id}
     pipeline = telemetry.start(service_name="agent", resource=instance)
     monitor = Monitor(engine, store, ObservedState(), interval_s=interval_s)

@@ -1,4 +1,4 @@
-"""The platform's API: containers by handle. Every answer is JSON but for logs."""
+"""The platform's API: containers by handle. All answers are JSON, except logs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from telemetry.services.platform.state.observed import RUNS, ContainerState, Obs
 from telemetry.services.platform.state.store import Record, Store
 from telemetry.system.docker_engine import cut
 
-TAIL = 200  # log lines, unless asked for others
-TAIL_LIMIT = 100_000
-THREADS = 32  # operations of Docker's at once; each mostly waits for it
+TAIL = 200  # default number of log lines
+MAX_TAIL = 100_000
+MAX_CONCURRENT_OPERATIONS = 32  # each mostly waits for Docker
 
 T = TypeVar("T")
 
@@ -32,9 +32,9 @@ class Api:
     """Routes below ``/api/containers``.
 
     Args:
-        settings: what the platform was told.
-        access: who may call.
-        lifecycle: what is done.
+        settings: the platform's settings.
+        access: checks requests.
+        lifecycle: operates on containers.
         store: the desired state.
         observed: the observed state.
     """
@@ -52,7 +52,7 @@ class Api:
         self._lifecycle = lifecycle
         self._store = store
         self._observed = observed
-        self._threads = ThreadPoolExecutor(THREADS, "platform-docker")
+        self._threads = ThreadPoolExecutor(MAX_CONCURRENT_OPERATIONS, "platform-docker")
 
     def routes(self) -> list[Route]:
         def route(method: str, path: str, handler: Handler) -> Route:
@@ -64,18 +64,18 @@ class Api:
             route("POST", "", self._provision),
             route("GET", "/{handle}", self._get),
             route("DELETE", "/{handle}", self._remove),
-            route("POST", "/{handle}/start", self._do("start")),
-            route("POST", "/{handle}/stop", self._do("stop")),
-            route("POST", "/{handle}/restart", self._do("restart")),
+            route("POST", "/{handle}/start", self._operate("start")),
+            route("POST", "/{handle}/stop", self._operate("stop")),
+            route("POST", "/{handle}/restart", self._operate("restart")),
             route("GET", "/{handle}/logs", self._logs),
         ]
 
     def close(self) -> None:
-        """Wait for what is being done."""
+        """Wait for operations in progress."""
         self._threads.shutdown()
 
     def containers(self) -> list[dict[str, Any]]:
-        """All of them as JSON, by handle."""
+        """Return all containers as JSON, sorted by handle."""
         states = {state.handle: state for state in self._observed.all()}
         records = {record.handle: record for record in self._store.all()}
         return [
@@ -93,13 +93,13 @@ class Api:
             raise unknown(handle)
         found = describe(handle, state, record)
         if record is not None and record.spec:
-            # What the environment holds may be secret; its names are not.
+            # Values of the environment may be secret; its names are not.
             found["spec"] = {**record.spec, "env": sorted(record.spec.get("env") or ())}
         return JSONResponse(found)
 
     async def _provision(self, request: Request) -> Response:
         body = await read_json(request)
-        # Looks at folders of this machine's: a disk may be slow.
+        # In a thread: it checks folders, and a disk may be slow.
         wanted = await self._thread(spec.parse, body, self._settings.volumes)
         state = await self._thread(self._lifecycle.provision, wanted)
         found = describe(wanted.handle, state, self._store.get(wanted.handle))
@@ -110,22 +110,22 @@ class Api:
         await self._thread(self._lifecycle.remove, handle)
         return JSONResponse({"handle": handle, "removed": True})
 
-    def _do(self, what: str) -> Handler:
+    def _operate(self, what: str) -> Handler:
         operation: Callable[[str], ContainerState] = getattr(self._lifecycle, what)
 
-        async def doing(request: Request) -> Response:
+        async def operate(request: Request) -> Response:
             handle = spec.check_handle(request.path_params["handle"])
             state = await self._thread(operation, handle)
             record = self._store.get(handle)
             if record is not None:
-                # What was asked for, whatever the watcher has made of older events meanwhile.
+                # Show the request's result, even if the watcher has just applied an older event.
                 record = replace(record, wanted=what != "stop")
             return JSONResponse(describe(handle, state, record))
 
-        return doing
+        return operate
 
     async def _logs(self, request: Request) -> Response:
-        """Plain text; ``tail=N`` lines, ``follow=true`` for what comes, too."""
+        """Answer in plain text: ``tail=N`` lines, and new ones with ``follow=true``."""
         handle = spec.check_handle(request.path_params["handle"])
         tail, follow = _tail(request), request.query_params.get("follow", "") in ("1", "true")
         stream = await self._thread(self._lifecycle.logs, handle, tail, follow)
@@ -136,7 +136,7 @@ class Api:
         )
 
     async def _chunks(self, stream: Any) -> AsyncIterator[bytes]:
-        # A thread of its own for each: one that waits for a line must not keep others waiting.
+        # One thread for each stream: waiting for a line must not block other streams.
         reader = ThreadPoolExecutor(1, "platform-logs")
         loop = asyncio.get_running_loop()
         try:
@@ -147,7 +147,7 @@ class Api:
                 yield chunk
         finally:
             cut(stream)  # also wakes the thread that reads it
-            # Read to the end, or its connection stays open until somebody collects it.
+            # Read to the end; otherwise its connection stays open until it is garbage-collected.
             reader.submit(list, stream)
             reader.shutdown(wait=False)
 
@@ -157,12 +157,12 @@ class Api:
 
 
 def describe(handle: str, state: ContainerState | None, record: Record | None) -> dict[str, Any]:
-    """A container as the API shows it: what is, and what is wanted.
+    """Return a container as the API shows it: observed and desired state.
 
     Args:
-        handle: whose.
-        state: as last seen; None where Docker has not been seen yet, or it is being made.
-        record: what is kept of it.
+        handle: its handle.
+        state: as last seen; None if Docker was not reached yet, or it is being created.
+        record: its record in the store.
     """
     wanted = record is not None and record.wanted
     if state is None:
@@ -184,6 +184,6 @@ def describe(handle: str, state: ContainerState | None, record: Record | None) -
 
 def _tail(request: Request) -> int:
     text = request.query_params.get("tail", str(TAIL))
-    if not text.isascii() or not text.isdigit() or int(text) > TAIL_LIMIT:
-        raise HTTPError(400, f"tail={text!r} is not a number of lines up to {TAIL_LIMIT}")
+    if not text.isascii() or not text.isdigit() or int(text) > MAX_TAIL:
+        raise HTTPError(400, f"tail={text!r} is not a number of lines up to {MAX_TAIL}")
     return int(text)

@@ -22,7 +22,7 @@ from telemetry.services.platform.api import Api
 from telemetry.services.platform.containers import network
 from telemetry.services.platform.containers.lifecycle import Lifecycle
 from telemetry.services.platform.logs.follower import Exporter, Follower
-from telemetry.services.platform.proxy_keys import Keys
+from telemetry.services.platform.proxy_keys import ProxyKeys
 from telemetry.services.platform.relay import Relay
 from telemetry.services.platform.sampling import Monitor
 from telemetry.services.platform.settings import Settings
@@ -31,9 +31,9 @@ from telemetry.services.platform.state.store import Store
 from telemetry.system.docker_engine import Engine, EngineAbsent
 
 NO_DOCKER = "no Docker here: containers are not watched; start Docker, or set DOCKER_HOST"
-# What was left half-way is looked at again; also how soon a Docker that came back is used.
-SETTLE_S = 10.0
-REACH_S = 10.0
+# Between attempts to recover interrupted operations, and to reach a Docker that was down.
+RECOVERY_INTERVAL_S = 10.0
+RELAY_TIMEOUT_S = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +41,7 @@ class Platform:
     """The parts of one platform.
 
     Args:
-        settings: what it was told.
+        settings: the platform's settings.
 
     Raises:
         TelemetryError: the desired state can't be opened.
@@ -53,7 +53,7 @@ class Platform:
         self.store = Store(settings.home / "platform.db")
         self.observed = ObservedState()
         self.relay = Relay(settings, self.store)
-        self.keys = Keys(settings.proxy_url, settings.admin_token)
+        self.keys = ProxyKeys(settings.proxy_url, settings.admin_token)
         self.follower = Follower(
             settings, self.engine, self.store, Exporter(f"{settings.otlp_url}/v1/logs")
         )
@@ -70,7 +70,7 @@ class Platform:
             self.store,
             self.observed,
             self.keys,
-            self._reach,
+            self._open_relay,
             self.monitor.reconcile,
         )
         login = Login(
@@ -85,18 +85,18 @@ class Platform:
         self.admin = Admin(settings, login, self.engine, self.keys, self.api)
 
     async def open(self) -> None:
-        """Begin; needs no Docker yet."""
+        """Start; Docker may still be down."""
         self._loop = asyncio.get_running_loop()
         await self.relay.open()
         self.follower.start()
         await asyncio.to_thread(self.monitor.start)
-        self._settling = asyncio.create_task(self._settle())
+        self._recovering = asyncio.create_task(self._recover())
 
     async def close(self) -> None:
-        """Finish what is being done, and stop."""
-        self._settling.cancel()
+        """Finish operations in progress, and stop."""
+        self._recovering.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await self._settling
+            await self._recovering
         await asyncio.to_thread(self.api.close)
         await asyncio.to_thread(self.monitor.stop)
         await asyncio.to_thread(self.follower.stop)
@@ -116,33 +116,33 @@ class Platform:
         health = Route("/health", self.health, methods=["GET"])
         return [*self.api.routes(), *self.admin.routes(), health]
 
-    async def _settle(self) -> None:
-        """Whatever was left half-way, again and again; and the relay, for containers that were
-        there before this process."""
+    async def _recover(self) -> None:
+        """Recover interrupted operations at an interval, and open the relay for containers that
+        existed before this process."""
         complaint = ""
         while True:
             problem = ""
             try:
-                await asyncio.to_thread(self._settle_once)
+                await asyncio.to_thread(self._recover_once)
             except TelemetryError as error:
                 problem = error.message
             except Exception:
-                _log.exception("what was left half-way could not be settled")
+                _log.exception("interrupted operations could not be recovered")
             if problem and problem != complaint:
                 _log.warning("%s", problem)
             complaint = problem
-            await asyncio.sleep(SETTLE_S)
+            await asyncio.sleep(RECOVERY_INTERVAL_S)
 
-    def _settle_once(self) -> None:
-        self.lifecycle.settle()
-        self.follower.look(self.observed.all())
+    def _recover_once(self) -> None:
+        self.lifecycle.recover()
+        self.follower.follow_all(self.observed.all())
         if any(record.provisioned for record in self.store.all()):
             with self.engine.asked() as client:
-                self._reach(network.ensure(client, self.settings.network))
+                self._open_relay(network.ensure(client, self.settings.network))
 
-    def _reach(self, gateway: str) -> str:
+    def _open_relay(self, gateway: str) -> str:
         listening = asyncio.run_coroutine_threadsafe(self.relay.listen(gateway), self._loop)
-        return listening.result(REACH_S)
+        return listening.result(RELAY_TIMEOUT_S)
 
 
 def bare_app(settings: Settings) -> Starlette:
@@ -180,8 +180,8 @@ def create_app(settings: Settings) -> Any:
         TelemetryError: the desired state can't be opened.
     """
     app = bare_app(settings)
-    # One for all processes of this platform, one after the other: the next one goes on with the
-    # series of the last, whose final values would else stand beside them for five minutes, and
-    # count every container twice.
+    # The same id for every process of this platform, so that the next one continues the series of
+    # the last. Otherwise the old series' final values would stay for five minutes beside the new
+    # ones, and every container would count twice.
     instance = {"service.instance.id": app.state.platform.store.platform_id}
     return telemetry.instrument(app, service_name="platform", resource=instance)

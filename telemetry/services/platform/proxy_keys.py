@@ -1,4 +1,4 @@
-"""Containers' keys at the metering proxy, through its admin API."""
+"""Create and revoke containers' keys at the proxy, through its admin API."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class Key:
-    """A key; the secret is known this once.
+    """A new key; its secret is known only now.
 
     Args:
-        id: to revoke it by.
+        id: identifies the key when it is revoked.
         secret: what the container sends.
     """
 
@@ -26,8 +26,8 @@ class Key:
     secret: str = field(repr=False)
 
 
-class Keys:
-    """The proxy's admin API. Blocks: threads only.
+class ProxyKeys:
+    """Client of the proxy's admin API. It blocks; call it in threads only.
 
     Args:
         url: the proxy's address.
@@ -39,19 +39,19 @@ class Keys:
         self._token = token
 
     def create(self, handle: str) -> Key:
-        """A new key of the proxy user that a handle is.
+        """Create a key for the proxy user named like the handle.
 
         Raises:
-            HTTPError: the proxy doesn't answer, or refuses.
+            HTTPError: the proxy does not answer, or refuses.
         """
         answer = self._ask("POST", "/api/keys", {"user_id": handle})
         return Key(answer["id"], answer["key"])
 
     def revoke(self, key_id: str) -> None:
-        """Make a key worthless; one that is gone already is no matter.
+        """Revoke a key; ignored if it is gone already.
 
         Raises:
-            HTTPError: the proxy doesn't answer, or refuses.
+            HTTPError: the proxy does not answer, or refuses.
         """
         try:
             self._ask("DELETE", f"/api/keys/{key_id}")
@@ -60,10 +60,10 @@ class Keys:
                 raise
 
     def made_between(self, handle: str, from_ms: int, to_ms: int) -> list[str]:
-        """Ids of a handle's valid keys made within a time, Unix milliseconds.
+        """Return ids of a handle's valid keys created within a time, Unix milliseconds.
 
         Raises:
-            HTTPError: the proxy doesn't answer, or refuses.
+            HTTPError: the proxy does not answer, or refuses.
         """
         return [
             key["id"]
@@ -74,10 +74,10 @@ class Keys:
         ]
 
     def costs_today(self) -> dict[str, float]:
-        """Cost since midnight UTC by handle, in USD.
+        """Return the cost since midnight UTC by handle, in USD.
 
         Raises:
-            HTTPError: the proxy doesn't answer, or refuses.
+            HTTPError: the proxy does not answer, or refuses.
         """
         rows = self._ask("GET", "/api/costs?since=today&group=user")["rows"]
         return {row["user_id"]: float(row["cost_usd"]) for row in rows}
@@ -96,16 +96,16 @@ class Keys:
             with error:
                 said = error.read(300).decode(errors="replace")
             if error.code == 404:
-                raise HTTPError(404, f"the proxy knows nothing of {path}") from None
+                raise HTTPError(404, f"the proxy has no {path}") from None
             raise HTTPError(
                 503,
                 f"the proxy at {self._url} answered {error.code}: {said}",
-                "see that it has the same TELEMETRY_ADMIN_TOKEN",
+                "check that it has the same TELEMETRY_ADMIN_TOKEN",
             ) from None
         except (OSError, ValueError) as error:
             raise HTTPError(
                 503,
-                f"the proxy at {self._url} doesn't answer: {getattr(error, 'reason', error)}",
-                "start it (telemetry proxy), set TELEMETRY_PROXY_URL to where it is, or "
+                f"the proxy at {self._url} does not answer: {getattr(error, 'reason', error)}",
+                "start it (telemetry proxy), set TELEMETRY_PROXY_URL to its address, or set "
                 "TELEMETRY_PLATFORM_KEYS=false for containers without a key",
             ) from None

@@ -1,13 +1,14 @@
-"""How containers reach the collector and the proxy, which listen on this machine's loopback only.
+"""Forward containers' requests to the Collector and the proxy, which listen on loopback only.
 
-One listener on the gateway address of the platform's network, in the platform's own process:
+The relay listens on the gateway address of the platform's network, in the platform's process:
 
-    /otlp/v1/{metrics,logs,traces}   with a container's own token, to the collector, which is told
-                                     whose it was: nobody sends in another's name
-    /proxy/v1/…, /proxy/api/calls/…  to the proxy, which wants a key; its admin API stays inside
+    /otlp/v1/{metrics,logs,traces}   needs a container's own token; forwarded to the Collector
+                                     with the token's handle, so no container can pose as another
+    /proxy/v1/…, /proxy/api/calls/…  forwarded to the proxy, which needs a key; its admin API is
+                                     not forwarded
 
-The address exists only once Docker has made the network, which may be long after the collector
-and the proxy have started, so they can't listen there themselves.
+The address exists only once Docker has created the network. This may be long after the Collector
+and the proxy have started, so they can't listen on it themselves.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from telemetry.services.platform.state.store import Store
 
 OTLP_BYTES = 16 << 20  # of one export; chosen by judgement, not measured
 RETRY_AFTER_S = 5
-HANDLE_HEADER = "x-telemetry-handle"  # as collector/config.yaml looks for it
-# No part may begin with a dot: v1/../api/keys must not lead out of here.
+HANDLE_HEADER = "x-telemetry-handle"  # read by collector/config.yaml
+# No part may begin with a dot: v1/../api/keys must not match.
 _PROXY_PATHS = re.compile(r"v1(/[\w:@~-][\w.:@~-]*)+|api/calls/[\w-]+", re.ASCII)
 # https://datatracker.ietf.org/doc/html/rfc9110#section-7.6.1
 _HOP_BY_HOP = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -38,11 +39,11 @@ _log = logging.getLogger(__name__)
 
 
 class Relay:
-    """Listens where containers call.
+    """Listens for containers.
 
     Args:
-        settings: where to listen, and where to pass on to.
-        store: which handles have a container.
+        settings: where to listen, and where to forward to.
+        store: has the handles with a container.
     """
 
     def __init__(self, settings: Settings, store: Store) -> None:
@@ -54,7 +55,7 @@ class Relay:
         self._opening = asyncio.Lock()
 
     async def open(self) -> None:
-        """Be ready to listen; call in the event loop that serves."""
+        """Prepare to listen; call it in the event loop that serves."""
         self._session = aiohttp.ClientSession(
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
@@ -63,8 +64,8 @@ class Relay:
         app = web.Application()
         app.router.add_post("/otlp/v1/{signal:metrics|logs|traces}", self._otlp)
         app.router.add_route("*", "/proxy/{path:.*}", self._proxy)
-        # A client that goes away mid-stream must be noticed by the proxy, which charges for it.
-        # Bodies are passed on as they came: inflated, they would belie their content-encoding.
+        # The proxy must notice when a client disconnects mid-stream, since it charges for the call.
+        # Bodies are forwarded compressed, as their content-encoding says.
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, auto_decompress=False
         )
@@ -74,10 +75,10 @@ class Relay:
         """Listen on an address of this machine, if not yet.
 
         Returns:
-            Host and port by which containers find it.
+            Host and port by which containers reach it.
 
         Raises:
-            HTTPError: it can't be listened on.
+            HTTPError: the relay can't listen on it.
         """
         port, name = self._settings.relay_port, self._settings.relay_host
         address = "127.0.0.1" if name else gateway
@@ -88,9 +89,8 @@ class Relay:
                 except OSError as error:
                     raise HTTPError(
                         503,
-                        f"containers could not send anything: {address}:{port} can't be listened "
-                        f"on: {error.strerror or error}",
-                        "set TELEMETRY_PLATFORM_RELAY_PORT to a free port; where Docker runs on "
+                        f"the relay can't listen on {address}:{port}: {error.strerror or error}",
+                        "set TELEMETRY_PLATFORM_RELAY_PORT to a free port; if Docker runs on "
                         "another machine or in a virtual one, set TELEMETRY_PLATFORM_RELAY_HOST "
                         "to the name by which containers reach this one (host.docker.internal)",
                     ) from error
@@ -107,7 +107,7 @@ class Relay:
         handle = relay_tokens.handle_of(self._settings.otlp_token, token)
         if not handle or not self._known(handle):
             return web.json_response(
-                {"message": "wanted: authorization: Bearer and the token this container was given"},
+                {"message": "send Authorization: Bearer and the token of this container"},
                 status=401,
             )
         try:
@@ -125,23 +125,25 @@ class Relay:
                     headers=_only(answer.headers, "content-type", "retry-after"),
                 )
         except (aiohttp.ClientError, TimeoutError) as error:
-            return _away("collector", error)
+            return _unavailable("Collector", error)
 
     async def _proxy(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"]
         if not _PROXY_PATHS.fullmatch(path):
-            return web.json_response(error_body("not for containers"), status=404)
+            return web.json_response(error_body("the relay does not forward this path"), status=404)
         response: web.StreamResponse | None = None
         try:
             async with self._session.request(
                 request.method,
                 f"{self._settings.proxy_url}/{path}",
                 params=request.query,
-                headers=_passed(request.headers),
+                headers=_forwarded(request.headers),
                 data=request.content if request.can_read_body else None,
                 allow_redirects=False,
             ) as answer:
-                response = web.StreamResponse(status=answer.status, headers=_passed(answer.headers))
+                response = web.StreamResponse(
+                    status=answer.status, headers=_forwarded(answer.headers)
+                )
                 await response.prepare(request)
                 async for chunk in answer.content.iter_any():
                     await response.write(chunk)
@@ -149,8 +151,8 @@ class Relay:
                 return response
         except (aiohttp.ClientError, TimeoutError) as error:
             if response is not None:
-                raise  # cut off, so that what has come isn't taken for all
-            return _away("proxy", error)
+                raise  # break the connection, so that the client sees the answer is incomplete
+            return _unavailable("proxy", error)
 
     def _known(self, handle: str) -> bool:
         record = self._store.get(handle)
@@ -161,14 +163,14 @@ def _only(headers: Mapping[str, str], *names: str) -> dict[str, str]:
     return {name: headers[name] for name in names if name in headers}
 
 
-def _passed(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+def _forwarded(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP]
 
 
-def _away(what: str, error: Exception) -> web.Response:
-    _log.warning("containers' calls can't be passed on: the %s doesn't answer: %s", what, error)
+def _unavailable(what: str, error: Exception) -> web.Response:
+    _log.warning("containers' requests can't be forwarded: the %s does not answer: %s", what, error)
     return web.json_response(
-        error_body(f"the {what} doesn't answer", "try again"),
+        error_body(f"the {what} does not answer", "try again"),
         status=503,
         headers={"retry-after": str(RETRY_AFTER_S)},
     )

@@ -1,7 +1,7 @@
-"""Each container's own token for the relay: ``<handle>~<signature>``.
+"""Issue and check each container's token for the relay: ``<handle>~<signature>``.
 
-Made from the platform's OTLP token, so that nothing has to be kept; good while the handle has a
-container of the platform's.
+Tokens are derived from the platform's OTLP token, so none is stored. A token is valid while the
+handle has a container of the platform.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import hmac
 
 
 def issue(secret: str, handle: str) -> str:
-    """The token of a handle."""
+    """Return the token of a handle."""
     return f"{handle}~{_signature(secret, handle)}"
 
 
 def handle_of(secret: str, token: str) -> str:
-    """Whose token this is, "" where it is nobody's."""
+    """Return the handle of a token, "" if the token is invalid."""
     handle, _, signature = token.partition("~")
-    # Bytes of a header that are no UTF-8 come as lone surrogates, which have no encoding.
+    # Header bytes that are not UTF-8 arrive as lone surrogates, which can't be encoded.
     given = signature.encode(errors="replace")
     good = hmac.compare_digest(given, _signature(secret, handle).encode())
     return handle if good else ""

@@ -1,4 +1,4 @@
-"""``telemetry platform``: serve the platform until told to stop."""
+"""``telemetry platform``: serve the platform until it is stopped."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from telemetry.services.serve import stop_on_sigterm
 from telemetry.system.arguments import Parser
 
-# Requests in flight may finish for so long. One that takes longer is cut off, and undone or
-# finished at the next start.
+# Time for requests in flight to finish. A longer one is interrupted, and undone or finished at the
+# next start.
 GRACE_S = 8
 
 
@@ -29,10 +29,10 @@ def parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the platform; returns the exit code.
 
-    One process: it alone acts for the containers of its state folder.
+    A state folder's containers may have only one process that manages them.
 
     Raises:
-        TelemetryError: a setting can't be used, or the desired state can't be opened.
+        TelemetryError: a setting is invalid, or the desired state can't be opened.
     """
     import uvicorn
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     from telemetry.services.platform.settings import Settings
 
     args = parser().parse_args(argv)
-    # Before the library adds its own handler, so that people see warnings on the console too.
+    # Before the library adds its own handler, so that warnings also go to the console.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_env(os.environ)
     stop_on_sigterm()

@@ -16,29 +16,29 @@ NETWORK = "telemetry"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the platform is told.
+    """The platform's settings.
 
     Args:
         port: TELEMETRY_PLATFORM_PORT, on 127.0.0.1.
-        home: TELEMETRY_HOME, the state folder; the desired state is kept there.
-        admin_token: TELEMETRY_ADMIN_TOKEN, wanted by the API and at log-in; also what the proxy's
-            and the gateway's admin APIs want.
-        otlp_token: TELEMETRY_OTLP_TOKEN; each container's own token is made from it.
-        otlp_url: OTEL_EXPORTER_OTLP_ENDPOINT, else the collector of this machine: where
-            containers' telemetry goes.
-        proxy_url: TELEMETRY_PROXY_URL, the metering proxy.
-        keys: TELEMETRY_PLATFORM_KEYS; false where there is no proxy: containers get no key.
-        gateway_url: TELEMETRY_GATEWAY_URL, which knows the alerts that fire.
-        grafana_url: TELEMETRY_GRAFANA_URL, for people.
+        home: TELEMETRY_HOME, the state folder, where the desired state is stored.
+        admin_token: TELEMETRY_ADMIN_TOKEN, required by the API and at log-in, and by the admin
+            APIs of proxy and gateway.
+        otlp_token: TELEMETRY_OTLP_TOKEN; each container's own token is derived from it.
+        otlp_url: OTEL_EXPORTER_OTLP_ENDPOINT, where containers' telemetry goes; by default the
+            Collector on this machine.
+        proxy_url: TELEMETRY_PROXY_URL, the proxy.
+        keys: TELEMETRY_PLATFORM_KEYS; false if there is no proxy: containers get no key.
+        gateway_url: TELEMETRY_GATEWAY_URL, the gateway, which lists firing alerts.
+        grafana_url: TELEMETRY_GRAFANA_URL, a link on the admin page.
         network: TELEMETRY_PLATFORM_NETWORK, name of the Docker network of its containers.
-        relay_port: TELEMETRY_PLATFORM_RELAY_PORT, where containers reach OTLP and the proxy.
+        relay_port: TELEMETRY_PLATFORM_RELAY_PORT, port of the relay.
         relay_host: TELEMETRY_PLATFORM_RELAY_HOST, the name by which containers reach this
-            machine's loopback; "" for the network's gateway address, which is right on Linux.
-        volumes: TELEMETRY_PLATFORM_VOLUMES, folders (colon between) that containers may mount,
-            with all below them; none unless set.
+            machine's loopback; "" for the network's gateway address, which works on Linux.
+        volumes: TELEMETRY_PLATFORM_VOLUMES, folders that containers may mount, with everything
+            below them, separated by colons.
         sample_interval_s: TELEMETRY_PLATFORM_SAMPLE_INTERVAL, seconds between samples.
-        tailed: TELEMETRY_DOCKER_CONTAINERS, Docker's folder of container logs, where the
-            collector is told to read them; None for Docker's default.
+        tailed: TELEMETRY_DOCKER_CONTAINERS, Docker's folder of container logs, as set for the
+            Collector; None for Docker's default.
     """
 
     port: int
@@ -60,10 +60,10 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read the environment; secrets that are missing are made and kept.
+        """Read the environment; missing secrets are created and stored.
 
         Raises:
-            ConfigError: a variable has a value that can't be used.
+            ConfigError: a variable has an invalid value.
             TelemetryError: the state folder can't be written.
         """
         from telemetry.settings import credentials
@@ -97,7 +97,7 @@ class Settings:
 
 def _otlp_url(environ: Mapping[str, str]) -> str:
     key = "OTEL_EXPORTER_OTLP_ENDPOINT"
-    # The relay speaks HTTP: an address for gRPC is not one for it.
+    # The relay uses HTTP; an address for gRPC does not work.
     if environ.get(key) and environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "") != "grpc":
         return env_values.http_url(key, environ[key])
     return stack_settings.url("otlp_http", environ)
@@ -106,7 +106,7 @@ def _otlp_url(environ: Mapping[str, str]) -> str:
 def _folders(text: str) -> tuple[Path, ...]:
     folders = tuple(Path(part) for part in text.split(":") if part)
     for folder in folders:
-        # Of "/" and whatever lies above the state folder, everything could be had.
+        # Mounting "/" would expose the whole host.
         if not folder.is_absolute() or folder == Path("/"):
             raise ConfigError("TELEMETRY_PLATFORM_VOLUMES", text, "folders such as /srv/data:/mnt")
     return folders

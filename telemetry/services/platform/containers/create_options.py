@@ -1,4 +1,4 @@
-"""How a container is made from what was asked for: Docker's arguments and its environment."""
+"""Docker's create options of a requested container, and its environment."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.desired import HANDLE_LABEL, LOGS_LABEL, PLATFORM_LABEL
 
 NS = 1_000_000_000
-# Of what a container prints, kept by Docker; the collector has read it long before.
+# A container's output that Docker keeps; the Collector has read it long before it is dropped.
 LOG_OPTIONS = {"max-size": "20m", "max-file": "3"}
-# Processes and threads: enough for any service, too few to take the machine's. A judgement.
+# Processes and threads: enough for any service, too few to exhaust the machine's. Chosen by
+# judgement, not measured.
 PIDS_LIMIT = 4096
 
 
 def container_name(handle: str) -> str:
-    """Docker's name of a handle's container."""
+    """Return the Docker name of a handle's container."""
     return f"telemetry-{handle}"
 
 
 def arguments(
     spec: Spec, settings: Settings, platform_id: str, address: str, key: Key | None
 ) -> dict[str, Any]:
-    """What ``docker.DockerClient.containers.create`` is to be called with.
+    """Return the arguments for ``docker.DockerClient.containers.create``.
 
     Args:
-        spec: the container as wanted.
-        settings: the platform's.
-        platform_id: which platform's it is.
-        address: host and port of the relay as the container finds it.
-        key: its key at the proxy, None where it gets none.
+        spec: the requested container.
+        settings: the platform's settings.
+        platform_id: id of the platform that owns it.
+        address: host and port of the relay, as the container reaches it.
+        key: its key at the proxy, None if it gets none.
     """
     return {
         "image": spec.image,
@@ -46,10 +47,10 @@ def arguments(
         "network": settings.network,
         "nano_cpus": None if spec.cpus is None else int(spec.cpus * NS),
         "mem_limit": spec.memory_limit_bytes,
-        # No swap beside it, or the limit is twice what was asked for.
+        # Without swap: otherwise the limit is twice the requested one.
         "memswap_limit": spec.memory_limit_bytes,
         "pids_limit": PIDS_LIMIT,
-        # No program of an image becomes root by its file's mode.
+        # No program of an image becomes root by its setuid bit.
         "security_opt": ["no-new-privileges"],
         "mounts": [
             Mount(volume.target, volume.source, type="bind", read_only=volume.read_only)
@@ -57,7 +58,7 @@ def arguments(
         ],
         "healthcheck": _health_check(spec.health_check),
         "restart_policy": {"Name": spec.restart_policy},
-        # The collector takes the handle from what the driver writes beside each line.
+        # The Collector takes the handle from what the driver writes with each line.
         "log_config": LogConfig(
             type=LogConfig.types.JSON,
             config={"labels": f"{HANDLE_LABEL},{LOGS_LABEL}", **LOG_OPTIONS},
@@ -67,13 +68,15 @@ def arguments(
 
 
 def environment(spec: Spec, settings: Settings, address: str, key: Key | None) -> dict[str, str]:
-    """What the container finds in its environment; what was asked for wins, but for whose it is.
+    """Return the container's environment.
+
+    Caller-supplied values win, except those that identify the owner.
 
     Args:
-        spec: the container as wanted.
-        settings: the platform's.
-        address: host and port of the relay as the container finds it.
-        key: its key at the proxy, None where it gets none.
+        spec: the requested container.
+        settings: the platform's settings.
+        address: host and port of the relay, as the container reaches it.
+        key: its key at the proxy, None if it gets none.
     """
     given = dict(spec.env or {})
     attributes = [given.pop("OTEL_RESOURCE_ATTRIBUTES", ""), f"handle={spec.handle}"]
@@ -89,7 +92,7 @@ def environment(spec: Spec, settings: Settings, address: str, key: Key | None) -
         ours |= {
             "TELEMETRY_PROXY_URL": base,
             "TELEMETRY_PROXY_KEY": key.secret,
-            # As the providers' own SDKs read them: they work there unchanged.
+            # The providers' SDKs read these, and work without further configuration.
             "ANTHROPIC_BASE_URL": base,
             "ANTHROPIC_API_KEY": key.secret,
             "OPENAI_BASE_URL": f"{base}/v1",

@@ -1,7 +1,7 @@
-"""Containers made, started, stopped and removed; nothing is left half-made.
+"""Provision, start, stop and remove containers; a failure leaves nothing behind.
 
-Everything here blocks and runs in threads. What is about to be done stands in the store before
-it is, so that whatever cuts it off (a crash, Docker gone) is undone or finished later.
+All functions block; call them in threads. Each operation is recorded in the store before it
+starts, so that after an interruption (a crash, Docker going down) it is undone or finished later.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from telemetry.errors import TelemetryError
 from telemetry.services.http import HTTPError
 from telemetry.services.platform.containers import create_options, network
 from telemetry.services.platform.containers.spec import Spec
-from telemetry.services.platform.proxy_keys import Keys
+from telemetry.services.platform.proxy_keys import ProxyKeys
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.desired import HANDLE_LABEL, PLATFORM_LABEL
 from telemetry.services.platform.state.observed import ContainerState, ObservedState, from_inspect
 from telemetry.services.platform.state.store import Store, taken
 from telemetry.system.docker_engine import Engine
 
-STOP_S = 10  # Docker's own patience before it kills
+STOP_TIMEOUT_S = 10  # Docker's own default before it kills
 _log = logging.getLogger(__name__)
 
 
 class Lifecycle:
-    """What the platform does to containers.
+    """The platform's operations on containers.
 
     Args:
-        settings: what it was told.
+        settings: the platform's settings.
         engine: Docker.
         store: the desired state.
         observed: the observed state.
         keys: the proxy's admin API.
-        reach: opens the relay on an address of this machine, and returns the host and port that
-            containers find it at.
+        open_relay: opens the relay on an address of this machine, and returns host and port as
+            containers reach it.
         reconcile: has the watcher reconcile a handle.
     """
 
@@ -49,85 +49,85 @@ class Lifecycle:
         engine: Engine,
         store: Store,
         observed: ObservedState,
-        keys: Keys,
-        reach: Callable[[str], str],
+        keys: ProxyKeys,
+        open_relay: Callable[[str], str],
         reconcile: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._store = store
         self._observed = observed
-        self._reach = reach
+        self._open_relay = open_relay
         self._reconcile = reconcile
         self._keys = keys
         self._locks: dict[str, threading.Lock] = {}
         self._provision = metrics.histogram(catalog.PLATFORM_PROVISION_DURATION)
         self._destroy = metrics.histogram(catalog.PLATFORM_DESTROY_DURATION)
 
-    # --- what callers ask for -----------------------------------------------------------------
+    # --- operations ---------------------------------------------------------------------------
 
     def provision(self, spec: Spec) -> ContainerState:
-        """Make and start a container, with everything it needs.
+        """Create and start a container, with its network, key and environment.
 
         Raises:
-            HTTPError: it can't be as asked; nothing of it is left.
-            EngineAbsent: there is no Docker.
+            HTTPError: the request can't be fulfilled; nothing is left behind.
+            EngineAbsent: Docker does not answer.
         """
-        with self._alone(spec.handle):
+        with self._exclusive(spec.handle):
             if self._observed.get(spec.handle) or self._store.get(spec.handle):
                 raise taken(spec.handle)
             with self._timed(self._provision):
                 with self._engine.asked() as client:
-                    client.ping()  # without Docker nothing begins, and nothing is to be undone
+                    client.ping()  # without Docker nothing starts, and nothing has to be undone
                 self._store.begin(spec.handle, spec.to_json())
                 try:
-                    return self._make(spec)
+                    return self._create(spec)
                 except BaseException:
-                    # What can't be undone now stays written down, and is undone later.
+                    # If it can't be undone now, the record stays, and it is undone later.
                     with suppress(TelemetryError):
                         self._end(spec.handle)
                     raise
 
     def start(self, handle: str) -> ContainerState:
-        """Start a container that doesn't run."""
-        with self._alone(handle), self._container(handle) as container:
+        """Start a container that does not run."""
+        with self._exclusive(handle), self._container(handle) as container:
             container.start()
-            return self._now(container, wanted=True)
+            return self._refresh(container, wanted=True)
 
     def stop(self, handle: str) -> ContainerState:
-        """Stop a container on purpose."""
-        with self._alone(handle), self._container(handle) as container:
+        """Stop a container and set its desired state to stopped."""
+        with self._exclusive(handle), self._container(handle) as container:
             wanted = self._store.wanted(handle)
-            self._wants(handle, False)  # before it dies: that is what was asked for
+            self._set_wanted(handle, False)  # before it dies, so that it does not count as down
             try:
-                container.stop(timeout=STOP_S)
+                container.stop(timeout=STOP_TIMEOUT_S)
             except BaseException:
-                self._wants(handle, wanted)  # it may run on, and must be seen to end
+                self._set_wanted(handle, wanted)  # it may still run; its end must be noticed
                 self._reconcile(handle)
                 raise
-            return self._now(container, wanted=False)
+            return self._refresh(container, wanted=False)
 
     def restart(self, handle: str) -> ContainerState:
-        """Stop and start a container; one that can't be started is down, not stopped."""
-        with self._alone(handle), self._container(handle) as container:
+        """Stop and start a container; if it can't be started, it is down, not stopped."""
+        with self._exclusive(handle), self._container(handle) as container:
             self._store.restarting(handle)
             try:
-                container.restart(timeout=STOP_S)
+                container.restart(timeout=STOP_TIMEOUT_S)
             except BaseException:
-                self._wants(handle, True)
+                self._set_wanted(handle, True)
                 self._reconcile(handle)
-                self._not_stopped(container)
+                self._expect_stop_event(container)
                 raise
-            return self._now(container, wanted=True)
+            return self._refresh(container, wanted=True)
 
     def remove(self, handle: str) -> None:
-        """Remove a container for good: itself, its key, its place in the store.
+        """Remove a container, its key and its record.
 
         Raises:
-            HTTPError: there is none.
-            EngineAbsent: there is no Docker; it is removed once there is one again.
+            HTTPError: there is no such container.
+            EngineAbsent: Docker does not answer; it is removed once Docker answers again.
         """
-        with self._alone(handle):
+        with self._exclusive(handle):
             record, state = self._store.get(handle), self._observed.get(handle)
             if record is None and state is None:
                 raise unknown(handle)
@@ -141,35 +141,37 @@ class Lifecycle:
                 self._end(handle)
 
     def logs(self, handle: str, tail: int, follow: bool) -> Any:
-        """What a container printed: an iterator of bytes, to be cut where it is followed."""
+        """Return a container's output as an iterator of bytes; `cut` it if it is followed."""
         with self._container(handle) as container:
             found = container.logs(stream=follow, follow=follow, tail=tail)
             return found if follow else iter([found])
 
-    # --- what was cut off -----------------------------------------------------------------------
+    # --- recovery -------------------------------------------------------------------------------
 
-    def settle(self) -> None:
-        """Undo or finish whatever was left half-way, by a crash or because Docker or the proxy
-        was away. Records of containers that are gone are cleared up.
+    def recover(self) -> None:
+        """Undo or finish operations that were interrupted by a crash, or because Docker or the
+        proxy was down. Remove records of containers that are gone.
 
         Raises:
-            EngineAbsent: there is no Docker.
-            HTTPError: it is another engine than the records are of.
+            EngineAbsent: Docker does not answer.
+            HTTPError: it is not the engine that the records belong to.
         """
-        records = self._store.all()  # before the list: what is recorded later may not be in it
+        records = (
+            self._store.all()
+        )  # before the list, which may not include containers recorded later
         with self._engine.asked() as client:
             if not self._store.belongs_to(client.info()["ID"]):
                 raise HTTPError(
                     503,
-                    f"the Docker engine at {self._engine.address} is not the one that the "
-                    f"containers in {self._store.path} are in: nothing is cleared up",
-                    "set DOCKER_HOST to that one, or TELEMETRY_HOME to another folder",
+                    f"the Docker engine at {self._engine.address} is not the one that has the "
+                    f"containers of {self._store.path}: nothing is recovered or removed",
+                    "set DOCKER_HOST to that engine, or TELEMETRY_HOME to another folder",
                 )
             there = {c.id for c in client.containers.list(all=True, ignore_removed=True)}
         for record in records:
             lock = self._lock_of(record.handle)
             if not lock.acquire(blocking=False):
-                continue  # a caller is at it
+                continue  # an operation is in progress
             try:
                 if record.container_id not in there:
                     self._store.removed(record.handle, record.container_id)
@@ -177,21 +179,23 @@ class Lifecycle:
                 if current is not None and current.phase != "made":
                     self._end(record.handle)
             except HTTPError as problem:
-                _log.warning("%s is left half-way: %s", record.handle, problem.message)
+                _log.warning(
+                    "an operation on %s is still incomplete: %s", record.handle, problem.message
+                )
             finally:
                 lock.release()
         try:
             self._revoke_owed()
         except HTTPError as problem:
-            _log.warning("keys wait to be revoked: %s", problem.message)
+            _log.warning("keys are not yet revoked: %s", problem.message)
 
     # --- steps ----------------------------------------------------------------------------------
 
-    def _make(self, spec: Spec) -> ContainerState:
-        with self._engine.asked() as client, _docker_says(spec):
-            self._have_image(client, spec.image)
+    def _create(self, spec: Spec) -> ContainerState:
+        with self._engine.asked() as client, _translated_errors(spec):
+            self._pull_if_missing(client, spec.image)
             gateway = network.ensure(client, self._settings.network)
-            address = self._reach(gateway)
+            address = self._open_relay(gateway)
             key = self._keys.create(spec.handle) if self._settings.keys else None
             if key is not None:
                 self._store.change(spec.handle, key_id=key.id)
@@ -209,7 +213,7 @@ class Lifecycle:
             self._reconcile(spec.handle)
             return state
 
-    def _have_image(self, client: Any, image: str) -> None:
+    def _pull_if_missing(self, client: Any, image: str) -> None:
         import docker
 
         try:
@@ -224,11 +228,11 @@ class Lifecycle:
             raise HTTPError(
                 422,
                 f"image {image} is not on this machine and can't be pulled: {error.explanation}",
-                f"check its name, or bring it here: docker pull {image}, docker build, docker load",
+                f"check its name, or get it: docker pull {image}, docker build, docker load",
             ) from error
 
     def _end(self, handle: str) -> None:
-        """Leave nothing of a handle: one that is to be removed, or was not made to its end."""
+        """Remove everything of a handle that is being removed, or whose provisioning failed."""
         record = self._store.get(handle)
         if record is None:
             return
@@ -239,8 +243,8 @@ class Lifecycle:
         try:
             self._revoke_owed()
         except HTTPError as problem:
-            # No reason to keep the handle: it is done as soon as the proxy answers.
-            _log.warning("keys wait to be revoked: %s", problem.message)
+            # The handle is free nevertheless: the keys are revoked as soon as the proxy answers.
+            _log.warning("keys are not yet revoked: %s", problem.message)
 
     def _revoke_owed(self) -> None:
         for owed in self._store.revocations():
@@ -254,7 +258,7 @@ class Lifecycle:
 
         ours = [f"{HANDLE_LABEL}={handle}", f"{PLATFORM_LABEL}={self._store.platform_id}"]
         with self._engine.asked() as client:
-            # Also one that was made just before a crash, whose id nobody wrote down.
+            # Also one created just before a crash, whose id is not recorded.
             found = client.containers.list(all=True, filters={"label": ours}, ignore_removed=True)
             for each in {container_id, *(c.id for c in found)} - {""}:
                 try:
@@ -265,15 +269,15 @@ class Lifecycle:
                     raise HTTPError(
                         502,
                         f"Docker can't remove the container of {handle}: {error.explanation}",
-                        "the platform tries again by itself; see Docker's own log",
+                        "the platform tries again automatically; see Docker's own log",
                     ) from error
                 self._observed.remove(handle, each)
 
-    # --- the small things -----------------------------------------------------------------------
+    # --- helpers --------------------------------------------------------------------------------
 
     @contextmanager
     def _container(self, handle: str) -> Iterator[Any]:
-        """The container to do something to."""
+        """Get a handle's container, and translate Docker's errors."""
         import docker
 
         record, state = self._store.get(handle), self._observed.get(handle)
@@ -287,34 +291,34 @@ class Lifecycle:
                 raise unknown(handle) from None
             except docker.errors.APIError as error:
                 raise HTTPError(
-                    409, f"Docker refuses that to {handle}: {error.explanation}"
+                    409, f"Docker refuses this for {handle}: {error.explanation}"
                 ) from error
 
-    def _wants(self, handle: str, wanted: bool) -> None:
+    def _set_wanted(self, handle: str, wanted: bool) -> None:
         self._store.change(handle, wanted=wanted)
 
-    def _not_stopped(self, container: Any) -> None:
-        """Where a restart failed at the stop, the next stop is none of its own."""
-        with suppress(Exception):  # what failed before is what the caller has to hear
+    def _expect_stop_event(self, container: Any) -> None:
+        """A restart failed while stopping: the next stop event is a real one, not half of it."""
+        with suppress(Exception):  # the caller gets the error of the restart
             container.reload()
             if container.attrs["State"].get("Pid"):
                 self._store.started(container.labels[HANDLE_LABEL], container.id)
 
-    def _now(self, container: Any, *, wanted: bool) -> ContainerState:
+    def _refresh(self, container: Any, *, wanted: bool) -> ContainerState:
         asked_at = time.monotonic()
         container.reload()
         state = from_inspect(container.attrs)
-        self._wants(state.handle, wanted)
+        self._set_wanted(state.handle, wanted)
         self._observed.update(state, asked_at)
-        self._reconcile(state.handle)  # Docker has nothing to say where it was so already
+        self._reconcile(state.handle)  # Docker sends no event if it was so already
         return state
 
     def _lock_of(self, handle: str) -> threading.Lock:
         return self._locks.setdefault(handle, threading.Lock())
 
     @contextmanager
-    def _alone(self, handle: str) -> Iterator[None]:
-        """One thing at a time for each handle."""
+    def _exclusive(self, handle: str) -> Iterator[None]:
+        """Allow one operation at a time for each handle."""
         with self._lock_of(handle):
             yield
 
@@ -330,15 +334,15 @@ class Lifecycle:
 
 
 def unknown(handle: str) -> HTTPError:
-    """What to tell whoever asks for a handle without a container."""
+    """Return the error for a handle without a container."""
     return HTTPError(
-        404, f"no container has the handle {handle}", "GET /api/containers lists those there are"
+        404, f"no container has the handle {handle}", "GET /api/containers lists all handles"
     )
 
 
 @contextmanager
-def _docker_says(spec: Spec) -> Iterator[None]:
-    """Docker's refusals as callers understand them."""
+def _translated_errors(spec: Spec) -> Iterator[None]:
+    """Translate Docker's refusals."""
     import docker
 
     try:
@@ -350,7 +354,7 @@ def _docker_says(spec: Spec) -> Iterator[None]:
             name = create_options.container_name(spec.handle)
             raise HTTPError(
                 409,
-                f"a container named {name} exists that this platform did not make",
+                f"a container named {name} exists that this platform did not create",
                 f"remove or rename it (docker rename {name} …), or use another handle",
             ) from error
         if status < 500 or "OCI runtime" in said or "executable file not found" in said:

@@ -1,7 +1,7 @@
-"""The Docker network of provisioned containers, and how they reach this machine through it.
+"""Create the Docker network of provisioned containers.
 
-One network for all, not one each: Docker's default address pools end after about thirty.
-Containers on it don't reach each other (``enable_icc`` is off); each reaches the world, and the
+All containers share one network: Docker's default address pools allow only about thirty.
+Containers on it can't reach each other (``enable_icc`` is off). They reach the internet and the
 network's gateway address, which is this machine, where the platform's relay listens.
 """
 
@@ -15,26 +15,26 @@ from telemetry.services.http import HTTPError
 
 ISOLATED = {"com.docker.network.bridge.enable_icc": "false"}
 
-# The platform makes sure of it at its start, and each provisioning does, at the same moment maybe.
+# The platform ensures it at its start, and each provisioning does, maybe at the same time.
 _ensuring = threading.Lock()
 
 
 def ensure(client: Any, name: str) -> str:
-    """Make the network where it is missing.
+    """Create the network if it is missing.
 
     Args:
         client: a `docker.DockerClient`.
-        name: the network's.
+        name: the network's name.
 
     Returns:
         Its gateway address.
 
     Raises:
         HTTPError: another network has that name.
-        docker.errors.APIError: Docker can't make it.
+        docker.errors.APIError: Docker can't create it.
     """
     with _ensuring:
-        network = _oldest(client, name) or _made(client, name)
+        network = _oldest(client, name) or _create(client, name)
     network.reload()
     attrs = network.attrs
     if attrs["Driver"] != "bridge" or not attrs["IPAM"]["Config"]:
@@ -46,15 +46,17 @@ def ensure(client: Any, name: str) -> str:
     return str(attrs["IPAM"]["Config"][0]["Gateway"])
 
 
-def _made(client: Any, name: str) -> Any:
-    made = client.networks.create(name, "bridge", options=ISOLATED, check_duplicate=True)
-    # Docker's look for duplicates doesn't see those that others make meanwhile.
-    return _oldest(client, name) or made
+def _create(client: Any, name: str) -> Any:
+    created = client.networks.create(name, "bridge", options=ISOLATED, check_duplicate=True)
+    # Docker's check for duplicates misses those created at the same time.
+    return _oldest(client, name) or created
 
 
 def _oldest(client: Any, name: str) -> Any | None:
-    """The network of this name. Of several, which no container could be put on by name, the
-    oldest; others of our making are removed, unless they are in use.
+    """Return the network of this name, of several the oldest.
+
+    With several, no container could join one by name: the other ones that a platform created are
+    removed, unless they are in use.
     """
     import docker
 

@@ -1,4 +1,4 @@
-"""What a caller wants a container to be: the body of ``POST /api/containers``, checked."""
+"""Parse and check the body of ``POST /api/containers``."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from telemetry.services.http import HTTPError
 
 HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Docker's own floor; below it no container starts.
-MEMORY_FLOOR = 6 << 20
+# Docker's own minimum; with less no container starts.
+MIN_MEMORY_BYTES = 6 << 20
 RESTART_POLICIES = ("no", "on-failure", "always", "unless-stopped")
-# They say whose container it is: nobody else's may be claimed.
+# These identify the container's owner.
 RESERVED = ("TELEMETRY_HANDLE",)
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A folder of this machine in the container.
+    """A folder of this machine, mounted in the container.
 
     Args:
-        source: the folder here, within TELEMETRY_PLATFORM_VOLUMES.
+        source: the folder on this machine, within TELEMETRY_PLATFORM_VOLUMES.
         target: absolute path in the container.
-        read_only: whether it may only be read.
+        read_only: whether it is mounted read-only.
     """
 
     source: str
@@ -36,14 +36,14 @@ class Volume:
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """How Docker finds out whether the container is well.
+    """Docker's health check of a container.
 
     Args:
         command: run in the container; exit code 0 is healthy.
-        interval_s: between two checks.
-        timeout_s: a check that takes longer has failed.
-        retries: failures in a row until it is unhealthy.
-        start_period_s: in which failures don't count yet.
+        interval_s: seconds between checks.
+        timeout_s: seconds after which a check has failed.
+        retries: consecutive failures until the container is unhealthy.
+        start_period_s: seconds after the start in which failures don't count.
     """
 
     command: tuple[str, ...]
@@ -55,16 +55,16 @@ class HealthCheck:
 
 @dataclass(frozen=True)
 class Spec:
-    """A container as wanted.
+    """A requested container.
 
     Args:
-        handle: whose: 1 to 63 letters, digits, or . _ -, a letter or digit first.
-        image: as ``docker run`` takes it; pulled where it is missing.
-        command: replaces the image's own; empty for the image's own.
-        env: environment on top of what the platform sets.
+        handle: 1 to 63 letters, digits, or . _ -; the first is a letter or digit.
+        image: as for ``docker run``; pulled if it is missing.
+        command: replaces the image's command; empty for the image's own.
+        env: environment, in addition to what the platform sets.
         cpus: cores it may use, such as 0.5; None for no limit.
         memory_limit_bytes: memory it may use, at least 6 MiB; None for no limit.
-        volumes: folders of this machine.
+        volumes: folders of this machine to mount.
         health_check: None for the image's own.
         restart_policy: Docker's: no, on-failure, always, unless-stopped.
     """
@@ -84,30 +84,29 @@ class Spec:
 
 
 def check_handle(value: Any) -> str:
-    """``value`` as a handle.
+    """Return ``value`` if it is a valid handle.
 
     Raises:
-        HTTPError: it is none.
+        HTTPError: it is not one.
     """
     if not isinstance(value, str) or not HANDLE.fullmatch(value):
         raise HTTPError(
             400,
-            f"handle {value!r} can't be used",
-            "use 1 to 63 letters, digits, or . _ -, a letter or digit first",
+            f"handle {value!r} is invalid",
+            "use 1 to 63 letters, digits, or . _ -; the first must be a letter or digit",
         )
     return value
 
 
 def parse(body: Any, allowed: tuple[Path, ...]) -> Spec:
-    """A body's container.
+    """Parse a request body.
 
     Args:
         body: decoded JSON.
-        allowed: folders that may be mounted, with all below them.
+        allowed: folders that may be mounted, with everything below them.
 
     Raises:
-        HTTPError: a field is missing, unknown, or has a value that can't be used; or a folder is
-            not allowed.
+        HTTPError: a field is missing, unknown or invalid, or a folder is not allowed.
     """
     body = _fields(body, "the body", Spec.__dataclass_fields__)
     for name in ("handle", "image"):
@@ -122,7 +121,7 @@ def parse(body: Any, allowed: tuple[Path, ...]) -> Spec:
         env=_env(body.get("env") or {}),
         cpus=_number(body.get("cpus"), "cpus", 0.01, 1024),
         memory_limit_bytes=_whole(
-            body.get("memory_limit_bytes"), "memory_limit_bytes", MEMORY_FLOOR, 1 << 50
+            body.get("memory_limit_bytes"), "memory_limit_bytes", MIN_MEMORY_BYTES, 1 << 50
         ),
         volumes=tuple(_volume(each, allowed) for each in _list(body.get("volumes"), "volumes")),
         health_check=_health_check(body.get("health_check")),
@@ -137,17 +136,17 @@ def _volume(given: Any, allowed: tuple[Path, ...]) -> Volume:
         raise HTTPError(400, f"volumes: source {source!r} is not an absolute path of this machine")
     if not isinstance(target, str) or not PurePosixPath(target).is_absolute() or target == "/":
         raise HTTPError(400, f"volumes: target {target!r} is not an absolute path in the container")
-    # Followed to its end, or a link within an allowed folder would lead anywhere.
+    # Resolve links, or one within an allowed folder could lead anywhere.
     real = Path(source).resolve()
     if not any(real.is_relative_to(folder.resolve()) for folder in allowed):
         listed = ", ".join(map(str, allowed)) or "none"
         raise HTTPError(
             403,
             f"volumes: {source} may not be mounted (allowed: {listed})",
-            "add its folder to TELEMETRY_PLATFORM_VOLUMES and start the platform again",
+            "add its folder to TELEMETRY_PLATFORM_VOLUMES and restart the platform",
         )
     if not real.is_dir():
-        raise HTTPError(400, f"volumes: there is no folder {source}", "make it first")
+        raise HTTPError(400, f"volumes: there is no folder {source}", "create it first")
     return Volume(str(real), target, _flag(given.get("read_only", False), "volumes: read_only"))
 
 
@@ -186,7 +185,7 @@ def _fields(given: Any, what: str, known: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise HTTPError(400, f"{name} is not a text")
+        raise HTTPError(400, f"{name} is not a non-empty string")
     return value
 
 
@@ -198,18 +197,20 @@ def _list(value: Any, name: str) -> list[Any]:
 
 def _texts(value: Any, name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) and "\0" not in v for v in value):
-        raise HTTPError(400, f"{name} is not a list of texts", 'such as ["sh", "-c", "echo hello"]')
+        raise HTTPError(
+            400, f"{name} is not a list of strings", 'such as ["sh", "-c", "echo hello"]'
+        )
     return tuple(value)
 
 
 def _env(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise HTTPError(400, "env is not an object of texts", 'such as {"LEVEL": "debug"}')
+        raise HTTPError(400, "env is not an object of strings", 'such as {"LEVEL": "debug"}')
     for name, text in value.items():
         if not _ENV_NAME.fullmatch(name) or "\0" in text:
-            raise HTTPError(400, f"env: {name!r} can't be an environment variable")
+            raise HTTPError(400, f"env: {name!r} is not a valid environment variable")
         if name in RESERVED:
-            raise HTTPError(400, f"env: {name} is the platform's to set", "leave it out")
+            raise HTTPError(400, f"env: {name} is set by the platform", "leave it out")
     return dict(value)
 
 

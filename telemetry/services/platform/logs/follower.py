@@ -1,9 +1,10 @@
-"""Logs of containers that the collector can't read by file, followed through Docker's API.
+"""Follow logs through Docker's API that the Collector can't read from files.
 
-The collector reads the files of Docker's json-file driver, where they carry the handle. A
-container that was adopted without that, or with another driver, or whose file the collector
-can't read, is followed here, and its lines are sent by OTLP as the collector's own would be.
-How far each was followed is kept once its lines have arrived: every line comes, and comes once.
+The Collector reads the files of Docker's json-file driver if they contain the handle. The follower
+reads the logs of other containers: adopted ones without the handle in their files, those with
+another driver, and those whose files the Collector can't read. It sends the lines by OTLP, in the
+same form as the Collector. The position in each log is stored after its lines have arrived, so
+every line is sent exactly once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from opentelemetry.sdk._logs.export import LogRecordExportResult
 from telemetry import metrics
 from telemetry.errors import TelemetryError
 from telemetry.redaction import Redactor
-from telemetry.services.platform.logs.lines import Line, Waiting, entries, follow, lines, record_of
+from telemetry.services.platform.logs.lines import (
+    Line,
+    LineBuffer,
+    entries,
+    follow,
+    lines,
+    record_of,
+)
 from telemetry.services.platform.sampling.timestamps import to_ns
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.desired import HANDLE_LABEL, LOGS_LABEL, ContainerEvent
@@ -32,18 +40,18 @@ from telemetry.services.platform.state.store import Store
 from telemetry.system.docker_engine import Engine, cut
 
 DOCKER_CONTAINERS = Path("/var/lib/docker/containers")
-GATHER_S = 0.3  # how long lines wait for company, such as the rest of a stack trace
+GATHER_S = 0.3  # wait for further lines, such as the rest of a stack trace
 RETRY_S = 1.0
-# Refusals that say nothing about what was sent: of whom, of where to, and for now.
-_FOR_NOW = frozenset((401, 403, 404, 407, 408, 429))
+# Refusals that are not about the content: authentication, address, and temporary ones.
+_RETRIED = frozenset((401, 403, 404, 407, 408, 429))
 _log = logging.getLogger(__name__)
 
 
 class Exporter(OTLPLogExporter):
-    """Sends records by OTLP, and knows what the collector answered.
+    """Sends records by OTLP and keeps the status of the Collector's answer.
 
     Args:
-        endpoint: the collector's address for logs.
+        endpoint: the Collector's address for logs.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -59,26 +67,25 @@ class Exporter(OTLPLogExporter):
 
     @property
     def refused(self) -> int:
-        """The status by which the collector refused the last export for good, 0 where it didn't:
-        no answer is no refusal."""
-        lasting = 400 <= self._status < 500 and self._status not in _FOR_NOW
-        return self._status if lasting else 0
+        """The status of the last export if the Collector refused its content, else 0."""
+        permanent = 400 <= self._status < 500 and self._status not in _RETRIED
+        return self._status if permanent else 0
 
     def _answered(self, response: requests.Response, *_: Any, **__: Any) -> None:
         self._status = response.status_code
 
 
 class Follower:
-    """Follows containers, each in a thread, and sends what they print from another.
+    """Follows containers, one thread each, and sends their lines from another thread.
 
     Args:
-        settings: what the platform was told.
+        settings: the platform's settings.
         engine: Docker.
-        store: remembers how far each was followed.
-        exporter: where lines go.
+        store: stores the position in each log.
+        exporter: sends lines.
 
     Raises:
-        ConfigError: a pattern of secrets in the settings is none.
+        ConfigError: a pattern of secrets in the settings is invalid.
     """
 
     def __init__(
@@ -91,40 +98,40 @@ class Follower:
         self._redactor = Redactor.from_env(settings.environ)
         self._lock = threading.Lock()
         self._streams: dict[str, Any] = {}
-        # Read, though maybe not sent yet: a container that starts again is followed from there.
+        # Read, but maybe not sent yet: a container that starts again is followed from there.
         self._read_until: dict[str, str] = {}
-        # Runs that had ended when they were read: the time of each one's start, by container.
+        # Start times, by container, of runs whose logs were read after their end.
         self._ended: dict[str, str] = {}
-        self._waiting = Waiting()
+        self._buffer = LineBuffer()
         self._stopping = threading.Event()
         self._sender = threading.Thread(target=self._send, name="platform-logs-out", daemon=True)
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start sending."""
         self._sender.start()
 
     def stop(self) -> None:
-        """End; what was not sent is followed again by the next process."""
+        """Stop; the next process reads again what was not sent."""
         self._stopping.set()
         with self._lock:
             streams = list(self._streams.values())
         for stream in filter(None, streams):
             cut(stream)
-        self._waiting.wake()
+        self._buffer.wake()
         self._sender.join(5.0)
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def on_event(self, event: ContainerEvent) -> None:
-        """A listener of the watcher's: whatever starts is followed."""
+        """Follow a container when it starts."""
         if event.action == "start":
             self._follow(event.handle, event.id)
         elif event.action == "destroy":
             self._read_until.pop(event.id, None)
             self._ended.pop(event.id, None)
 
-    def look(self, states: Iterable[ContainerState]) -> None:
-        """Follow those that run and are not followed yet, and read what is left of a run that
-        ended while nobody listened: the last words."""
+    def follow_all(self, states: Iterable[ContainerState]) -> None:
+        """Follow running containers that are not followed yet, and read the rest of the logs of
+        runs that ended while no platform ran."""
         for state in states:
             if state.state == "running" or self._unread(state):
                 self._follow(state.handle, state.id)
@@ -132,7 +139,7 @@ class Follower:
     def _unread(self, state: ContainerState) -> bool:
         if state.state not in ("exited", "dead") or not state.started_at:
             return False
-        # One that no platform ever saw running may have ended long ago.
+        # If no platform ever saw it running, it may have ended long ago.
         record = self._store.get(state.handle)
         known = record is not None and record.container_id == state.id
         return known and self._ended.get(state.id) != state.started_at
@@ -146,7 +153,7 @@ class Follower:
             target=self._read, args=(handle, container_id), name=f"logs-{handle}", daemon=True
         ).start()
 
-    # --- reading: a thread a container ----------------------------------------------------------
+    # --- reading: one thread for each container -------------------------------------------------
 
     def _read(self, handle: str, container_id: str) -> None:
         import docker
@@ -159,7 +166,7 @@ class Follower:
                 if not container.attrs["State"]["Running"]:
                     self._ended[container_id] = container.attrs["State"]["StartedAt"]
         except (TelemetryError, docker.errors.APIError) as error:
-            _log.warning("logs of %s can't be followed now: %s", handle, error)
+            _log.warning("logs of %s can't be followed: %s", handle, error)
         finally:
             with self._lock:
                 del self._streams[container_id]
@@ -171,18 +178,18 @@ class Follower:
         stream = follow(client, container, to_ns(until) // 10**9 if until else None)
         with self._lock:
             self._streams[container.id] = stream
-        if self._stopping.is_set():  # it may have looked for the stream just before
+        if self._stopping.is_set():  # `stop` may have run before the stream was registered
             cut(stream)
         for name, at, text in lines(stream, tty=container.attrs["Config"]["Tty"]):
-            # Docker takes whole seconds: the lines of this one that have been sent come again.
+            # Docker takes whole seconds, so it repeats lines of this second that were sent.
             if at > until:
                 self._put(Line(handle, container.id, at, text, name))
 
     def _put(self, line: Line) -> None:
-        # Where there is no room the collector is away; Docker keeps the lines meanwhile.
+        # If there is no room, the Collector is down; Docker keeps the lines until then.
         while not self._stopping.is_set():
-            if self._waiting.put(line, RETRY_S):
-                # The times of two streams cross now and then.
+            if self._buffer.put(line, RETRY_S):
+                # Lines of two streams are not always in order of time.
                 until = self._read_until.get(line.container_id, "")
                 self._read_until[line.container_id] = max(until, line.at)
                 return
@@ -191,10 +198,10 @@ class Follower:
 
     def _send(self) -> None:
         while not self._stopping.is_set():
-            if not self._waiting.wait(RETRY_S):
+            if not self._buffer.wait(RETRY_S):
                 continue
             self._stopping.wait(GATHER_S)
-            batch = self._waiting.take()
+            batch = self._buffer.take()
             if not self._deliver([record_of(entry, self._redactor) for entry in entries(batch)]):
                 return
             last = {line.container_id: line for line in sorted(batch, key=lambda line: line.at)}
@@ -202,8 +209,10 @@ class Follower:
                 self._store.save_logs_until(line.handle, line.container_id, line.at)
 
     def _deliver(self, records: Sequence[ReadableLogRecord]) -> bool:
-        """Send records until they have arrived; False where it is time to stop. One that the
-        collector refuses for good is given up, lest it hold up all others."""
+        """Send records until they have arrived; returns False if the follower is stopped first.
+
+        A record whose content the Collector refuses is dropped, so that it does not block the
+        others."""
         while self._exporter.export(records) is not LogRecordExportResult.SUCCESS:
             if status := self._exporter.refused:
                 if len(records) == 1:
@@ -219,22 +228,22 @@ class Follower:
 
 
 def by_api(attrs: Mapping[str, Any], settings: Settings) -> bool:
-    """Whether a container's logs must be followed here: the collector can't read them with their
-    handle, and it doesn't send them itself.
+    """Tell whether a container's logs must be followed through Docker's API: the Collector can't
+    read them with their handle, and the container does not send them itself.
 
     Args:
-        attrs: what Docker's inspect answers.
-        settings: what the platform was told.
+        attrs: the answer of Docker's inspect.
+        settings: the platform's settings.
     """
     if (attrs["Config"].get("Labels") or {}).get(LOGS_LABEL) == "otlp":
         return False
     config = attrs["HostConfig"]["LogConfig"]
-    carried = (config.get("Config") or {}).get("labels", "").split(",")
-    if config["Type"] != "json-file" or HANDLE_LABEL not in carried:
+    labels = (config.get("Config") or {}).get("labels", "").split(",")
+    if config["Type"] != "json-file" or HANDLE_LABEL not in labels:
         return True
     path = Path(attrs["LogPath"])
     if settings.tailed is not None:
-        # A folder that was named is the collector's to read, wherever that runs.
+        # The Collector reads this folder, on whatever machine it runs.
         return not path.is_relative_to(settings.tailed)
-    # Else a collector of this machine reads Docker's own, as the same user.
+    # Otherwise a Collector on this machine reads Docker's folder, as the same user.
     return not path.is_relative_to(DOCKER_CONTAINERS) or not os.access(path, os.R_OK)

@@ -1,4 +1,4 @@
-"""Lines that containers print: how they come from Docker, and what becomes of them."""
+"""Lines that containers print: read from Docker, buffered, converted to log records."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from telemetry.redaction import Redactor
 from telemetry.services.platform.sampling.timestamps import to_ns
 from telemetry.services.platform.state.desired import HANDLE_LABEL
 
-# Of a longer line the rest is left out: 1 MiB, Loki's own limit, with room to say so.
-LINE_BYTES = (1 << 20) - 64
-WAITING = 2000  # lines of all containers that wait to be sent; then their readers wait
-WAITING_BYTES = 32 << 20
-BATCH = 500
-# The collector takes 20 MiB at once, but looks through a MiB or two a second for secrets, and an
-# export that takes 10 s is tried again.
+# A longer line is cut: 1 MiB is Loki's limit, less room for a note about the cut.
+MAX_LINE_BYTES = (1 << 20) - 64
+MAX_BUFFERED_LINES = 2000  # of all containers; beyond that, readers wait
+MAX_BUFFERED_BYTES = 32 << 20
+BATCH_LINES = 500
+# The Collector accepts 20 MiB at once, but scans only 1 to 2 MiB/s for secrets, and an export that
+# takes 10 s is retried.
 BATCH_BYTES = 1 << 20
 # https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Container/operation/ContainerAttach
 _HEADER = struct.Struct(">BxxxL")
 _STREAMS = {1: "stdout", 2: "stderr"}
 _SCOPE = InstrumentationScope("telemetry.platform")
-# As collector/config.yaml has them, so that a line looks the same whichever way it came.
+# The same as in collector/config.yaml, so that a line looks the same either way.
 _CONTINUED = re.compile(
     r"\s|Traceback |Caused by: |\.\.\. \d+ more|During handling of |The above exception |"
     r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)(:|$)|"
@@ -50,7 +50,7 @@ _SEVERITY = {
     "critical": SeverityNumber.FATAL,
 }
 _WORD = "|".join(_SEVERITY)
-# What is called a level is it; only where nothing is, the first word that could be one.
+# The value of a level field; if there is none, the first word that is a level.
 _LEVELS = (
     re.compile(
         r"\b(?:level|levelname|severity|lvl)[\"']?\s*[:=]\s*[\"']?"
@@ -66,10 +66,10 @@ class Line:
     """A line that a container printed.
 
     Args:
-        handle: whose.
-        container_id: which container's.
-        at: Docker's time of it, RFC 3339 with nine digits.
-        text: without the line feed.
+        handle: the container's handle.
+        container_id: the container's id.
+        at: Docker's time of the line, RFC 3339 with nine digits.
+        text: the line without its line feed.
         stream: stdout or stderr.
     """
 
@@ -89,13 +89,15 @@ class Line:
 
 
 def follow(client: Any, container: Any, since_s: int | None) -> Any:
-    """What a container prints, until it ends: a ``docker.types.CancellableStream`` of streams'
-    names and their bytes. Docker's SDK has the same without the names.
+    """Follow a container's output until it ends.
+
+    Returns a ``docker.types.CancellableStream`` of stream names and bytes. The method of Docker's
+    SDK does not return the names.
 
     Args:
         client: a ``docker.DockerClient``.
         container: one of its containers.
-        since_s: seconds since the epoch; None from the beginning.
+        since_s: seconds since the epoch; None for all output.
 
     Raises:
         docker.errors.APIError: Docker refuses.
@@ -109,12 +111,12 @@ def follow(client: Any, container: Any, since_s: int | None) -> Any:
         f"{api.base_url}/v{api.api_version}/containers/{container.id}/logs",
         params=params,
         stream=True,
-        timeout=None,  # it may be silent for days
+        timeout=None,  # a container may print nothing for days
     )
     try:
         response.raise_for_status()
     except requests.HTTPError as error:
-        docker.errors.create_api_error_from_http_exception(error)  # raises it
+        docker.errors.create_api_error_from_http_exception(error)  # always raises
     found: Iterator[tuple[str, bytes]]
     if container.attrs["Config"]["Tty"]:
         found = (("stdout", chunk) for chunk in response.iter_content(None))
@@ -129,20 +131,20 @@ def _messages(raw: Any) -> Iterator[tuple[str, bytes]]:
         yield _STREAMS.get(number, "stdout"), raw.read(size)
 
 
-class _Text:
-    """A line as its pieces come."""
+class _PartialLine:
+    """A line assembled from pieces."""
 
     def __init__(self) -> None:
         self._kept = bytearray()
         self._cut = 0
 
     def add(self, piece: bytes) -> None:
-        room = LINE_BYTES - len(self._kept)
+        room = MAX_LINE_BYTES - len(self._kept)
         self._kept += piece[:room]
         self._cut += max(0, len(piece) - room)
 
     def take(self) -> str:
-        """The line, which ends here; the next one begins."""
+        """Return the line and start the next one."""
         text = self._kept.decode(errors="replace").rstrip("\r\n")
         if self._cut:
             text += f" … [{self._cut} bytes cut]"
@@ -152,15 +154,17 @@ class _Text:
 
 
 def lines(stream: Iterable[tuple[str, bytes]], *, tty: bool) -> Iterator[tuple[str, str, str]]:
-    """Streams' names, times and texts of the lines in what `follow` found. A line that came in
-    pieces has the time of its last one: by these it is known how far all was read.
+    """Yield stream name, time and text of each line.
+
+    A line in several pieces has the time of its last one, since times are used as the position in
+    the log.
 
     Args:
-        stream: without a terminal each is a message, of which long lines take several, each with
-            a time of its own; with one, they are cut anywhere.
+        stream: the output of `follow`. Without a terminal each item is a message with a time, and a
+            long line takes several; with a terminal, items end anywhere.
         tty: whether the container has a terminal.
     """
-    texts: dict[str, _Text] = defaultdict(_Text)
+    texts: dict[str, _PartialLine] = defaultdict(_PartialLine)
     for name, piece in stream:
         text = texts[name]
         if tty:
@@ -177,62 +181,62 @@ def lines(stream: Iterable[tuple[str, bytes]], *, tty: bool) -> Iterator[tuple[s
                 yield name, time.decode(), text.take()
 
 
-# --- on their way ---------------------------------------------------------------------------
+# --- the buffer -----------------------------------------------------------------------------
 
 
-class Waiting:
-    """Lines of all containers that wait to be sent, bounded in number and in size."""
+class LineBuffer:
+    """Lines of all containers to be sent, bounded in number and in size."""
 
     def __init__(self) -> None:
         self._lines: deque[Line] = deque()
         self._size = 0
         lock = threading.Lock()
-        self._some = threading.Condition(lock)
-        self._room = threading.Condition(lock)
+        self._not_empty = threading.Condition(lock)
+        self._not_full = threading.Condition(lock)
 
     def put(self, line: Line, timeout_s: float) -> bool:
-        """Add a line; False where there was no room for it in that time."""
-        with self._room:
-            if not self._room.wait_for(self._has_room, timeout_s):
+        """Add a line; returns False if there was no room within the timeout."""
+        with self._not_full:
+            if not self._not_full.wait_for(self._has_room, timeout_s):
                 return False
             self._lines.append(line)
             self._size += line.size
-            self._some.notify()
+            self._not_empty.notify()
         return True
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether there is a line, within that time."""
-        with self._some:
+        """Wait for a line; returns False if there is none within the timeout."""
+        with self._not_empty:
             if not self._lines:
-                self._some.wait(timeout_s)
+                self._not_empty.wait(timeout_s)
             return bool(self._lines)
 
     def wake(self) -> None:
-        """Have who waits look again."""
-        with self._some:
-            self._some.notify_all()
+        """Make `wait` return now."""
+        with self._not_empty:
+            self._not_empty.notify_all()
 
     def take(self) -> list[Line]:
-        """A batch of them, first come first, which are no longer here."""
+        """Remove and return a batch of lines, oldest first."""
         found: list[Line] = []
         size = 0
-        with self._room:
-            while self._lines and len(found) < BATCH and size < BATCH_BYTES:
+        with self._not_full:
+            while self._lines and len(found) < BATCH_LINES and size < BATCH_BYTES:
                 found.append(self._lines.popleft())
                 size += found[-1].size
             self._size -= size
-            self._room.notify_all()
+            self._not_full.notify_all()
         return found
 
     def _has_room(self) -> bool:
-        return len(self._lines) < WAITING and self._size < WAITING_BYTES
+        return len(self._lines) < MAX_BUFFERED_LINES and self._size < MAX_BUFFERED_BYTES
 
 
-# --- what they become -----------------------------------------------------------------------
+# --- log records ----------------------------------------------------------------------------
 
 
 def entries(batch: Iterable[Line]) -> list[Line]:
-    """Lines with what belongs to them: a stack trace is one entry."""
+    """Join lines that belong together: a stack trace is one entry."""
     found: list[Line] = []
     last: dict[tuple[str, str], int] = {}
     for line in batch:
@@ -249,7 +253,7 @@ def entries(batch: Iterable[Line]) -> list[Line]:
 
 
 def record_of(entry: Line, redactor: Redactor) -> ReadableLogRecord:
-    """An entry as the collector would have made it of a file's, without secrets."""
+    """Convert an entry to a log record like the Collector's, with secrets redacted."""
     matches = (pattern.search(entry.text) for pattern in _LEVELS)
     level = next((match["found"].lower() for match in matches if match), None)
     return ReadableLogRecord(

@@ -82,7 +82,7 @@ class Reconciler:
                 handle = self._stopped.pop(id, None)
                 runs = change is not None and change[1].pid
                 # A daemon that shuts down also reports that it stops its containers, but it no
-                # longer answers and is gone at once: nobody asked for that stop, and
+                # longer answers and is gone at once: no user asked for that stop, and
                 # `reconcile_all` does the rest. A container that runs by now was started again
                 # after the stop, or another one has taken its place.
                 if handle is None or runs or not connected():
