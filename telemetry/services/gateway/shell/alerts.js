@@ -1,4 +1,4 @@
-// Alert notices: what fires, and for a while what has resolved.
+// Alert notices: firing alerts, and resolved ones for a while.
 
 import { $, button, element, link } from "./dom.js";
 

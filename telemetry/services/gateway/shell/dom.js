@@ -1,4 +1,4 @@
-// Elements with text in them. Nothing here or elsewhere takes HTML.
+// Create elements with text. No function of the shell accepts HTML.
 
 export const $ = (id) => document.getElementById(id);
 

@@ -1,5 +1,5 @@
-// The Markdown that models write, as DOM nodes: what they say is only ever text, so it can't run.
-// Half an answer renders too: it is called again with each piece that comes.
+// Render a model's Markdown as DOM nodes. Its content only becomes text, so it can't run.
+// A partial answer is rendered, too: each new part renders the whole again.
 
 import { element, link } from "./dom.js";
 
@@ -9,7 +9,7 @@ const RULE = /^\s*([-*_])(\s*\1){2,}\s*$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
 const TABLE = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
 const QUOTE = /^\s*>\s?/;
-const MOST_NESTED = 20; // quotes and lists in each other; what is deeper is shown as it stands
+const MAX_DEPTH = 20; // of nested quotes and lists; deeper ones are shown as plain text
 const INLINE = new RegExp([
   "(`+)(.+?)\\1(?!`)", // 1, 2: code
   "\\*\\*(.+?)\\*\\*", // 3: strong
@@ -25,7 +25,7 @@ export function markdown(text) {
 
 function blocks(lines, depth = 0) {
   const made = document.createDocumentFragment();
-  if (depth > MOST_NESTED) {
+  if (depth > MAX_DEPTH) {
     made.append(element("p", "", lines.join("\n")));
     return made;
   }
@@ -40,7 +40,7 @@ function blocks(lines, depth = 0) {
       while (end < lines.length && !/^\s*```+\s*$/.test(lines[end])) end += 1;
       const pre = element("pre", "", element("code", "", lines.slice(at + 1, end).join("\n")));
       if (match[1]) pre.dataset.language = match[1];
-      pre.tabIndex = 0; // it scrolls, by keyboard too
+      pre.tabIndex = 0; // so that it can be scrolled by keyboard
       made.append(pre);
       at = end + 1;
     } else if ((match = line.match(HEADING))) {
@@ -80,7 +80,7 @@ function starts(lines, at) {
     (line.includes("|") && TABLE.test(lines[at + 1] ?? ""));
 }
 
-// Whether a line goes on with a list: an item, what is indented, or an empty line before such.
+// Tell whether a line continues a list: an item, an indented line, or an empty line before one.
 function belongs(lines, at) {
   const line = lines[at];
   if (!line.trim()) return at + 1 < lines.length && (ITEM.test(lines[at + 1]) || /^\s{2,}\S/.test(lines[at + 1]));
@@ -97,7 +97,7 @@ function list(lines, depth) {
     if (!body.length) return;
     const nodes = blocks(body, depth);
     const item = element("li");
-    // One paragraph needs no space around it.
+    // A single paragraph needs no space around it.
     if (nodes.firstChild?.nodeName === "P") item.append(...nodes.firstChild.childNodes, ...[...nodes.childNodes].slice(1));
     else item.append(nodes);
     made.append(item);

@@ -1,4 +1,4 @@
-// The web shell: one WebSocket for one session's questions, answers and everybody's alerts.
+// The web shell: one WebSocket for the questions and answers of one session, and for alerts.
 
 import { $, button, element } from "./dom.js";
 import * as alerts from "./alerts.js";
@@ -7,23 +7,23 @@ import { Turn } from "./turn.js";
 const NOT_LOGGED_IN = 4401;
 const chat = $("chat"), text = $("text");
 const turns = new Map(); // id -> Turn
-const unsent = new Map(); // id -> text, until the gateway says that it begins
+const unsent = new Map(); // id -> text, until the gateway confirms it
 let session = localStorage.getItem("session") || newSession();
-const before = new Map(); // id -> Turn, while the gateway says what it knows: what was running
+const before = new Map(); // id -> Turn, of running answers, while the gateway sends its history
 let socket, ready = false, wait = 500;
 
 // --- the connection ----------------------------------------------------------------------------
 
 function connect() {
-  ready = false; // until the gateway has said all it knows of the session
+  ready = false; // true once the gateway has sent all it has of the session
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const mine = (socket = new WebSocket(`${scheme}://${location.host}/ws?session=${session}`));
   mine.onmessage = (event) => mine === socket && take(JSON.parse(event.data));
   mine.onclose = (event) => {
-    if (mine !== socket) return; // another session has its own
+    if (mine !== socket) return; // another session has another socket
     if (event.code === NOT_LOGGED_IN) { location.reload(); return; }
     setReady(false);
-    // The time doubles, with some chance in it, so that shells don't all come at once.
+    // The delay doubles, with a random part, so that shells don't all reconnect at the same time.
     setTimeout(() => mine === socket && connect(), wait * (0.5 + Math.random()));
     wait = Math.min(wait * 2, 10000);
   };
@@ -54,7 +54,7 @@ function take(event) {
 }
 
 function showHistory(list) {
-  // Those of a connection that was lost before "ready" are in `before` still.
+  // Turns of a connection that was lost before "ready" are still in `before`.
   for (const [id, turn] of turns) if (turn.running) before.set(id, turn);
   clear();
   for (const turn of list) {
@@ -63,11 +63,11 @@ function showHistory(list) {
   }
 }
 
-// All that the gateway knows is on the page. What it doesn't know never reached it, or was lost.
+// The page has all that the gateway has. Other messages never reached it, or were lost.
 function begun() {
   wait = 500;
   setReady(true);
-  // Typed since the history came.
+  // Typed since the history arrived.
   for (const [id, prompt] of unsent) if (turns.has(id) && !before.has(id)) post(id, prompt);
   for (const [id, { prompt }] of before) {
     if (turns.has(id)) continue;
@@ -119,7 +119,7 @@ function changed(toEnd) {
   if (toEnd) chat.scrollTop = chat.scrollHeight;
 }
 
-// Who has scrolled up to read is left there.
+// Don't scroll if the user has scrolled up to read.
 function isAtEnd() {
   return chat.scrollHeight - chat.scrollTop - chat.clientHeight < 80;
 }
@@ -209,7 +209,7 @@ $("menu").addEventListener("click", () => {
 $("shade").addEventListener("click", () => $("menu").click());
 $("empty").querySelectorAll("button").forEach((b) => b.addEventListener("click", () => ask(b.textContent)));
 
-// A connection that slept with its machine looks open and is not.
+// After a machine has slept, a dead connection looks open.
 addEventListener("online", () => socket.close());
 
 connect();

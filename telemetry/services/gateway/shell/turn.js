@@ -4,7 +4,7 @@ import { button, element } from "./dom.js";
 import { markdown } from "./markdown.js";
 
 export class Turn {
-  // again(text): sends a question once more. moved(): the page has grown.
+  // again(text): send a question again. moved(): the page has grown.
   constructor(id, prompt, { again, moved }) {
     Object.assign(this, { id, prompt, moved, text: "", running: true, frame: 0 });
     this.again = () => again(prompt);
@@ -30,7 +30,7 @@ export class Turn {
     this.foot.replaceChildren(why);
   }
 
-  // The answer begins, perhaps again: all of it comes after this.
+  // The answer starts, maybe again after a reconnect: all of it follows.
   begin() {
     this.text = "";
     this.tools.replaceChildren();
@@ -49,7 +49,7 @@ export class Turn {
     this.tools.append(element("span", "", name));
   }
 
-  // Once a frame, however fast the pieces come.
+  // At most once for each frame.
   draw() {
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;

@@ -1,8 +1,8 @@
-// The admin page: asks /admin/dashboard every few seconds, shows it, does what its buttons say.
+// The admin page: polls and shows /admin/dashboard, and handles the buttons.
 const EVERY_MS = 3000;
 const $ = id => document.getElementById(id);
-const busy = new Map();   // handle -> what is being done to it
-const wrong = new Map();  // handle -> what went wrong last
+const busy = new Map();   // handle -> operation in progress
+const wrong = new Map();  // handle -> last error
 
 function el(tag, className, ...children) {
   const node = document.createElement(tag);
@@ -17,13 +17,13 @@ async function call(method, path, body) {
     headers: body ? {"content-type": "application/json"} : {},
     body: body && JSON.stringify(body),
   });
-  if (response.status === 401) location.reload();  // logged out: the log-in page comes
+  if (response.status === 401) location.reload();  // logged out: show the log-in page
   if (response.ok) return response;
   const {error} = await response.json().catch(() => ({error: {message: `answered ${response.status}`}}));
   throw new Error([error.message, error.remedy].filter(Boolean).join(" — "));
 }
 
-// --- figures as people read them ---------------------------------------------------------------
+// --- human-readable figures --------------------------------------------------------------------
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 function size(bytes) {
@@ -123,7 +123,7 @@ function notice(alert) {
 let shown = "";
 function show(board) {
   const state = JSON.stringify([board, [...busy], [...wrong]]);
-  if (state === shown) return;  // nothing moves under a finger for nothing
+  if (state === shown) return;  // don't move anything without a change
   shown = state;
   const {containers, alerts, problems} = board;
   $("grafana").href = board.grafanaUrl;
@@ -140,7 +140,7 @@ function show(board) {
   const focused = document.activeElement?.closest?.("[data-handle]")?.dataset.handle;
   const label = document.activeElement?.textContent;
   $("containers").replaceChildren(...containers.map(row));
-  if (focused) {  // who works by keyboard stays where they were
+  if (focused) {  // keep the keyboard focus
     const again = [...document.querySelectorAll("[data-handle]")].find(n => n.dataset.handle === focused);
     [...again?.querySelectorAll("button") ?? []].find(b => b.textContent === label)?.focus();
   }
@@ -148,7 +148,7 @@ function show(board) {
 }
 
 let last = null;
-let asking = 0;  // refreshes that have no answer yet
+let asking = 0;  // refreshes without an answer yet
 async function refresh() {
   asking++;
   try {
@@ -208,7 +208,7 @@ $("new-form").addEventListener("submit", async event => {
   event.preventDefault();
   const given = Object.fromEntries(new FormData(event.target));
   const body = {handle: given.handle, image: given.image};
-  // Whole commands, as a shell takes them.
+  // The whole command, run by a shell.
   if (given.command.trim()) body.command = ["sh", "-c", given.command];
   if (given.memory) body.memory_limit_bytes = Math.round(Number(given.memory) * 1048576);
   if (given.cpus) body.cpus = Number(given.cpus);
@@ -226,7 +226,7 @@ $("new-form").addEventListener("submit", async event => {
   refresh();
 });
 
-// A platform that is slow to answer isn't asked again meanwhile.
+// Wait for an answer before asking again.
 function look() { if (!document.hidden && !asking) refresh(); }
 setInterval(look, EVERY_MS);
 document.addEventListener("visibilitychange", look);
