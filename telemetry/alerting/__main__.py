@@ -14,11 +14,12 @@ from pathlib import Path
 from telemetry.alerting.channels import Channels
 from telemetry.alerting.render import alertmanager, grafana, prometheus
 from telemetry.alerting.render.links import Links
-from telemetry.alerting.render.write import LOKI_TENANT, replace_file
+from telemetry.alerting.render.write import LOKI_TENANT
 from telemetry.alerting.rules import RETIRED, all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
 from telemetry.system.arguments import Parser
+from telemetry.system.atomic_files import replace_file
 
 # Grafana takes its mail server from its own environment, which compose.yaml reads here.
 _MAIL = Path("compose/grafana.env")
@@ -85,11 +86,11 @@ def main(argv: list[str]) -> int:
     for name, text in sorted(files.items()):
         path = args.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text, mode=0o644)
+        replace_file(path, text, 0o644)
         print(path)
     (args.folder / _MAIL).unlink(missing_ok=True)
     if mail:
-        replace_file(args.folder / _MAIL, mail, mode=0o600)
+        replace_file(args.folder / _MAIL, mail)
         print(args.folder / _MAIL)
     return 0
 

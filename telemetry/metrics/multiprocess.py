@@ -13,9 +13,7 @@ thousands of files, and no counter ever falls within one run.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import json
 import mmap
 import os
@@ -28,8 +26,11 @@ from typing import Any
 from telemetry.catalog import Metric
 from telemetry.metrics.points import Attributes, HistogramValue, Point, canonical, merged
 from telemetry.metrics.registry import Cells
+from telemetry.system import file_locks
+from telemetry.system.atomic_files import replace_file
 
 CHUNK_DOUBLES = 8192  # 64 KiB: a whole number of pages everywhere, 500 histogram series
+_FOLDER_LOCK = "folder.lock"
 # Exited workers that keep files of their own. Chosen by judgement, not measured.
 RETIRE_ABOVE = 16
 
@@ -53,8 +54,7 @@ class FileStorage:
     ) -> None:
         self.instance = instance
         # Locked before the other files exist, so that no process takes their owner for dead.
-        self._lock = os.open(folder / f"{instance}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.lockf(self._lock, fcntl.LOCK_EX)
+        self._lock = file_locks.claim(folder / f"{instance}.lock")
         self._values = os.open(
             folder / f"{instance}.values", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600
         )
@@ -191,7 +191,7 @@ class RunFolder:
 
     def others(self) -> list[Point]:
         """Read the other workers' points: all of a live worker, the totals of a dead one."""
-        with self._locked(fcntl.LOCK_SH):
+        with file_locks.locked(self.folder / _FOLDER_LOCK, shared=True):
             points = _read_retired(self.folder)
             for file in self._workers():
                 alive = not self._is_dead(file)
@@ -207,7 +207,7 @@ class RunFolder:
         for file in self._workers():
             if file.path.with_suffix(".done").exists():
                 continue
-            with _try_lock(file.path.with_suffix(".lock")) as dead:
+            with file_locks.abandoned(file.path.with_suffix(".lock")) as dead:
                 if dead and not file.path.with_suffix(".done").exists():
                     yield file, file.points()
 
@@ -221,7 +221,7 @@ class RunFolder:
         gone = [f for f in gone if self._is_dead(f)]
         if len(gone) <= RETIRE_ABOVE:
             return
-        with self._locked(fcntl.LOCK_EX):
+        with file_locks.locked(self.folder / _FOLDER_LOCK):
             gone = [f for f in gone if f.path.exists()]  # another worker may have retired some
             points = _read_retired(self.folder)
             for file in gone:
@@ -240,18 +240,8 @@ class RunFolder:
         return list(found.values())
 
     def _is_dead(self, file: WorkerFile) -> bool:
-        with _try_lock(file.path.with_suffix(".lock")) as dead:
+        with file_locks.abandoned(file.path.with_suffix(".lock")) as dead:
             return dead
-
-    @contextlib.contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
-        # flock, not lockf: it also excludes other threads of this process.
-        fd = os.open(self.folder / "folder.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(fd, how)
-            yield
-        finally:
-            os.close(fd)
 
 
 def _is_total(point: Point) -> bool:
@@ -259,25 +249,6 @@ def _is_total(point: Point) -> bool:
     that describe the worker itself don't."""
     keys = dict(point.attributes)
     return point.metric.kind in ("counter", "histogram") and "worker" not in keys
-
-
-@contextlib.contextmanager
-def _try_lock(path: Path) -> Iterator[bool]:
-    """Try to take the lock; yield whether that worked, which means that its owner is dead."""
-    try:
-        fd = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        yield False
-        return
-    try:
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
-    finally:
-        os.close(fd)
 
 
 def _metric_to_json(metric: Metric) -> dict[str, Any]:
@@ -329,6 +300,4 @@ def _write_retired(folder: Path, points: list[Point]) -> None:
                 "t": point.start_time_ns,
             }
         )
-    fresh = folder / f"retired.json.{os.getpid()}"
-    fresh.write_text(json.dumps(lines))
-    fresh.replace(folder / "retired.json")
+    replace_file(folder / "retired.json", json.dumps(lines))

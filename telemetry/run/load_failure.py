@@ -10,6 +10,8 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
+from telemetry.system.atomic_files import replace_file
+
 STARTUP_FAILURE = 3
 """uvicorn's exit code for an app that fails to start; uvicorn does not restart it."""
 
@@ -72,11 +74,8 @@ def clear() -> None:
 def _write(message: str, remedy: str, exit_code: int) -> None:
     folder = os.environ.get("TELEMETRY_RUN_DIR")
     if folder:
-        # Atomic, because several workers may fail at the same time.
-        fresh = Path(folder) / f"{_FILE}.{os.getpid()}"
-        with contextlib.suppress(OSError):
-            fresh.write_text(json.dumps([message, remedy, exit_code]))
-            fresh.replace(Path(folder) / _FILE)
+        with contextlib.suppress(OSError):  # several workers may fail at the same time
+            replace_file(Path(folder) / _FILE, json.dumps([message, remedy, exit_code]))
 
 
 def _of_app(tb: TracebackType) -> bool:

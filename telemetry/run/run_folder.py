@@ -22,6 +22,7 @@ from telemetry.redaction import redact
 from telemetry.run import command_line
 from telemetry.settings import library
 from telemetry.settings import stack as stack_settings
+from telemetry.system.atomic_files import replace_file
 
 # A worker may already have waited three seconds for its last export, and Docker kills after ten.
 ADOPT_TIMEOUT_S = 2.0
@@ -128,11 +129,8 @@ def _write_target(
         "labels": {"job": name, "__metrics_path__": settings.metrics_path},
     }
     path = folder / f"run-{socket.gethostname()}-{port}.json"
-    # Atomic, because Prometheus watches the folder.
-    fresh = path.with_suffix(".new")
     try:
-        fresh.write_text(json.dumps([target]))
-        fresh.replace(path)
+        replace_file(path, json.dumps([target]))
     except OSError as error:
         print(
             f"telemetry: {path} can't be written, so Prometheus does not scrape this service: "

@@ -5,13 +5,13 @@ What the environment names wins over the file. Provider keys are never kept here
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from telemetry.errors import TelemetryError
+from telemetry.system.atomic_files import replace_file
+from telemetry.system.file_locks import locked
 
 FILE = "secrets.env"
 GENERATED = (
@@ -48,17 +48,13 @@ def _update(home: Path, given: Mapping[str, str], missing: Mapping[str, str]) ->
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Two services that start at once must not make two tokens.
-        with open(os.open(home / f"{FILE}.lock", os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(home / f"{FILE}.lock"):
             kept = _read(path)
             fresh = {name: secrets.token_urlsafe(32) for name in missing if not kept.get(name)}
             merged = kept | fresh | dict(given)
             if merged != kept:
-                new = path.with_suffix(".new")
-                fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with open(fd, "w") as file:
-                    file.write("".join(f"{name}={value}\n" for name, value in merged.items()))
-                new.replace(path)
+                text = "".join(f"{name}={value}\n" for name, value in merged.items())
+                replace_file(path, text, durable=True)
     except OSError as error:
         raise TelemetryError(
             f"state folder {home} can't be written: {error.strerror or error}",

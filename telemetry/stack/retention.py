@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from telemetry.settings import env as env_values
 from telemetry.stack.state_folder import Layout
+from telemetry.system.atomic_files import replace_file
 
 CHECK_S = 600.0  # as often as Loki's compactor looks
 # Loki deletes by whole index days; less than one can't be had.
@@ -85,7 +86,5 @@ def limit_loki(layout: Layout, retention: Retention) -> int:
         if path.is_file():
             files.append((status.st_mtime, status.st_size))
     hours = fitting_hours(files, time.time(), retention.store_mib << 20, retention.days * 24)
-    fresh = layout.loki_runtime.with_suffix(".new")
-    fresh.write_text(f"overrides: {{fake: {{retention_period: {hours}h}}}}\n")
-    fresh.replace(layout.loki_runtime)
+    replace_file(layout.loki_runtime, f"overrides: {{fake: {{retention_period: {hours}h}}}}\n")
     return hours

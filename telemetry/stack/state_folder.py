@@ -13,6 +13,7 @@ from typing import Any, Literal
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.settings import stack as stack_settings
 from telemetry.system import packaged_files
+from telemetry.system.atomic_files import replace_file
 
 Alerting = Literal["grafana", "prometheus"]
 # Stands in a process' output where a run of it begins.
@@ -167,6 +168,4 @@ def write_targets(layout: Layout, services: Mapping[str, int]) -> None:
         {"targets": [f"127.0.0.1:{port}"], "labels": {"job": name}}
         for name, port in services.items()
     ]
-    fresh = layout.targets / "stack.json.new"
-    fresh.write_text(json.dumps(targets))
-    fresh.replace(layout.targets / "stack.json")  # whole or not at all: Prometheus is watching
+    replace_file(layout.targets / "stack.json", json.dumps(targets))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import fcntl
 import json
 import logging
 import os
@@ -29,6 +28,8 @@ from telemetry.stack.log_files import OUTPUT_BYTES, OUTPUT_FILES, Output
 from telemetry.stack.processes import SERVICES, Process
 from telemetry.stack.retention import CHECK_S, Retention, limit_loki
 from telemetry.stack.state_folder import Layout, write_targets
+from telemetry.system import file_locks
+from telemetry.system.atomic_files import replace_file
 
 BACKOFF_S = (0.2, 1.0, 3.0, 10.0, 30.0)
 STEADY_S = 60.0  # having run this long, the next death starts the back-off anew; a judgement
@@ -123,7 +124,8 @@ class Supervisor:
         self._stopped.set()
         server.close()
         self.layout.socket.unlink(missing_ok=True)
-        self.layout.pids.unlink(missing_ok=True)
+        with _noted("that nothing runs"):
+            self.layout.pids.unlink(missing_ok=True)
 
     async def _start_services(self) -> None:
         """Once the engines are ready: started together, all would be late on a small machine."""
@@ -225,10 +227,8 @@ class Supervisor:
             for name, entry in self.running.items()
             if entry.child is not None and entry.child.returncode is None
         }
-        fresh = self.layout.pids.with_suffix(".new")
         with _noted("what runs"):
-            fresh.write_text(json.dumps(rows))
-            fresh.replace(self.layout.pids)
+            replace_file(self.layout.pids, json.dumps(rows))
 
     async def _stop(self, entry: Running) -> None:
         entry.wanted = False
@@ -359,19 +359,17 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=[handler]
     )
-    lock = open(layout.lock, "a+")  # noqa: SIM115  # held for life
     for attempt in range(5):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = file_locks.hold(layout.lock)  # for life
             break
         except OSError:
             # Whoever asks whether one lives holds it for a moment.
             time.sleep(0.02 * (attempt + 1))
     else:
         sys.exit("another supervisor has this state folder")
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
+    os.truncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
     rows = json.loads(layout.processes.read_text())
     processes = [Process.from_json(row) for row in rows]
 

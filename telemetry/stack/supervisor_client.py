@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -15,7 +14,8 @@ from telemetry.errors import TelemetryError
 from telemetry.stack import readiness
 from telemetry.stack.processes import Process
 from telemetry.stack.state_folder import Layout
-from telemetry.system import own_package
+from telemetry.system import file_locks, own_package
+from telemetry.system.atomic_files import replace_file
 
 if TYPE_CHECKING:
     import psutil
@@ -36,14 +36,7 @@ class NotRunning(TelemetryError):
 
 def is_running(layout: Layout) -> bool:
     """Whether a supervisor lives. The lock is the kernel's: a dead one's is not left behind."""
-    try:
-        with open(layout.lock) as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
+    return file_locks.is_locked(layout.lock)
 
 
 def ask(layout: Layout, timeout_s: float = 10.0, **request: Any) -> dict[str, Any]:
@@ -78,16 +71,18 @@ def only_one(layout: Layout) -> Iterator[None]:
     Raises:
         TelemetryError: somebody else is at it.
     """
-    with open(layout.home / "up.lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise TelemetryError(
-                f"another `telemetry up` or `down` is at work in {layout.home}",
-                remedy="wait for it, or set TELEMETRY_HOME to another folder",
-                exit_code=75,
-            ) from error
+    try:
+        lock = file_locks.hold(layout.home / "up.lock")
+    except BlockingIOError as error:
+        raise TelemetryError(
+            f"another `telemetry up` or `down` is at work in {layout.home}",
+            remedy="wait for it, or set TELEMETRY_HOME to another folder",
+            exit_code=75,
+        ) from error
+    try:
         yield
+    finally:
+        os.close(lock)
 
 
 def start(layout: Layout, processes: list[Process], environ: Mapping[str, str]) -> None:
@@ -97,9 +92,7 @@ def start(layout: Layout, processes: list[Process], environ: Mapping[str, str]) 
         TelemetryError: it ended at once.
     """
     rows = [process.to_json() for process in processes]
-    # It holds Grafana's password.
-    with open(os.open(layout.processes, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(rows, file, indent=1)
+    replace_file(layout.processes, json.dumps(rows, indent=1))  # it holds Grafana's password
     layout.socket.unlink(missing_ok=True)
     with open(layout.output / "supervisor.log", "a") as output:
         child = subprocess.Popen(

@@ -117,13 +117,15 @@ def test_a_killed_process_is_started_again_and_its_end_known(start: Start) -> No
 
 def test_a_disk_without_room_for_notes_starts_nothing_twice(start: Start, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    (home / "pids.new").mkdir(parents=True)  # where the note would be written
+    (home / "pids.json").mkdir(parents=True)  # where the note would be written
     layout = start(shell("loki", f"echo started; {FOREVER}"), home=home)
     until(lambda: "could not note what runs" in output(layout, "supervisor"))
     until(lambda: "started" in output(layout, "loki"))
-    (home / "targets" / "stack.json.new").mkdir()
+    (home / "targets" / "stack.json").unlink()
+    (home / "targets" / "stack.json").mkdir()
     child = pid(layout, "loki")
     supervisor_client.ask(layout, 30.0, do="stop")
+    (home / "pids.json").rmdir()
     assert output(layout, "loki").count("started") == 1
     assert not alive(child)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from telemetry.alerting.render.links import Links
 from telemetry.alerting.rules import RETIRED, all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
+from telemetry.system.atomic_files import replace_file
 
 Mode = Literal["grafana", "prometheus"]
 
@@ -109,7 +109,8 @@ def write(target: Path, contents: Mapping[str, str], *, mode: int) -> tuple[Path
         for name, text in contents.items():
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, text, mode=mode)
+            # The evaluators read these again while they run.
+            replace_file(path, text, mode)
             paths.append(path)
     except OSError as error:
         raise TelemetryError(
@@ -117,22 +118,3 @@ def write(target: Path, contents: Mapping[str, str], *, mode: int) -> tuple[Path
             remedy="make the folder writable, or set TELEMETRY_HOME to another",
         ) from error
     return tuple(paths)
-
-
-def replace_file(path: Path, text: str, *, mode: int) -> None:
-    """Put a file in place, whole or not at all.
-
-    Args:
-        path: where, in an existing folder.
-        text: what.
-        mode: permissions.
-    """
-    # The evaluators reload these while running: no half-written file is ever in place, and a
-    # secret is never in a file that others can read, not even for a moment.
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(part, mode)
-    part.replace(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from telemetry import catalog, metrics
+from telemetry.system.atomic_files import replace_file
 
 _log = logging.getLogger(__name__)
 Alert = dict[str, Any]
@@ -91,10 +92,8 @@ class Alerts:
             self._gauge.set(n, {"severity": severity})
 
     def _save(self) -> None:
-        fresh = self._path.with_suffix(".new")
         try:
-            fresh.write_text(json.dumps(list(self._firing.values())))
-            fresh.replace(self._path)
+            replace_file(self._path, json.dumps(list(self._firing.values())), durable=True)
         except OSError as error:
             _log.error("alerts could not be stored: %s", error)
 

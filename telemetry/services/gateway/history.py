@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 from collections import OrderedDict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from telemetry.redaction import redact
+from telemetry.system.atomic_files import replace_file
 
 MAX_SESSIONS = 200
 MAX_TURNS = 100
@@ -89,13 +89,7 @@ class History:
 
     def _write(self, session: str, text: str, gone: list[str]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = self._folder / f"{session}.{os.urandom(4).hex()}.new"
-        try:
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-                file.write(text)
-            fresh.replace(self._folder / f"{session}.json")
-        finally:
-            fresh.unlink(missing_ok=True)
+        replace_file(self._folder / f"{session}.json", text, durable=True)
         for other in gone:
             (self._folder / f"{other}.json").unlink(missing_ok=True)
 

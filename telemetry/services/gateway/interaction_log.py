@@ -8,7 +8,6 @@ The human-readable ``activity.log`` is rotated at 10 MB; daily files are deleted
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from telemetry import catalog, metrics, redaction
+from telemetry.system.file_locks import locked
 
 PROMPT_CHARS = 500
 ACTIVITY_BYTES = 10 << 20
@@ -161,9 +161,7 @@ def append(path: Path, data: bytes, rotate_bytes: int = 0) -> None:
         OSError: it could not be written; the file is unchanged.
     """
     while True:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        with locked(path) as fd:
             # Another process may have renamed it while this one waited for the lock.
             if not rotate_bytes or _is_at(fd, path):
                 before = os.fstat(fd).st_size
@@ -171,8 +169,6 @@ def append(path: Path, data: bytes, rotate_bytes: int = 0) -> None:
                     _write_whole(fd, data, before, path)
                     return
                 path.replace(f"{path}.1")
-        finally:
-            os.close(fd)
 
 
 def _is_at(fd: int, path: Path) -> bool:

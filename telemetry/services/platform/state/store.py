@@ -7,7 +7,6 @@ can be: a full disk must not stop the watcher.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ from telemetry.errors import TelemetryError
 from telemetry.services.http import HTTPError
 from telemetry.services.platform.state.desired import Totals
 from telemetry.services.platform.state.migrations import MIGRATIONS
+from telemetry.system.file_locks import hold
 from telemetry.system.migrations import SQLITE, NewerSchemaError, migrate
 
 _log = logging.getLogger(__name__)
@@ -336,17 +336,14 @@ class Store:
 
 def _lock(path: Path) -> int:
     """Held while this process lives: two would undo each other's work."""
-    held = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return hold(path)
     except BlockingIOError as error:
-        os.close(held)
         raise TelemetryError(
             f"a platform runs already with the state folder {path.parent}",
             remedy="stop that one, or set TELEMETRY_HOME to another folder",
             exit_code=75,  # EX_TEMPFAIL
         ) from error
-    return held
 
 
 def taken(handle: str) -> HTTPError:
