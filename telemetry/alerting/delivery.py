@@ -8,8 +8,6 @@ import hashlib
 import json
 import smtplib
 import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +19,8 @@ from typing import Any
 from telemetry.alerting.channels import Channels, Email, Slack, Telegram, Webhook
 from telemetry.alerting.render.links import Links
 from telemetry.alerting.rule import Rule
+from telemetry.system import json_http
+from telemetry.system.json_http import HttpError
 
 _TIMEOUT_S = 10.0
 _ANSWER_CHARACTERS = 200
@@ -140,14 +140,8 @@ def send(notice: Notice, channels: Channels, *, gateway: bool = True) -> tuple[D
 def _try(channel: str, target: str, deliver: Callable[[], str]) -> Delivery:
     try:
         return Delivery(channel, target, True, deliver())
-    except urllib.error.HTTPError as error:
-        with error:
-            body = error.read(_ANSWER_CHARACTERS).decode(errors="replace").strip()
-        return Delivery(channel, target, False, f"{error.code} {error.reason}: {body}")
     except (OSError, smtplib.SMTPException, ValueError) as error:
-        # urllib wraps the operating system's own error.
-        cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        said = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Delivery(channel, target, False, said)
 
 
@@ -237,20 +231,18 @@ def _slack(notice: Notice, slack: Slack) -> str:
 
 
 def _telegram(notice: Notice, telegram: Telegram) -> str:
-    # The address holds the token; errors of urllib don't repeat it.
+    # The address holds the token; `HttpError` doesn't repeat it.
     address = f"{telegram.api_url}/bot{telegram.token}/sendMessage"
     return _post(address, {"chat_id": telegram.chat_id, "text": notice.text()})
 
 
 def _post(url: str, body: Any, headers: Mapping[str, str] | None = None) -> str:
-    request = urllib.request.Request(
-        url,
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json", **(headers or {})},
-    )
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-        text = response.read(_ANSWER_CHARACTERS).decode(errors="replace").strip()
-        return f"{response.status} {response.reason}" + (f": {text}" if text else "")
+    answer = json_http.send(url, body, headers=headers, timeout_s=_TIMEOUT_S)
+    text = answer.text[:_ANSWER_CHARACTERS]
+    said = f"{answer.status} {answer.reason}" + (f": {text}" if text else "")
+    if answer.status >= 400:
+        raise HttpError(said, url, answer.status, text)
+    return said
 
 
 def _email(notice: Notice, email: Email) -> str:

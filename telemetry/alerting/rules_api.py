@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import base64
 import http
-import json
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,8 +21,9 @@ from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
 from telemetry.settings import stack as stack_settings
+from telemetry.system import json_http
+from telemetry.system.json_http import HttpError
 
-_TIMEOUT_S = 5.0
 _NO_ENTRY = (
     "set TELEMETRY_GRAFANA_PASSWORD to the password of Grafana's user admin, or "
     "TELEMETRY_ALERTING=prometheus where Alertmanager notifies"
@@ -231,11 +229,11 @@ def _time(text: str) -> datetime:
 
 
 class _Status(TelemetryError):
-    """An answer that is no success.
+    """An answer that is no success, or none.
 
     Args:
         message: who answered what.
-        status: of HTTP.
+        status: of HTTP; 0 if nobody answered.
         remedy: what to do about it.
     """
 
@@ -258,11 +256,10 @@ def _grafana_evaluates(environ: Mapping[str, str]) -> bool:
     try:
         answer = _request(_grafana_rules(environ), environ)
     except _Status as error:
-        if error.status == http.HTTPStatus.NOT_FOUND:  # its alerting is switched off
+        # None runs, it is no Grafana, or its alerting is switched off.
+        if error.status < 400 or error.status == http.HTTPStatus.NOT_FOUND:
             return False
         raise
-    except TelemetryError:
-        return False
     return any(
         rule["name"] in ours for group in answer["data"]["groups"] for rule in group["rules"]
     )
@@ -279,30 +276,19 @@ def _request(
     body: Mapping[str, Any] | None = None,
     method: str | None = None,
 ) -> Any:
-    request = urllib.request.Request(url, method=method)
-    if body is not None:
-        request.data = json.dumps(body).encode()
-        request.add_header("Content-Type", "application/json")
+    headers = {}
     password = environ.get("TELEMETRY_GRAFANA_PASSWORD")
     is_grafana = url.startswith(stack_settings.url("grafana", environ) + "/")
     if password and is_grafana:
         credentials = base64.b64encode(f"admin:{password}".encode()).decode()
-        request.add_header("Authorization", f"Basic {credentials}")
+        headers["authorization"] = f"Basic {credentials}"
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-            text = response.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            said = error.read(200).decode(errors="replace").strip()
-        remedy = _NO_ENTRY if is_grafana and error.code in (401, 403) else ""
-        raise _Status(f"{url} answered {error.code}: {said}", error.code, remedy) from None
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise TelemetryError(
-            f"{url} does not answer: {getattr(reason, 'strerror', None) or reason}",
-            remedy="`telemetry status` says what runs, `telemetry up` starts the rest",
-        ) from None
-    try:
-        return json.loads(text) if text.strip() else None
-    except ValueError:
-        raise TelemetryError(f"{url} answered something that is not JSON") from None
+        return json_http.send(url, body, method=method, headers=headers).json()
+    except HttpError as error:
+        if is_grafana and error.status in (401, 403):
+            remedy = _NO_ENTRY
+        elif not error.status:
+            remedy = "`telemetry status` says what runs, `telemetry up` starts the rest"
+        else:
+            remedy = ""
+        raise _Status(f"{url} {error}", error.status, remedy) from None

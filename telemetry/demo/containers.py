@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
-from typing import Any
 
 from telemetry.errors import TelemetryError
+from telemetry.system import json_http
 from telemetry.system.docker_engine import Engine
 
 IMAGE = "busybox:stable"
+CALL_S = 120.0  # a container may have to be stopped first
 
 
 class Containers:
@@ -57,14 +55,18 @@ class Containers:
             ("demo-2", script, 64),
             ("demo-3", greedy, 24),
         ):
-            self._call("DELETE", f"/{handle}")
-            status, answer = self._call(
-                "POST", "",
-                {"handle": handle, "image": self._image, "command": ["sh", "-c", command],
-                 "memory_limit_bytes": memory << 20},
-            )  # fmt: skip
-            if status not in (200, 201):
-                return f"{handle} was not provisioned: {answer}"
+            json_http.send(
+                f"{self._base}/{handle}", method="DELETE", headers=self._headers, timeout_s=CALL_S
+            )
+            wanted = {
+                "handle": handle,
+                "image": self._image,
+                "command": ["sh", "-c", command],
+                "memory_limit_bytes": memory << 20,
+            }
+            answer = json_http.send(self._base, wanted, headers=self._headers, timeout_s=CALL_S)
+            if answer.status not in (200, 201):
+                return f"{handle} was not provisioned: {answer.text}"
         time.sleep(1)
         return self._kill("demo-2")
 
@@ -74,17 +76,3 @@ class Containers:
                 container.kill()
                 return ""
         return f"{handle} is not running"
-
-    def _call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        request = urllib.request.Request(
-            self._base + path,
-            None if body is None else json.dumps(body).encode(),
-            {"content-type": "application/json", **self._headers},
-            method=method,
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=120) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()[:300]

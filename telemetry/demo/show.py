@@ -20,7 +20,7 @@ from telemetry.settings import stack as stack_settings
 from telemetry.stack import readiness, supervisor_client, up
 from telemetry.stack.processes import Process
 from telemetry.stack.state_folder import Layout
-from telemetry.system import own_package
+from telemetry.system import json_http, own_package
 
 ARRIVED_S = 20.0
 
@@ -179,7 +179,7 @@ def _alerts(console: Console, env: Mapping[str, str]) -> None:
 
 def _query(prometheus: str, promql: str) -> list[dict[str, Any]]:
     query = urllib.parse.urlencode({"query": promql})
-    answer = readiness.get_json(f"{prometheus}/api/v1/query?{query}")
+    answer = json_http.get_json(f"{prometheus}/api/v1/query?{query}")
     found: list[dict[str, Any]] = answer["data"]["result"]
     return found
 
@@ -191,7 +191,7 @@ def _number(prometheus: str, promql: str) -> float:
 
 def _logs_number(loki: str, logql: str) -> float:
     query = urllib.parse.urlencode({"query": logql, "time": time.time_ns()})
-    found = readiness.get_json(f"{loki}/loki/api/v1/query?{query}")["data"]["result"]
+    found = json_http.get_json(f"{loki}/loki/api/v1/query?{query}")["data"]["result"]
     return float(found[0]["value"][1]) if found else 0.0
 
 

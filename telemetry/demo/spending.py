@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+
+from telemetry.system import json_http
 
 # name, budget a day in USD (None for none), model. Carol's lasts for a few calls only.
 USERS = (
@@ -16,6 +15,7 @@ USERS = (
     ("bob", 2.0, "gpt-4o-mini"),
     ("carol", 0.01, "claude-sonnet-4-6"),
 )
+CALL_S = 30.0
 UNPRICED = "llama-of-my-own"
 
 
@@ -34,7 +34,8 @@ class Spenders:
         self._keys = {}
         for name, budget, _ in USERS:
             body = {"user_id": name, "daily_budget_usd": budget}
-            self._keys[name] = _post(f"{proxy}/api/keys", body, self._admin)[1]["key"]
+            made = json_http.post_json(f"{proxy}/api/keys", body, CALL_S, self._admin)
+            self._keys[name] = made["key"]
 
     def spend(self, seconds: float) -> None:
         """Call for a while, each in turn."""
@@ -49,11 +50,8 @@ class Spenders:
 
     def costs(self) -> list[dict[str, Any]]:
         """What the ledger says, a row a user: user_id, calls, tokens and cost of today."""
-        request = urllib.request.Request(
-            f"{self._proxy}/api/costs?since=today&group=user", headers=self._admin
-        )
-        with urllib.request.urlopen(request, timeout=10) as response:
-            rows: list[dict[str, Any]] = json.load(response)["rows"]
+        url = f"{self._proxy}/api/costs?since=today&group=user"
+        rows: list[dict[str, Any]] = json_http.get_json(url, CALL_S, self._admin)["rows"]
         return rows
 
     def _call(self, name: str, model: str) -> int:
@@ -62,17 +60,5 @@ class Spenders:
         body = {"model": model, "messages": message, "max_tokens": 200}
         path = "/v1/messages" if model.startswith("claude") else "/v1/chat/completions"
         headers = {"anthropic-version": "2023-06-01", "x-simulated": "chunks=120"}
-        return _post(self._proxy + path, body, key | headers)[0]
-
-
-def _post(url: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
-    request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"content-type": "application/json", **headers}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            error.read()
-        return error.code, None
+        url = self._proxy + path
+        return json_http.send(url, body, headers=key | headers, timeout_s=CALL_S).status

@@ -9,8 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from pathlib import Path
 
 from telemetry.errors import TelemetryError
 from telemetry.stack import readiness
-from telemetry.system import own_package
+from telemetry.system import json_http, own_package
 
 SERVICE = "datasette"
 PAGES = (
@@ -76,13 +74,7 @@ def visit(base: str, seconds: float) -> Counter[int]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         page = random.choice(PAGES)
-        try:
-            with urllib.request.urlopen(base + page, timeout=10) as response:
-                response.read()
-                statuses[response.status] += 1
-        except urllib.error.HTTPError as error:
-            statuses[error.code] += 1
-            error.close()
+        statuses[json_http.send(base + page, timeout_s=10).status] += 1
         time.sleep(random.expovariate(25))
     return statuses
 

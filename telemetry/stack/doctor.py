@@ -23,6 +23,7 @@ from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines import grafana
 from telemetry.stack.retention import Retention
 from telemetry.stack.state_folder import Layout
+from telemetry.system import json_http
 
 State = Literal["well", "note", "wrong"]
 _MARKS = {"well": "[green]✓[/green]", "note": "[yellow]![/yellow]", "wrong": "[red]✗[/red]"}
@@ -252,7 +253,7 @@ def _scrapes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
     if not _rows(place):
         return
     try:
-        answer = readiness.get_json(
+        answer = json_http.get_json(
             f"{stack_settings.url('prometheus', environ)}/api/v1/targets?state=active"
         )
     except OSError:
@@ -291,7 +292,7 @@ def _round_trip(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
         seen = readiness.see_signal(environ, ROUND_TRIP_S)
     except OSError as error:
         yield Finding(
-            "round trip", "wrong", f"the collector takes nothing: {error}",
+            "round trip", "wrong", f"the collector takes nothing: it {error}",
             "`telemetry logs collector`",
         )  # fmt: skip
         return

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,7 +11,8 @@ from typing import Any
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.settings import stack as stack_settings
 from telemetry.stack.processes import Process
-from telemetry.system import ports
+from telemetry.system import json_http, ports
+from telemetry.system.json_http import HttpError
 
 POLL_S = 0.05
 
@@ -23,56 +20,27 @@ POLL_S = 0.05
 def answers(url: str, timeout_s: float = 1.0) -> bool:
     """Whether ``url`` answers 200."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as response:
-            return bool(response.status == 200)
-    except (OSError, http.client.HTTPException, ValueError):
+        return json_http.send(url, timeout_s=timeout_s).status == 200
+    except HttpError:
         return False
-
-
-def get_json(url: str, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None) -> Any:
-    """The JSON that ``url`` answers.
-
-    Raises:
-        OSError: it can't be reached or answers an error.
-    """
-    request = urllib.request.Request(url, headers=dict(headers or {}))
-    with urllib.request.urlopen(request, timeout=timeout_s) as response:
-        return json.load(response)
-
-
-def post_json(url: str, body: Any) -> None:
-    """Send JSON.
-
-    Raises:
-        OSError: it can't be reached or answers an error.
-    """
-    request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"content-type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=5):
-        pass
 
 
 def condition(url: str) -> str:
     """How what answers at ``url`` is: ``ready``, what its body says is wrong, or "" where nobody
     answers."""
     try:
-        with urllib.request.urlopen(url, timeout=1.0):
-            return "ready"
-    except urllib.error.HTTPError as error:
-        with error:
-            text = error.read(300).decode(errors="replace").strip()
-        return text or f"answers {error.code}"
-    except (OSError, http.client.HTTPException, ValueError):
+        answer = json_http.send(url, timeout_s=1.0)
+    except HttpError:
         return ""
+    return "ready" if answer.status < 400 else answer.text or f"answers {answer.status}"
 
 
 def note(url: str) -> str:
     """What a service that is ready has to say all the same, "" for nothing."""
     try:
-        answer = get_json(url)
+        answer = json_http.get_json(url)
         return str(answer.get("note", ""))
-    except (OSError, http.client.HTTPException, ValueError, AttributeError):
+    except (HttpError, AttributeError):
         return ""
 
 
@@ -132,13 +100,14 @@ def collector_queues(url: str) -> list[float] | None:
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
-        with urllib.request.urlopen(url, timeout=1.0) as response:
-            text = response.read().decode()
-    except (OSError, http.client.HTTPException, ValueError):
+        answer = json_http.send(url, timeout_s=1.0)
+    except HttpError:
+        return None
+    if answer.status >= 400:
         return None
     return [
         sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(answer.body.decode())
         for sample in family.samples
         if sample.name.startswith("otelcol_exporter_queue_size")
     ]
@@ -153,10 +122,10 @@ def see_signal(environ: Mapping[str, str], timeout_s: float) -> bool:
     point = {"asDouble": 1, "timeUnixNano": now, "attributes": [_attribute("probe", marker)]}
     metric = {"name": "telemetry.probe", "gauge": {"dataPoints": [point]}}
     record = {"timeUnixNano": now, "severityNumber": 9, "body": {"stringValue": f"up {marker}"}}
-    post_json(f"{endpoint}/v1/metrics", {
+    json_http.post_json(f"{endpoint}/v1/metrics", {
         "resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}]
     })  # fmt: skip
-    post_json(f"{endpoint}/v1/logs", {
+    json_http.post_json(f"{endpoint}/v1/logs", {
         "resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]
     })  # fmt: skip
     query = urllib.parse.quote(f'telemetry_probe{{probe="{marker}"}}')
@@ -185,6 +154,6 @@ def _attribute(key: str, value: str) -> dict[str, Any]:
 
 def _found(url: str) -> bool:
     try:
-        return bool(get_json(url)["data"]["result"])
-    except (OSError, ValueError, KeyError):
+        return bool(json_http.get_json(url)["data"]["result"])
+    except (HttpError, KeyError):
         return False

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from telemetry.errors import TelemetryError
 from telemetry.settings import stack as stack_settings
-from telemetry.stack import readiness
+from telemetry.system import json_http
+from telemetry.system.json_http import HttpError
 
 _COLOURS = {"trace": "dim", "debug": "dim", "warn": "yellow", "error": "red", "fatal": "bold red"}
 # What a container prints must not move the cursor or set the title of who reads it.
@@ -89,10 +90,10 @@ def entries(environ: Mapping[str, str], wanted: Search) -> list[dict[str, Any]]:
     )
     loki = stack_settings.url("loki", environ)
     try:
-        answer = readiness.get_json(f"{loki}/loki/api/v1/query_range?{query}", 30.0)
-    except OSError as error:
+        answer = json_http.get_json(f"{loki}/loki/api/v1/query_range?{query}", 30.0)
+    except HttpError as error:
         raise TelemetryError(
-            f"Loki at {loki} can't be asked: {getattr(error, 'reason', error)}",
+            f"Loki at {loki} {error}",
             remedy="`telemetry status` says whether it runs; `telemetry up` starts it",
             exit_code=69,  # EX_UNAVAILABLE
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from telemetry.stack import readiness
+from telemetry.system import json_http
 from tests.fixtures.stack import Stack
 
 # As the relay of the platform marks what comes from a container.
@@ -36,4 +36,4 @@ def send_log(stack: Stack, service: str, body: str, **attributes: str) -> None:
         }.items()
     ]
     sent = {"resource": {"attributes": resource}, "scopeLogs": [{"logRecords": [record]}]}
-    readiness.post_json(f"{stack.otlp_http}/v1/logs", {"resourceLogs": [sent]})
+    json_http.post_json(f"{stack.otlp_http}/v1/logs", {"resourceLogs": [sent]})

@@ -18,7 +18,7 @@ import pytest
 from telemetry.settings import credentials
 from telemetry.stack import readiness
 from telemetry.stack.engines import engine as engines
-from telemetry.system import packaged_files
+from telemetry.system import json_http, packaged_files
 from tests.fixtures.stack import Stack, until
 from tests.ports import free_port, free_ports
 
@@ -86,7 +86,7 @@ def test_a_further_host_s_collector_delivers_with_the_token(
 
     (tmp_path / "far").mkdir()
     with agent(tmp_path / "far", upstream, token) as ports:
-        readiness.post_json(
+        json_http.post_json(
             f"http://127.0.0.1:{ports['otlp_http']}/v1/logs", _log("through an agent")
         )
         stack.wait_logs('{service_name="far"} |= "through an agent"', lambda found: len(found) == 1)

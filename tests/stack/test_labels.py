@@ -9,7 +9,7 @@ import pytest
 
 from telemetry.catalog import METRICS
 from telemetry.naming import prometheus_name
-from telemetry.stack import readiness
+from telemetry.system import json_http
 from tests.fixtures.stack import Stack, until
 from tests.stack.sending import RELAYED, lines, send_log
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.stack
 def test_loki_gets_few_labels_and_the_rest_as_metadata(stack: Stack) -> None:
     send_log(stack, "labelled", "a line", order_id="17")
     (entry,) = lines(stack, '{service_name="labelled"}', 1)
-    series = readiness.get_json(
+    series = json_http.get_json(
         f"{stack.loki_url}/loki/api/v1/series?match[]=%7Bservice_name%3D%22labelled%22%7D"
     )
     assert series["data"] == [{"service_name": "labelled", "level": "warn"}]
@@ -32,7 +32,7 @@ def test_loki_gets_few_labels_and_the_rest_as_metadata(stack: Stack) -> None:
 def test_every_stream_has_no_other_labels(stack: Stack) -> None:
     send_log(stack, "any", "a line")
     lines(stack, '{service_name="any"}', 1)
-    labels = readiness.get_json(f"{stack.loki_url}/loki/api/v1/labels")["data"]
+    labels = json_http.get_json(f"{stack.loki_url}/loki/api/v1/labels")["data"]
     assert set(labels) <= {"service_name", "handle", "level", "deployment_environment"}
 
 

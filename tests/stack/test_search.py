@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from telemetry.stack import readiness
 from telemetry.stack.search import Search
+from telemetry.system import json_http
 from tests.fixtures.stack import Stack
 
 
@@ -42,7 +42,7 @@ def test_lines_are_found_and_printed(stack: Stack) -> None:
         }
         resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
         logs = {"resource": resource, "scopeLogs": [{"logRecords": [record]}]}
-        readiness.post_json(f"{stack.otlp_http}/v1/logs", {"resourceLogs": [logs]})
+        json_http.post_json(f"{stack.otlp_http}/v1/logs", {"resourceLogs": [logs]})
     stack.wait_logs('{service_name=~"finder|other"}', lambda found: len(found) == 3)
 
     found = stack.run("search", "(no. 7) timed out")

@@ -8,7 +8,7 @@ import urllib.error
 import httpx
 import pytest
 
-from telemetry.stack import readiness
+from telemetry.system import json_http
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import Stack, until
 from tests.stack.sending import RELAYED
@@ -40,6 +40,6 @@ def test_spans_pass_through_to_a_trace_backend(new_stack: Stack, otlp: Receiver)
 
 def test_without_a_trace_backend_senders_are_told(stack: Stack) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
-        readiness.post_json(f"{stack.otlp_http}/v1/traces", {"resourceSpans": []})
+        json_http.post_json(f"{stack.otlp_http}/v1/traces", {"resourceSpans": []})
     with caught.value as answer:
         assert answer.code == 404

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,9 @@ from telemetry.services.login import Login
 from telemetry.services.platform.api import Api
 from telemetry.services.platform.proxy_keys import ProxyKeys
 from telemetry.services.platform.settings import Settings
+from telemetry.system import json_http
 from telemetry.system.docker_engine import Engine
+from telemetry.system.json_http import HttpError
 
 PAGES = Path(__file__).parent / "pages"
 GATEWAY_TIMEOUT_S = 3.0
@@ -91,10 +90,8 @@ class Admin:
         url = f"{self._settings.gateway_url}/api/alerts"
         token = {"authorization": f"Bearer {self._settings.admin_token}"}
         try:
-            request = urllib.request.Request(url, headers=token)
-            with urllib.request.urlopen(request, timeout=GATEWAY_TIMEOUT_S) as response:
-                alerts: list[dict[str, Any]] = json.load(response)["alerts"]
-                return alerts, ""
-        except (OSError, ValueError, KeyError) as failure:
-            why = getattr(failure, "reason", failure)
-            return [], f"the gateway at {self._settings.gateway_url} does not answer: {why}"
+            answer = json_http.get_json(url, GATEWAY_TIMEOUT_S, token)
+            alerts: list[dict[str, Any]] = answer["alerts"]
+        except HttpError as error:
+            return [], f"the gateway at {self._settings.gateway_url} {error}"
+        return alerts, ""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
 from telemetry.services.http import HTTPError
+from telemetry.system import json_http
+from telemetry.system.json_http import HttpError
 
 TIMEOUT_S = 10.0
 
@@ -83,29 +82,19 @@ class ProxyKeys:
         return {row["user_id"]: float(row["cost_usd"]) for row in rows}
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        request = urllib.request.Request(
-            self._url + path,
-            None if body is None else json.dumps(body).encode(),
-            {"content-type": "application/json", "authorization": f"Bearer {self._token}"},
-            method=method,
-        )
+        headers = {"authorization": f"Bearer {self._token}"}
+        url = self._url + path
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            with error:
-                said = error.read(300).decode(errors="replace")
-            if error.code == 404:
+            return json_http.send(
+                url, body, method=method, headers=headers, timeout_s=TIMEOUT_S
+            ).json()
+        except HttpError as error:
+            if error.status == 404:
                 raise HTTPError(404, f"the proxy has no {path}") from None
-            raise HTTPError(
-                503,
-                f"the proxy at {self._url} answered {error.code}: {said}",
-                "check that it has the same TELEMETRY_ADMIN_TOKEN",
-            ) from None
-        except (OSError, ValueError) as error:
-            raise HTTPError(
-                503,
-                f"the proxy at {self._url} does not answer: {getattr(error, 'reason', error)}",
-                "start it (telemetry proxy), set TELEMETRY_PROXY_URL to its address, or set "
-                "TELEMETRY_PLATFORM_KEYS=false for containers without a key",
-            ) from None
+            remedy = (
+                "check that it has the same TELEMETRY_ADMIN_TOKEN"
+                if error.status
+                else "start it (telemetry proxy), set TELEMETRY_PROXY_URL to its address, or set "
+                "TELEMETRY_PLATFORM_KEYS=false for containers without a key"
+            )
+            raise HTTPError(503, f"the proxy at {self._url} {error}", remedy) from None
