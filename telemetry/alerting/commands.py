@@ -85,7 +85,7 @@ def _test(args: argparse.Namespace) -> int:
 
 def _silence(args: argparse.Namespace) -> int:
     from telemetry.alerting import rules_api, terminal
-    from telemetry.alerting.thresholds import parse_duration
+    from telemetry.system.units import parse_duration
 
     environ = _environ()
     if args.end:

@@ -9,12 +9,12 @@ from typing import Any, Literal, NamedTuple
 
 from telemetry.dashboards.panel_ids import PANELS
 from telemetry.system import packaged_files
+from telemetry.system.units import parse_duration
 
 DataSource = Literal["prometheus", "loki"]
 
 LEAST_STEP_S = 5  # the data source's timeInterval in grafana/provisioning/datasources
 POINTS = 600  # a graph's width in points on a usual screen
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
 _LABEL_VALUES = re.compile(r"label_values\((.+),\s*\w+\)$")
 
@@ -73,13 +73,10 @@ def all_queries(
     return [
         query
         for model in dashboards()
-        for query in _of(model, variables or {}, range_s or seconds(model["time"]["from"][4:]))
+        for query in _of(
+            model, variables or {}, range_s or parse_duration(model["time"]["from"][4:])
+        )
     ]
-
-
-def seconds(duration: str) -> int:
-    """Return the seconds of a duration such as ``"30s"`` or ``"7d"``."""
-    return int(duration[:-1]) * _UNITS_S[duration[-1]]
 
 
 def _of(model: dict[str, Any], chosen: Mapping[str, str], range_s: int) -> Iterator[Query]:
@@ -97,7 +94,7 @@ def _of(model: dict[str, Any], chosen: Mapping[str, str], range_s: int) -> Itera
         instant: bool = False,
         points: int = POINTS,
     ) -> Query:
-        least_s = seconds(least) if least else LEAST_STEP_S
+        least_s = parse_duration(least) if least else LEAST_STEP_S
         step_s = max(least_s, range_s // points)
         # https://grafana.com/docs/grafana/latest/datasources/prometheus/template-variables/
         times = {

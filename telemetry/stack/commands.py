@@ -93,8 +93,8 @@ def _logs(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace) -> int:
-    from telemetry.alerting.thresholds import parse_duration
     from telemetry.stack.search import Search, search
+    from telemetry.system.units import parse_duration
 
     try:
         since_s = parse_duration(args.since)

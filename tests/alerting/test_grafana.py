@@ -19,8 +19,9 @@ from telemetry.alerting.channels import Channels
 from telemetry.alerting.render.grafana import environment, escape, provisioning
 from telemetry.alerting.render.links import Links
 from telemetry.alerting.rules import all_rules
-from telemetry.alerting.thresholds import Thresholds, parse_duration
+from telemetry.alerting.thresholds import Thresholds
 from telemetry.dashboards import PANELS
+from telemetry.system.units import parse_duration
 
 ENVIRON = {
     "TELEMETRY_WEBHOOK_TOKEN": "to$ken",

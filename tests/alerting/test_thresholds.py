@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telemetry.alerting.rules import all_rules
-from telemetry.alerting.thresholds import (
-    Thresholds,
-    environment_keys,
-    format_duration,
-    number,
-    parse_duration,
-)
+from telemetry.alerting.thresholds import Thresholds, environment_keys
 from telemetry.errors import ConfigError, TelemetryError
 
 
@@ -73,21 +67,3 @@ def test_the_settings_of_the_channels_and_of_the_evaluator_are_not_thresholds() 
     Thresholds.from_env(
         {"TELEMETRY_ALERT_EMAIL_TO": "a@b.c", "TELEMETRY_ALERTING": "grafana", "PATH": "/bin"}
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("0", 0), ("15s", 15), ("5m", 300), ("1h30m", 5400), ("2d", 172800)]
-)
-def test_durations_are_read_and_written(text: str, seconds: int) -> None:
-    assert parse_duration(text) == seconds
-    assert parse_duration(format_duration(seconds)) == seconds
-
-
-def test_numbers_are_written_without_exponents() -> None:
-    assert [number(n) for n in (0.05, 10, 86400, 0.85, 1e9)] == [
-        "0.05",
-        "10",
-        "86400",
-        "0.85",
-        "1000000000",
-    ]

@@ -15,8 +15,9 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from telemetry.dashboards import PANELS, render
 from telemetry.dashboards.__main__ import main
-from telemetry.dashboards.inventory import dashboards, seconds
+from telemetry.dashboards.inventory import dashboards
 from telemetry.dashboards.panel_ids import LOKI, PROMETHEUS
+from telemetry.system.units import parse_duration
 
 COMMITTED = Path(__file__).parents[2] / "grafana" / "dashboards"
 MODELS = {model["uid"]: model for model in dashboards()}
@@ -155,14 +156,14 @@ def test_no_event_falls_between_two_points(model: dict[str, Any], panel: dict[st
     if panel["type"] != "timeseries":
         return
     points = panel.get("maxDataPoints") or 1190 * panel["gridPos"]["w"] // 24
-    range_s = seconds(model["time"]["from"].removeprefix("now-"))
+    range_s = parse_duration(model["time"]["from"].removeprefix("now-"))
     for target in panel["targets"]:
         # Rankings and last values over a longer time are not counts at a point.
         if "[$__interval]" in target["expr"]:
             continue  # also counts events since the previous point
         windows = re.findall(r"_total(?:\{[^}]*\})?\[(\d+[smhd])\]", target["expr"])
         for window in windows:
-            assert range_s / points <= seconds(window), target["expr"]
+            assert range_s / points <= parse_duration(window), target["expr"]
 
 
 @pytest.mark.parametrize(("model", "panel"), ALL_PANELS)

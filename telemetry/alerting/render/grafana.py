@@ -26,8 +26,8 @@ from telemetry.alerting.render.routing import (
     Timing,
 )
 from telemetry.alerting.rule import Comparison, Rule, Source
-from telemetry.alerting.thresholds import format_duration
 from telemetry.dashboards.panel_ids import PANELS
+from telemetry.system.units import format_duration
 
 FOLDER = "Telemetry"
 DATASOURCES: dict[Source, str] = {"prometheus": "telemetry-prometheus", "loki": "telemetry-loki"}

@@ -11,7 +11,7 @@ from typing import Any
 from telemetry.alerting.render import yaml_blocks
 from telemetry.alerting.render.links import Links, texts
 from telemetry.alerting.rule import Rule, Source
-from telemetry.alerting.thresholds import format_duration, number
+from telemetry.system.units import format_duration, number
 
 _HEAD = "Rendered by `python -m telemetry.alerting`; change telemetry/alerting/rules instead."
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from telemetry import catalog
 from telemetry.alerting.rule import VALUE, Group, Rule, count
-from telemetry.alerting.thresholds import Thresholds, number
+from telemetry.alerting.thresholds import Thresholds
 from telemetry.promql.functions import indent, latest, rise
+from telemetry.system.units import number
 
 # A group of its own, evaluated every second: the notice of a killed container must leave within
 # 3 s, without waiting for a slower rule.

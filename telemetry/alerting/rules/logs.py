@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from telemetry.alerting.rule import VALUE, Group, Rule
-from telemetry.alerting.thresholds import Thresholds, number
+from telemetry.alerting.thresholds import Thresholds
+from telemetry.system.units import number
 
 # Each evaluation counts a day of error lines, so only once a minute.
 LOGS = Group("logs", 60)

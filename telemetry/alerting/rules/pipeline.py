@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from telemetry.alerting.rule import VALUE, Group, Rule
-from telemetry.alerting.thresholds import Thresholds, number
+from telemetry.alerting.thresholds import Thresholds
 from telemetry.promql.functions import indent
 from telemetry.promql.losses import DISK_LABELS, DISK_SHARE, FREE_BYTES, LOSS, LOSS_LABELS, QUEUE
+from telemetry.system.units import number
 
 PIPELINE = Group("pipeline", 10)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from telemetry import catalog
 from telemetry.alerting.rule import VALUE, Group, Rule
-from telemetry.alerting.thresholds import Thresholds, number
+from telemetry.alerting.thresholds import Thresholds
 from telemetry.promql.functions import fresh
+from telemetry.system.units import number
 
 SERVICES = Group("services", 5)
 

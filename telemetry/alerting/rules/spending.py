@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from telemetry import catalog
 from telemetry.alerting.rule import VALUE, Group, Rule, count
-from telemetry.alerting.thresholds import Thresholds, number
+from telemetry.alerting.thresholds import Thresholds
 from telemetry.promql.functions import rise
+from telemetry.system.units import number
 
 SPENDING = Group("spending", 10)
 
