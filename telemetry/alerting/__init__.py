@@ -5,6 +5,7 @@ Prometheus and Loki with Alertmanager.
 """
 
 from telemetry.alerting.delivery import notify_directly
-from telemetry.alerting.render.write import Mode, check, grafana_environment, provision
+from telemetry.alerting.render.write import Mode, provision
+from telemetry.alerting.settings import AlertSettings
 
-__all__ = ["Mode", "check", "grafana_environment", "notify_directly", "provision"]
+__all__ = ["AlertSettings", "Mode", "notify_directly", "provision"]

@@ -16,6 +16,7 @@ from telemetry.alerting.render import alertmanager, grafana, prometheus
 from telemetry.alerting.render.links import Links
 from telemetry.alerting.render.write import LOKI_TENANT
 from telemetry.alerting.rules import RETIRED, all_rules
+from telemetry.alerting.settings import AlertSettings
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
 from telemetry.system.arguments import Parser
@@ -33,17 +34,25 @@ COMPOSE_ENVIRON = {
 }
 
 
-def rendered(environ: Mapping[str, str]) -> dict[str, str]:
-    """The files: path from the repository's top to content.
+def compose_settings(environ: Mapping[str, str]) -> AlertSettings:
+    """The settings of the compose files.
 
     Args:
-        environ: thresholds, channels, links; empty for the committed ones.
+        environ: thresholds, channels, links; empty for the committed files.
     """
     # Links are for people, whose browsers reach the published ports on 127.0.0.1; notices are
     # sent by containers, which reach the gateway by name.
-    links = Links.from_env(environ)
-    channels = Channels.from_env(COMPOSE_ENVIRON | dict(environ))
-    rules = all_rules(Thresholds.from_env(environ))
+    return AlertSettings(
+        Thresholds.from_env(environ),
+        Channels.from_env(COMPOSE_ENVIRON | dict(environ)),
+        Links.from_env(environ),
+    )
+
+
+def rendered(settings: AlertSettings) -> dict[str, str]:
+    """The files: path from the repository's top to content."""
+    links, channels = settings.links, settings.channels
+    rules = all_rules(settings.thresholds)
     files: dict[str, str] = {}
     for name, text in prometheus.rule_files(rules, links, "prometheus").items():
         files[f"compose/prometheus/rules/{name}"] = text
@@ -70,11 +79,12 @@ def main(argv: list[str]) -> int:
     )
     try:
         args = parser.parse_args(argv)
-        files = rendered(os.environ if args.environment else {})
-        mail = _mail(os.environ) if args.environment else ""
+        settings = compose_settings(os.environ if args.environment else {})
     except TelemetryError as error:
         print(f"error: {error.message}\n  -> {error.remedy}", file=sys.stderr)
         return error.exit_code
+    files = rendered(settings)
+    mail = grafana.environment(settings.channels)
     for folder in {Path(name).parent for name in files}:
         for stale in (args.folder / folder).glob("*.rules.yaml"):
             if (folder / stale.name).as_posix() not in files:
@@ -90,14 +100,10 @@ def main(argv: list[str]) -> int:
         print(path)
     (args.folder / _MAIL).unlink(missing_ok=True)
     if mail:
-        replace_file(args.folder / _MAIL, mail)
+        lines = (f"{key}={value}\n" for key, value in mail.items())
+        replace_file(args.folder / _MAIL, "".join(lines))
         print(args.folder / _MAIL)
     return 0
-
-
-def _mail(environ: Mapping[str, str]) -> str:
-    settings = grafana.environment(Channels.from_env(COMPOSE_ENVIRON | dict(environ)))
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
 if __name__ == "__main__":

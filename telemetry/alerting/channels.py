@@ -10,18 +10,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parseaddr
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from telemetry.alerting.thresholds import refuse_misspelt
 from telemetry.errors import ConfigError, TelemetryError
-from telemetry.settings import env as env_values
-from telemetry.settings import stack as stack_settings
-
-_SMTP = tuple(f"TELEMETRY_SMTP_{k}" for k in ("HOST", "PORT", "USER", "PASSWORD", "FROM", "TLS"))
-_SLACK = "TELEMETRY_SLACK_WEBHOOK_URL"
-_TELEGRAM = tuple(f"TELEMETRY_TELEGRAM_{k}" for k in ("BOT_TOKEN", "CHAT_ID", "API_URL"))
-_KEYS = (*_SMTP, _SLACK, *_TELEGRAM)
-_PREFIXES = ("TELEMETRY_SMTP_", "TELEMETRY_SLACK_", "TELEMETRY_TELEGRAM_")
+from telemetry.settings import credentials
+from telemetry.settings.declare import (
+    FLAG,
+    HTTP_URL,
+    SECRET,
+    TEXT,
+    Declared,
+    Kind,
+    declared,
+    setting,
+    whole_number,
+)
+from telemetry.settings.stack import URL_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -129,21 +134,102 @@ class Channels:
             ConfigError: a value isn't what its variable takes.
             TelemetryError: a channel is half configured, or a variable names no setting.
         """
-        refuse_misspelt(environ, _PREFIXES, _KEYS)
+        variables = ChannelVariables.from_env(environ)
+        given = variables.given()
         return cls(
-            webhook=_webhook(environ),
-            email=_email(environ),
-            slack=_slack(environ),
-            telegram=_telegram(environ),
-            quiet_hours=_quiet_hours(environ),
+            webhook=_webhook(variables),
+            email=_email(variables, given),
+            slack=Slack(variables.slack_url) if variables.slack_url else None,
+            telegram=_telegram(variables, given),
+            quiet_hours=variables.quiet_hours,
         )
 
 
-def _given(environ: Mapping[str, str], *keys: str) -> dict[str, str]:
-    return {key: environ[key].strip() for key in keys if environ.get(key, "").strip()}
+def _parse_slack(text: str) -> str:
+    if not re.match(r"https?://[^/\s]+/\S+$", text):
+        raise ValueError(text)
+    return text
 
 
-def _complete(channel: str, given: Mapping[str, str], needed: tuple[str, ...]) -> None:
+def _parse_bot_token(text: str) -> str:
+    if not re.fullmatch(r"\d+:[\w-]+", text):
+        raise ValueError(text)
+    return text
+
+
+def _parse_quiet_hours(text: str) -> QuietHours:
+    clock = r"((?:[01]\d|2[0-3]):[0-5]\d)"
+    match = re.fullmatch(rf"{clock}-{clock}(?:\s+(\S+))?", text)
+    if not match or match[1] == match[2]:
+        raise ValueError(text)
+    location = match[3] or "UTC"
+    try:
+        ZoneInfo(location)
+    except (ZoneInfoNotFoundError, OSError) as error:
+        raise ValueError(text) from error
+    return QuietHours(match[1], match[2], location)
+
+
+_SLACK = Kind(
+    _parse_slack, "an address such as https://hooks.slack.com/services/T/B/X", secret=True
+)
+_BOT_TOKEN = Kind(_parse_bot_token, "a bot token such as 123456:ABC-DEF", secret=True)
+_CHAT_ID = Kind(int, "a chat id, a whole number (negative for groups)")
+_QUIET_HOURS = Kind(_parse_quiet_hours, "hours such as 22:00-07:00 or 22:00-07:00 Europe/Berlin")
+
+
+@dataclass(frozen=True)
+class ChannelVariables(Declared):
+    """The variables that `Channels` are made of."""
+
+    PREFIXES: ClassVar[tuple[str, ...]] = (
+        "TELEMETRY_SMTP_",
+        "TELEMETRY_SLACK_",
+        "TELEMETRY_TELEGRAM_",
+    )
+    DOCUMENTED: ClassVar[str] = "docs/alerting.md"
+
+    gateway: str = declared(URL_SETTINGS["gateway"])
+    webhook_token: str = declared(credentials.WEBHOOK_TOKEN)
+    webhook_token_file: str = setting(
+        "TELEMETRY_WEBHOOK_TOKEN_FILE", TEXT, "", "file that holds the webhook's token instead"
+    )
+    email_to: str = setting("TELEMETRY_ALERT_EMAIL_TO", TEXT, "", "addresses, commas between")
+    smtp_host: str = setting("TELEMETRY_SMTP_HOST", TEXT, "", "the mail server")
+    smtp_port: int | None = setting(
+        "TELEMETRY_SMTP_PORT", whole_number(1, 65535), None, "its port", shown="587"
+    )
+    smtp_user: str = setting("TELEMETRY_SMTP_USER", TEXT, "", "log-in name at the mail server")
+    smtp_password: str = setting("TELEMETRY_SMTP_PASSWORD", SECRET, "", "its password")
+    smtp_from: str = setting(
+        "TELEMETRY_SMTP_FROM", TEXT, "", "the sender", shown="TELEMETRY_SMTP_USER"
+    )
+    smtp_tls: bool | None = setting(
+        "TELEMETRY_SMTP_TLS",
+        FLAG,
+        None,
+        "whether TLS is required: from the first byte on port 465, else by STARTTLS",
+        shown="true",
+    )
+    slack_url: str = setting(
+        "TELEMETRY_SLACK_WEBHOOK_URL", _SLACK, "", "an incoming webhook; its address is a secret"
+    )
+    telegram_token: str = setting("TELEMETRY_TELEGRAM_BOT_TOKEN", _BOT_TOKEN, "", "the bot's token")
+    telegram_chat: int | None = setting(
+        "TELEMETRY_TELEGRAM_CHAT_ID", _CHAT_ID, None, "the chat it writes to; negative for groups"
+    )
+    telegram_api: str = setting(
+        "TELEMETRY_TELEGRAM_API_URL", HTTP_URL, "https://api.telegram.org", "the Bot API"
+    )
+    quiet_hours: QuietHours | None = setting(
+        "TELEMETRY_ALERT_QUIET_HOURS",
+        _QUIET_HOURS,
+        None,
+        "hours in which warnings wait, e.g. 22:00-07:00 Europe/Berlin",
+    )
+
+
+def _complete(channel: str, given: list[str], needed: list[str]) -> None:
     missing = [key for key in needed if key not in given]
     if missing:
         raise TelemetryError(
@@ -154,92 +240,48 @@ def _complete(channel: str, given: Mapping[str, str], needed: tuple[str, ...]) -
         )
 
 
-def _webhook(environ: Mapping[str, str]) -> Webhook:
-    token, file = "TELEMETRY_WEBHOOK_TOKEN", "TELEMETRY_WEBHOOK_TOKEN_FILE"
-    given = _given(environ, token, file)
-    if not given:
+def _webhook(variables: ChannelVariables) -> Webhook:
+    token, file = variables.webhook_token, variables.webhook_token_file
+    if not token and not file:
         raise TelemetryError(
-            f"{token} is not set: the gateway would refuse every alert",
+            "TELEMETRY_WEBHOOK_TOKEN is not set: the gateway would refuse every alert",
             remedy="`telemetry up` makes one and keeps it in secrets.env; or set it yourself",
             exit_code=78,
         )
-    return Webhook(
-        url=stack_settings.url("gateway", environ) + "/api/alert",
-        token=given.get(token, ""),
-        token_file="" if token in given else given[file],
-    )
+    return Webhook(f"{variables.gateway}/api/alert", token, "" if token else file)
 
 
-def _email(environ: Mapping[str, str]) -> Email | None:
-    to = "TELEMETRY_ALERT_EMAIL_TO"
-    host, port, user, password, sender, tls = _SMTP
-    given = _given(environ, to, host, user, password, sender, port, tls)
-    if not given:
+def _email(variables: ChannelVariables, given: Mapping[str, Any]) -> Email | None:
+    to, smtp = "TELEMETRY_ALERT_EMAIL_TO", "TELEMETRY_SMTP_"
+    ours = [key for key in given if key == to or key.startswith(smtp)]
+    if not ours:
         return None
-    needed = [to, host]
-    if user in given or password in given:
-        needed += [user, password]
-    if "@" not in given.get(user, ""):
-        needed.append(sender)
-    _complete("e-mail", given, tuple(needed))
-    addresses = tuple(a.strip() for a in re.split("[,;]", given[to]) if a.strip())
-    for key, address in [(to, a) for a in addresses] + [(sender, given.get(sender, ""))]:
+    needed = [to, f"{smtp}HOST"]
+    if variables.smtp_user or variables.smtp_password:
+        needed += [f"{smtp}USER", f"{smtp}PASSWORD"]
+    if "@" not in variables.smtp_user:
+        needed.append(f"{smtp}FROM")
+    _complete("e-mail", ours, needed)
+    addresses = tuple(a.strip() for a in re.split("[,;]", variables.email_to) if a.strip())
+    sender = variables.smtp_from
+    for key, address in [(to, a) for a in addresses] + [(f"{smtp}FROM", sender)]:
         if address and "@" not in parseaddr(address)[1]:
             raise ConfigError(key, address, "an e-mail address")
     return Email(
         to=addresses,
-        sender=given.get(sender) or given[user],
-        host=given[host],
-        port=env_values.integer(environ, port, 587, 1, 65535),
-        user=given.get(user, ""),
-        password=given.get(password, ""),
-        tls=env_values.flag(environ, tls, True),
+        sender=sender or variables.smtp_user,
+        host=variables.smtp_host,
+        port=variables.smtp_port or 587,
+        user=variables.smtp_user,
+        password=variables.smtp_password,
+        tls=variables.smtp_tls is not False,
     )
 
 
-def _slack(environ: Mapping[str, str]) -> Slack | None:
-    url = environ.get(_SLACK, "").strip()
-    if not url:
+def _telegram(variables: ChannelVariables, given: Mapping[str, Any]) -> Telegram | None:
+    ours = [key for key in given if key.startswith("TELEMETRY_TELEGRAM_")]
+    if not ours:
         return None
-    if not re.match(r"https?://[^/\s]+/\S+$", url):
-        # The URL is a secret: the error doesn't repeat it.
-        raise ConfigError(
-            _SLACK, "***", "an address such as https://hooks.slack.com/services/T/B/X"
-        )
-    return Slack(url)
-
-
-def _telegram(environ: Mapping[str, str]) -> Telegram | None:
-    token, chat, api = _TELEGRAM
-    given = _given(environ, token, chat, api)
-    if not given:
-        return None
-    _complete("Telegram", given, (token, chat))
-    if not re.fullmatch(r"\d+:[\w-]+", given[token]):
-        raise ConfigError(token, "***", "a bot token such as 123456:ABC-DEF")
-    try:
-        chat_id = int(given[chat])
-    except ValueError:
-        raise ConfigError(
-            chat, given[chat], "a chat id, a whole number (negative for groups)"
-        ) from None
-    url = env_values.http_url(api, given[api]) if api in given else "https://api.telegram.org"
-    return Telegram(given[token], chat_id, url)
-
-
-def _quiet_hours(environ: Mapping[str, str]) -> QuietHours | None:
-    key = "TELEMETRY_ALERT_QUIET_HOURS"
-    text = environ.get(key, "").strip()
-    if not text:
-        return None
-    clock = r"((?:[01]\d|2[0-3]):[0-5]\d)"
-    match = re.fullmatch(rf"{clock}-{clock}(?:\s+(\S+))?", text)
-    expected = "hours such as 22:00-07:00 or 22:00-07:00 Europe/Berlin"
-    if not match or match[1] == match[2]:
-        raise ConfigError(key, text, expected)
-    location = match[3] or "UTC"
-    try:
-        ZoneInfo(location)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ConfigError(key, text, expected) from None
-    return QuietHours(match[1], match[2], location)
+    _complete("Telegram", ours, ["TELEMETRY_TELEGRAM_BOT_TOKEN", "TELEMETRY_TELEGRAM_CHAT_ID"])
+    assert variables.telegram_chat is not None
+    return Telegram(variables.telegram_token, variables.telegram_chat, variables.telegram_api)

@@ -7,7 +7,6 @@ import difflib
 import getpass
 import os
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,8 @@ from telemetry.errors import UsageError
 
 if TYPE_CHECKING:
     from telemetry.alerting.rule import Rule
+    from telemetry.alerting.thresholds import Thresholds
+    from telemetry.settings.stack import StackSettings
 
 
 def add_commands(subparsers: Any) -> None:
@@ -55,28 +56,27 @@ def add_commands(subparsers: Any) -> None:
     silence.set_defaults(run=_silence)
 
 
-def _environ() -> Mapping[str, str]:
-    from telemetry.settings import credentials
-    from telemetry.settings import stack as stack_settings
+def _settings() -> StackSettings:
+    from telemetry.settings.stack import StackSettings
 
-    return {**credentials.ensure(stack_settings.home(os.environ), os.environ), **os.environ}
+    return StackSettings.from_env(os.environ).with_secrets()
 
 
 def _list(args: argparse.Namespace) -> int:
     from telemetry.alerting import rules_api, terminal
 
-    states = rules_api.rule_states(_environ())
+    states = rules_api.rule_states(_settings())
     terminal.print_rules(states, datetime.now(UTC))
     return 0
 
 
 def _test(args: argparse.Namespace) -> int:
-    from telemetry.alerting import delivery, terminal
-    from telemetry.alerting.channels import Channels
+    from telemetry.alerting import AlertSettings, delivery, terminal
 
-    environ = _environ()
-    channels = Channels.from_env(environ)
-    notice = delivery.test_notice(_rule(args.name, environ) if args.name else None, environ)
+    settings = AlertSettings.from_env(_settings().child_env)
+    channels = settings.channels
+    rule = _rule(args.name, settings.thresholds) if args.name else None
+    notice = delivery.test_notice(rule, settings.links)
     deliveries = delivery.send(notice, channels)
     delivery.resolve(notice, channels)
     terminal.print_deliveries(deliveries)
@@ -85,17 +85,18 @@ def _test(args: argparse.Namespace) -> int:
 
 def _silence(args: argparse.Namespace) -> int:
     from telemetry.alerting import rules_api, terminal
+    from telemetry.alerting.thresholds import Thresholds
     from telemetry.system.units import parse_duration
 
-    environ = _environ()
+    settings = _settings()
     if args.end:
-        rules_api.end_silence(args.end, environ)
+        rules_api.end_silence(args.end, settings)
         print(f"ended {args.end}")
         return 0
     if not args.name and not args.label:
-        terminal.print_silences(rules_api.silences(environ), datetime.now(UTC))
+        terminal.print_silences(rules_api.silences(settings), datetime.now(UTC))
         return 0
-    matchers = {"alertname": _rule(args.name, environ).name} if args.name else {}
+    matchers = {"alertname": _rule(args.name, Thresholds()).name} if args.name else {}
     for label in args.label:
         name, sign, value = label.partition("=")
         if not (sign and name and value):
@@ -109,7 +110,7 @@ def _silence(args: argparse.Namespace) -> int:
         duration = timedelta()
     if not duration:
         raise UsageError(f"--for {args.duration} is not a duration", remedy="e.g. --for 2h")
-    identity = rules_api.silence(matchers, duration, args.comment, getpass.getuser(), environ)
+    identity = rules_api.silence(matchers, duration, args.comment, getpass.getuser(), settings)
     until = datetime.now().astimezone() + duration
     what = " ".join(f"{name}={value}" for name, value in matchers.items())
     print(f"silenced {what} until {until:%Y-%m-%d %H:%M}")
@@ -117,11 +118,10 @@ def _silence(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rule(name: str, environ: Mapping[str, str]) -> Rule:
+def _rule(name: str, thresholds: Thresholds) -> Rule:
     from telemetry.alerting.rules import all_rules
-    from telemetry.alerting.thresholds import Thresholds
 
-    rules = {rule.name: rule for rule in all_rules(Thresholds.from_env(environ))}
+    rules = {rule.name: rule for rule in all_rules(thresholds)}
     if name in rules:
         return rules[name]
     near = difflib.get_close_matches(name, rules, n=1, cutoff=0.4)

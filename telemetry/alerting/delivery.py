@@ -84,25 +84,18 @@ class Delivery:
     answer: str
 
 
-def notify_directly(
-    summary: str, description: str, environ: Mapping[str, str]
-) -> tuple[Delivery, ...]:
+def notify_directly(summary: str, description: str, channels: Channels) -> tuple[Delivery, ...]:
     """Tell people through every configured channel but the gateway.
 
     Args:
         summary: one line: what and where.
         description: what it means and what to do.
-        environ: the channels' variables.
+        channels: all that are configured.
 
     Returns:
         What became of it, one a channel; empty where none is configured. A channel that fails
         is reported here, never raised: the caller has worse trouble already.
-
-    Raises:
-        TelemetryError: a channel is misconfigured.
     """
-    # The gateway needs no token here: nothing is sent to it.
-    channels = Channels.from_env({"TELEMETRY_WEBHOOK_TOKEN": "unused", **environ})
     notice = Notice(
         name="TelemetrySupervisor",
         severity="critical",
@@ -145,12 +138,12 @@ def _try(channel: str, target: str, deliver: Callable[[], str]) -> Delivery:
         return Delivery(channel, target, False, said)
 
 
-def test_notice(rule: Rule | None, environ: Mapping[str, str]) -> Notice:
+def test_notice(rule: Rule | None, links: Links) -> Notice:
     """A notice that says it is a test.
 
     Args:
         rule: whose name, labels and links it carries; None for none.
-        environ: addresses for the links.
+        links: where it links to.
     """
     now = datetime.now(UTC)
     if rule is None:
@@ -163,7 +156,6 @@ def test_notice(rule: Rule | None, environ: Mapping[str, str]) -> Notice:
             labels={"job": "telemetry"},
             annotations={"value": "1"},
         )
-    links = Links.from_env(environ)
     labels = {label: _SAMPLES.get(label, "test") for label in rule.labels}
     return Notice(
         name=rule.name,

@@ -20,7 +20,7 @@ from typing import Any
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import StackSettings
 from telemetry.system import json_http
 from telemetry.system.json_http import HttpError
 
@@ -94,7 +94,7 @@ class Silence:
     comment: str
 
 
-def rule_states(environ: Mapping[str, str]) -> tuple[RuleState, ...]:
+def rule_states(settings: StackSettings) -> tuple[RuleState, ...]:
     """Every rule that is loaded, with what it holds now, from whoever evaluates.
 
     Raises:
@@ -103,12 +103,12 @@ def rule_states(environ: Mapping[str, str]) -> tuple[RuleState, ...]:
     states: list[RuleState] = []
     failures: list[TelemetryError] = []
     for evaluator, url in (
-        ("prometheus", stack_settings.url("prometheus", environ) + "/api/v1/rules?type=alert"),
-        ("loki", stack_settings.url("loki", environ) + "/prometheus/api/v1/rules?type=alert"),
-        ("grafana", _grafana_rules(environ)),
+        ("prometheus", settings.urls["prometheus"] + "/api/v1/rules?type=alert"),
+        ("loki", settings.urls["loki"] + "/prometheus/api/v1/rules?type=alert"),
+        ("grafana", _grafana_rules(settings)),
     ):
         try:
-            answer = _request(url, environ)
+            answer = _request(url, settings)
         except TelemetryError as error:
             failures.append(error)
             continue
@@ -126,13 +126,13 @@ def rule_states(environ: Mapping[str, str]) -> tuple[RuleState, ...]:
     return tuple(states)
 
 
-def silences(environ: Mapping[str, str]) -> tuple[Silence, ...]:
+def silences(settings: StackSettings) -> tuple[Silence, ...]:
     """The silences in force, the one that ends first first.
 
     Raises:
         TelemetryError: Grafana, where it evaluates, or else Alertmanager can't be asked.
     """
-    found = _request(f"{_alertmanager(environ)}/silences", environ)
+    found = _request(f"{_alertmanager(settings)}/silences", settings)
     current = [
         Silence(
             id=entry["id"],
@@ -154,7 +154,7 @@ def silence(
     duration: timedelta,
     comment: str,
     author: str,
-    environ: Mapping[str, str],
+    settings: StackSettings,
 ) -> str:
     """Hold back the alerts that carry all these labels.
 
@@ -163,7 +163,7 @@ def silence(
         duration: from now.
         comment: why.
         author: who.
-        environ: addresses and credentials.
+        settings: addresses and Grafana's password.
 
     Returns:
         The silence's id.
@@ -182,22 +182,22 @@ def silence(
         "createdBy": author,
         "comment": comment,
     }
-    answer = _request(f"{_alertmanager(environ)}/silences", environ, body=body)
+    answer = _request(f"{_alertmanager(settings)}/silences", settings, body=body)
     return str(answer["silenceID"])
 
 
-def end_silence(silence_id: str, environ: Mapping[str, str]) -> None:
+def end_silence(silence_id: str, settings: StackSettings) -> None:
     """End a silence now.
 
     Raises:
         TelemetryError: there is none of that id, or nobody can be asked.
     """
-    if silence_id not in {silence.id for silence in silences(environ)}:
+    if silence_id not in {silence.id for silence in silences(settings)}:
         raise TelemetryError(
             f"there is no silence {silence_id} in force",
             remedy="`telemetry alerts silence` lists them",
         )
-    _request(f"{_alertmanager(environ)}/silence/{silence_id}", environ, method="DELETE")
+    _request(f"{_alertmanager(settings)}/silence/{silence_id}", settings, method="DELETE")
 
 
 def _state(rule: Mapping[str, Any], evaluator: str) -> RuleState:
@@ -242,19 +242,19 @@ class _Status(TelemetryError):
         self.status = status
 
 
-def _alertmanager(environ: Mapping[str, str]) -> str:
+def _alertmanager(settings: StackSettings) -> str:
     # Whose silences count: an Alertmanager may run idle beside a Grafana that evaluates.
-    given = environ.get("TELEMETRY_ALERTING", "")
-    if given == "grafana" or (given != "prometheus" and _grafana_evaluates(environ)):
-        return stack_settings.url("grafana", environ) + "/api/alertmanager/grafana/api/v2"
-    return stack_settings.url("alertmanager", environ) + "/api/v2"
+    given = settings.evaluator
+    if given == "grafana" or (given != "prometheus" and _grafana_evaluates(settings)):
+        return settings.urls["grafana"] + "/api/alertmanager/grafana/api/v2"
+    return settings.urls["alertmanager"] + "/api/v2"
 
 
-def _grafana_evaluates(environ: Mapping[str, str]) -> bool:
+def _grafana_evaluates(settings: StackSettings) -> bool:
     # One that only shows may hold rules of its own.
     ours = {rule.name for rule in all_rules(Thresholds())}
     try:
-        answer = _request(_grafana_rules(environ), environ)
+        answer = _request(_grafana_rules(settings), settings)
     except _Status as error:
         # None runs, it is no Grafana, or its alerting is switched off.
         if error.status < 400 or error.status == http.HTTPStatus.NOT_FOUND:
@@ -265,20 +265,20 @@ def _grafana_evaluates(environ: Mapping[str, str]) -> bool:
     )
 
 
-def _grafana_rules(environ: Mapping[str, str]) -> str:
-    return stack_settings.url("grafana", environ) + "/api/prometheus/grafana/api/v1/rules"
+def _grafana_rules(settings: StackSettings) -> str:
+    return settings.urls["grafana"] + "/api/prometheus/grafana/api/v1/rules"
 
 
 def _request(
     url: str,
-    environ: Mapping[str, str],
+    settings: StackSettings,
     *,
     body: Mapping[str, Any] | None = None,
     method: str | None = None,
 ) -> Any:
     headers = {}
-    password = environ.get("TELEMETRY_GRAFANA_PASSWORD")
-    is_grafana = url.startswith(stack_settings.url("grafana", environ) + "/")
+    password = settings.grafana_password
+    is_grafana = url.startswith(settings.urls["grafana"] + "/")
     if password and is_grafana:
         credentials = base64.b64encode(f"admin:{password}".encode()).decode()
         headers["authorization"] = f"Basic {credentials}"

@@ -24,11 +24,12 @@ def add_commands(subparsers: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from telemetry.demo import show
+    from telemetry.settings.stack import StackSettings
 
     # As Ctrl-C: what was started for the show must not outlive it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return show.run(os.environ, max(5, args.seconds))
+        return show.run(StackSettings.from_env(os.environ), max(5, args.seconds))
     except KeyboardInterrupt:
         print("\nInterrupted. What is up of the stack goes on running: telemetry down stops it.")
         raise

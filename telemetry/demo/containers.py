@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from telemetry.errors import TelemetryError
+from telemetry.settings.stack import StackSettings
 from telemetry.system import json_http
 from telemetry.system.docker_engine import Engine
 
-IMAGE = "busybox:stable"
 CALL_S = 120.0  # a container may have to be stopped first
 
 
@@ -17,15 +16,14 @@ class Containers:
     """The platform's API with its admin token.
 
     Args:
-        platform: the platform's address.
-        environ: with the token; TELEMETRY_DEMO_IMAGE names another image with a shell.
+        settings: the platform's address and its token; an image with a shell.
     """
 
-    def __init__(self, platform: str, environ: Mapping[str, str]) -> None:
-        self._base = f"{platform}/api/containers"
-        self._headers = {"authorization": f"Bearer {environ['TELEMETRY_ADMIN_TOKEN']}"}
-        self._image = environ.get("TELEMETRY_DEMO_IMAGE", IMAGE)
-        self._engine = Engine(environ)
+    def __init__(self, settings: StackSettings) -> None:
+        self._base = f"{settings.urls['platform']}/api/containers"
+        self._headers = {"authorization": f"Bearer {settings.admin_token}"}
+        self._image = settings.demo_image
+        self._engine = Engine(settings.child_env)
 
     def unavailable(self) -> str:
         """Why there can be no containers here, "" where there can."""

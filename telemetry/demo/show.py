@@ -16,7 +16,8 @@ from telemetry.demo import web
 from telemetry.demo.containers import Containers
 from telemetry.demo.spending import USERS, Spenders
 from telemetry.errors import TelemetryError
-from telemetry.settings import stack as stack_settings
+from telemetry.settings import credentials
+from telemetry.settings.stack import StackSettings
 from telemetry.stack import readiness, supervisor_client, up
 from telemetry.stack.processes import Process
 from telemetry.stack.state_folder import Layout
@@ -25,11 +26,11 @@ from telemetry.system import json_http, own_package
 ARRIVED_S = 20.0
 
 
-def run(environ: Mapping[str, str], seconds: int) -> int:
+def run(settings: StackSettings, seconds: int) -> int:
     """The demo, from nothing to numbers.
 
     Args:
-        environ: the environment.
+        settings: the stack's.
         seconds: how long the traffic goes.
 
     Returns:
@@ -39,7 +40,7 @@ def run(environ: Mapping[str, str], seconds: int) -> int:
         TelemetryError: something is missing or did not start.
     """
     console = Console(highlight=False)
-    place = Layout(stack_settings.home(environ))
+    place = Layout(settings.home)
     if supervisor_client.is_running(place):
         raise TelemetryError(
             f"a stack runs already in {place.home}; the demo wants one of its own",
@@ -47,11 +48,11 @@ def run(environ: Mapping[str, str], seconds: int) -> int:
             exit_code=75,  # EX_TEMPFAIL
         )
     simulated = _free_port()
-    env = dict(environ)
+    given = {"TELEMETRY_MODEL": settings.child_env.get("TELEMETRY_MODEL", "claude-sonnet-4-6")}
     for provider in ("ANTHROPIC", "OPENAI"):
-        env[f"TELEMETRY_{provider}_URL"] = f"http://127.0.0.1:{simulated}/v1"
-        env[f"{provider}_API_KEY"] = "simulated"
-    env.setdefault("TELEMETRY_MODEL", "claude-sonnet-4-6")
+        given[f"TELEMETRY_{provider}_URL"] = f"http://127.0.0.1:{simulated}/v1"
+        given[f"{provider}_API_KEY"] = "simulated"
+    settings = settings.changed(**given)
     # Kept with the stack, so that the shell answers after the demo, too.
     model = Process(
         "simulated",
@@ -61,15 +62,15 @@ def run(environ: Mapping[str, str], seconds: int) -> int:
         tier=0,
         url=f"http://127.0.0.1:{simulated}",
     )
-    up.up(env, "auto", with_services=True, extra=(model,))
-    env = up.environment(env)
+    up.up(settings, "auto", with_services=True, extra=(model,))
+    settings = settings.with_secrets()
     console.rule("traffic")
-    spenders = Spenders(stack_settings.url("proxy", env), env)
-    containers = Containers(stack_settings.url("platform", env), env)
+    spenders = Spenders(settings)
+    containers = Containers(settings)
     no_docker = containers.unavailable()
     spending = threading.Thread(target=spenders.spend, args=(seconds,), daemon=True)
     began = time.time()
-    with web.datasette(place.data, _free_port(), env) as base:
+    with web.datasette(place.data, _free_port(), settings) as base:
         console.print(f"Datasette, unchanged, under `telemetry run`: {base}")
         console.print(f"{len(USERS)} users call the simulated model through the proxy")
         spending.start()
@@ -82,17 +83,17 @@ def run(environ: Mapping[str, str], seconds: int) -> int:
             statuses = web.visit(base, seconds)
         spending.join()
     console.rule("what is known of it")
-    return _report(console, env, statuses, spenders, began)
+    return _report(console, settings, statuses, spenders, began)
 
 
 def _report(
     console: Console,
-    env: Mapping[str, str],
+    settings: StackSettings,
     statuses: Mapping[int, int],
     spenders: Spenders,
     began: float,
 ) -> int:
-    prometheus, loki = stack_settings.url("prometheus", env), stack_settings.url("loki", env)
+    prometheus, loki = settings.urls["prometheus"], settings.urls["loki"]
     sent = sum(statuses.values())
 
     def requests(which: str = "") -> float:
@@ -119,10 +120,10 @@ def _report(
     console.print()
     console.print(_costs(prometheus, spenders))
     console.print()
-    _alerts(console, env)
+    _alerts(console, settings)
     console.print(
         "\nLook around: the shell, the platform's page and Prometheus are at the addresses above; "
-        f"log in with the tokens of {stack_settings.home(env) / 'secrets.env'}.\n"
+        f"log in with the tokens of {settings.home / credentials.FILE}.\n"
         "The stack goes on running, with the simulated model; `telemetry down` stops it."
     )
     if (found, logged) != (sent, sent):
@@ -161,12 +162,12 @@ def _costs(prometheus: str, spenders: Spenders) -> Table:
     return table
 
 
-def _alerts(console: Console, env: Mapping[str, str]) -> None:
+def _alerts(console: Console, settings: StackSettings) -> None:
     from telemetry.alerting import rules_api
 
     firing = [
         (state, instance)
-        for state in rules_api.rule_states(env)
+        for state in rules_api.rule_states(settings)
         for instance in state.instances
         if instance.firing
     ]

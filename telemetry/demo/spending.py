@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
+from telemetry.settings.stack import StackSettings
 from telemetry.system import json_http
 
 # name, budget a day in USD (None for none), model. Carol's lasts for a few calls only.
@@ -23,18 +23,17 @@ class Spenders:
     """Each with a key of their own.
 
     Args:
-        proxy: the proxy's address.
-        environ: with its admin token.
+        settings: the proxy's address and its admin token.
     """
 
-    def __init__(self, proxy: str, environ: Mapping[str, str]) -> None:
-        self._proxy = proxy
-        self._admin = {"authorization": f"Bearer {environ['TELEMETRY_ADMIN_TOKEN']}"}
+    def __init__(self, settings: StackSettings) -> None:
+        self._proxy = settings.urls["proxy"]
+        self._admin = {"authorization": f"Bearer {settings.admin_token}"}
         self.statuses: dict[str, Counter[int]] = {name: Counter() for name, _, _ in USERS}
         self._keys = {}
         for name, budget, _ in USERS:
             body = {"user_id": name, "daily_budget_usd": budget}
-            made = json_http.post_json(f"{proxy}/api/keys", body, CALL_S, self._admin)
+            made = json_http.post_json(f"{self._proxy}/api/keys", body, CALL_S, self._admin)
             self._keys[name] = made["key"]
 
     def spend(self, seconds: float) -> None:

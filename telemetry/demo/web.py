@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from telemetry.errors import TelemetryError
+from telemetry.settings.stack import StackSettings
 from telemetry.stack import readiness
 from telemetry.system import json_http, own_package
 
@@ -28,7 +29,7 @@ STARTED_S = 30.0
 
 
 @contextmanager
-def datasette(folder: Path, port: int, environ: Mapping[str, str]) -> Iterator[str]:
+def datasette(folder: Path, port: int, settings: StackSettings) -> Iterator[str]:
     """Datasette under `telemetry run`; gives its address.
 
     Raises:
@@ -51,7 +52,7 @@ def datasette(folder: Path, port: int, environ: Mapping[str, str]) -> Iterator[s
     with open(output, "w") as file:
         process = subprocess.Popen(
             [*command, program, "serve", str(database), "--port", str(port)],
-            env={**environ, "OTEL_SERVICE_NAME": SERVICE},
+            env={**settings.child_env, "OTEL_SERVICE_NAME": SERVICE},
             stdout=file,
             stderr=file,
         )

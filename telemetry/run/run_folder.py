@@ -21,7 +21,7 @@ from pathlib import Path
 from telemetry.redaction import redact
 from telemetry.run import command_line
 from telemetry.settings import library
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import HOME
 from telemetry.system.atomic_files import replace_file
 
 # A worker may already have waited three seconds for its last export, and Docker kills after ten.
@@ -118,7 +118,7 @@ def _write_target(
     named for the port, so that the next run on the port overwrites the file of a killed one.
     """
     address = command_line.address(command, environ, Path.cwd())
-    folder = stack_settings.home(environ) / "targets"
+    folder = HOME.read(environ) / "targets"
     if address is None or not os.access(folder, os.W_OK) or not settings.metrics_path:
         return None
     host, port = address

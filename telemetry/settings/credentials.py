@@ -10,17 +10,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from telemetry.errors import TelemetryError
+from telemetry.settings.declare import SECRET, Setting
 from telemetry.system.atomic_files import replace_file
 from telemetry.system.file_locks import locked
 
 FILE = "secrets.env"
-GENERATED = (
-    "TELEMETRY_ADMIN_TOKEN",
-    "TELEMETRY_GATEWAY_TOKEN",
-    "TELEMETRY_WEBHOOK_TOKEN",
-    "TELEMETRY_GRAFANA_PASSWORD",
-    "TELEMETRY_OTLP_TOKEN",
-)
+
+
+def _secret(variable: str, meaning: str) -> Setting[str]:
+    return Setting(variable, SECRET, "", meaning, shown="made at the first start")
+
+
+ADMIN_TOKEN = _secret("TELEMETRY_ADMIN_TOKEN", "platform and proxy: their admin APIs and pages")
+GATEWAY_TOKEN = _secret("TELEMETRY_GATEWAY_TOKEN", "the gateway's shell and API")
+WEBHOOK_TOKEN = _secret("TELEMETRY_WEBHOOK_TOKEN", "alerts that are sent to the gateway")
+GRAFANA_PASSWORD = _secret("TELEMETRY_GRAFANA_PASSWORD", "Grafana's user `admin`")
+OTLP_TOKEN = _secret("TELEMETRY_OTLP_TOKEN", "OTLP on any address but loopback")
+SETTINGS = (ADMIN_TOKEN, GATEWAY_TOKEN, WEBHOOK_TOKEN, GRAFANA_PASSWORD, OTLP_TOKEN)
+GENERATED = tuple(one.variable for one in SETTINGS)
 
 
 def ensure(home: Path, environ: Mapping[str, str]) -> dict[str, str]:

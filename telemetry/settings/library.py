@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from telemetry.errors import ConfigError
 from telemetry.redaction import Redactor
 from telemetry.settings.env import flag, http_url, integer
-from telemetry.settings.stack import port
+from telemetry.settings.stack import PORT_SETTINGS
 
 EXPORTERS = ("otlp", "prometheus", "console", "none")
 
@@ -140,7 +140,7 @@ class Settings:
         )
         protocol = _protocol(self.environ, own)
         name = "otlp_grpc" if protocol == "grpc" else "otlp_http"
-        default = f"http://127.0.0.1:{port(name, self.environ)}"
+        default = f"http://127.0.0.1:{PORT_SETTINGS[name].read(self.environ)}"
         timeouts = (f"OTEL_EXPORTER_OTLP_{own}TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
         timeout_given = any(map(self.environ.get, timeouts))
         return OTLP(protocol, given.rstrip("/") or default, bool(given), timeout_given)

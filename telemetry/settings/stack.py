@@ -1,11 +1,27 @@
-"""Where the stack is on this machine: state folder, ports, addresses."""
+"""The stack on this machine: where it is, what it keeps, who evaluates its alerts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from telemetry.settings.env import http_url, integer
+from telemetry.settings import credentials
+from telemetry.settings.declare import (
+    FLAG,
+    HTTP_URL,
+    PATH,
+    TEXT,
+    Declared,
+    Kind,
+    Setting,
+    choice,
+    declared,
+    declared_each,
+    setting,
+    whole_number,
+)
 
 PORTS = {
     "gateway": 4000,
@@ -23,6 +39,153 @@ PORTS = {
 }
 
 
+def _port(name: str, default: int) -> Setting[int]:
+    variable = f"TELEMETRY_{name.upper()}_PORT"
+    meaning = f"port of {name.replace('_', ' ')} on 127.0.0.1"
+    return Setting(variable, whole_number(1, 65535), default, meaning)
+
+
+def _url(name: str) -> Setting[str]:
+    variable, port = f"TELEMETRY_{name.upper()}_URL", PORT_SETTINGS[name]
+    return Setting(
+        variable,
+        HTTP_URL,
+        f"http://127.0.0.1:{port.default}",
+        f"address of {name.replace('_', ' ')}, where it runs elsewhere",
+        otherwise=lambda environ: f"http://127.0.0.1:{port.read(environ)}",
+        shown="its port on 127.0.0.1",
+    )
+
+
+def _below(xdg: str, usual: str, more: str) -> Callable[[Mapping[str, str]], Path]:
+    """Finds a folder below one of the XDG folders."""
+
+    def find(environ: Mapping[str, str]) -> Path:
+        base = environ.get(xdg) or Path(environ.get("HOME", "~")) / usual
+        return Path(base).expanduser().absolute() / more
+
+    return find
+
+
+def _listening(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not text.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(text)
+    return text
+
+
+PORT_SETTINGS = {name: _port(name, default) for name, default in PORTS.items()}
+URL_SETTINGS = {name: _url(name) for name in PORTS}
+HOME = Setting(
+    "TELEMETRY_HOME",
+    PATH,
+    Path("~/.local/state/telemetry"),
+    "the state folder: data, configuration, output, secrets; one stack each",
+    otherwise=_below("XDG_STATE_HOME", ".local/state", "telemetry"),
+)
+ENGINES = Setting(
+    "TELEMETRY_ENGINES",
+    PATH,
+    Path("~/.cache/telemetry/engines"),
+    "the engines' cache, shared by all stacks",
+    otherwise=_below("XDG_CACHE_HOME", ".cache", "telemetry/engines"),
+)
+RETENTION_DAYS = Setting(
+    "TELEMETRY_RETENTION_DAYS", whole_number(1, 3650), 15, "days that metrics and logs are kept"
+)
+_ADDRESS = Kind(_listening, "an address with a port, such as 172.17.0.1:4318")
+
+
+@dataclass(frozen=True)
+class StackSettings(Declared):
+    """What the commands for the stack, its alerts and the demo are told.
+
+    Args:
+        home: the state folder.
+        ports: on 127.0.0.1, by the names in `PORTS`.
+        urls: base addresses by the same names, without a slash at the end.
+        child_env: the environment that child processes inherit: this process' own, with the
+            secrets once `with_secrets` has added them.
+    """
+
+    home: Path = declared(HOME)
+    engines: Path = declared(ENGINES)
+    releases: str = setting(
+        "TELEMETRY_RELEASES",
+        TEXT,
+        "",
+        "a mirror of the releases, laid out the same way",
+        shown="https://github.com, https://grafana.com",
+    )
+    grafana: bool = setting("TELEMETRY_GRAFANA", FLAG, True, "off: no Grafana, though there is one")
+    grafana_home: str = setting("GRAFANA_HOME", TEXT, "", "Grafana's folder")
+    grafana_bin: str = setting("GRAFANA_BIN", TEXT, "", "Grafana's program")
+    evaluator: str = setting(
+        "TELEMETRY_ALERTING",
+        choice("grafana", "prometheus"),
+        "",
+        "who evaluates the alerts: grafana or prometheus",
+        shown="grafana where one runs",
+    )
+    retention_days: int = declared(RETENTION_DAYS)
+    retention_gb: int = setting(
+        "TELEMETRY_RETENTION_GB",
+        whole_number(1, 100_000),
+        10,
+        "GB of the disk that metrics and logs may fill, half each",
+    )
+    traces_endpoint: str = setting(
+        "TELEMETRY_TRACES_ENDPOINT",
+        TEXT,
+        "",
+        "OTLP address of a trace backend that spans are passed on to",
+    )
+    otlp_bridge_address: str = setting(
+        "TELEMETRY_OTLP_BRIDGE_ADDRESS",
+        _ADDRESS,
+        "",
+        "ADDRESS:PORT of this machine on which other hosts, too, may send OTLP, with the token",
+    )
+    demo_image: str = setting(
+        "TELEMETRY_DEMO_IMAGE",
+        TEXT,
+        "busybox:stable",
+        "what `telemetry demo` runs in its containers; any image with a shell",
+    )
+    admin_token: str = declared(credentials.ADMIN_TOKEN)
+    grafana_password: str = declared(credentials.GRAFANA_PASSWORD)
+    ports: Mapping[str, int] = declared_each(PORT_SETTINGS)
+    urls: Mapping[str, str] = declared_each(URL_SETTINGS)
+    child_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def values(cls, environ: Mapping[str, str]) -> dict[str, Any]:
+        found = super().values(environ)
+        return {**found, "child_env": {**environ, HOME.variable: str(found["home"])}}
+
+    def changed(self, **variables: str) -> StackSettings:
+        """The same, with further variables in the environment."""
+        return StackSettings.from_env({**self.child_env, **variables})
+
+    def with_secrets(self) -> StackSettings:
+        """The same, with the state folder's secrets, those that are missing made.
+
+        Raises:
+            TelemetryError: the state folder can't be written.
+        """
+        return self.changed(**credentials.ensure(self.home, self.child_env))
+
+    @property
+    def search_path(self) -> str | None:
+        """Where programs are looked for."""
+        return self.child_env.get("PATH")
+
+    @property
+    def store_mib(self) -> int:
+        """What one of the two stores, Prometheus and Loki, may use, in MiB."""
+        return self.retention_gb * 1024 // 2
+
+
 def keep_loopback_direct(environ: MutableMapping[str, str]) -> None:
     """Never ask what runs on this machine through an HTTP proxy: tokens would leave it.
 
@@ -36,32 +199,3 @@ def keep_loopback_direct(environ: MutableMapping[str, str]) -> None:
     names += [name for name in ("127.0.0.1", "localhost", "::1") if name not in names]
     # Libraries differ in which of the two they read first.
     environ["no_proxy"] = environ["NO_PROXY"] = ",".join(names)
-
-
-def home(environ: Mapping[str, str]) -> Path:
-    """The state folder: TELEMETRY_HOME, else ``~/.local/state/telemetry``."""
-    if given := environ.get("TELEMETRY_HOME"):
-        return Path(given).expanduser().absolute()
-    state = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "~")) / ".local/state"
-    return Path(state).expanduser().absolute() / "telemetry"
-
-
-def port(name: str, environ: Mapping[str, str]) -> int:
-    """The port of a part of the stack, e.g. ``prometheus``: TELEMETRY_PROMETHEUS_PORT or 9090.
-
-    Raises:
-        ConfigError: the variable is not a port.
-    """
-    return integer(environ, f"TELEMETRY_{name.upper()}_PORT", PORTS[name], 1, 65535)
-
-
-def url(name: str, environ: Mapping[str, str]) -> str:
-    """The base address of a part of the stack, without a slash at its end:
-    TELEMETRY_PROMETHEUS_URL, else its port on 127.0.0.1.
-
-    Raises:
-        ConfigError: the variable is not an http(s) address.
-    """
-    key = f"TELEMETRY_{name.upper()}_URL"
-    given = environ.get(key, "")
-    return http_url(key, given) if given else f"http://127.0.0.1:{port(name, environ)}"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from telemetry.errors import UsageError
+
+if TYPE_CHECKING:
+    from telemetry.settings.stack import StackSettings
 
 
 def add_commands(subparsers: Any) -> None:
@@ -62,34 +65,40 @@ def add_commands(subparsers: Any) -> None:
     p.set_defaults(run=_doctor)
 
 
+def _settings() -> StackSettings:
+    from telemetry.settings.stack import StackSettings
+
+    return StackSettings.from_env(os.environ)
+
+
 def _up(args: argparse.Namespace) -> int:
     from telemetry.stack import up
 
-    return up.up(os.environ, args.engines, with_services=not args.no_services)
+    return up.up(_settings(), args.engines, with_services=not args.no_services)
 
 
 def _down(args: argparse.Namespace) -> int:
     from telemetry.stack import up
 
-    return up.down(os.environ)
+    return up.down(_settings())
 
 
 def _status(args: argparse.Namespace) -> int:
     from telemetry.stack import terminal
 
-    return terminal.status(os.environ)
+    return terminal.status(_settings())
 
 
 def _restart(args: argparse.Namespace) -> int:
     from telemetry.stack import up
 
-    return up.restart(os.environ, args.names)
+    return up.restart(_settings(), args.names)
 
 
 def _logs(args: argparse.Namespace) -> int:
     from telemetry.stack import up
 
-    return up.show_logs(os.environ, args.name, args.follow)
+    return up.show_logs(_settings(), args.name, args.follow)
 
 
 def _search(args: argparse.Namespace) -> int:
@@ -106,10 +115,10 @@ def _search(args: argparse.Namespace) -> int:
             remedy="e.g. --since 2h --limit 500",
         )
     wanted = Search(args.text, args.service, args.handle, args.level, since_s, args.limit)
-    return search(os.environ, wanted)
+    return search(_settings(), wanted)
 
 
 def _doctor(args: argparse.Namespace) -> int:
     from telemetry.stack.doctor import doctor
 
-    return doctor(os.environ)
+    return doctor()

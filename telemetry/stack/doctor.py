@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -13,15 +14,14 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from telemetry.errors import TelemetryError
+from telemetry.alerting import AlertSettings
+from telemetry.errors import ConfigError, TelemetryError
 from telemetry.settings import credentials, library
-from telemetry.settings import env as env_values
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import StackSettings
 from telemetry.stack import processes as stack_processes
 from telemetry.stack import readiness, state_folder, supervisor_client, terminal, up
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines import grafana
-from telemetry.stack.retention import Retention
 from telemetry.stack.state_folder import Layout
 from telemetry.system import json_http
 
@@ -47,14 +47,14 @@ class Finding:
     remedy: str = ""
 
 
-Check = Callable[[Layout, Mapping[str, str]], Iterator[Finding]]
+Check = Callable[[Layout, StackSettings], Iterator[Finding]]
 
 
-def doctor(environ: Mapping[str, str]) -> int:
+def doctor() -> int:
     """Look at everything and print it. Exit code 0 where nothing is wrong, else 1."""
     console = Console(highlight=False, soft_wrap=True)
     wrong = 0
-    for finding in examine(environ):
+    for finding in examine(os.environ):
         wrong += finding.state == "wrong"
         console.print(f"{_MARKS[finding.state]} [bold]{finding.about}[/bold]: ", end="")
         console.print(finding.text, markup=False)
@@ -69,7 +69,16 @@ def doctor(environ: Mapping[str, str]) -> int:
 
 def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     """All findings, in the order in which one thing rests on another."""
-    place = Layout(stack_settings.home(environ))
+    usable = dict(environ)
+    while True:
+        try:
+            settings = StackSettings.from_env(usable)
+            break
+        except ConfigError as error:
+            # The rest is looked at with the default.
+            yield Finding("settings", "wrong", error.message, error.remedy)
+            del usable[error.key]
+    place = Layout(settings.home)
     checks: dict[str, Check] = {
         "state folder": _state_folder,
         "settings": _settings,
@@ -84,15 +93,15 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     }
     for about, check in checks.items():
         try:
-            yield from check(place, environ)
+            yield from check(place, settings)
         except TelemetryError as error:
             yield Finding(about, "wrong", error.message, error.remedy)
 
 
-def _state_folder(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _state_folder(place: Layout, settings: StackSettings) -> Iterator[Finding]:
     place.make()
     free_gb = shutil.disk_usage(place.home).free / 2**30
-    needed = Retention.from_env(environ).gigabytes
+    needed = settings.retention_gb
     if free_gb < needed:
         yield Finding(
             "state folder",
@@ -107,36 +116,32 @@ def _state_folder(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding
         yield Finding("secrets", "wrong", f"others can read {secrets}", f"chmod 600 {secrets}")
 
 
-def _settings(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
-    from telemetry import alerting
-
-    for name in stack_settings.PORTS:
-        stack_settings.port(name, environ)
-    alerting.check(up.environment(environ))
-    app = library.Settings.from_env(environ)
+def _settings(place: Layout, settings: StackSettings) -> Iterator[Finding]:
+    AlertSettings.from_env(settings.with_secrets().child_env)
+    app = library.Settings.from_env(settings.child_env).otlp("")
     yield Finding("settings", "well", "all can be used")
-    endpoint, ours = app.otlp_endpoint, stack_settings.url("otlp_http", environ)
-    if environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") and endpoint != ours:
+    ours = settings.urls["otlp_http"]
+    if app.given and app.address != ours:
         yield Finding(
             "settings",
             "note",
-            f"apps started from here send to {endpoint}, not to this stack's {ours}",
+            f"apps started from here send to {app.address}, not to this stack's {ours}",
             "unset OTEL_EXPORTER_OTLP_ENDPOINT if that is not meant",
         )
 
 
-def _engines(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _engines(place: Layout, settings: StackSettings) -> Iterator[Finding]:
     missing = []
     table = engines.table()
     for name in up.NEEDED:
-        program = engines.find(table[name], environ)
+        program = engines.find(table[name], settings)
         if program is None:
             missing.append(name)
             continue
-        version = engines.pinned(table[name], program, environ)
+        version = engines.pinned(table[name], program, settings)
         yield Finding("engine", "well", f"{name} {version}, {program}")
     if missing:
-        go = _go_version(environ)
+        go = _go_version(settings)
         yield Finding(
             "engine",
             "note" if go else "wrong",
@@ -146,10 +151,10 @@ def _engines(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
             else "`telemetry up` fetches them where the internet can be reached; else install Go "
             "1.26 or later",
         )
-    if not env_values.flag(environ, "TELEMETRY_GRAFANA", True):
+    if not settings.grafana:
         yield Finding("grafana", "well", "off, by TELEMETRY_GRAFANA")
         return
-    found = grafana.find(environ, engines.cache(environ) / f"grafana-{table['grafana'].version}")
+    found = grafana.find(settings)
     if found is None:
         yield Finding(
             "grafana", "note", "none here: no dashboards", "install Grafana, or set GRAFANA_HOME"
@@ -158,19 +163,19 @@ def _engines(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("grafana", "well", str(found))
 
 
-def _go_version(environ: Mapping[str, str]) -> str:
-    go = shutil.which("go", path=environ.get("PATH"))
+def _go_version(settings: StackSettings) -> str:
+    go = shutil.which("go", path=settings.search_path)
     if go is None:
         return ""
     done = subprocess.run([go, "version"], capture_output=True, text=True, check=False)
     return " ".join(done.stdout.split()[2:3])
 
 
-def _docker(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _docker(place: Layout, settings: StackSettings) -> Iterator[Finding]:
     from telemetry.system.docker_engine import Engine, EngineAbsent
 
     try:
-        with Engine(environ).asked() as client:
+        with Engine(settings.child_env).asked() as client:
             version = client.version()["Version"]
     except EngineAbsent as error:
         remedy = f"{error.remedy}; only containers of the platform need it"
@@ -181,18 +186,17 @@ def _docker(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("docker", "well", f"Engine {version}")
 
 
-def _ports(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _ports(place: Layout, settings: StackSettings) -> Iterator[Finding]:
     if supervisor_client.is_running(place):
         return  # they are taken, by us
-    env = up.environment(environ)
     programs = {name: Path(name) for name in up.NEEDED}
     processes = stack_processes.engines(
-        place, env, programs, "prometheus"
-    ) + stack_processes.services(place, env)
+        place, settings, programs, "prometheus"
+    ) + stack_processes.services(place, settings)
     well = True
     for process in processes:
         try:
-            readiness.check_ports([process], env)
+            readiness.check_ports([process], settings)
         except TelemetryError as error:
             well = False
             yield Finding("port", "wrong", error.message, error.remedy)
@@ -207,7 +211,7 @@ def _rows(place: Layout) -> list[dict[str, Any]]:
     return rows
 
 
-def _processes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _processes(place: Layout, settings: StackSettings) -> Iterator[Finding]:
     rows = _rows(place)
     if not rows:
         yield Finding("processes", "note", "nothing runs", "`telemetry up` starts the stack")
@@ -231,14 +235,14 @@ def _processes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
             yield Finding(name, "well", f"ready for {terminal.duration(row['since_s'])}")
 
 
-def _alerts(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _alerts(place: Layout, settings: StackSettings) -> Iterator[Finding]:
     from telemetry.alerting import rules_api
 
     names = {row["name"] for row in _rows(place)}
     if not names:
         return
-    mode = state_folder.alerting_mode(environ, "grafana" in names)
-    states = rules_api.rule_states(up.environment(environ))
+    mode = state_folder.alerting_mode(settings, "grafana" in names)
+    states = rules_api.rule_states(settings.with_secrets())
     failing = [state for state in states if state.error]
     for state in failing:
         yield Finding("alerts", "wrong", f"{state.name} can't be evaluated: {state.error}")
@@ -249,13 +253,11 @@ def _alerts(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("alerts", "well", f"{len(states)} rules, evaluated by {mode}")
 
 
-def _scrapes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _scrapes(place: Layout, settings: StackSettings) -> Iterator[Finding]:
     if not _rows(place):
         return
     try:
-        answer = json_http.get_json(
-            f"{stack_settings.url('prometheus', environ)}/api/v1/targets?state=active"
-        )
+        answer = json_http.get_json(f"{settings.urls['prometheus']}/api/v1/targets?state=active")
     except OSError:
         return  # that it is down was said above
     targets = answer["data"]["activeTargets"]
@@ -269,12 +271,10 @@ def _scrapes(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("scrapes", "well", f"all {len(targets)} answer")
 
 
-def _queues(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _queues(place: Layout, settings: StackSettings) -> Iterator[Finding]:
     if not _rows(place):
         return
-    sizes = readiness.collector_queues(
-        f"{stack_settings.url('collector_metrics', environ)}/metrics"
-    )
+    sizes = readiness.collector_queues(f"{settings.urls['collector_metrics']}/metrics")
     if sizes is not None and sum(sizes) > 0:
         yield Finding(
             "collector", "note", f"{sum(sizes):.0f} items wait to be delivered",
@@ -284,12 +284,12 @@ def _queues(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("collector", "well", "its queues are empty")
 
 
-def _round_trip(place: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _round_trip(place: Layout, settings: StackSettings) -> Iterator[Finding]:
     if not _rows(place):
         return
     began = time.monotonic()
     try:
-        seen = readiness.see_signal(environ, ROUND_TRIP_S)
+        seen = readiness.see_signal(settings, ROUND_TRIP_S)
     except OSError as error:
         yield Finding(
             "round trip", "wrong", f"the collector takes nothing: it {error}",

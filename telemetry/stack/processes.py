@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from telemetry.settings import stack as stack_settings
+from telemetry.alerting.channels import Channels
+from telemetry.alerting.render.grafana import environment as mail_environment
+from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import grafana
-from telemetry.stack.retention import Retention
 from telemetry.stack.state_folder import Alerting, Layout
 from telemetry.system import own_package, packaged_files
 
@@ -61,17 +62,28 @@ class Process:
 
 
 def engines(
-    layout: Layout, environ: Mapping[str, str], programs: Mapping[str, Path], mode: Alerting
+    layout: Layout,
+    settings: StackSettings,
+    programs: Mapping[str, Path],
+    mode: Alerting,
+    channels: Channels | None = None,
 ) -> list[Process]:
-    """The engines' processes, with the programs found for them."""
-    port = {name: stack_settings.port(name, environ) for name in stack_settings.PORTS}
-    retention = Retention.from_env(environ)
+    """The engines' processes.
+
+    Args:
+        layout: the state folder.
+        settings: ports, retention and the like.
+        programs: found for the engines, by name.
+        mode: who evaluates the alerts.
+        channels: where a Grafana that evaluates sends its mail.
+    """
+    port = settings.ports
 
     def base(name: str) -> str:
         return f"http://127.0.0.1:{port[name]}"
 
     collector_configs = [f"--config={packaged_files.path('collector/config.yaml')}"]
-    if environ.get("TELEMETRY_TRACES_ENDPOINT"):
+    if settings.traces_endpoint:
         collector_configs.append(f"--config={packaged_files.path('collector/traces.yaml')}")
     found = [
         Process(
@@ -80,8 +92,8 @@ def engines(
                 str(programs["prometheus"]),
                 f"--config.file={layout.config / 'prometheus.yaml'}",
                 f"--storage.tsdb.path={layout.data / 'prometheus'}",
-                f"--storage.tsdb.retention.time={retention.days}d",
-                f"--storage.tsdb.retention.size={retention.store_mib}MB",
+                f"--storage.tsdb.retention.time={settings.retention_days}d",
+                f"--storage.tsdb.retention.size={settings.store_mib}MB",
                 f"--web.listen-address=127.0.0.1:{port['prometheus']}",
                 "--web.enable-otlp-receiver",
                 "--log.level=warn",
@@ -106,7 +118,7 @@ def engines(
                 "TELEMETRY_LOKI_DATA": str(layout.data / "loki"),
                 "TELEMETRY_LOKI_RULES": str(layout.config / "loki"),
                 "TELEMETRY_LOKI_RUNTIME": str(layout.loki_runtime),
-                "TELEMETRY_RETENTION_DAYS": str(retention.days),
+                "TELEMETRY_RETENTION_DAYS": str(settings.retention_days),
                 "TELEMETRY_ALERTMANAGER_URL": base("alertmanager"),
             },
             url=base("loki"),
@@ -131,7 +143,7 @@ def engines(
                 "TELEMETRY_COLLECTOR_HEALTH_PORT": str(port["collector_health"]),
                 "TELEMETRY_PROMETHEUS_URL": base("prometheus"),
                 "TELEMETRY_LOKI_URL": base("loki"),
-                "HOSTNAME": environ.get("HOSTNAME") or socket.gethostname(),
+                "HOSTNAME": settings.child_env.get("HOSTNAME") or socket.gethostname(),
             },
             tier=1,
             url=base("otlp_http"),
@@ -156,15 +168,15 @@ def engines(
             )
         )
     if "grafana" in programs:
-        found.append(_grafana(layout, environ, programs["grafana"], port["grafana"]))
+        found.append(_grafana(layout, settings, programs["grafana"], channels))
     return found
 
 
-def services(layout: Layout, environ: Mapping[str, str]) -> list[Process]:
+def services(layout: Layout, settings: StackSettings) -> list[Process]:
     """Gateway, platform and proxy."""
     found = []
     for name in SERVICES:
-        port = stack_settings.port(name, environ)
+        port = settings.ports[name]
         found.append(
             Process(
                 name,
@@ -181,10 +193,11 @@ def services(layout: Layout, environ: Mapping[str, str]) -> list[Process]:
     return found
 
 
-def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: int) -> Process:
-    from telemetry import alerting
-
-    home = grafana.home_of(program, environ)
+def _grafana(
+    layout: Layout, settings: StackSettings, program: Path, channels: Channels | None
+) -> Process:
+    port = settings.ports["grafana"]
+    home = grafana.home_of(program, settings)
     # Before 9.4 the server was a program of its own; since, a subcommand.
     server = [str(program)] if program.name == "grafana-server" else [str(program), "server"]
     return Process(
@@ -200,9 +213,9 @@ def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: in
             "GF_SERVER_HTTP_ADDR": "127.0.0.1",
             "GF_SERVER_HTTP_PORT": str(port),
             # What its notices' own links begin with, as a person's browser reaches it.
-            "GF_SERVER_ROOT_URL": stack_settings.url("grafana", environ),
+            "GF_SERVER_ROOT_URL": settings.urls["grafana"],
             "GF_AUTH_ANONYMOUS_ENABLED": "false",
-            "GF_SECURITY_ADMIN_PASSWORD": environ["TELEMETRY_GRAFANA_PASSWORD"],
+            "GF_SECURITY_ADMIN_PASSWORD": settings.grafana_password,
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
             "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
             "GF_LOG_LEVEL": "warn",
@@ -212,10 +225,10 @@ def _grafana(layout: Layout, environ: Mapping[str, str], program: Path, port: in
             "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
                 packaged_files.path("grafana/dashboards/telemetry-overview.json")
             ),
-            "TELEMETRY_PROMETHEUS_URL": stack_settings.url("prometheus", environ),
-            "TELEMETRY_LOKI_URL": stack_settings.url("loki", environ),
+            "TELEMETRY_PROMETHEUS_URL": settings.urls["prometheus"],
+            "TELEMETRY_LOKI_URL": settings.urls["loki"],
             "TELEMETRY_DASHBOARDS": str(packaged_files.path("grafana/dashboards")),
-            **alerting.grafana_environment(environ),
+            **(mail_environment(channels) if channels else {}),
         },
         url=f"http://127.0.0.1:{port}",
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 import urllib.parse
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from telemetry.errors import ConfigError, TelemetryError
-from telemetry.settings import stack as stack_settings
+from telemetry.errors import TelemetryError
+from telemetry.settings.stack import StackSettings
 from telemetry.stack.processes import Process
 from telemetry.system import json_http, ports
 from telemetry.system.json_http import HttpError
@@ -50,16 +50,16 @@ def started(process: Process) -> bool:
     return bool(found) if process.is_service else found == "ready"
 
 
-def check_ports(processes: Iterable[Process], environ: Mapping[str, str]) -> None:
+def check_ports(processes: Iterable[Process], settings: StackSettings) -> None:
     """Fail where a port is taken or wanted twice, or an address to listen on isn't this machine's.
 
     Raises:
         TelemetryError: names the port, whose it should be, and who has it where that is known.
     """
     variables: dict[int, list[str]] = {}
-    for name in stack_settings.PORTS:
+    for name in settings.ports:
         key = f"TELEMETRY_{name.upper()}_PORT"
-        variables.setdefault(stack_settings.port(name, environ), []).append(key)
+        variables.setdefault(settings.ports[name], []).append(key)
     seen: set[int] = set()
     for process in processes:
         for port in process.ports:
@@ -80,15 +80,12 @@ def check_ports(processes: Iterable[Process], environ: Mapping[str, str]) -> Non
                 + (f", or set {keys[0]} to another port" if keys else ""),
                 exit_code=75,  # EX_TEMPFAIL
             )
-    key = "TELEMETRY_OTLP_BRIDGE_ADDRESS"
-    if address := environ.get(key):
+    if address := settings.otlp_bridge_address:
         host, _, text = address.rpartition(":")
-        if not host or not text.isdigit() or not 0 < int(text) < 65536:
-            raise ConfigError(key, address, "an address with a port, such as 172.17.0.1:4318")
         if ports.bind_error(host, int(text)):
             raise TelemetryError(
-                f"{key}={address!r} can't be listened on: the port is taken there, or the "
-                "address is not this machine's",
+                f"TELEMETRY_OTLP_BRIDGE_ADDRESS={address!r} can't be listened on: the port is "
+                "taken there, or the address is not this machine's",
                 remedy="`ip address` lists this machine's addresses; unset it if no container "
                 "sends telemetry",
                 exit_code=75,
@@ -113,10 +110,10 @@ def collector_queues(url: str) -> list[float] | None:
     ]
 
 
-def see_signal(environ: Mapping[str, str], timeout_s: float) -> bool:
+def see_signal(settings: StackSettings, timeout_s: float) -> bool:
     """Send one metric and one log record and wait until both can be read in their stores."""
     marker = uuid.uuid4().hex
-    endpoint = stack_settings.url("otlp_http", environ)
+    endpoint = settings.urls["otlp_http"]
     now = str(time.time_ns())
     resource = {"attributes": [_attribute("service.name", "telemetry-up")]}
     point = {"asDouble": 1, "timeUnixNano": now, "attributes": [_attribute("probe", marker)]}
@@ -130,11 +127,9 @@ def see_signal(environ: Mapping[str, str], timeout_s: float) -> bool:
     })  # fmt: skip
     query = urllib.parse.quote(f'telemetry_probe{{probe="{marker}"}}')
     line = urllib.parse.quote(f'{{service_name="telemetry-up"}} |= "{marker}"')
-    metric_url = f"{stack_settings.url('prometheus', environ)}/api/v1/query?query={query}"
+    metric_url = f"{settings.urls['prometheus']}/api/v1/query?query={query}"
     start = int(now) - 60 * 10**9
-    log_url = (
-        f"{stack_settings.url('loki', environ)}/loki/api/v1/query_range?query={line}&start={start}"
-    )
+    log_url = f"{settings.urls['loki']}/loki/api/v1/query_range?query={line}&start={start}"
     return wait(lambda: _found(metric_url) and _found(log_url), timeout_s)
 
 

@@ -7,46 +7,15 @@ keeps is more than its share.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from telemetry.settings import env as env_values
+from telemetry.settings.stack import StackSettings
 from telemetry.stack.state_folder import Layout
 from telemetry.system.atomic_files import replace_file
 
 CHECK_S = 600.0  # as often as Loki's compactor looks
 # Loki deletes by whole index days; less than one can't be had.
 LEAST_HOURS = 24
-
-
-@dataclass(frozen=True)
-class Retention:
-    """How long and how much is kept.
-
-    Args:
-        days: of metrics and of logs.
-        gigabytes: on disk, both stores together; each has half.
-    """
-
-    days: int
-    gigabytes: int
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Retention:
-        """15 days and 10 GB unless set.
-
-        Raises:
-            ConfigError: a setting isn't a number in its range.
-        """
-        return cls(
-            env_values.integer(environ, "TELEMETRY_RETENTION_DAYS", 15, 1, 3650),
-            env_values.integer(environ, "TELEMETRY_RETENTION_GB", 10, 1, 100_000),
-        )
-
-    @property
-    def store_mib(self) -> int:
-        """What one of the two stores may use, in MiB."""
-        return self.gigabytes * 1024 // 2
 
 
 def fitting_hours(
@@ -71,7 +40,7 @@ def fitting_hours(
     return max(LEAST_HOURS, most_hours)
 
 
-def limit_loki(layout: Layout, retention: Retention) -> int:
+def limit_loki(layout: Layout, settings: StackSettings) -> int:
     """Set Loki's retention to what its share of the disk holds; it reads the file by itself.
 
     Returns:
@@ -85,6 +54,8 @@ def limit_loki(layout: Layout, retention: Retention) -> int:
             continue  # the compactor was quicker
         if path.is_file():
             files.append((status.st_mtime, status.st_size))
-    hours = fitting_hours(files, time.time(), retention.store_mib << 20, retention.days * 24)
+    hours = fitting_hours(
+        files, time.time(), settings.store_mib << 20, settings.retention_days * 24
+    )
     replace_file(layout.loki_runtime, f"overrides: {{fake: {{retention_period: {hours}h}}}}\n")
     return hours

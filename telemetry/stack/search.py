@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from telemetry.errors import TelemetryError
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import StackSettings
 from telemetry.system import json_http
 from telemetry.system.json_http import HttpError
 
@@ -56,13 +56,13 @@ class Search:
         return f"{selector} |~ {_quoted('(?i)' + re.escape(self.text))}" if self.text else selector
 
 
-def search(environ: Mapping[str, str], wanted: Search) -> int:
+def search(settings: StackSettings, wanted: Search) -> int:
     """Print what is found, oldest first. Exit code as grep's: 0 where something is found, else 1.
 
     Raises:
         TelemetryError: Loki can't be asked, or refuses the query.
     """
-    found = entries(environ, wanted)
+    found = entries(settings, wanted)
     console = Console(highlight=False, soft_wrap=True)
     words = re.compile(re.escape(wanted.text), re.IGNORECASE) if wanted.text else None
     for entry in found:
@@ -74,7 +74,7 @@ def search(environ: Mapping[str, str], wanted: Search) -> int:
     return 0 if found else 1
 
 
-def entries(environ: Mapping[str, str], wanted: Search) -> list[dict[str, Any]]:
+def entries(settings: StackSettings, wanted: Search) -> list[dict[str, Any]]:
     """What Loki has, oldest first: {"at" (s since the epoch), "line", "labels"}.
 
     Raises:
@@ -88,7 +88,7 @@ def entries(environ: Mapping[str, str], wanted: Search) -> list[dict[str, Any]]:
             "direction": "backward",
         }
     )
-    loki = stack_settings.url("loki", environ)
+    loki = settings.urls["loki"]
     try:
         answer = json_http.get_json(f"{loki}/loki/api/v1/query_range?{query}", 30.0)
     except HttpError as error:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from telemetry.alerting import AlertSettings, provision
 from telemetry.errors import ConfigError, TelemetryError
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import StackSettings
 from telemetry.system import packaged_files
 from telemetry.system.atomic_files import replace_file
 
@@ -101,44 +102,39 @@ class Layout:
             ) from error
 
 
-def alerting_mode(environ: Mapping[str, str], grafana: bool) -> Alerting:
+def alerting_mode(settings: StackSettings, grafana: bool) -> Alerting:
     """Who evaluates the alert rules: TELEMETRY_ALERTING, else Grafana where one runs.
 
     Raises:
-        ConfigError: neither of the two.
+        ConfigError: Grafana should, and none runs.
     """
-    given = environ.get("TELEMETRY_ALERTING", "")
-    if given == "grafana" or (not given and grafana):
-        if not grafana:
-            raise ConfigError("TELEMETRY_ALERTING", given, "prometheus: no Grafana was found here")
-        return "grafana"
-    if given in ("", "prometheus"):
-        return "prometheus"
-    raise ConfigError("TELEMETRY_ALERTING", given, "grafana or prometheus")
+    if settings.evaluator == "grafana" and not grafana:
+        raise ConfigError("TELEMETRY_ALERTING", "grafana", "prometheus: no Grafana was found here")
+    return "grafana" if grafana and settings.evaluator != "prometheus" else "prometheus"
 
 
-def write_configs(layout: Layout, environ: Mapping[str, str], mode: Alerting) -> None:
+def write_configs(
+    layout: Layout, settings: StackSettings, alerts: AlertSettings, mode: Alerting
+) -> None:
     """Render everything the engines read at their start."""
-    from telemetry import alerting
-
-    alerting.provision(mode, layout.config, environ)
+    provision(mode, layout.config, alerts)
     (layout.config / "loki" / "fake").mkdir(parents=True, exist_ok=True)
     # A Grafana that doesn't evaluate shows all the same.
     for part in ("datasources", "dashboards"):
         source = packaged_files.path(f"grafana/provisioning/{part}")
         target = layout.config / "grafana" / "provisioning" / part
         shutil.copytree(source, target, dirs_exist_ok=True)
-    _write_prometheus(layout, environ, mode)
+    _write_prometheus(layout, settings, mode)
     write_targets(layout, {})
 
 
-def _write_prometheus(layout: Layout, environ: Mapping[str, str], mode: Alerting) -> None:
+def _write_prometheus(layout: Layout, settings: StackSettings, mode: Alerting) -> None:
     import yaml
 
     base: dict[str, Any] = yaml.safe_load(
         packaged_files.path("compose/prometheus/prometheus.yaml").read_text()
     )
-    ports = {name: stack_settings.port(name, environ) for name in stack_settings.PORTS}
+    ports = settings.ports
     alertmanager = f"127.0.0.1:{ports['alertmanager']}"
     addresses = {
         "prometheus": f"127.0.0.1:{ports['prometheus']}",

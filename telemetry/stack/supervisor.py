@@ -20,13 +20,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
-from pathlib import Path
 from typing import Any
 
-from telemetry.errors import TelemetryError
+from telemetry.settings.stack import StackSettings
 from telemetry.stack.log_files import OUTPUT_BYTES, OUTPUT_FILES, Output
 from telemetry.stack.processes import SERVICES, Process
-from telemetry.stack.retention import CHECK_S, Retention, limit_loki
+from telemetry.stack.retention import CHECK_S, limit_loki
 from telemetry.stack.state_folder import Layout, write_targets
 from telemetry.system import file_locks
 from telemetry.system.atomic_files import replace_file
@@ -84,12 +83,13 @@ class Supervisor:
     """Runs the processes of one state folder.
 
     Args:
-        layout: the state folder.
+        settings: the stack's.
         processes: what to run.
     """
 
-    def __init__(self, layout: Layout, processes: list[Process]) -> None:
-        self.layout = layout
+    def __init__(self, settings: StackSettings, processes: list[Process]) -> None:
+        self.settings = settings
+        self.layout = Layout(settings.home)
         self.running = {p.name: Running(p) for p in processes}
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -158,12 +158,11 @@ class Supervisor:
         while "loki" in self.running:
             await asyncio.sleep(CHECK_S)
             try:
-                settings = Retention.from_env(os.environ)
-                hours = await asyncio.to_thread(limit_loki, self.layout, settings)
-            except (OSError, TelemetryError):
+                hours = await asyncio.to_thread(limit_loki, self.layout, self.settings)
+            except OSError:
                 _log.exception("could not look at Loki's disk use")
                 continue
-            if hours < settings.days * 24:
+            if hours < self.settings.retention_days * 24:
                 _log.warning("logs are kept for %d h: more does not fit on the disk", hours)
 
     # --- processes -------------------------------------------------------------------------
@@ -193,7 +192,10 @@ class Supervisor:
         if name in TELL_OF and entry.deaths in TELL_AT:
             again = "" if entry.deaths == 1 else f" for the {entry.deaths}th time in a row"
             text = f"The {name} process ended{again} ({entry.last_exit}); it is started again in "
-            asyncio.get_running_loop().run_in_executor(None, _tell, name, f"{text}{pause:.0f} s.")
+            text = f"{text}{pause:.0f} s."
+            asyncio.get_running_loop().run_in_executor(
+                None, _tell, name, text, self.settings.child_env
+            )
         await asyncio.sleep(pause)
 
     async def _once(self, entry: Running, output: Output) -> None:
@@ -204,7 +206,7 @@ class Supervisor:
             try:
                 entry.child = await asyncio.create_subprocess_exec(
                     *process.argv,
-                    env={**inherited(process, os.environ), **process.env},
+                    env={**inherited(process, self.settings.child_env), **process.env},
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=pipe,
                     stderr=pipe,
@@ -293,16 +295,16 @@ class Supervisor:
         return {"processes": [entry.to_json() for entry in self.running.values()]}
 
 
-def inherited(process: Process, environ: Mapping[str, str]) -> dict[str, str]:
+def inherited(process: Process, child_env: Mapping[str, str]) -> dict[str, str]:
     """What a process gets of the environment: a service all of it, an engine what it can use. The
     model providers' keys are the proxy's only, the log-ins' tokens the services'."""
     if process.name == "proxy":
-        return dict(environ)
+        return dict(child_env)
     if process.is_service:
-        return {key: value for key, value in environ.items() if not key.endswith("_API_KEY")}
+        return {key: value for key, value in child_env.items() if not key.endswith("_API_KEY")}
     return {
         key: value
-        for key, value in environ.items()
+        for key, value in child_env.items()
         if _FOR_ENGINES.match(key) and key not in _FOR_SERVICES
     }
 
@@ -338,21 +340,24 @@ def _drained(env: Mapping[str, str], timeout_s: float) -> bool:
     return False
 
 
-def _tell(name: str, description: str) -> None:
+def _tell(name: str, description: str, child_env: Mapping[str, str]) -> None:
     """A dead evaluator or gateway can't report itself: the other channels are told."""
-    from telemetry import alerting
+    from telemetry.alerting import notify_directly
+    from telemetry.alerting.channels import Channels
 
+    text = f"{description} Until then alerts may be late."
     try:
-        for delivery in alerting.notify_directly(
-            f"{name} died", f"{description} Until then alerts may be late.", os.environ
-        ):
+        # Nothing is sent to the gateway, which may have no token.
+        channels = Channels.from_env({"TELEMETRY_WEBHOOK_TOKEN": "unused", **child_env})
+        for delivery in notify_directly(f"{name} died", text, channels):
             _log.info("told people that %s died: %s", name, delivery)
     except Exception:
         _log.exception("could not notify directly that %s died", name)
 
 
 def main() -> None:
-    layout = Layout(Path(sys.argv[1]))
+    settings = StackSettings.from_env({**os.environ, "TELEMETRY_HOME": sys.argv[1]})
+    layout = Layout(settings.home)
     handler = RotatingFileHandler(
         layout.output / "supervisor.log", maxBytes=OUTPUT_BYTES, backupCount=OUTPUT_FILES - 1
     )
@@ -374,7 +379,7 @@ def main() -> None:
     processes = [Process.from_json(row) for row in rows]
 
     async def run() -> None:
-        await Supervisor(layout, processes).run()
+        await Supervisor(settings, processes).run()
 
     try:
         asyncio.run(run())

@@ -85,7 +85,7 @@ def only_one(layout: Layout) -> Iterator[None]:
         os.close(lock)
 
 
-def start(layout: Layout, processes: list[Process], environ: Mapping[str, str]) -> None:
+def start(layout: Layout, processes: list[Process], child_env: Mapping[str, str]) -> None:
     """Start a supervisor with these processes and wait until it answers.
 
     Raises:
@@ -97,7 +97,7 @@ def start(layout: Layout, processes: list[Process], environ: Mapping[str, str]) 
     with open(layout.output / "supervisor.log", "a") as output:
         child = subprocess.Popen(
             own_package.command("telemetry.stack.supervisor", str(layout.home)),
-            env=dict(environ),
+            env=dict(child_env),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

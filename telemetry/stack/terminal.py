@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import StackSettings
 from telemetry.stack import readiness, supervisor_client
 from telemetry.stack.engines.engine import Say
 from telemetry.stack.state_folder import STARTED, Layout
@@ -151,9 +151,9 @@ def complaint(place: Layout, name: str) -> str:
     return found.strip()[:400]
 
 
-def status(environ: Mapping[str, str]) -> int:
+def status(settings: StackSettings) -> int:
     """Show what runs. Exit code 0 where all is well, 1 where something is not."""
-    place = Layout(stack_settings.home(environ))
+    place = Layout(settings.home)
     console = Console(highlight=False)
     rows = supervisor_client.ask(place)["processes"]
     console.print(addresses(rows))

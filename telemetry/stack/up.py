@@ -12,31 +12,24 @@ from pathlib import Path
 
 from rich.console import Console
 
+from telemetry.alerting import AlertSettings
 from telemetry.errors import TelemetryError, UsageError
 from telemetry.settings import credentials, library
-from telemetry.settings import env as env_values
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import StackSettings
 from telemetry.stack import processes as stack_processes
 from telemetry.stack import readiness, state_folder, supervisor_client, terminal
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines import grafana
 from telemetry.stack.processes import Process
-from telemetry.stack.retention import Retention, limit_loki
+from telemetry.stack.retention import limit_loki
 from telemetry.stack.state_folder import Layout
 
 READY_TIMEOUT_S = 60.0
 NEEDED = ("collector", "prometheus", "loki", "alertmanager")
 
 
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of everything that is started: with the state folder's secrets."""
-    home = stack_settings.home(environ)
-    secrets = credentials.ensure(home, environ)
-    return {**environ, **secrets, "TELEMETRY_HOME": str(home)}
-
-
 def up(
-    environ: Mapping[str, str],
+    settings: StackSettings,
     source: engines.Source,
     *,
     with_services: bool,
@@ -45,7 +38,7 @@ def up(
     """Start the stack; see `telemetry up --help`.
 
     Args:
-        environ: the environment.
+        settings: the stack's.
         source: where engines may come from.
         with_services: also gateway, platform and proxy.
         extra: more processes to run with it, for as long as it runs.
@@ -60,50 +53,43 @@ def up(
     """
     console = Console(highlight=False)
     began = time.monotonic()
-    place = Layout(stack_settings.home(environ))
+    place = Layout(settings.home)
     place.make()
     with supervisor_client.only_one(place):
         if supervisor_client.is_running(place):
             return _running_already(place, console, with_services)
         for name in supervisor_client.reap(place):
             console.print(f"{name} was left by a supervisor that was killed; ended it.")
-        env = environment(environ)
-        _check_settings(place, env)
-        programs, no_grafana = install(env, source, console)
-        mode = state_folder.alerting_mode(env, "grafana" in programs)
-        processes = stack_processes.engines(place, env, programs, mode)
+        settings = settings.with_secrets()
+        alerts = AlertSettings.from_env(settings.child_env)
+        library.Settings.from_env(settings.child_env)  # the services' own telemetry
+        _check_ports(place, settings)
+        programs, no_grafana = install(settings, source, console)
+        mode = state_folder.alerting_mode(settings, "grafana" in programs)
+        processes = stack_processes.engines(place, settings, programs, mode, alerts.channels)
         if with_services:
-            processes += stack_processes.services(place, env)
+            processes += stack_processes.services(place, settings)
         processes += extra
-        processes = [_with_version(p, programs, env) for p in processes]
-        readiness.check_ports(processes, env)
-        state_folder.write_configs(place, env, mode)
-        limit_loki(place, Retention.from_env(env))
-        seen = _start(place, processes, env, console) - began
+        processes = [_with_version(p, programs, settings) for p in processes]
+        readiness.check_ports(processes, settings)
+        state_folder.write_configs(place, settings, alerts, mode)
+        limit_loki(place, settings)
+        seen = _start(place, processes, settings, console) - began
     console.print(terminal.addresses(supervisor_client.ask(place)["processes"]))
     console.print(
         f"Ready in [bold]{time.monotonic() - began:.1f} s[/bold]; the first signal stood in "
         f"Prometheus and Loki after {seen:.1f} s."
     )
-    _notes(console, env, mode, no_grafana, place)
+    _notes(console, settings, mode, no_grafana, place)
     return 0
 
 
-def _check_settings(place: Layout, env: Mapping[str, str]) -> None:
-    """Whatever can be known to be wrong before engines are fetched or built, which takes long."""
-    from telemetry import alerting
-
-    alerting.check(env)
-    library.Settings.from_env(env)  # the services' own telemetry
-    env_values.flag(env, "TELEMETRY_GRAFANA", True)
-    state_folder.alerting_mode(env, True)
-    for name in stack_settings.PORTS:
-        stack_settings.url(name, env)
-    expected = stack_processes.engines(
-        place, env, {name: Path(name) for name in NEEDED}, "prometheus"
-    )
+def _check_ports(place: Layout, settings: StackSettings) -> None:
+    """Fail for a taken port before engines are fetched or built, which takes long."""
+    programs = {name: Path(name) for name in NEEDED}
+    expected = stack_processes.engines(place, settings, programs, "prometheus")
     # Whether an Alertmanager runs is known only once it is known whether a Grafana does.
-    readiness.check_ports((p for p in expected if p.name != "alertmanager"), env)
+    readiness.check_ports((p for p in expected if p.name != "alertmanager"), settings)
 
 
 def _running_already(place: Layout, console: Console, with_services: bool) -> int:
@@ -127,7 +113,7 @@ def _running_already(place: Layout, console: Console, with_services: bool) -> in
 
 
 def _start(
-    place: Layout, processes: list[Process], env: Mapping[str, str], console: Console
+    place: Layout, processes: list[Process], settings: StackSettings, console: Console
 ) -> float:
     """Start everything; ready, or nothing left running.
 
@@ -135,10 +121,10 @@ def _start(
         When the first signal stood in both stores, by the monotonic clock.
     """
     try:
-        supervisor_client.start(place, processes, env)
+        supervisor_client.start(place, processes, settings.child_env)
         _wait_ready(place, [p for p in processes if not p.is_service], console)
         with console.status("seeing one signal through"):
-            if not readiness.see_signal(env, READY_TIMEOUT_S):
+            if not readiness.see_signal(settings, READY_TIMEOUT_S):
                 raise TelemetryError(
                     f"no signal got through to both stores within {READY_TIMEOUT_S:.0f} s",
                     remedy=f"look at {place.output}/collector.log",
@@ -155,7 +141,7 @@ def _start(
 
 
 def install(
-    environ: Mapping[str, str], source: engines.Source, console: Console
+    settings: StackSettings, source: engines.Source, console: Console
 ) -> tuple[dict[str, Path], str]:
     """All engines' programs; a progress bar for each one fetched or built.
 
@@ -169,26 +155,26 @@ def install(
     found: dict[str, Path] = {}
     if source in ("auto", "path"):
         for name in NEEDED:
-            program = engines.find(table[name], environ)
+            program = engines.find(table[name], settings)
             if program is not None:
                 found[name] = program
     with terminal.Work(console) as work:
         for name in NEEDED:
             if name not in found:
-                found[name] = engines.ensure(table[name], environ, source, work.on(name))
-        program, why_not = grafana.ensure(environ, source, work.on("grafana"))
+                found[name] = engines.ensure(table[name], settings, source, work.on(name))
+        program, why_not = grafana.ensure(settings, source, work.on("grafana"))
     if program is not None:
         found["grafana"] = program
     return found, why_not
 
 
 def _with_version(
-    process: Process, programs: Mapping[str, Path], environ: Mapping[str, str]
+    process: Process, programs: Mapping[str, Path], settings: StackSettings
 ) -> Process:
     if process.name not in programs:
         return process
     engine = engines.table()[process.name]
-    version = engines.pinned(engine, programs[process.name], environ)
+    version = engines.pinned(engine, programs[process.name], settings)
     return dataclasses.replace(process, version=version)
 
 
@@ -217,9 +203,9 @@ def _wait_ready(place: Layout, processes: list[Process], console: Console) -> No
 
 
 def _notes(
-    console: Console, env: Mapping[str, str], mode: str, no_grafana: str, place: Layout
+    console: Console, settings: StackSettings, mode: str, no_grafana: str, place: Layout
 ) -> None:
-    if not env_values.flag(env, "TELEMETRY_GRAFANA", True):
+    if not settings.grafana:
         console.print("Alerts are evaluated by prometheus; Grafana is off.")
     elif no_grafana:
         console.print(
@@ -232,15 +218,15 @@ def _notes(
         console.print(f"Alerts are evaluated by {mode}.")
         first = place.home / ".grafana-password-shown"
         if not first.exists():
-            password = env["TELEMETRY_GRAFANA_PASSWORD"]
+            password = settings.grafana_password
             console.print(f"Grafana: log in as admin, password {password} (shown this once)")
             first.touch(mode=0o600)
     console.print(f"Tokens for the pages: {place.home / credentials.FILE} (mode 0600).")
 
 
-def down(environ: Mapping[str, str]) -> int:
+def down(settings: StackSettings) -> int:
     """Stop the stack; what was accepted is delivered or kept on disk."""
-    place = Layout(stack_settings.home(environ))
+    place = Layout(settings.home)
     console = Console(highlight=False)
     if not place.home.is_dir():
         console.print(f"Nothing runs in {place.home}.", soft_wrap=True)
@@ -261,9 +247,9 @@ def down(environ: Mapping[str, str]) -> int:
     return 0
 
 
-def restart(environ: Mapping[str, str], names: list[str]) -> int:
+def restart(settings: StackSettings, names: list[str]) -> int:
     """Restart the named processes, all if none is named."""
-    place = Layout(stack_settings.home(environ))
+    place = Layout(settings.home)
     console = Console(highlight=False)
     rows = supervisor_client.ask(place)["processes"]
     processes = {row["name"]: row for row in rows}
@@ -286,9 +272,9 @@ def restart(environ: Mapping[str, str], names: list[str]) -> int:
     return 0
 
 
-def show_logs(environ: Mapping[str, str], name: str, follow: bool) -> int:
+def show_logs(settings: StackSettings, name: str, follow: bool) -> int:
     """Print what processes have printed, with ``follow`` as it comes."""
-    place = Layout(stack_settings.home(environ))
+    place = Layout(settings.home)
     every = sorted(place.output.glob("*.log"))
     paths = [path for path in every if name in ("", path.stem)]
     if not paths:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 
+from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import engine as engines
 
 
@@ -12,7 +13,9 @@ from telemetry.stack.engines import engine as engines
 def engine(name: str) -> str:
     """The path of an engine's program, or of its tool ``promtool``."""
     row = engines.table()["prometheus" if name == "promtool" else name]
-    program = engines.ensure(row, os.environ)
+    program = engines.ensure(row, StackSettings.from_env(os.environ))
     if name == program.name:
         return str(program)
-    return str(engines.cached(row, os.environ, name) or program.with_name(name))
+    return str(
+        engines.cached(row, StackSettings.from_env(os.environ), name) or program.with_name(name)
+    )

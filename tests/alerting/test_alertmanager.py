@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from telemetry.alerting.render.write import provision
+from telemetry.alerting.settings import AlertSettings
 from tests.alerting.processes import alertmanager as alertmanager_process
 from tests.alerting.processes import get
 from tests.alerting.receivers import SLACK_PATH, TELEGRAM_CHAT, TELEGRAM_TOKEN, Receivers, receivers
@@ -74,7 +75,7 @@ def alert(name: str, severity: str, *, resolved: bool = False, **labels: str) ->
 
 @contextmanager
 def running(folder: Path, environ: dict[str, str]) -> Iterator[Alertmanager]:
-    provision("prometheus", folder, environ)
+    provision("prometheus", folder, AlertSettings.from_env(environ))
     with alertmanager_process(folder) as url:
         yield Alertmanager(url)
 

@@ -15,11 +15,15 @@ from typing import Any
 import pytest
 import yaml
 
-from telemetry.alerting import grafana_environment, rules_api
+from telemetry.alerting import rules_api
+from telemetry.alerting.channels import Channels
+from telemetry.alerting.render.grafana import environment
 from telemetry.alerting.render.write import provision
 from telemetry.alerting.rules import all_rules
+from telemetry.alerting.settings import AlertSettings
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
+from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines.grafana import home_of
 from tests.alerting.processes import process, prometheus
 from tests.alerting.receivers import TELEGRAM_CHAT, Receivers, receivers
@@ -61,7 +65,7 @@ def grafana(tmp_path_factory: pytest.TempPathFactory, grafana_program: Path) -> 
     url = f"http://127.0.0.1:{free_port()}"
     # Prometheus without rules and without Alertmanager: Grafana evaluates and notifies.
     with receivers() as inbox, prometheus(folder, "http://127.0.0.1:9") as store:
-        provision("grafana", folder, inbox.environ)
+        provision("grafana", folder, AlertSettings.from_env(inbox.environ))
         sources = folder / "grafana/provisioning/datasources"
         sources.mkdir()
         datasources = [
@@ -71,7 +75,7 @@ def grafana(tmp_path_factory: pytest.TempPathFactory, grafana_program: Path) -> 
         (sources / "sources.yaml").write_text(
             yaml.safe_dump({"apiVersion": 1, "datasources": datasources})
         )
-        home = home_of(grafana_program, os.environ)
+        home = home_of(grafana_program, StackSettings.from_env(os.environ))
         environ = {
             "GF_PATHS_DATA": str(folder / "data"),
             "GF_PATHS_LOGS": str(folder / "log"),
@@ -83,7 +87,7 @@ def grafana(tmp_path_factory: pytest.TempPathFactory, grafana_program: Path) -> 
             "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
             # As the stack has it: until the second look at whom to tell it tells nobody.
             "GF_UNIFIED_ALERTING_ALERTMANAGER_CONFIG_POLL_INTERVAL": "10s",
-            **grafana_environment(inbox.environ),
+            **environment(Channels.from_env(inbox.environ)),
         }
         command = [
             "env",
@@ -143,14 +147,18 @@ def test_a_silence_is_grafanas_where_it_evaluates(grafana: Grafana) -> None:
         "TELEMETRY_ALERTMANAGER_URL": "http://127.0.0.1:9",
     }
     matchers = {"alertname": "ContainerDown", "handle": "demo-9"}
-    identity = rules_api.silence(matchers, timedelta(hours=1), "moving", "me", environ)
-    [silence] = rules_api.silences(environ)
+    identity = rules_api.silence(
+        matchers, timedelta(hours=1), "moving", "me", StackSettings.from_env(environ)
+    )
+    [silence] = rules_api.silences(StackSettings.from_env(environ))
     assert (silence.id, set(silence.matchers)) == (
         identity,
         {"alertname=ContainerDown", "handle=demo-9"},
     )
-    rules_api.end_silence(identity, environ)
-    assert rules_api.silences(environ) == ()
+    rules_api.end_silence(identity, StackSettings.from_env(environ))
+    assert rules_api.silences(StackSettings.from_env(environ)) == ()
     with pytest.raises(TelemetryError, match="answered 401") as error:
-        rules_api.silences({**environ, "TELEMETRY_GRAFANA_PASSWORD": "wrong"})
+        rules_api.silences(
+            StackSettings.from_env({**environ, "TELEMETRY_GRAFANA_PASSWORD": "wrong"})
+        )
     assert "TELEMETRY_GRAFANA_PASSWORD" in error.value.remedy

@@ -16,6 +16,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from telemetry.alerting.render.prometheus import condition
 from telemetry.alerting.render.write import provision
 from telemetry.alerting.rules import all_rules
+from telemetry.alerting.settings import AlertSettings
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.system import packaged_files
 from tests.alerting.engines import engine
@@ -79,7 +80,7 @@ def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loki]:
             "TELEMETRY_WEBHOOK_TOKEN": "webhook-secret",
             "TELEMETRY_ALERT_ERROR_LINES_FOR": "0",
         }
-        provision("prometheus", folder, environ)
+        provision("prometheus", folder, AlertSettings.from_env(environ))
         # Evaluated once a minute in earnest.
         [rules] = (folder / "loki").rglob("*.yaml")
         rules.write_text(rules.read_text().replace("interval: 1m", "interval: 1s"))

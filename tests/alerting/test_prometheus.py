@@ -24,6 +24,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from telemetry import catalog
 from telemetry.alerting.commands import add_commands
 from telemetry.alerting.render.write import provision
+from telemetry.alerting.settings import AlertSettings
 from telemetry.errors import TelemetryError
 from tests.alerting.processes import alertmanager, get, prometheus
 from tests.alerting.receivers import HttpReceiver, http_receiver
@@ -105,7 +106,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "TELEMETRY_GATEWAY_URL": inbox.url,
             "TELEMETRY_WEBHOOK_TOKEN": "webhook-secret",
         }
-        provision("prometheus", folder, environ)
+        provision("prometheus", folder, AlertSettings.from_env(environ))
         with alertmanager(folder) as second, prometheus(folder, second) as first:
             environ |= {
                 "TELEMETRY_PROMETHEUS_URL": first,

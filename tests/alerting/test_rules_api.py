@@ -11,6 +11,7 @@ import pytest
 from telemetry.alerting import rules_api, terminal
 from telemetry.alerting.rules_api import Instance, RuleState
 from telemetry.errors import TelemetryError
+from telemetry.settings.stack import StackSettings
 from tests.alerting.receivers import http_receiver
 
 NOBODY = "http://127.0.0.1:9"
@@ -74,7 +75,7 @@ def _environ(grafana: str) -> dict[str, str]:
 
 def test_grafanas_rules_are_read_with_its_password() -> None:
     with http_receiver(json.dumps(GRAFANA).encode()) as grafana:
-        states = rules_api.rule_states(_environ(grafana.url))
+        states = rules_api.rule_states(StackSettings.from_env(_environ(grafana.url)))
     [request] = grafana.requests
     assert request.path == "/api/prometheus/grafana/api/v1/rules"
     credentials = base64.b64encode(b"admin:grafana-secret").decode()
@@ -103,14 +104,14 @@ def test_the_password_goes_to_grafana_only() -> None:
     with http_receiver(b'{"data": {"groups": []}}') as prometheus:
         environ = {**_environ(NOBODY), "TELEMETRY_PROMETHEUS_URL": prometheus.url}
         with pytest.raises(TelemetryError):
-            rules_api.rule_states(environ)
+            rules_api.rule_states(StackSettings.from_env(environ))
     assert "Authorization" not in prometheus.requests[0].headers
 
 
 def test_nobody_to_ask_is_an_error_with_a_remedy() -> None:
     for ask in (rules_api.rule_states, rules_api.silences):
         with pytest.raises(TelemetryError, match=f"{NOBODY}.* does not answer") as error:
-            ask(_environ(NOBODY))
+            ask(StackSettings.from_env(_environ(NOBODY)))
         assert "telemetry up" in error.value.remedy
 
 
@@ -121,7 +122,7 @@ def test_evaluators_without_rules_are_an_error_too() -> None:
             for key, value in _environ(NOBODY).items()
         }
         with pytest.raises(TelemetryError, match="no alert rules are loaded"):
-            rules_api.rule_states(environ)
+            rules_api.rule_states(StackSettings.from_env(environ))
 
 
 def test_an_answer_that_is_no_json_is_named() -> None:
@@ -129,7 +130,9 @@ def test_an_answer_that_is_no_json_is_named() -> None:
         http_receiver(b"<html>log in</html>") as page,
         pytest.raises(TelemetryError, match="answered something that is not JSON"),
     ):
-        rules_api.silences({**_environ(NOBODY), "TELEMETRY_ALERTMANAGER_URL": page.url})
+        rules_api.silences(
+            StackSettings.from_env({**_environ(NOBODY), "TELEMETRY_ALERTMANAGER_URL": page.url})
+        )
 
 
 def test_silences_go_to_the_grafana_that_evaluates_not_to_an_idle_alertmanager() -> None:
@@ -137,7 +140,9 @@ def test_silences_go_to_the_grafana_that_evaluates_not_to_an_idle_alertmanager()
     with http_receiver(answer) as grafana, http_receiver(b"[]") as idle:
         matchers = {"alertname": "ContainerDown", "handle": "demo-1"}
         environ = {**_environ(grafana.url), "TELEMETRY_ALERTMANAGER_URL": idle.url}
-        identity = rules_api.silence(matchers, timedelta(hours=2), "moving", "me", environ)
+        identity = rules_api.silence(
+            matchers, timedelta(hours=2), "moving", "me", StackSettings.from_env(environ)
+        )
     assert not idle.requests
     assert identity == "abc"
     posted = grafana.requests[-1]
@@ -162,7 +167,7 @@ def test_silences_go_to_alertmanager_where_grafana_only_shows(status: int, rules
     with http_receiver(json.dumps(rules).encode()) as shows, http_receiver(b"[]") as alertmanager:
         shows.status = status
         environ = {**_environ(shows.url), "TELEMETRY_ALERTMANAGER_URL": alertmanager.url}
-        assert rules_api.silences(environ) == ()
+        assert rules_api.silences(StackSettings.from_env(environ)) == ()
     assert [request.path for request in alertmanager.requests] == ["/api/v2/silences"]
 
 
@@ -174,9 +179,11 @@ def test_a_grafana_that_lets_nobody_in_is_named_and_alertmanager_gets_no_silence
         grafana.status = status
         environ = {**_environ(grafana.url), "TELEMETRY_ALERTMANAGER_URL": idle.url}
         for ask in (
-            lambda: rules_api.silence({"a": "b"}, timedelta(hours=2), "", "me", environ),
-            lambda: rules_api.silences(environ),
-            lambda: rules_api.end_silence("abc", environ),
+            lambda: rules_api.silence(
+                {"a": "b"}, timedelta(hours=2), "", "me", StackSettings.from_env(environ)
+            ),
+            lambda: rules_api.silences(StackSettings.from_env(environ)),
+            lambda: rules_api.end_silence("abc", StackSettings.from_env(environ)),
         ):
             with pytest.raises(TelemetryError, match=f"rules answered {status}") as error:
                 ask()
@@ -193,7 +200,7 @@ def test_who_evaluates_is_not_asked_where_it_is_said(mode: str) -> None:
             "TELEMETRY_ALERTMANAGER_URL": alertmanager.url,
             "TELEMETRY_ALERTING": mode,
         }
-        assert rules_api.silences(environ) == ()
+        assert rules_api.silences(StackSettings.from_env(environ)) == ()
     asked = [request.path for request in (*grafana.requests, *alertmanager.requests)]
     grafanas = "/api/alertmanager/grafana/api/v2/silences"
     assert asked == [grafanas if mode == "grafana" else "/api/v2/silences"]
@@ -215,7 +222,7 @@ def test_a_silence_made_in_a_browser_is_shown_as_it_is() -> None:
     }
     with http_receiver(json.dumps([made]).encode()) as alertmanager:
         environ = {**_environ(NOBODY), "TELEMETRY_ALERTMANAGER_URL": alertmanager.url}
-        [shown] = rules_api.silences(environ)
+        [shown] = rules_api.silences(StackSettings.from_env(environ))
     assert shown.matchers == ("a=x", "b!=x", "c=~x", "d!~x")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telemetry.alerting.rules import all_rules
-from telemetry.alerting.thresholds import Thresholds, environment_keys
+from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import ConfigError, TelemetryError
 
 
@@ -30,7 +30,7 @@ def test_the_environment_changes_a_rule_without_promql() -> None:
 def test_every_setting_reaches_a_rule() -> None:
     """A setting that changes nothing would be a lie."""
     before = all_rules(Thresholds())
-    for key in environment_keys():
+    for key in (one.variable for one in Thresholds.settings()):
         changed = Thresholds.from_env({key: "77s" if key.endswith("_FOR") else "77"})
         assert all_rules(changed) != before, key
 

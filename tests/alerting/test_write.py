@@ -10,6 +10,7 @@ import yaml
 
 from telemetry.alerting.render.write import provision
 from telemetry.alerting.rules import all_rules
+from telemetry.alerting.settings import AlertSettings
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
 
@@ -40,12 +41,12 @@ GRAFANA = {
 def test_each_mode_writes_its_files_and_removes_the_others(tmp_path: Path) -> None:
     own = tmp_path / "prometheus.yaml"
     own.write_text("not ours")
-    written = provision("prometheus", tmp_path, ENVIRON)
+    written = provision("prometheus", tmp_path, AlertSettings.from_env(ENVIRON))
     assert {str(path.relative_to(tmp_path)) for path in written} == PROMETHEUS
     assert _names(tmp_path) == PROMETHEUS | {"prometheus.yaml"}
-    provision("grafana", tmp_path, ENVIRON)
+    provision("grafana", tmp_path, AlertSettings.from_env(ENVIRON))
     assert _names(tmp_path) == GRAFANA | {"prometheus.yaml"}, "never both"
-    provision("prometheus", tmp_path, ENVIRON)
+    provision("prometheus", tmp_path, AlertSettings.from_env(ENVIRON))
     assert _names(tmp_path) == PROMETHEUS | {"prometheus.yaml"}
     told = yaml.safe_load((tmp_path / "grafana/provisioning/alerting/rules.yaml").read_text())
     assert set(told) == {"apiVersion", "deleteRules"}
@@ -57,7 +58,7 @@ def test_each_mode_writes_its_files_and_removes_the_others(tmp_path: Path) -> No
 @pytest.mark.parametrize("mode", ["prometheus", "grafana"])
 def test_files_are_for_their_owner_only(mode: str, tmp_path: Path) -> None:
     secret = False
-    for path in provision(mode, tmp_path, ENVIRON):  # type: ignore[arg-type]
+    for path in provision(mode, tmp_path, AlertSettings.from_env(ENVIRON)):  # type: ignore[arg-type]
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         secret = secret or "webhook-secret" in path.read_text()
     assert secret, "the evaluator needs the token"
@@ -67,7 +68,7 @@ def test_a_file_that_others_could_read_is_replaced_by_one_they_cannot(tmp_path: 
     path = tmp_path / "alertmanager.yaml"
     path.write_text("old")
     path.chmod(0o644)
-    provision("prometheus", tmp_path, ENVIRON)
+    provision("prometheus", tmp_path, AlertSettings.from_env(ENVIRON))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -78,12 +79,12 @@ def test_nothing_is_written_where_a_setting_is_wrong(tmp_path: Path) -> None:
         {**ENVIRON, "TELEMETRY_TELEGRAM_BOT_TOKEN": "1:a"},
     ):
         with pytest.raises(TelemetryError):
-            provision("prometheus", tmp_path, broken)
+            provision("prometheus", tmp_path, AlertSettings.from_env(broken))
     assert _names(tmp_path) == set()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TelemetryError, match=r"cannot write alerting files: .*/file") as error:
-        provision("prometheus", tmp_path / "file", ENVIRON)
+        provision("prometheus", tmp_path / "file", AlertSettings.from_env(ENVIRON))
     assert "TELEMETRY_HOME" in error.value.remedy

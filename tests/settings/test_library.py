@@ -8,8 +8,6 @@ import pytest
 
 import telemetry
 from telemetry.errors import ConfigError, TelemetryError
-from telemetry.settings import env as env_values
-from telemetry.settings import stack as stack_settings
 from telemetry.settings.library import Settings
 
 
@@ -90,52 +88,8 @@ def test_instrument_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         telemetry.instrument(None)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("", True), ("1", True), ("Yes", True), ("off", False), ("FALSE", False)]
-)
-def test_flags(text: str, expected: bool) -> None:
-    assert env_values.flag({"X": text}, "X", True) is expected
-
-
-def test_addresses_and_ports_of_the_stack() -> None:
-    assert stack_settings.url("prometheus", {}) == "http://127.0.0.1:9090"
-    assert (
-        stack_settings.url("prometheus", {"TELEMETRY_PROMETHEUS_PORT": "1"}) == "http://127.0.0.1:1"
-    )
-    assert stack_settings.url("loki", {"TELEMETRY_LOKI_URL": "https://loki/"}) == "https://loki"
-    with pytest.raises(ConfigError):
-        stack_settings.port("loki", {"TELEMETRY_LOKI_PORT": "http"})
-
-
-def test_the_state_folder() -> None:
-    assert stack_settings.home({"TELEMETRY_HOME": "/x"}) == Path("/x")
-    assert stack_settings.home({"XDG_STATE_HOME": "/y"}) == Path("/y/telemetry")
-    assert stack_settings.home({"HOME": "/h"}) == Path("/h/.local/state/telemetry")
-
-
 def test_every_error_is_one_of_ours() -> None:
     error = TelemetryError("the port is taken", remedy="stop who has it", exit_code=3)
     assert (str(error), error.remedy) == ("the port is taken", "stop who has it")
     assert error.exit_code == 3
     assert issubclass(ConfigError, TelemetryError)
-
-
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [
-        ({"http_proxy": "http://proxy:3128"}, "127.0.0.1,localhost,::1"),
-        ({"HTTPS_PROXY": "http://p", "NO_PROXY": ".corp"}, ".corp,127.0.0.1,localhost,::1"),
-        ({"all_proxy": "x", "no_proxy": "localhost, a"}, "localhost,a,127.0.0.1,::1"),
-    ],
-)
-def test_this_machine_is_never_asked_through_a_proxy(given: dict[str, str], kept: str) -> None:
-    environ = dict(given)
-    for _ in range(2):  # once more in each process that is started
-        stack_settings.keep_loopback_direct(environ)
-        assert (environ["no_proxy"], environ["NO_PROXY"]) == (kept, kept)
-
-
-def test_without_a_proxy_nothing_is_changed() -> None:
-    environ = {"PATH": "/bin", "http_proxy": ""}
-    stack_settings.keep_loopback_direct(environ)
-    assert environ == {"PATH": "/bin", "http_proxy": ""}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import PORTS, StackSettings
 from telemetry.stack import supervisor_client
 from telemetry.stack.state_folder import Layout
 from tests.ports import free_ports
@@ -161,6 +161,6 @@ def test_a_demo_beside_a_running_stack(tmp_path: Path) -> None:
 
 
 def test_every_port_has_its_variable() -> None:
-    for name in stack_settings.PORTS:
+    for name in PORTS:
         key = f"TELEMETRY_{name.upper()}_PORT"
-        assert stack_settings.port(name, {key: "1234"}) == 1234
+        assert StackSettings.from_env({key: "1234"}).ports[name] == 1234

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import engine as engines
 from telemetry.system import packaged_files
 from tests.fixtures.stack import Stack
@@ -39,8 +40,8 @@ def test_the_collector_takes_its_configuration() -> None:
 
 def test_prometheus_takes_its_configuration(stack: Stack) -> None:
     prometheus = engines.table()["prometheus"]
-    engines.ensure(prometheus, os.environ)
-    promtool = engines.cached(prometheus, os.environ, "promtool")
+    engines.ensure(prometheus, StackSettings.from_env(os.environ))
+    promtool = engines.cached(prometheus, StackSettings.from_env(os.environ), "promtool")
     assert promtool is not None
     written = stack.home / "config" / "prometheus.yaml"
     for command in (

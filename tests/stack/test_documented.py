@@ -10,7 +10,7 @@ import pytest
 
 from telemetry import cli
 from telemetry.settings import credentials
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import PORTS, URL_SETTINGS, StackSettings
 from telemetry.stack import processes as stack_processes
 from telemetry.stack.state_folder import Layout
 from telemetry.system import packaged_files
@@ -29,19 +29,22 @@ READERS = (
 )
 # Of services, which document them themselves; the demo sets them.
 ELSEWHERE = {"TELEMETRY_MODEL"}
+ADDRESSES = {one.variable for one in URL_SETTINGS.values()}
 
 
 def _read() -> set[str]:
     found = {name for path in READERS for name in NAME.findall(path.read_text())}
-    found |= {f"TELEMETRY_{name.upper()}_PORT" for name in stack_settings.PORTS}
-    return found | set(credentials.GENERATED) | {"TELEMETRY_HOME"}
+    found |= {one.variable for one in StackSettings.settings()} - ADDRESSES
+    return found | set(credentials.GENERATED)
 
 
 def _given_to_engines() -> set[str]:
     """What `up` sets for the engines' configuration files; nobody else does."""
     environ = {"TELEMETRY_GRAFANA_PASSWORD": "x", "TELEMETRY_WEBHOOK_TOKEN": "y"}
     programs = {n: Path(n) for n in ("prometheus", "loki", "collector", "grafana")}
-    processes = stack_processes.engines(Layout(Path("/x")), environ, programs, "grafana")
+    processes = stack_processes.engines(
+        Layout(Path("/x")), StackSettings.from_env(environ), programs, "grafana"
+    )
     return {name for process in processes for name in process.env}
 
 
@@ -52,8 +55,7 @@ def _commands() -> dict[str, argparse.ArgumentParser]:
 
 
 def test_every_documented_setting_is_read() -> None:
-    addresses = {f"TELEMETRY_{name.upper()}_URL" for name in stack_settings.PORTS}
-    assert set(NAME.findall(TEXT)) - _read() - addresses == set()
+    assert set(NAME.findall(TEXT)) - _read() - ADDRESSES == set()
 
 
 def test_every_setting_that_is_read_is_documented() -> None:
@@ -61,12 +63,12 @@ def test_every_setting_that_is_read_is_documented() -> None:
     assert _read() - documented - _given_to_engines() == set()
 
 
-@pytest.mark.parametrize("name", stack_settings.PORTS)
+@pytest.mark.parametrize("name", PORTS)
 def test_the_documented_ports_are_the_defaults(name: str) -> None:
     row = next(line for line in TEXT.splitlines() if f"`TELEMETRY_{name.upper()}_PORT`" in line)
     _, _, variables, defaults, _ = (cell.strip() for cell in row.split("|"))
     found = dict(zip(NAME.findall(variables), re.findall(r"\d+", defaults), strict=True))
-    assert found[f"TELEMETRY_{name.upper()}_PORT"] == str(stack_settings.PORTS[name])
+    assert found[f"TELEMETRY_{name.upper()}_PORT"] == str(PORTS[name])
 
 
 def test_every_documented_command_exists() -> None:

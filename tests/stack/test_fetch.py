@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines import fetch, grafana
 from telemetry.stack.engines.engine import EngineError, say_nothing
@@ -17,12 +18,13 @@ from tests.fixtures.releases import Releases, tarred, zipped
 TABLE = engines.table()
 
 
-def env(releases: Releases, tmp_path: Path) -> dict[str, str]:
-    return {
+def settings(releases: Releases, tmp_path: Path, **more: str) -> StackSettings:
+    given = {
         "TELEMETRY_RELEASES": releases.url,
         "TELEMETRY_ENGINES": str(tmp_path / "engines"),
         "PATH": str(tmp_path),
     }
+    return StackSettings.from_env({**given, **more})
 
 
 def left(tmp_path: Path) -> list[str]:
@@ -45,7 +47,7 @@ def test_a_tar_archive_s_programs_are_kept_and_can_run(releases: Releases, tmp_p
     said: list[tuple[str, float | None]] = []
     program = engines.ensure(
         engine,
-        env(releases, tmp_path),
+        settings(releases, tmp_path),
         "release",
         lambda text, done=None: said.append((text, done)),
     )
@@ -54,13 +56,13 @@ def test_a_tar_archive_s_programs_are_kept_and_can_run(releases: Releases, tmp_p
     assert program.read_bytes() == b"#!prometheus"
     assert program.stat().st_mode & 0o777 == 0o755
     assert any(done == 1.0 for _, done in said), "progress reaches its end"
-    assert engines.find(engine, env(releases, tmp_path)) == program
+    assert engines.find(engine, settings(releases, tmp_path)) == program
 
 
 def test_a_zip_archive_s_program_gets_the_engine_s_name(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["loki"]
     releases.publish(engine, zipped({engine.fill("loki-{os}-{arch}"): b"#!loki"}))
-    program = engines.ensure(engine, env(releases, tmp_path), "release")
+    program = engines.ensure(engine, settings(releases, tmp_path), "release")
     assert program.name == "loki"
     assert program.read_bytes() == b"#!loki"
 
@@ -71,7 +73,7 @@ def test_the_checksums_may_stand_in_the_second_file(releases: Releases, tmp_path
     folder = releases.archive(engine).rpartition("/")[0]
     listed = releases.files.pop(f"{folder}/{engine.checksums[0]}")
     releases.files[f"{folder}/{engine.checksums[1]}"] = listed
-    program = engines.ensure(engine, env(releases, tmp_path), "release")
+    program = engines.ensure(engine, settings(releases, tmp_path), "release")
     assert program.name == "otelcol-telemetry"
 
 
@@ -83,7 +85,7 @@ def test_a_wrong_checksum_leaves_nothing(releases: Releases, tmp_path: Path) -> 
     with pytest.raises(
         EngineError, match=f"has the checksum {actual}, its release says {'a' * 64}"
     ):
-        engines.ensure(engine, env(releases, tmp_path), "release")
+        engines.ensure(engine, settings(releases, tmp_path), "release")
     assert not (tmp_path / "engines").exists()
 
 
@@ -92,7 +94,7 @@ def test_a_torn_download_leaves_nothing(releases: Releases, tmp_path: Path) -> N
     releases.publish(engine, tarred(PROMETHEUS))
     releases.torn.add(releases.archive(engine))
     with pytest.raises(EngineError, match="broke off"):
-        engines.ensure(engine, env(releases, tmp_path), "release")
+        engines.ensure(engine, settings(releases, tmp_path), "release")
     assert not (tmp_path / "engines").exists()
 
 
@@ -102,7 +104,7 @@ def test_an_archive_that_lists_a_right_checksum_but_is_none(
     for name, data in (("prometheus", b"<html>a captive portal</html>"), ("loki", b"PK nonsense")):
         releases.publish(TABLE[name], data)
         with pytest.raises(EngineError, match="is not a whole archive"):
-            engines.ensure(TABLE[name], env(releases, tmp_path), "release")
+            engines.ensure(TABLE[name], settings(releases, tmp_path), "release")
     assert not list((tmp_path / "engines").glob("*-*")), "nothing half-made"
 
 
@@ -110,12 +112,12 @@ def test_an_archive_without_the_program(releases: Releases, tmp_path: Path) -> N
     engine = TABLE["prometheus"]
     releases.publish(engine, tarred({"prometheus-3.16.0.linux-amd64/prometheus": b"only one"}))
     with pytest.raises(EngineError, match="holds no promtool"):
-        engines.ensure(engine, env(releases, tmp_path), "release")
+        engines.ensure(engine, settings(releases, tmp_path), "release")
 
 
 def test_a_release_that_is_not_there(releases: Releases, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"sha256sums\.txt answered 404"):
-        engines.ensure(TABLE["alertmanager"], env(releases, tmp_path), "release")
+        engines.ensure(TABLE["alertmanager"], settings(releases, tmp_path), "release")
     assert len(releases.asked) == 1, "without a checksum nothing is fetched"
 
 
@@ -125,16 +127,16 @@ def test_a_release_whose_checksums_do_not_list_it(releases: Releases, tmp_path: 
     folder = releases.archive(engine).rpartition("/")[0]
     releases.files[f"{folder}/sha256sums.txt"] = b"0  another\n"
     with pytest.raises(EngineError, match=r"sha256sums\.txt doesn't list alertmanager-"):
-        engines.ensure(engine, env(releases, tmp_path), "release")
+        engines.ensure(engine, settings(releases, tmp_path), "release")
 
 
 def test_a_failed_download_keeps_what_was_there(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["loki"]
     releases.publish(engine, zipped({engine.fill("loki-{os}-{arch}"): b"#!loki"}))
-    program = engines.ensure(engine, env(releases, tmp_path), "release")
+    program = engines.ensure(engine, settings(releases, tmp_path), "release")
     releases.torn.add(releases.archive(engine))
     with pytest.raises(EngineError):
-        engines.ensure(engine, env(releases, tmp_path), "release")
+        engines.ensure(engine, settings(releases, tmp_path), "release")
     assert program.read_bytes() == b"#!loki"
 
 
@@ -143,7 +145,9 @@ def test_a_cache_that_can_not_be_written(releases: Releases, tmp_path: Path) -> 
     releases.publish(engine, zipped({engine.fill("loki-{os}-{arch}"): b"#!loki"}))
     (tmp_path / "engines").write_text("a file where a folder should be")
     with pytest.raises(EngineError, match="can't be written") as caught:
-        fetch.fetch(engine, tmp_path / "engines" / "loki", env(releases, tmp_path), say_nothing)
+        fetch.fetch(
+            engine, tmp_path / "engines" / "loki", settings(releases, tmp_path), say_nothing
+        )
     assert "TELEMETRY_ENGINES" in caught.value.remedy
 
 
@@ -170,12 +174,12 @@ GRAFANA = {
 
 def test_grafana_s_whole_folder_is_kept(releases: Releases, tmp_path: Path) -> None:
     _publish_grafana(releases, tarred(GRAFANA))
-    environ = env(releases, tmp_path)
-    program, why_not = grafana.ensure(environ, "auto", say_nothing)
+    given = settings(releases, tmp_path)
+    program, why_not = grafana.ensure(given, "auto", say_nothing)
     assert why_not == ""
     assert program is not None
     assert program.read_bytes() == b"#!grafana"
-    home = Path(grafana.home_of(program, environ))
+    home = Path(grafana.home_of(program, given))
     assert (home / "public" / "index.html").read_bytes() == b"pages"
 
 
@@ -193,7 +197,7 @@ def test_a_grafana_that_is_not_what_it_should_be(
 ) -> None:
     """The stack goes without, says why, and leaves nothing behind."""
     _publish_grafana(releases, data, **changed)
-    program, why_not = grafana.ensure(env(releases, tmp_path), "auto", say_nothing)
+    program, why_not = grafana.ensure(settings(releases, tmp_path), "auto", say_nothing)
     assert program is None
     assert why in why_not
     assert left(tmp_path) == [".grafana-not-reached"]
@@ -201,18 +205,21 @@ def test_a_grafana_that_is_not_what_it_should_be(
 
 def test_grafana_is_not_tried_again_at_each_start(releases: Releases, tmp_path: Path) -> None:
     """Warm starts stay quick without internet; asking for a release tries at once."""
-    environ = env(releases, tmp_path)
-    grafana.ensure(environ, "auto", say_nothing)
+    given = settings(releases, tmp_path)
+    grafana.ensure(given, "auto", say_nothing)
     asked = len(releases.asked)
-    program, why_not = grafana.ensure(environ, "auto", say_nothing)
+    program, why_not = grafana.ensure(given, "auto", say_nothing)
     assert program is None
     assert "lately" in why_not
     assert len(releases.asked) == asked
     _publish_grafana(releases, tarred(GRAFANA))
-    assert grafana.ensure(environ, "release", say_nothing)[0] is not None
+    assert grafana.ensure(given, "release", say_nothing)[0] is not None
 
 
 def test_grafana_can_be_off(releases: Releases, tmp_path: Path) -> None:
-    environ = env(releases, tmp_path) | {"TELEMETRY_GRAFANA": "off"}
-    assert grafana.ensure(environ, "auto", say_nothing) == (None, "TELEMETRY_GRAFANA is off")
+    given = settings(releases, tmp_path, TELEMETRY_GRAFANA="off")
+    assert grafana.ensure(given, "auto", say_nothing) == (
+        None,
+        "TELEMETRY_GRAFANA is off",
+    )
     assert releases.asked == []

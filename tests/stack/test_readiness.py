@@ -14,6 +14,7 @@ import pytest
 
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import StackSettings
 from telemetry.stack import processes as stack_processes
 from telemetry.stack import readiness
 from telemetry.stack.processes import Process
@@ -59,13 +60,13 @@ def process(*ports: int, name: str = "loki", tier: int = 2, url: str = "") -> Pr
 
 def test_free_ports_pass() -> None:
     ports = free_ports()
-    readiness.check_ports([process(*ports.values())], {})
+    readiness.check_ports([process(*ports.values())], StackSettings.from_env({}))
 
 
 def test_a_taken_port_is_named_with_its_process(taken: int) -> None:
     environ = {"TELEMETRY_LOKI_PORT": str(taken)}
     with pytest.raises(TelemetryError) as caught:
-        readiness.check_ports([process(taken)], environ)
+        readiness.check_ports([process(taken)], StackSettings.from_env(environ))
     error = caught.value
     assert error.message.startswith(f"port {taken}, which loki needs, is taken by process ")
     assert str(os.getpid()) in error.message
@@ -78,14 +79,16 @@ def test_a_port_taken_on_all_addresses_is_taken() -> None:
         listening.bind(("0.0.0.0", 0))
         listening.listen()
         with pytest.raises(TelemetryError, match="is taken"):
-            readiness.check_ports([process(listening.getsockname()[1])], {})
+            readiness.check_ports([process(listening.getsockname()[1])], StackSettings.from_env({}))
 
 
 def test_one_port_for_two_is_refused() -> None:
     port = free_port()
     environ = {"TELEMETRY_LOKI_PORT": str(port), "TELEMETRY_PROMETHEUS_PORT": str(port)}
     with pytest.raises(TelemetryError) as caught:
-        readiness.check_ports([process(port), process(port, name="prometheus")], environ)
+        readiness.check_ports(
+            [process(port), process(port, name="prometheus")], StackSettings.from_env(environ)
+        )
     assert caught.value.message == (
         f"TELEMETRY_PROMETHEUS_PORT and TELEMETRY_LOKI_PORT are both {port}"
     )
@@ -94,7 +97,7 @@ def test_one_port_for_two_is_refused() -> None:
 @pytest.mark.parametrize("value", ["ten", "0", "65536", "80.5"])
 def test_a_port_that_is_none(value: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        readiness.check_ports([], {"TELEMETRY_LOKI_PORT": value})
+        readiness.check_ports([], StackSettings.from_env({"TELEMETRY_LOKI_PORT": value}))
     assert caught.value.message == (
         f"TELEMETRY_LOKI_PORT='{value}' is not a whole number from 1 to 65535"
     )
@@ -104,13 +107,17 @@ def test_a_port_that_is_none(value: str) -> None:
 @pytest.mark.parametrize("address", ["172.17.0.1", ":4318", "127.0.0.1:http", "127.0.0.1:0"])
 def test_a_bridge_address_without_host_or_port(address: str) -> None:
     with pytest.raises(ConfigError, match="is not an address with a port"):
-        readiness.check_ports([], {"TELEMETRY_OTLP_BRIDGE_ADDRESS": address})
+        readiness.check_ports(
+            [], StackSettings.from_env({"TELEMETRY_OTLP_BRIDGE_ADDRESS": address})
+        )
 
 
 def test_a_bridge_address_of_another_machine() -> None:
     # TEST-NET-1 (RFC 5737) is nobody's.
     with pytest.raises(TelemetryError, match="can't be listened on"):
-        readiness.check_ports([], {"TELEMETRY_OTLP_BRIDGE_ADDRESS": "192.0.2.7:4318"})
+        readiness.check_ports(
+            [], StackSettings.from_env({"TELEMETRY_OTLP_BRIDGE_ADDRESS": "192.0.2.7:4318"})
+        )
 
 
 def test_conditions(web: str) -> None:
@@ -139,11 +146,14 @@ def test_every_port_of_the_stack_is_loopback_and_checked(tmp_path: Path) -> None
     place = Layout(tmp_path)
     programs = {name: Path(name) for name in ("collector", "prometheus", "loki", "alertmanager")}
     everything = [
-        *stack_processes.engines(place, environ, programs, "prometheus"),
+        *stack_processes.engines(place, StackSettings.from_env(environ), programs, "prometheus"),
         *stack_processes.engines(
-            place, environ, programs | {"grafana": Path("grafana")}, "grafana"
+            place,
+            StackSettings.from_env(environ),
+            programs | {"grafana": Path("grafana")},
+            "grafana",
         ),
-        *stack_processes.services(place, environ),
+        *stack_processes.services(place, StackSettings.from_env(environ)),
     ]
     claimed = {port for process in everything for port in process.ports}
     assert claimed == set(stack_settings.PORTS.values())

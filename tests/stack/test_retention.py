@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from telemetry.errors import ConfigError
+from telemetry.settings.stack import StackSettings
 from telemetry.stack import processes as stack_processes
-from telemetry.stack.retention import Retention, fitting_hours, limit_loki
+from telemetry.stack.retention import fitting_hours, limit_loki
 from telemetry.stack.state_folder import Layout
 
 HOUR = 3600.0
@@ -18,10 +19,11 @@ NOW = 1_000_000 * HOUR
 
 
 def test_defaults_and_settings() -> None:
-    assert Retention.from_env({}) == Retention(15, 10)
+    usual = StackSettings.from_env({})
+    assert (usual.retention_days, usual.retention_gb, usual.store_mib) == (15, 10, 5120)
     environ = {"TELEMETRY_RETENTION_DAYS": "30", "TELEMETRY_RETENTION_GB": "100"}
-    assert Retention.from_env(environ) == Retention(30, 100)
-    assert Retention(1, 10).store_mib == 5120
+    other = StackSettings.from_env(environ)
+    assert (other.retention_days, other.retention_gb) == (30, 100)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def test_defaults_and_settings() -> None:
 )
 def test_a_setting_that_is_no_number_in_its_range(key: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"{key}='{value}' is not a whole number from 1 to"):
-        Retention.from_env({key: value})
+        StackSettings.from_env({key: value})
 
 
 def test_both_stores_are_told(tmp_path: Path) -> None:
@@ -38,7 +40,9 @@ def test_both_stores_are_told(tmp_path: Path) -> None:
     programs = {n: Path(n) for n in ("prometheus", "loki", "collector", "alertmanager")}
     found = {
         p.name: p
-        for p in stack_processes.engines(Layout(tmp_path), environ, programs, "prometheus")
+        for p in stack_processes.engines(
+            Layout(tmp_path), StackSettings.from_env(environ), programs, "prometheus"
+        )
     }
     assert "--storage.tsdb.retention.time=3d" in found["prometheus"].argv
     assert "--storage.tsdb.retention.size=1024MB" in found["prometheus"].argv
@@ -67,14 +71,14 @@ def test_loki_s_runtime_file_says_how_long(tmp_path: Path) -> None:
     layout.make()
     chunks = layout.data / "loki" / "chunks" / "fake"
     chunks.mkdir(parents=True)
-    assert limit_loki(layout, Retention(15, 1)) == 360
+    assert limit_loki(layout, StackSettings(retention_gb=1)) == 360
     for hours in (1, 30, 60):
         # Sparse: the size counts, the disk is not filled.
         with open(chunks / f"chunk-{hours}", "wb") as chunk:
             chunk.truncate(300 << 20)
         written = (chunks / f"chunk-{hours}").stat().st_mtime - hours * HOUR
         os.utime(chunks / f"chunk-{hours}", (written, written))
-    assert limit_loki(layout, Retention(15, 1)) == 30
+    assert limit_loki(layout, StackSettings(retention_gb=1)) == 30
     assert yaml.safe_load(layout.loki_runtime.read_text()) == {
         "overrides": {"fake": {"retention_period": "30h"}}
     }

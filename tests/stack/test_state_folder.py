@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from telemetry.alerting import AlertSettings
 from telemetry.errors import ConfigError, TelemetryError
+from telemetry.settings.stack import StackSettings
 from telemetry.stack.state_folder import Layout, alerting_mode, write_configs, write_targets
 
 ENVIRON = {
@@ -19,6 +21,7 @@ ENVIRON = {
     "TELEMETRY_ALERTMANAGER_PORT": "19093",
     "TELEMETRY_COLLECTOR_METRICS_PORT": "18888",
 }
+SETTINGS, ALERTS = StackSettings.from_env(ENVIRON), AlertSettings.from_env(ENVIRON)
 
 
 def _made(home: Path) -> Layout:
@@ -58,19 +61,17 @@ def test_a_state_folder_that_is_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_who_evaluates(given: str, grafana: bool, mode: str) -> None:
-    assert alerting_mode({"TELEMETRY_ALERTING": given}, grafana) == mode
+    assert alerting_mode(StackSettings(evaluator=given), grafana) == mode
 
 
 def test_who_evaluates_must_be_there() -> None:
     with pytest.raises(ConfigError, match="no Grafana was found here"):
-        alerting_mode({"TELEMETRY_ALERTING": "grafana"}, False)
-    with pytest.raises(ConfigError, match="is not grafana or prometheus"):
-        alerting_mode({"TELEMETRY_ALERTING": "nagios"}, True)
+        alerting_mode(StackSettings(evaluator="grafana"), False)
 
 
 def test_prometheus_gets_this_stack_s_addresses(tmp_path: Path) -> None:
     layout = _made(tmp_path)
-    write_configs(layout, ENVIRON, "prometheus")
+    write_configs(layout, SETTINGS, ALERTS, "prometheus")
     written = yaml.safe_load((layout.config / "prometheus.yaml").read_text())
     targets = {
         job["job_name"]: job["static_configs"][0]["targets"]
@@ -99,8 +100,8 @@ def test_prometheus_gets_this_stack_s_addresses(tmp_path: Path) -> None:
 def test_where_grafana_evaluates_nobody_else_does(tmp_path: Path) -> None:
     """And a folder that was in the other mode before holds none of its rules any more."""
     layout = _made(tmp_path)
-    write_configs(layout, ENVIRON, "prometheus")
-    write_configs(layout, ENVIRON, "grafana")
+    write_configs(layout, SETTINGS, ALERTS, "prometheus")
+    write_configs(layout, SETTINGS, ALERTS, "grafana")
     written = yaml.safe_load((layout.config / "prometheus.yaml").read_text())
     assert "alerting" not in written
     jobs = {job["job_name"]: job for job in written["scrape_configs"]}

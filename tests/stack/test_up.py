@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from telemetry.settings.stack import StackSettings
 from telemetry.stack import readiness, supervisor_client
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.state_folder import Layout
@@ -175,8 +176,11 @@ def test_up_from_releases(new_stack: Stack, releases: Releases, tmp_path: Path) 
     """An empty machine: each engine is fetched from its release, checked, unpacked and run."""
     for name in ENGINES:
         engine = engines.table()[name]
-        engines.ensure(engine, os.environ)
-        kept = [engines.cached(engine, os.environ, program) for program in engine.programs]
+        engines.ensure(engine, StackSettings.from_env(os.environ))
+        kept = [
+            engines.cached(engine, StackSettings.from_env(os.environ), program)
+            for program in engine.programs
+        ]
         assert all(kept), "their tools are beside them"
         members = dict(zip(map(engine.fill, engine.members), kept, strict=True))
         pack = zipped if engine.release.endswith(".zip") else tarred

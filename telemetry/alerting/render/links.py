@@ -8,12 +8,21 @@ from urllib.parse import quote_plus
 
 from telemetry.alerting.rule import VALUE, Rule
 from telemetry.dashboards.panel_ids import BY_DAYS, PANELS
-from telemetry.settings import env as env_values
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.declare import HTTP_URL, Declared, Setting, declared
+from telemetry.settings.stack import URL_SETTINGS
+
+_RUNBOOKS = Setting(
+    "TELEMETRY_ALERT_RUNBOOK_URL",
+    HTTP_URL,
+    "http://127.0.0.1:4000/runbooks",
+    "where the runbooks are; an alert's heading is added after #",
+    otherwise=lambda environ: f"{URL_SETTINGS['gateway'].read(environ)}/runbooks",
+    shown="the gateway's /runbooks",
+)
 
 
 @dataclass(frozen=True)
-class Links:
+class Links(Declared):
     """The addresses that links start with.
 
     Args:
@@ -21,23 +30,8 @@ class Links:
         runbooks: address of the runbooks; an alert's heading is added after ``#``.
     """
 
-    grafana: str
-    runbooks: str
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Links:
-        """TELEMETRY_GRAFANA_URL and TELEMETRY_ALERT_RUNBOOK_URL, else the stack's own.
-
-        Raises:
-            ConfigError: one of them is not an http(s) address.
-        """
-        key = "TELEMETRY_ALERT_RUNBOOK_URL"
-        own = environ.get(key, "").strip()
-        gateway = stack_settings.url("gateway", environ)
-        return cls(
-            grafana=stack_settings.url("grafana", environ),
-            runbooks=env_values.http_url(key, own) if own else f"{gateway}/runbooks",
-        )
+    grafana: str = declared(URL_SETTINGS["grafana"])
+    runbooks: str = declared(_RUNBOOKS)
 
     def runbook(self, rule: Rule) -> str:
         """The address of the rule's runbook."""

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from telemetry.alerting.channels import Channels
 from telemetry.alerting.render import alertmanager, grafana, prometheus
-from telemetry.alerting.render.links import Links
 from telemetry.alerting.rules import RETIRED, all_rules
-from telemetry.alerting.thresholds import Thresholds
+from telemetry.alerting.settings import AlertSettings
 from telemetry.errors import TelemetryError
 from telemetry.system.atomic_files import replace_file
 
@@ -19,7 +17,7 @@ Mode = Literal["grafana", "prometheus"]
 LOKI_TENANT = "fake"  # What Loki calls the only tenant where it has none.
 
 
-def provision(mode: Mode, target: Path, environ: Mapping[str, str]) -> tuple[Path, ...]:
+def provision(mode: Mode, target: Path, settings: AlertSettings) -> tuple[Path, ...]:
     """Write the rules and the notification settings for ``mode`` under ``target``.
 
     ``prometheus``: ``prometheus/*.rules.yaml``, ``loki/fake/*.rules.yaml`` (Loki's ruler
@@ -31,18 +29,16 @@ def provision(mode: Mode, target: Path, environ: Mapping[str, str]) -> tuple[Pat
     Args:
         mode: who evaluates.
         target: a folder; made where missing.
-        environ: thresholds, channels and addresses.
+        settings: what the rules and notices are rendered from.
 
     Returns:
         The files written, all readable by their owner only.
 
     Raises:
-        ConfigError: a setting isn't what it should be.
-        TelemetryError: a channel is half configured, or ``target`` can't be written.
+        TelemetryError: ``target`` can't be written.
     """
-    links = Links.from_env(environ)
-    channels = Channels.from_env(environ)
-    rules = all_rules(Thresholds.from_env(environ))
+    links, channels = settings.links, settings.channels
+    rules = all_rules(settings.thresholds)
     contents: dict[str, str] = {}
     if mode == "prometheus":
         for name, text in prometheus.rule_files(rules, links, "prometheus").items():
@@ -56,31 +52,6 @@ def provision(mode: Mode, target: Path, environ: Mapping[str, str]) -> tuple[Pat
         for name, text in grafana.provisioning(rules, links, channels, RETIRED).items():
             contents[f"grafana/provisioning/alerting/{name}"] = text
     return write(target, contents, mode=0o600)
-
-
-def check(environ: Mapping[str, str]) -> None:
-    """Fail where ``provision`` would, for a setting that can't be used.
-
-    Raises:
-        ConfigError: a setting isn't what it should be.
-        TelemetryError: a channel is half configured.
-    """
-    Links.from_env(environ)
-    Channels.from_env(environ)
-    Thresholds.from_env(environ)
-
-
-def grafana_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What Grafana needs in its own environment to notify: the mail server.
-
-    Args:
-        environ: the channels' variables.
-
-    Raises:
-        ConfigError: a setting isn't what it should be.
-        TelemetryError: a channel is half configured.
-    """
-    return grafana.environment(Channels.from_env(environ))
 
 
 # Everything a rendering may have written; what is not written now is removed.

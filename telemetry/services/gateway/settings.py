@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from telemetry.settings import env as env_values
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import HOME, PORT_SETTINGS, URL_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,20 @@ class Settings:
         """
         from telemetry.settings import credentials
 
-        home = stack_settings.home(environ)
+        home = HOME.read(environ)
         secrets = credentials.ensure(home, environ)
         knowledge = environ.get("TELEMETRY_KNOWLEDGE", "")
         return cls(
-            port=stack_settings.port("gateway", environ),
+            port=PORT_SETTINGS["gateway"].read(environ),
             home=home,
             token=secrets["TELEMETRY_GATEWAY_TOKEN"],
             webhook_token=secrets["TELEMETRY_WEBHOOK_TOKEN"],
             admin_token=secrets["TELEMETRY_ADMIN_TOKEN"],
             proxy_key=environ.get("TELEMETRY_PROXY_KEY", ""),
             stored_proxy_key=secrets.get("TELEMETRY_PROXY_KEY", ""),
-            proxy_url=stack_settings.url("proxy", environ),
-            prometheus_url=stack_settings.url("prometheus", environ),
-            loki_url=stack_settings.url("loki", environ),
+            proxy_url=URL_SETTINGS["proxy"].read(environ),
+            prometheus_url=URL_SETTINGS["prometheus"].read(environ),
+            loki_url=URL_SETTINGS["loki"].read(environ),
             model=environ.get("TELEMETRY_MODEL", "") or "claude-sonnet-4-6",
             kernel=environ.get("TELEMETRY_KERNEL", "") or "assistant",
             knowledge=Path(knowledge) if knowledge else None,

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     from telemetry.services.platform.state.observed import ObservedState
     from telemetry.services.platform.state.store import Store
     from telemetry.settings import env as env_values
-    from telemetry.settings import stack as stack_settings
+    from telemetry.settings.stack import HOME
     from telemetry.system.docker_engine import Engine
 
     args = parser().parse_args(argv)
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     if args.interval is not None:
         environ["TELEMETRY_PLATFORM_SAMPLE_INTERVAL"] = str(args.interval)
     interval_s = env_values.integer(environ, "TELEMETRY_PLATFORM_SAMPLE_INTERVAL", 15, 1, 3600)
-    engine, store = Engine(environ), Store(stack_settings.home(environ) / "agent.db")
+    engine, store = Engine(environ), Store(HOME.read(environ) / "agent.db")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

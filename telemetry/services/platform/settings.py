@@ -8,7 +8,7 @@ from pathlib import Path
 
 from telemetry.errors import ConfigError
 from telemetry.settings import env as env_values
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import HOME, PORT_SETTINGS, URL_SETTINGS
 
 RELAY_PORT = 9001
 NETWORK = "telemetry"
@@ -68,19 +68,19 @@ class Settings:
         """
         from telemetry.settings import credentials
 
-        home = stack_settings.home(environ)
+        home = HOME.read(environ)
         secrets = credentials.ensure(home, environ)
         tailed = environ.get("TELEMETRY_DOCKER_CONTAINERS", "")
         return cls(
-            port=stack_settings.port("platform", environ),
+            port=PORT_SETTINGS["platform"].read(environ),
             home=home,
             admin_token=secrets["TELEMETRY_ADMIN_TOKEN"],
             otlp_token=secrets["TELEMETRY_OTLP_TOKEN"],
             otlp_url=_otlp_url(environ),
-            proxy_url=stack_settings.url("proxy", environ),
+            proxy_url=URL_SETTINGS["proxy"].read(environ),
             keys=env_values.flag(environ, "TELEMETRY_PLATFORM_KEYS", True),
-            gateway_url=stack_settings.url("gateway", environ),
-            grafana_url=stack_settings.url("grafana", environ),
+            gateway_url=URL_SETTINGS["gateway"].read(environ),
+            grafana_url=URL_SETTINGS["grafana"].read(environ),
             network=environ.get("TELEMETRY_PLATFORM_NETWORK", "") or NETWORK,
             relay_port=env_values.integer(
                 environ, "TELEMETRY_PLATFORM_RELAY_PORT", RELAY_PORT, 1, 65535
@@ -100,7 +100,7 @@ def _otlp_url(environ: Mapping[str, str]) -> str:
     # The relay uses HTTP; an address for gRPC does not work.
     if environ.get(key) and environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "") != "grpc":
         return env_values.http_url(key, environ[key])
-    return stack_settings.url("otlp_http", environ)
+    return URL_SETTINGS["otlp_http"].read(environ)
 
 
 def _folders(text: str) -> tuple[Path, ...]:

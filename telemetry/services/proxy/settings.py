@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.services.proxy.upstream.wires import WIRES, Wire
 from telemetry.settings import env as env_values
-from telemetry.settings import stack as stack_settings
+from telemetry.settings.stack import HOME, PORT_SETTINGS
 
 OnDisconnect = Literal["drain", "cancel"]
 
@@ -110,14 +110,14 @@ class Settings:
             ConfigError: a variable can't be used.
             TelemetryError: the file of upstreams can't be used.
         """
-        home = stack_settings.home(environ)
+        home = HOME.read(environ)
         table = _table(environ.get("TELEMETRY_PROXY_UPSTREAMS", ""))
         on_disconnect = environ.get("TELEMETRY_PROXY_ON_DISCONNECT", "drain")
         if on_disconnect not in ("drain", "cancel"):
             raise ConfigError("TELEMETRY_PROXY_ON_DISCONNECT", on_disconnect, "drain or cancel")
         prices = environ.get("TELEMETRY_PRICES", "")
         return cls(
-            port=stack_settings.port("proxy", environ),
+            port=PORT_SETTINGS["proxy"].read(environ),
             home=home,
             ledger_url=environ.get("TELEMETRY_LEDGER_URL") or f"sqlite:///{home / 'ledger.db'}",
             admin_token=environ.get("TELEMETRY_ADMIN_TOKEN", "")

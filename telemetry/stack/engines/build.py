@@ -15,44 +15,46 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines.engine import FOLDER, Engine, EngineError, Say
 from telemetry.stack.engines.fetch import install
 from telemetry.system import packaged_files
 
 
-def build(engine: Engine, target: Path, environ: Mapping[str, str], say: Say) -> None:
+def build(engine: Engine, target: Path, settings: StackSettings, say: Say) -> None:
     """Compile the engine and its tools into ``target``.
 
     Args:
         engine: which.
         target: folder its programs are put in, whole or not at all.
-        environ: PATH and Go's own variables.
+        settings: PATH and Go's own variables.
         say: told of progress.
 
     Raises:
         EngineError: Go is missing, or the build failed; says its last lines.
     """
-    go = shutil.which("go", path=environ.get("PATH"))
+    go = shutil.which("go", path=settings.search_path)
     if go is None:
         raise EngineError("Go is not installed", remedy="install Go 1.26 or later")
+    child_env = {**settings.child_env, "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
     # Beside the cache, so that moving the result into place is a rename.
     with _work(target) as work:
         module = work / "module"
         shutil.copytree(FOLDER / engine.name, module)
         packages = list(engine.packages)
         if engine.name == "collector":
-            _generate_collector(go, module, environ, say)
+            _generate_collector(go, module, child_env, say)
             packages = ["."]
         built: dict[str, bytes | Path] = {}
         for program, package in zip(engine.programs, packages, strict=True):
             say(f"{program} {engine.version}: finding its modules")
             flags = ["-trimpath", "-mod=readonly", f"-tags={engine.tags}"]
-            parts = _go([go, "list", "-deps", *flags, package], module, environ)
+            parts = _go([go, "list", "-deps", *flags, package], module, child_env)
             out = work / program
             link = f"-ldflags=-s -w {engine.fill(engine.ldflags)}".rstrip()
             command = [go, "build", "-v", *flags, link, "-o", str(out), package]
             compiled = _Count(f"{program} {engine.version}: compiling", len(parts), say)
-            _go(command, module, environ, compiled)
+            _go(command, module, child_env, compiled)
             built[program] = out
         install(target, built)
 
@@ -85,7 +87,7 @@ def _work(target: Path) -> Iterator[Path]:
         ) from error
 
 
-def _generate_collector(go: str, module: Path, environ: Mapping[str, str], say: Say) -> None:
+def _generate_collector(go: str, module: Path, child_env: Mapping[str, str], say: Say) -> None:
     say("writing the collector's main package from collector/builder.yaml")
     generated = module.parent / "generated"
     manifest = module.parent / "builder.yaml"
@@ -93,7 +95,7 @@ def _generate_collector(go: str, module: Path, environ: Mapping[str, str], say: 
     text = packaged_files.path("collector/builder.yaml").read_text()
     manifest.write_text(text.replace("dist:\n", f"dist:\n  output_path: {generated}\n", 1))
     command = [go, "tool", "builder", f"--config={manifest}"]
-    _go([*command, "--skip-compilation", "--skip-get-modules"], module, environ)
+    _go([*command, "--skip-compilation", "--skip-get-modules"], module, child_env)
     for source in generated.glob("*.go"):
         # Ours are the pins: its go.mod stays behind.
         shutil.copy(source, module / source.name)
@@ -102,16 +104,15 @@ def _generate_collector(go: str, module: Path, environ: Mapping[str, str], say: 
 def _go(
     command: list[str],
     folder: Path,
-    environ: Mapping[str, str],
+    child_env: Mapping[str, str],
     on_line: Callable[[str], None] | None = None,
 ) -> list[str]:
     """Run Go; returns the lines it printed."""
-    env = {**environ, "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
     lines: list[str] = []
     with subprocess.Popen(
         command,
         cwd=folder,
-        env=env,
+        env=dict(child_env),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

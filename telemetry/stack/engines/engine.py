@@ -12,12 +12,13 @@ import re
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from telemetry.errors import TelemetryError
+from telemetry.settings.stack import StackSettings
 
 Source = Literal["auto", "release", "go", "path"]
 
@@ -83,21 +84,13 @@ def _engine(name: str, row: dict[str, Any]) -> Engine:
     return Engine(name=name, **values)
 
 
-def cache(environ: Mapping[str, str]) -> Path:
-    """Where engines are kept: TELEMETRY_ENGINES, else ``~/.cache/telemetry/engines``."""
-    if given := environ.get("TELEMETRY_ENGINES"):
-        return Path(given).expanduser().absolute()
-    base = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")) / ".cache"
-    return Path(base).expanduser().absolute() / "telemetry" / "engines"
-
-
-def find(engine: Engine, environ: Mapping[str, str], say: Say = say_nothing) -> Path | None:
+def find(engine: Engine, settings: StackSettings, say: Say = say_nothing) -> Path | None:
     """The engine's program in the cache or on PATH, None where there is none that fits."""
-    kept = cached(engine, environ)
+    kept = cached(engine, settings)
     if kept is not None:
         return kept
     for command in engine.commands:
-        found = shutil.which(command, path=environ.get("PATH"))
+        found = shutil.which(command, path=settings.search_path)
         if found is None:
             continue
         version = version_of(Path(found))
@@ -108,10 +101,10 @@ def find(engine: Engine, environ: Mapping[str, str], say: Say = say_nothing) -> 
     return None
 
 
-def cached(engine: Engine, environ: Mapping[str, str], program: str = "") -> Path | None:
+def cached(engine: Engine, settings: StackSettings, program: str = "") -> Path | None:
     """A program of the engine in the cache: by version, or put there by hand."""
     program = program or engine.programs[0]
-    base = cache(environ)
+    base = settings.engines
     for path in (base / f"{engine.name}-{engine.version}" / program, base / program):
         if path.is_file() and os.access(path, os.X_OK):
             return path
@@ -119,13 +112,13 @@ def cached(engine: Engine, environ: Mapping[str, str], program: str = "") -> Pat
 
 
 def ensure(
-    engine: Engine, environ: Mapping[str, str], source: Source = "auto", say: Say = say_nothing
+    engine: Engine, settings: StackSettings, source: Source = "auto", say: Say = say_nothing
 ) -> Path:
     """The engine's program; fetched or built where it isn't there yet.
 
     Args:
         engine: which.
-        environ: PATH, TELEMETRY_ENGINES and the like.
+        settings: where engines are kept and looked for.
         source: ``auto`` tries all in order; else the one way that is allowed.
         say: told why a step moved on, and how far work is.
 
@@ -135,17 +128,17 @@ def ensure(
     from telemetry.stack.engines import build, fetch
 
     if source in ("auto", "path"):
-        found = find(engine, environ, say)
+        found = find(engine, settings, say)
         if found is not None:
             return found
-    target = cache(environ) / f"{engine.name}-{engine.version}"
+    target = settings.engines / f"{engine.name}-{engine.version}"
     names = " or ".join(engine.commands)
     reasons = [] if source in ("release", "go") else [f"no {names} that fits on PATH"]
     if reasons:
         say(reasons[0])
     ways: dict[str, Callable[[], None]] = {
-        "release": lambda: fetch.fetch(engine, target, environ, say),
-        "go": lambda: build.build(engine, target, environ, say),
+        "release": lambda: fetch.fetch(engine, target, settings, say),
+        "go": lambda: build.build(engine, target, settings, say),
     }
     for way, run in ways.items():
         if source not in ("auto", way):
@@ -159,13 +152,13 @@ def ensure(
     raise EngineError(
         f"{engine.name} {engine.version} can't be had: " + "; ".join(reasons),
         remedy=f"connect to the internet, install Go 1.26 or later, or put {engine.programs[0]} "
-        f"{engine.oldest} or later on PATH or into {cache(environ)}",
+        f"{engine.oldest} or later on PATH or into {settings.engines}",
     )
 
 
-def pinned(engine: Engine, program: Path, environ: Mapping[str, str]) -> str:
+def pinned(engine: Engine, program: Path, settings: StackSettings) -> str:
     """The version of a program that was found: its pin where we put it there, else asked."""
-    if program.is_relative_to(cache(environ) / f"{engine.name}-{engine.version}"):
+    if program.is_relative_to(settings.engines / f"{engine.name}-{engine.version}"):
         return engine.version
     return version_of(program) or ""
 

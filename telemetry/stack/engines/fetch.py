@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines.engine import Engine, EngineError, Say
 
 CONNECT_TIMEOUT_S = 5.0  # a machine without internet should move on, not hang; a judgement
@@ -27,33 +28,33 @@ class Unreachable(EngineError):
     """Nobody answers at an address."""
 
 
-def fetch(engine: Engine, target: Path, environ: Mapping[str, str], say: Say) -> None:
+def fetch(engine: Engine, target: Path, settings: StackSettings, say: Say) -> None:
     """Download, check and unpack the release into ``target``.
 
     Args:
         engine: which.
         target: folder its programs are put in, whole or not at all.
-        environ: TELEMETRY_RELEASES replaces ``https://github.com`` and ``https://grafana.com``,
+        settings: its ``releases`` replaces ``https://github.com`` and ``https://grafana.com``,
             for a mirror that lays files out the same way.
         say: told of progress.
 
     Raises:
         EngineError: unreachable, torn, or not what its checksum says.
     """
-    address = _address(engine, environ)
+    address = _address(engine, settings)
     folder, _, name = address.rpartition("/")
     data = _checked(address, _checksum(engine, folder, name), say)
     programs = dict(zip(engine.programs, map(engine.fill, engine.members), strict=True))
     install(target, {p: _member(name, data, member) for p, member in programs.items()})
 
 
-def fetch_tree(engine: Engine, target: Path, environ: Mapping[str, str], say: Say) -> None:
+def fetch_tree(engine: Engine, target: Path, settings: StackSettings, say: Say) -> None:
     """Download, check and unpack a release of which the whole folder is kept.
 
     Its address answers JSON with the archive's ``url`` and ``sha256``. Arguments and errors as
     for ``fetch``.
     """
-    address = _address(engine, environ)
+    address = _address(engine, settings)
     try:
         with _open(address) as response:
             answer = json.load(response)
@@ -114,9 +115,9 @@ def _replace(whole: Path, target: Path) -> None:
         # Another `up` put the same there meanwhile.
 
 
-def _address(engine: Engine, environ: Mapping[str, str]) -> str:
+def _address(engine: Engine, settings: StackSettings) -> str:
     address = engine.fill(engine.release)
-    if mirror := environ.get("TELEMETRY_RELEASES"):
+    if mirror := settings.releases:
         for origin in ("https://github.com", "https://grafana.com"):
             address = address.replace(origin, mirror.rstrip("/"))
     return address

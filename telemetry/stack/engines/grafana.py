@@ -6,11 +6,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from telemetry.errors import TelemetryError
-from telemetry.settings import env as env_values
+from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines import fetch
 
@@ -19,12 +18,12 @@ RETRY_S = 24 * 3600.0
 
 
 def ensure(
-    environ: Mapping[str, str], source: engines.Source, say: engines.Say
+    settings: StackSettings, source: engines.Source, say: engines.Say
 ) -> tuple[Path | None, str]:
     """Grafana's program, fetched where it isn't here.
 
     Args:
-        environ: GRAFANA_BIN, GRAFANA_HOME, PATH; TELEMETRY_GRAFANA=off for none at all.
+        settings: where it may be, and whether there may be one at all.
         source: where engines may come from.
         say: told of progress.
 
@@ -34,11 +33,11 @@ def ensure(
     Raises:
         TelemetryError: one is named that isn't there.
     """
-    if not env_values.flag(environ, "TELEMETRY_GRAFANA", True):
+    if not settings.grafana:
         return None, "TELEMETRY_GRAFANA is off"
     engine = engines.table()["grafana"]
-    target = engines.cache(environ) / f"grafana-{engine.version}"
-    found = find(environ, target)
+    target = _fetched(settings)
+    found = find(settings)
     if found is not None:
         return found, ""
     if source in ("go", "path"):
@@ -50,7 +49,7 @@ def ensure(
     except FileNotFoundError:
         pass
     try:
-        fetch.fetch_tree(engine, target, environ, say)
+        fetch.fetch_tree(engine, target, settings, say)
     except engines.EngineError as error:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,14 +60,17 @@ def ensure(
     return target / "bin" / "grafana", ""
 
 
-def find(environ: Mapping[str, str], fetched: Path) -> Path | None:
+def find(settings: StackSettings) -> Path | None:
     """GRAFANA_BIN, GRAFANA_HOME, what was fetched, PATH, or where its package puts it.
 
     Raises:
         TelemetryError: GRAFANA_BIN or GRAFANA_HOME is set, and there is none.
     """
-    for key, names in (("GRAFANA_BIN", ("",)), ("GRAFANA_HOME", _IN_HOME)):
-        if given := environ.get(key):
+    for key, given, names in (
+        ("GRAFANA_BIN", settings.grafana_bin, ("",)),
+        ("GRAFANA_HOME", settings.grafana_home, _IN_HOME),
+    ):
+        if given:
             paths = [Path(given) / name if name else Path(given) for name in names]
             found = next(filter(_runs, paths), None)
             if found is None:
@@ -78,20 +80,24 @@ def find(environ: Mapping[str, str], fetched: Path) -> Path | None:
                     exit_code=78,
                 )
             return found
-    candidates = [fetched / "bin" / "grafana"]
-    if on_path := shutil.which("grafana", path=environ.get("PATH")):
+    candidates = [_fetched(settings) / "bin" / "grafana"]
+    if on_path := shutil.which("grafana", path=settings.search_path):
         candidates.append(Path(on_path))
     candidates.append(Path("/usr/share/grafana/bin/grafana"))
     return next(filter(_runs, candidates), None)
 
 
-def home_of(program: Path, environ: Mapping[str, str]) -> str:
+def home_of(program: Path, settings: StackSettings) -> str:
     """The folder with Grafana's pages that belongs to the program."""
-    if given := environ.get("GRAFANA_HOME"):
-        return given
+    if settings.grafana_home:
+        return settings.grafana_home
     beside = program.resolve().parent.parent
     packaged = Path("/usr/share/grafana")
     return str(beside if (beside / "public").is_dir() or not packaged.is_dir() else packaged)
+
+
+def _fetched(settings: StackSettings) -> Path:
+    return settings.engines / f"grafana-{engines.table()['grafana'].version}"
 
 
 # Before 9.4 the server was a program of its own.
