@@ -43,9 +43,9 @@ def compose_settings(environ: Mapping[str, str]) -> AlertSettings:
     # Links are for people, whose browsers reach the published ports on 127.0.0.1; notices are
     # sent by containers, which reach the gateway by name.
     return AlertSettings(
-        Thresholds.from_env(environ),
-        Channels.from_env(COMPOSE_ENVIRON | dict(environ)),
         Links.from_env(environ),
+        Channels.from_env(COMPOSE_ENVIRON | dict(environ)),
+        Thresholds.from_env(environ),
     )
 
 

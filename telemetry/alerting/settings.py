@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from telemetry.alerting.channels import Channels
 from telemetry.alerting.render.links import Links
 from telemetry.alerting.thresholds import Thresholds
+from telemetry.settings.declare import Declared, derived
 
 
 @dataclass(frozen=True)
-class AlertSettings:
+class AlertSettings(Declared):
     """Everything that the rules and notices are rendered from.
 
     Args:
-        thresholds: what the rules compare with.
-        channels: where notices go.
         links: where notices link to.
+        channels: where notices go.
+        thresholds: what the rules compare with.
     """
 
-    thresholds: Thresholds
-    channels: Channels
-    links: Links
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> AlertSettings:
-        """Read the environment.
-
-        Raises:
-            ConfigError: a setting isn't what it should be.
-            TelemetryError: a channel is half configured, or a variable names no setting.
-        """
-        return cls(
-            links=Links.from_env(environ),
-            channels=Channels.from_env(environ),
-            thresholds=Thresholds.from_env(environ),
-        )
+    links: Links = derived(Links.from_env)
+    channels: Channels = derived(Channels.from_env)
+    thresholds: Thresholds = derived(Thresholds.from_env)

@@ -161,6 +161,12 @@ def declared(one: Setting[Any]) -> Any:
     return field(default=one.default, repr=not one.kind.secret, metadata={"setting": one})
 
 
+def derived(find: Callable[[Mapping[str, str]], Any]) -> Any:
+    """A field of a `Declared` that is no setting of its own: ``find`` makes it of all variables.
+    Of an object that isn't made from the environment it is what no variable gives."""
+    return field(default_factory=lambda: find({}), repr=False, metadata={"derived": find})
+
+
 def declared_each(several: Mapping[str, Setting[Any]]) -> Any:
     """A field of a `Declared` that holds one value for each name."""
     return field(
@@ -209,6 +215,8 @@ class Declared:
                 found[each.name] = one.read(environ)
             elif several := each.metadata.get("settings"):
                 found[each.name] = {name: one.read(environ) for name, one in several.items()}
+            elif find := each.metadata.get("derived"):
+                found[each.name] = find(environ)
         return found
 
     @classmethod

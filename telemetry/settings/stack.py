@@ -19,6 +19,7 @@ from telemetry.settings.declare import (
     choice,
     declared,
     declared_each,
+    derived,
     setting,
     whole_number,
 )
@@ -156,12 +157,9 @@ class StackSettings(Declared):
     grafana_password: str = declared(credentials.GRAFANA_PASSWORD)
     ports: Mapping[str, int] = declared_each(PORT_SETTINGS)
     urls: Mapping[str, str] = declared_each(URL_SETTINGS)
-    child_env: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def values(cls, environ: Mapping[str, str]) -> dict[str, Any]:
-        found = super().values(environ)
-        return {**found, "child_env": {**environ, HOME.variable: str(found["home"])}}
+    child_env: Mapping[str, str] = derived(
+        lambda environ: {**environ, HOME.variable: str(HOME.read(environ))}
+    )
 
     def changed(self, **variables: str) -> StackSettings:
         """The same, with further variables in the environment."""
@@ -184,6 +182,26 @@ class StackSettings(Declared):
     def store_mib(self) -> int:
         """What one of the two stores, Prometheus and Loki, may use, in MiB."""
         return self.retention_gb * 1024 // 2
+
+
+@dataclass(frozen=True)
+class ServiceSettings(Declared):
+    """The base of the gateway's and the platform's settings: reading them makes the state
+    folder's secrets where they are missing.
+
+    Args:
+        home: the state folder.
+        kept: what its file of secrets holds.
+    """
+
+    home: Path = declared(HOME)
+    kept: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def values(cls, environ: Mapping[str, str]) -> dict[str, Any]:
+        kept = credentials.ensure(HOME.read(environ), environ)
+        secrets = {name: kept[name] for name in credentials.GENERATED}
+        return {**super().values({**environ, **secrets}), "kept": kept}
 
 
 def keep_loopback_direct(environ: MutableMapping[str, str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from telemetry.settings.stack import StackSettings
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "library.md").read_text()
 RUN = (ROOT / "docs" / "run.md").read_text()
@@ -19,11 +21,8 @@ LIBRARY = [
 ]
 # Settings of the stack, documented in running.md; a constant of the catalog; settings that other
 # packages read.
-OTHERS = {
-    "TELEMETRY_HOME",
+OTHERS = {one.variable for one in StackSettings.settings()} | {
     "TELEMETRY_DROPPED",
-    "TELEMETRY_PROMETHEUS_PORT",
-    "TELEMETRY_PROMETHEUS_URL",
     "OTEL_PYTHON_DISTRO",
     "OTEL_PYTHON_CONFIGURATOR",
 }

@@ -17,6 +17,7 @@ from telemetry.settings.stack import StackSettings
 from telemetry.stack import readiness, supervisor_client
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.state_folder import Layout
+from telemetry.system import json_http
 from tests.alerting.receivers import mail_server
 from tests.fixtures.releases import Releases, tarred, zipped
 from tests.fixtures.stack import Stack, until
@@ -35,8 +36,8 @@ def _send(stack: Stack, service: str, *lines: str) -> None:
     point = {"asDouble": len(lines), "timeUnixNano": now}
     metric = {"name": "sent.lines", "gauge": {"dataPoints": [point]}}
     metrics = {"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}
-    readiness.post_json(f"{stack.otlp_http}/v1/logs", {"resourceLogs": [logs]})
-    readiness.post_json(f"{stack.otlp_http}/v1/metrics", {"resourceMetrics": [metrics]})
+    json_http.post_json(f"{stack.otlp_http}/v1/logs", {"resourceLogs": [logs]})
+    json_http.post_json(f"{stack.otlp_http}/v1/metrics", {"resourceMetrics": [metrics]})
 
 
 def test_from_up_to_down(new_stack: Stack) -> None:

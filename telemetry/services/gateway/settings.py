@@ -2,96 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from telemetry.settings import env as env_values
-from telemetry.settings.stack import HOME, PORT_SETTINGS, URL_SETTINGS
+from telemetry.settings import credentials
+from telemetry.settings.declare import (
+    PATH,
+    SECRET,
+    TEXT,
+    WORDS,
+    Setting,
+    declared,
+    setting,
+    whole_number,
+)
+from telemetry.settings.stack import (
+    PORT_SETTINGS,
+    RETENTION_DAYS,
+    URL_SETTINGS,
+    ServiceSettings,
+)
+
+
+def _handle(resource: str) -> str:
+    pairs = (pair.partition("=") for pair in resource.split(","))
+    return next((value.strip() for key, _, value in pairs if key.strip() == "handle"), "")
+
+
+HANDLE = Setting(
+    "TELEMETRY_HANDLE",
+    TEXT,
+    "",
+    "whose container this gateway runs in; none for nobody's",
+    otherwise=lambda environ: _handle(environ.get("OTEL_RESOURCE_ATTRIBUTES", "")),
+    shown="handle of OTEL_RESOURCE_ATTRIBUTES",
+)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The gateway's settings.
+class Settings(ServiceSettings):
+    """The gateway's settings."""
 
-    Args:
-        port: on 127.0.0.1.
-        home: the state folder; logs go to its ``logs/``.
-        token: required at log-in and by the API.
-        webhook_token: required of clients posting alerts.
-        admin_token: for the admin APIs of platform and proxy, which the tools use.
-        proxy_key: its own key at the proxy, if configured; "" to request one.
-        stored_proxy_key: the key it requested before.
-        model: the model that the assistant calls.
-        kernel: the kernel's entry point name.
-        knowledge: file with the assistant's instructions; None for the default.
-        handle: handle of the container that this gateway runs in, "" if none.
-        max_turns: model calls a dispatch may take.
-        queue_limit: messages that may wait.
-        concurrency: messages answered at the same time.
-        retention_days: days that interaction logs are kept.
-        origins: further origins that pages may call from.
-    """
+    port: int = declared(PORT_SETTINGS["gateway"])
+    token: str = declared(credentials.GATEWAY_TOKEN)
+    webhook_token: str = declared(credentials.WEBHOOK_TOKEN)
+    admin_token: str = declared(credentials.ADMIN_TOKEN)
+    proxy_key: str = setting(
+        "TELEMETRY_PROXY_KEY", SECRET, "", "its key at the proxy", shown="it requests one"
+    )
+    proxy_url: str = declared(URL_SETTINGS["proxy"])
+    prometheus_url: str = declared(URL_SETTINGS["prometheus"])
+    loki_url: str = declared(URL_SETTINGS["loki"])
+    model: str = setting(
+        "TELEMETRY_MODEL", TEXT, "claude-sonnet-4-6", "the model that the assistant calls"
+    )
+    kernel: str = setting("TELEMETRY_KERNEL", TEXT, "assistant", "the kernel's entry point name")
+    knowledge: Path | None = setting(
+        "TELEMETRY_KNOWLEDGE",
+        PATH,
+        None,
+        "file with the assistant's instructions",
+        shown="the one that ships",
+    )
+    handle: str = declared(HANDLE)
+    max_turns: int = setting(
+        "TELEMETRY_GATEWAY_MAX_TURNS", whole_number(1, 100), 8, "model calls a dispatch may take"
+    )
+    queue_limit: int = setting(
+        "TELEMETRY_GATEWAY_QUEUE", whole_number(1, 100_000), 64, "messages that may wait"
+    )
+    concurrency: int = setting(
+        "TELEMETRY_GATEWAY_CONCURRENCY",
+        whole_number(1, 1000),
+        4,
+        "messages answered at the same time",
+    )
+    retention_days: int = declared(RETENTION_DAYS)
+    origins: tuple[str, ...] = setting(
+        "TELEMETRY_GATEWAY_ORIGINS", WORDS, (), "further origins that pages may call from"
+    )
 
-    port: int
-    home: Path
-    token: str = field(repr=False)
-    webhook_token: str = field(repr=False)
-    admin_token: str = field(repr=False)
-    proxy_key: str = field(repr=False)
-    stored_proxy_key: str = field(repr=False)
-    proxy_url: str
-    prometheus_url: str
-    loki_url: str
-    model: str
-    kernel: str
-    knowledge: Path | None
-    handle: str
-    max_turns: int
-    queue_limit: int
-    concurrency: int
-    retention_days: int
-    origins: tuple[str, ...]
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read the environment; missing secrets are created and stored.
-
-        Raises:
-            ConfigError: a variable has an invalid value.
-            TelemetryError: the state folder can't be written.
-        """
-        from telemetry.settings import credentials
-
-        home = HOME.read(environ)
-        secrets = credentials.ensure(home, environ)
-        knowledge = environ.get("TELEMETRY_KNOWLEDGE", "")
-        return cls(
-            port=PORT_SETTINGS["gateway"].read(environ),
-            home=home,
-            token=secrets["TELEMETRY_GATEWAY_TOKEN"],
-            webhook_token=secrets["TELEMETRY_WEBHOOK_TOKEN"],
-            admin_token=secrets["TELEMETRY_ADMIN_TOKEN"],
-            proxy_key=environ.get("TELEMETRY_PROXY_KEY", ""),
-            stored_proxy_key=secrets.get("TELEMETRY_PROXY_KEY", ""),
-            proxy_url=URL_SETTINGS["proxy"].read(environ),
-            prometheus_url=URL_SETTINGS["prometheus"].read(environ),
-            loki_url=URL_SETTINGS["loki"].read(environ),
-            model=environ.get("TELEMETRY_MODEL", "") or "claude-sonnet-4-6",
-            kernel=environ.get("TELEMETRY_KERNEL", "") or "assistant",
-            knowledge=Path(knowledge) if knowledge else None,
-            handle=environ.get("TELEMETRY_HANDLE", "") or _handle(environ),
-            max_turns=env_values.integer(environ, "TELEMETRY_GATEWAY_MAX_TURNS", 8, 1, 100),
-            queue_limit=env_values.integer(environ, "TELEMETRY_GATEWAY_QUEUE", 64, 1, 100_000),
-            concurrency=env_values.integer(environ, "TELEMETRY_GATEWAY_CONCURRENCY", 4, 1, 1000),
-            retention_days=env_values.integer(environ, "TELEMETRY_RETENTION_DAYS", 15, 1, 3650),
-            origins=tuple(environ.get("TELEMETRY_GATEWAY_ORIGINS", "").split()),
-        )
-
-
-def _handle(environ: Mapping[str, str]) -> str:
-    for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
-        key, _, value = pair.partition("=")
-        if key.strip() == "handle":
-            return value.strip()
-    return ""
+    @property
+    def stored_proxy_key(self) -> str:
+        """The key at the proxy that it requested before."""
+        return self.kept.get("TELEMETRY_PROXY_KEY", "")

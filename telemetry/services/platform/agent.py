@@ -38,9 +38,9 @@ def main(argv: Sequence[str]) -> int:
     """
     import telemetry
     from telemetry.services.platform.sampling import Monitor
+    from telemetry.services.platform.settings import SAMPLE_INTERVAL
     from telemetry.services.platform.state.observed import ObservedState
     from telemetry.services.platform.state.store import Store
-    from telemetry.settings import env as env_values
     from telemetry.settings.stack import HOME
     from telemetry.system.docker_engine import Engine
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     environ = dict(os.environ)
     if args.interval is not None:
         environ["TELEMETRY_PLATFORM_SAMPLE_INTERVAL"] = str(args.interval)
-    interval_s = env_values.integer(environ, "TELEMETRY_PLATFORM_SAMPLE_INTERVAL", 15, 1, 3600)
+    interval_s = SAMPLE_INTERVAL.read(environ)
     engine, store = Engine(environ), Store(HOME.read(environ) / "agent.db")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,7 +12,19 @@ from urllib.parse import urlsplit
 
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.services.proxy.upstream.wires import WIRES, Wire
-from telemetry.settings import env as env_values
+from telemetry.settings import credentials
+from telemetry.settings.declare import (
+    PATH,
+    TEXT,
+    Declared,
+    Kind,
+    Setting,
+    choice,
+    declared,
+    derived,
+    setting,
+    whole_number,
+)
 from telemetry.settings.stack import HOME, PORT_SETTINGS
 
 OnDisconnect = Literal["drain", "cancel"]
@@ -55,116 +67,14 @@ class Upstream:
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The proxy's settings.
-
-    Args:
-        port: on 127.0.0.1.
-        home: the state folder.
-        ledger_url: sqlite:///… or postgresql://….
-        admin_token: for the admin API; ``""`` switches it off.
-        upstreams: in the order they are tried for a model.
-        aliases: alternative names of models.
-        prices: file that overrides prices, or None.
-        connect_timeout_s: to reach an upstream.
-        read_timeout_s: longest silence of an upstream; an answer in one piece, silent until
-            its end, has the call's whole time.
-        total_timeout_s: longest call, with retries and fallbacks; its reservation expires a
-            minute later.
-        retries: further tries on a connection error or 502, 503, 504, 529 before the first
-            byte; none after it.
-        on_disconnect: what to do with the upstream when the client disconnects: ``drain`` reads
-            to the end, ``cancel`` stops it; both charge.
-        drain_limit_s: the longest time to drain.
-        max_body_bytes: largest request.
-        max_output_tokens: assumed if a request names no maximum.
-        wait_s: how long a call waits for open reservations.
-    """
-
-    port: int
-    home: Path
-    ledger_url: str
-    admin_token: str = field(repr=False)
-    upstreams: tuple[Upstream, ...] = ()
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    prices: Path | None = None
-    connect_timeout_s: float = 5.0
-    read_timeout_s: float = 300.0
-    total_timeout_s: float = 1800.0
-    retries: int = 1
-    on_disconnect: OnDisconnect = "drain"
-    drain_limit_s: float = 60.0
-    max_body_bytes: int = 32 * 1024 * 1024  # Anthropic's own limit
-    max_output_tokens: int = 16_384
-    wait_s: float = 2.0
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str], *, admin_token: str | None = None) -> Settings:
-        """Read the environment.
-
-        Args:
-            admin_token: taken instead of TELEMETRY_ADMIN_TOKEN.
-
-        Raises:
-            ConfigError: a variable can't be used.
-            TelemetryError: the file of upstreams can't be used.
-        """
-        home = HOME.read(environ)
-        table = _table(environ.get("TELEMETRY_PROXY_UPSTREAMS", ""))
-        on_disconnect = environ.get("TELEMETRY_PROXY_ON_DISCONNECT", "drain")
-        if on_disconnect not in ("drain", "cancel"):
-            raise ConfigError("TELEMETRY_PROXY_ON_DISCONNECT", on_disconnect, "drain or cancel")
-        prices = environ.get("TELEMETRY_PRICES", "")
-        return cls(
-            port=PORT_SETTINGS["proxy"].read(environ),
-            home=home,
-            ledger_url=environ.get("TELEMETRY_LEDGER_URL") or f"sqlite:///{home / 'ledger.db'}",
-            admin_token=environ.get("TELEMETRY_ADMIN_TOKEN", "")
-            if admin_token is None
-            else admin_token,
-            upstreams=_upstreams(table.get("upstreams", {}), environ),
-            aliases=_aliases(table.get("aliases", {})),
-            prices=Path(prices).expanduser() if prices else None,
-            connect_timeout_s=_number(environ, "TELEMETRY_PROXY_CONNECT_TIMEOUT", 5.0),
-            read_timeout_s=_number(environ, "TELEMETRY_PROXY_READ_TIMEOUT", 300.0),
-            total_timeout_s=_number(environ, "TELEMETRY_PROXY_TOTAL_TIMEOUT", 1800.0),
-            retries=env_values.integer(environ, "TELEMETRY_PROXY_RETRIES", 1, 0, 10),
-            on_disconnect="cancel" if on_disconnect == "cancel" else "drain",
-            drain_limit_s=_number(environ, "TELEMETRY_PROXY_DRAIN_LIMIT", 60.0),
-            max_body_bytes=env_values.integer(
-                environ, "TELEMETRY_PROXY_MAX_BODY", 32 * 1024 * 1024, 1024, 1 << 30
-            ),
-            max_output_tokens=env_values.integer(
-                environ, "TELEMETRY_PROXY_MAX_OUTPUT_TOKENS", 16_384, 1, 10_000_000
-            ),
-        )
-
-    def upstream(self, name: str) -> Upstream | None:
-        """Return the upstream of this name, None if there is none."""
-        return next((u for u in self.upstreams if u.name == name), None)
-
-    def route(self, wire: str, model: str) -> Upstream | None:
-        """Return the upstream for a model's calls, None if no upstream serves it."""
-        return next((u for u in self.upstreams if u.wire == wire and u.serves(model)), None)
-
-
-def _number(environ: Mapping[str, str], key: str, default: float) -> float:
-    text = environ.get(key, "").strip()
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+def _seconds(text: str) -> float:
+    value = float(text)
     if not 0 < value < 1e6:
-        raise ConfigError(key, text, "a number of seconds above 0")
+        raise ValueError(text)
     return value
 
 
 def _table(path: str) -> dict[str, Any]:
-    if not path:
-        return {}
     try:
         return tomllib.loads(Path(path).expanduser().read_text())
     except (OSError, ValueError) as error:
@@ -173,6 +83,114 @@ def _table(path: str) -> dict[str, Any]:
             remedy="name a TOML file with [upstreams.NAME] tables, or unset the variable",
             exit_code=78,
         ) from error
+
+
+def _base(url: str) -> str:
+    """Return a base address without a slash at its end, with ``/v1`` if it names no path."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        raise ValueError(url)
+    return url.rstrip("/") if parts.path.strip("/") else url.rstrip("/") + "/v1"
+
+
+SECONDS = Kind(_seconds, "a number of seconds above 0", lambda value: f"{value:g}")
+BASE_URL = Kind(_base, "an address such as http://127.0.0.1:11434/v1")
+LEDGER_URL = Setting(
+    "TELEMETRY_LEDGER_URL",
+    TEXT,
+    "sqlite:///ledger.db",
+    "or `postgresql://user@host/database`",
+    otherwise=lambda environ: f"sqlite:///{HOME.read(environ) / 'ledger.db'}",
+    shown="sqlite:///$TELEMETRY_HOME/ledger.db",
+)
+UPSTREAMS = Setting(
+    "TELEMETRY_PROXY_UPSTREAMS",
+    Kind(_table, "a TOML file"),
+    {},
+    "file of further upstreams and aliases",
+    otherwise=lambda environ: {},
+    shown="none",
+)
+
+
+@dataclass(frozen=True)
+class Settings(Declared):
+    """The proxy's settings.
+
+    Args:
+        admin_token: for the admin API; ``""`` switches it off.
+        upstreams: in the order they are tried for a model.
+        aliases: alternative names of models.
+        read_timeout_s: longest silence of an upstream; an answer in one piece, silent until
+            its end, has the call's whole time.
+        total_timeout_s: longest call, with retries and fallbacks; its reservation expires a
+            minute later.
+        retries: further tries on a connection error or 502, 503, 504, 529 before the first
+            byte; none after it.
+        on_disconnect: what to do with the upstream when the client disconnects: ``drain`` reads
+            to the end, ``cancel`` stops it; both charge.
+        wait_s: how long a call waits for open reservations.
+    """
+
+    port: int = declared(PORT_SETTINGS["proxy"])
+    home: Path = declared(HOME)
+    ledger_url: str = declared(LEDGER_URL)
+    admin_token: str = declared(credentials.ADMIN_TOKEN)
+    upstreams: tuple[Upstream, ...] = derived(
+        lambda environ: _upstreams(UPSTREAMS.read(environ).get("upstreams", {}), environ)
+    )
+    aliases: Mapping[str, str] = derived(
+        lambda environ: _aliases(UPSTREAMS.read(environ).get("aliases", {}))
+    )
+    prices: Path | None = setting("TELEMETRY_PRICES", PATH, None, "file of prices")
+    connect_timeout_s: float = setting(
+        "TELEMETRY_PROXY_CONNECT_TIMEOUT", SECONDS, 5.0, "seconds to reach an upstream"
+    )
+    read_timeout_s: float = setting(
+        "TELEMETRY_PROXY_READ_TIMEOUT",
+        SECONDS,
+        300.0,
+        "seconds an upstream may be silent in a stream",
+    )
+    total_timeout_s: float = setting(
+        "TELEMETRY_PROXY_TOTAL_TIMEOUT",
+        SECONDS,
+        1800.0,
+        "seconds a call may take, retries and fallbacks included",
+    )
+    retries: int = setting(
+        "TELEMETRY_PROXY_RETRIES", whole_number(0, 10), 1, "further tries before the first byte"
+    )
+    on_disconnect: OnDisconnect = setting(
+        "TELEMETRY_PROXY_ON_DISCONNECT",
+        choice("drain", "cancel"),
+        "drain",
+        "what to do with a stream when its client disconnects: drain or cancel",
+    )
+    drain_limit_s: float = setting(
+        "TELEMETRY_PROXY_DRAIN_LIMIT", SECONDS, 60.0, "seconds a stream is drained at most"
+    )
+    max_body_bytes: int = setting(
+        "TELEMETRY_PROXY_MAX_BODY",
+        whole_number(1024, 1 << 30),
+        32 * 1024 * 1024,  # Anthropic's own limit
+        "largest request in bytes",
+    )
+    max_output_tokens: int = setting(
+        "TELEMETRY_PROXY_MAX_OUTPUT_TOKENS",
+        whole_number(1, 10_000_000),
+        16_384,
+        "reserved if a request names no maximum",
+    )
+    wait_s: float = 2.0
+
+    def upstream(self, name: str) -> Upstream | None:
+        """Return the upstream of this name, None if there is none."""
+        return next((u for u in self.upstreams if u.name == name), None)
+
+    def route(self, wire: str, model: str) -> Upstream | None:
+        """Return the upstream for a model's calls, None if no upstream serves it."""
+        return next((u for u in self.upstreams if u.wire == wire and u.serves(model)), None)
 
 
 def _upstreams(table: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Upstream, ...]:
@@ -197,7 +215,7 @@ def _own(wire: Wire, environ: Mapping[str, str]) -> Upstream:
     return Upstream(
         name=wire.name,
         wire=wire.name,
-        url=_base(wire.url_env, environ.get(wire.url_env, "") or wire.url),
+        url=Setting(wire.url_env, BASE_URL, wire.url, "").read(environ),
         key=environ.get(wire.key_env, ""),
         key_env=wire.key_env,
         prices=wire.name,
@@ -230,7 +248,7 @@ def _from_table(name: str, spec: Any, environ: Mapping[str, str]) -> Upstream:
     return Upstream(
         name=name,
         wire=wire,
-        url=_base(f"upstreams.{name}.url", str(spec.get("url", ""))),
+        url=_base_of(name, str(spec.get("url", ""))),
         key=environ.get(key_env, "") if key_env else "",
         key_env=key_env,
         models=tuple(models),
@@ -239,12 +257,11 @@ def _from_table(name: str, spec: Any, environ: Mapping[str, str]) -> Upstream:
     )
 
 
-def _base(key: str, url: str) -> str:
-    """Return a base address without a slash at its end, with ``/v1`` if it names no path."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-        raise ConfigError(key, url, "an address such as http://127.0.0.1:11434/v1")
-    return url.rstrip("/") if parts.path.strip("/") else url.rstrip("/") + "/v1"
+def _base_of(name: str, url: str) -> str:
+    try:
+        return _base(url)
+    except ValueError:
+        raise ConfigError(f"upstreams.{name}.url", url, BASE_URL.expected) from None
 
 
 def _aliases(table: Any) -> dict[str, str]:
