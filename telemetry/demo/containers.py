@@ -9,6 +9,7 @@ from telemetry.settings.stack import StackSettings
 from telemetry.system import json_http
 from telemetry.system.docker_engine import Engine
 
+NO_DOCKER = "no Docker here: the demo goes without containers; start Docker, or set DOCKER_HOST"
 CALL_S = 120.0  # a container may have to be stopped first
 
 
@@ -26,9 +27,11 @@ class Containers:
         self._engine = Engine(settings.child_env)
 
     def unavailable(self) -> str:
-        """Why there can be no containers here, "" where there can."""
+        """What to tell people if there can be no containers here, "" if there can."""
         import docker
 
+        if not self._engine.is_expected:
+            return NO_DOCKER
         try:
             with self._engine.asked() as client:
                 try:
@@ -36,7 +39,7 @@ class Containers:
                 except docker.errors.ImageNotFound:
                     client.images.pull(self._image)
         except (TelemetryError, docker.errors.APIError) as error:
-            return str(error).splitlines()[0]
+            return f"no containers: {str(error).splitlines()[0]}"
         return ""
 
     def live_and_die(self) -> str:

@@ -75,7 +75,7 @@ def run(settings: StackSettings, seconds: int) -> int:
         console.print(f"{len(USERS)} users call the simulated model through the proxy")
         spending.start()
         if no_docker:
-            console.print(f"no containers: {no_docker}")
+            console.print(no_docker)
         else:
             wrong = containers.live_and_die()
             console.print(wrong or "3 containers: one lives, one is killed, one wants too much")
