@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -118,7 +119,7 @@ def _get_or_create(service_name: str, resource: Mapping[str, str] | None) -> Pip
     with _lock:
         if _pipeline is None:
             _pipeline = Pipeline(
-                Settings.from_env(),
+                Settings.from_env(os.environ),
                 metrics.current(),
                 service_name=service_name,
                 resource=resource,

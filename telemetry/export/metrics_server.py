@@ -6,13 +6,12 @@ import http.server
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from telemetry.export.exposition import MetricsEndpoint
 from telemetry.metrics.points import HistogramValue, Point
 from telemetry.naming import label_name
-from telemetry.settings.env import integer
 
 _log = logging.getLogger(__name__)
 
@@ -113,20 +112,19 @@ def _family(points: list[Point]) -> Any:
     return family
 
 
-def prometheus_reader(environ: Mapping[str, str], own_points: Callable[[], list[Point]]) -> Any:
+def prometheus_reader(host: str, port: int, own_points: Callable[[], list[Point]]) -> Any:
     """Create the OpenTelemetry Prometheus exporter, for OTEL_METRICS_EXPORTER=prometheus.
 
-    It serves the app's own instruments and ours at OTEL_EXPORTER_PROMETHEUS_HOST and _PORT.
+    It serves the app's own instruments and ours.
 
     Args:
-        environ: has these two variables.
+        host: address to listen on.
+        port: port to listen on.
         own_points: collects our points.
     """
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from prometheus_client import CollectorRegistry, start_http_server
 
-    host = environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
-    port = integer(environ, "OTEL_EXPORTER_PROMETHEUS_PORT", 9464, 1, 65535)
     registry = CollectorRegistry()
     registry.register(_Families(own_points))
     reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)

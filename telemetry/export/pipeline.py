@@ -118,7 +118,7 @@ class Pipeline:
             self._start_once()
         self._start_logs()
         if found := exporters(self.settings, "metrics"):
-            outage = Outage("metrics", self.settings.otlp("METRICS").address)
+            outage = Outage("metrics", self.settings.otlp["metrics"].address)
             timeout_s = self.settings.export_timeout_s
             self._sender = sender = Sender(found, self.registry, timeout_s, outage)
             self._loop = ExportLoop(
@@ -164,8 +164,8 @@ class Pipeline:
         if "prometheus" in self.settings.metrics_exporters:
             from telemetry.export import metrics_server
 
-            own_points = self.page.own_points
-            readers.append(metrics_server.prometheus_reader(self.settings.environ, own_points))
+            host, port = self.settings.prometheus_host, self.settings.prometheus_port
+            readers.append(metrics_server.prometheus_reader(host, port, self.page.own_points))
         self._meters.provide(self.resource, readers)
         if self.settings.traces_exporters:
             traces.provide(self.settings, self.resource)

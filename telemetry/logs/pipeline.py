@@ -177,9 +177,9 @@ def attach(settings: Settings, resource: Resource) -> LogPipeline:
     pipeline = LogPipeline(
         exporters(settings, "logs"),
         resource,
-        Redactor.from_env(settings.environ),
+        settings.redactor,
         settings.logs,
-        Outage("logs", settings.otlp("LOGS").address),
+        Outage("logs", settings.otlp["logs"].address),
     )
     capture(pipeline.enqueue, settings.logs.level)
     return pipeline

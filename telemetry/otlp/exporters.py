@@ -38,7 +38,7 @@ def otlp_exporter(settings: Settings, signal: Signal) -> Any:
 
     It reads OTEL_EXPORTER_OTLP_* itself. If no address is set, it gets the local Collector's.
     """
-    otlp = settings.otlp(signal.upper())
+    otlp = settings.otlp[signal]
     by_grpc = otlp.protocol == "grpc"
     module, name = _OTLP[signal]
     kind = getattr(import_module(f"{_PACKAGE}.{'grpc' if by_grpc else 'http'}.{module}"), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from telemetry.export.orphans import export_orphans
@@ -25,8 +26,8 @@ def adopt(run_dir: Path) -> bool:
     folder = RunFolder(run_dir)
     if not any(True for _ in folder.orphans()):
         return True
-    settings = Settings.from_env()
-    outage = Outage("metrics", settings.otlp("METRICS").address)
+    settings = Settings.from_env(os.environ)
+    outage = Outage("metrics", settings.otlp["metrics"].address)
     sender = Sender(exporters(settings, "metrics"), Registry(), settings.export_timeout_s, outage)
     export_orphans(folder, sender.send)
     return not any(True for _ in folder.orphans())

@@ -35,7 +35,7 @@ def _exported() -> Iterator[None]:
     from telemetry.settings.library import Settings
 
     try:
-        settings = Settings.from_env()
+        settings = Settings.from_env(os.environ)
     except TelemetryError as error:
         print(f"telemetry: not instrumented: {error.message}", file=sys.stderr)
         yield

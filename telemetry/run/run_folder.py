@@ -93,7 +93,7 @@ def start_own_run() -> None:
         ConfigError: a variable has a value that can't be used.
     """
     global _own, _owner
-    settings = library.Settings.from_env()
+    settings = library.Settings.from_env(os.environ)
     if settings.disabled or settings.run_dir is not None:
         return
     _own, _owner = Run(sys.orig_argv, os.environ, settings), os.getpid()

@@ -158,7 +158,10 @@ def setting(variable: str, kind: Kind[Any], default: Any, meaning: str, *, shown
 
 def declared(one: Setting[Any]) -> Any:
     """A field of a `Declared` that is declared elsewhere, since others read it too."""
-    return field(default=one.default, repr=not one.kind.secret, metadata={"setting": one})
+    # By a factory: a default may be a mapping.
+    return field(
+        default_factory=lambda: one.default, repr=not one.kind.secret, metadata={"setting": one}
+    )
 
 
 def derived(find: Callable[[Mapping[str, str]], Any]) -> Any:

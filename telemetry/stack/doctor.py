@@ -118,7 +118,7 @@ def _state_folder(place: Layout, settings: StackSettings) -> Iterator[Finding]:
 
 def _settings(place: Layout, settings: StackSettings) -> Iterator[Finding]:
     AlertSettings.from_env(settings.with_secrets().child_env)
-    app = library.Settings.from_env(settings.child_env).otlp("")
+    app = library.Settings.from_env(settings.child_env).otlp[""]
     yield Finding("settings", "well", "all can be used")
     ours = settings.urls["otlp_http"]
     if app.given and app.address != ours:

@@ -85,7 +85,7 @@ def test_prometheus_exporter_serves_our_and_app_metrics_by_same_names() -> None:
     pipeline.registry.instrument(ORDERS).at({"country": "de"}).cells[0] = 3
     cells = pipeline.registry.instrument(catalog.HTTP_SERVER_REQUEST_DURATION).at({}).cells
     cells[0], cells[3] = 0.5, 2
-    reader = metrics_server.prometheus_reader(environ, pipeline.page.own_points)
+    reader = metrics_server.prometheus_reader("127.0.0.1", port, pipeline.page.own_points)
     from opentelemetry.sdk.metrics import MeterProvider
 
     provider = MeterProvider([reader], shutdown_on_exit=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -46,7 +47,7 @@ def attach(otlp: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attach]:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3")
         for key, value in environ.items():
             monkeypatch.setenv(key, value)
-        made.append(logs_pipeline.attach(Settings.from_env(), RESOURCE))
+        made.append(logs_pipeline.attach(Settings.from_env(os.environ), RESOURCE))
         return made[-1]
 
     yield attaching

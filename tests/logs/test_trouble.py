@@ -181,7 +181,9 @@ def test_forked_child_exports_only_its_own_records(
     if child == 0:
         code = 1
         try:
-            pipeline.after_fork(Settings.from_env(), Resource({"service.instance.id": "2"}))
+            pipeline.after_fork(
+                Settings.from_env(os.environ), Resource({"service.instance.id": "2"})
+            )
             log.error("the child's")
             code = 0 if pipeline.flush(20) else 2
         finally:
