@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from telemetry.alerting.channels import Channels
@@ -34,17 +33,18 @@ COMPOSE_ENVIRON = {
 }
 
 
-def compose_settings(environ: Mapping[str, str]) -> AlertSettings:
+def compose_settings(*, environment: bool) -> AlertSettings:
     """The settings of the compose files.
 
     Args:
-        environ: thresholds, channels, links; empty for the committed files.
+        environment: whether the environment is read; False for the committed files.
     """
+    environ = os.environ if environment else {}
     # Links are for people, whose browsers reach the published ports on 127.0.0.1; notices are
     # sent by containers, which reach the gateway by name.
     return AlertSettings(
         Links.from_env(environ),
-        Channels.from_env(COMPOSE_ENVIRON | dict(environ)),
+        Channels.from_env({**COMPOSE_ENVIRON, **environ}),
         Thresholds.from_env(environ),
     )
 
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
     )
     try:
         args = parser.parse_args(argv)
-        settings = compose_settings(os.environ if args.environment else {})
+        settings = compose_settings(environment=args.environment)
     except TelemetryError as error:
         print(f"error: {error.message}\n  -> {error.remedy}", file=sys.stderr)
         return error.exit_code

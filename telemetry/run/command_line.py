@@ -72,22 +72,22 @@ def service_name(command: Sequence[str]) -> str:
 
 
 def address(
-    command: Sequence[str], environ: Mapping[str, str], folder: Path
+    command: Sequence[str], child_env: Mapping[str, str], folder: Path
 ) -> tuple[str, int] | None:
     """Find the host and port that the server will listen on; None if they can't be known.
 
     Args:
         command: the command line.
-        environ: its environment.
+        child_env: its environment.
         folder: its working folder.
     """
     options = _SERVERS.get(program(command))
-    if options is None or environ.get("LISTEN_FDS"):
+    if options is None or child_env.get("LISTEN_FDS"):
         return None
     prefix = options.variables
-    host = environ.get(f"{prefix}HOST", "") if prefix else ""
-    port = environ.get(f"{prefix}PORT", "") if prefix else ""
-    if prefix and (environ.get(f"{prefix}UDS") or environ.get(f"{prefix}FD")):
+    host = child_env.get(f"{prefix}HOST", "") if prefix else ""
+    port = child_env.get(f"{prefix}PORT", "") if prefix else ""
+    if prefix and (child_env.get(f"{prefix}UDS") or child_env.get(f"{prefix}FD")):
         return None
     given = False
     for name, value in _options(command):
@@ -102,10 +102,10 @@ def address(
                 return None  # several addresses: no one of them is the service's
             host, _, port = value.rpartition(":") if ":" in value else (value, "", "")
             given = True
-    if not given and options.files and _has_configuration(options, command, environ, folder):
+    if not given and options.files and _has_configuration(options, command, child_env, folder):
         return None
-    if not given and "gunicorn" in program(command) and environ.get("PORT"):
-        host, port = "0.0.0.0", environ["PORT"]
+    if not given and "gunicorn" in program(command) and child_env.get("PORT"):
+        host, port = "0.0.0.0", child_env["PORT"]
     port = port or str(options.default_port)
     if not port.isdigit() or not 0 < int(port) < 65536 or host in ("unix", "fd"):
         return None
@@ -113,12 +113,12 @@ def address(
 
 
 def _has_configuration(
-    options: _Options, command: Sequence[str], environ: Mapping[str, str], folder: Path
+    options: _Options, command: Sequence[str], child_env: Mapping[str, str], folder: Path
 ) -> bool:
     given = {name for name, _ in _options(command)}
     return (
         any(name in given or (folder / name).is_file() for name in options.files)
-        or "GUNICORN_CMD_ARGS" in environ
+        or "GUNICORN_CMD_ARGS" in child_env
     )
 
 

@@ -34,12 +34,12 @@ _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH)
 _SITE = Path(__file__).parent / "site"
 
 
-def run(rest: Sequence[str], environ: Mapping[str, str]) -> int:
+def run(rest: Sequence[str], child_env: Mapping[str, str]) -> int:
     """Run a server until it ends.
 
     Args:
         rest: ``["--", command, …]`` or ``["app:app", uvicorn's options…]``.
-        environ: the environment.
+        child_env: the environment of its processes.
 
     Returns:
         The server's exit code; 128 plus the signal's number if a signal ended it.
@@ -49,14 +49,14 @@ def run(rest: Sequence[str], environ: Mapping[str, str]) -> int:
             can't be used.
     """
     command = _command(list(rest))
-    settings = library.Settings.from_env(environ)  # here, so that a bad value is reported once
+    settings = library.Settings.from_env(child_env)  # here, so that a bad value is reported once
     if settings.disabled:
-        return _wait(command, dict(environ))
-    _check_port(command, environ)
-    this_run = Run(command, environ, settings)
-    path = os.pathsep.join(filter(None, (str(_SITE), environ.get("PYTHONPATH", ""))))
+        return _wait(command, dict(child_env))
+    _check_port(command, child_env)
+    this_run = Run(command, child_env, settings)
+    path = os.pathsep.join(filter(None, (str(_SITE), child_env.get("PYTHONPATH", ""))))
     try:
-        code = _wait(command, {**environ, **this_run.variables, "PYTHONPATH": path})
+        code = _wait(command, {**child_env, **this_run.variables, "PYTHONPATH": path})
         if failure := load_failure.read(this_run.folder):
             message, remedy, exit_code = failure
             raise TelemetryError(message, remedy=remedy, exit_code=exit_code)
@@ -108,8 +108,8 @@ def _check_app(app: str, rest: Sequence[str]) -> None:
         )
 
 
-def _check_port(command: Sequence[str], environ: Mapping[str, str]) -> None:
-    address = command_line.address(command, environ, Path.cwd())
+def _check_port(command: Sequence[str], child_env: Mapping[str, str]) -> None:
+    address = command_line.address(command, child_env, Path.cwd())
     if address is None or not ports.is_taken(*address):
         return
     owner = ports.owner(address[1])

@@ -33,12 +33,12 @@ class Run:
 
     Args:
         command: the server's command line.
-        environ: the server's environment.
+        child_env: the server's environment.
         settings: the library's settings in that environment.
     """
 
     def __init__(
-        self, command: Sequence[str], environ: Mapping[str, str], settings: library.Settings
+        self, command: Sequence[str], child_env: Mapping[str, str], settings: library.Settings
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="telemetry-run-"))
         name = settings.service_name or command_line.service_name(command)
@@ -47,7 +47,7 @@ class Run:
         if not settings.service_name:
             self.variables["OTEL_SERVICE_NAME"] = name
         self._endpoint = settings.otlp_endpoint
-        self._target = _write_target(command, environ, settings, name)
+        self._target = _write_target(command, child_env, settings, name)
 
     def end(self) -> None:
         """Export orphans and delete the run folder. A failure is printed, never raised."""
@@ -110,15 +110,15 @@ def end_own_run() -> None:
 
 
 def _write_target(
-    command: Sequence[str], environ: Mapping[str, str], settings: library.Settings, name: str
+    command: Sequence[str], child_env: Mapping[str, str], settings: library.Settings, name: str
 ) -> Path | None:
     """Write a scrape target for the stack's Prometheus, if there is one.
 
     Prometheus then knows that the service should run, and notices when it is down. The file is
     named for the port, so that the next run on the port overwrites the file of a killed one.
     """
-    address = command_line.address(command, environ, Path.cwd())
-    folder = HOME.read(environ) / "targets"
+    address = command_line.address(command, child_env, Path.cwd())
+    folder = HOME.read(child_env) / "targets"
     if address is None or not os.access(folder, os.W_OK) or not settings.metrics_path:
         return None
     host, port = address

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 from urllib.parse import urlsplit
 
 from telemetry.errors import ConfigError, TelemetryError
@@ -22,7 +22,7 @@ from telemetry.redaction import redact
 from telemetry.system.units import format_duration, parse_duration
 
 T = TypeVar("T")
-Self = TypeVar("Self", bound="Declared")
+Environ = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def declared(one: Setting[Any]) -> Any:
     )
 
 
-def derived(find: Callable[[Mapping[str, str]], Any]) -> Any:
+def derived(find: Callable[[Environ], Any]) -> Any:
     """A field of a `Declared` that is no setting of its own: ``find`` makes it of all variables.
     Of an object that isn't made from the environment it is what no variable gives."""
     return field(default_factory=lambda: find({}), repr=False, metadata={"derived": find})
@@ -189,7 +189,7 @@ class Declared:
     """Where the documentation lists them."""
 
     @classmethod
-    def from_env(cls: type[Self], environ: Mapping[str, str]) -> Self:
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Read the environment; what is unset or empty keeps its default.
 
         Raises:
@@ -207,11 +207,6 @@ class Declared:
                     remedy=f"did you mean {near[0]}?" if near else f"{cls.DOCUMENTED} lists them",
                     exit_code=78,  # EX_CONFIG
                 )
-        return cls(**cls.values(environ))
-
-    @classmethod
-    def values(cls, environ: Mapping[str, str]) -> dict[str, Any]:
-        """The value of each field, by the field's name."""
         found: dict[str, Any] = {}
         for each in fields(cls):
             if one := each.metadata.get("setting"):
@@ -220,7 +215,7 @@ class Declared:
                 found[each.name] = {name: one.read(environ) for name, one in several.items()}
             elif find := each.metadata.get("derived"):
                 found[each.name] = find(environ)
-        return found
+        return cls(**found)
 
     @classmethod
     def settings(cls) -> tuple[Setting[Any], ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from telemetry.settings import credentials
 from telemetry.settings.declare import (
@@ -58,14 +58,12 @@ def _url(name: str) -> Setting[str]:
     )
 
 
-def _below(xdg: str, usual: str, more: str) -> Callable[[Mapping[str, str]], Path]:
-    """Finds a folder below one of the XDG folders."""
-
-    def find(environ: Mapping[str, str]) -> Path:
-        base = environ.get(xdg) or Path(environ.get("HOME", "~")) / usual
-        return Path(base).expanduser().absolute() / more
-
-    return find
+def _below(xdg: str, usual: str, more: str) -> Any:
+    """Finds a folder below one of the XDG folders, or below the home folder."""
+    return lambda environ: (
+        Path(environ.get(xdg) or Path(environ.get("HOME", "~")) / usual).expanduser().absolute()
+        / more
+    )
 
 
 def _listening(text: str) -> str:
@@ -198,10 +196,16 @@ class ServiceSettings(Declared):
     kept: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def values(cls, environ: Mapping[str, str]) -> dict[str, Any]:
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read the environment; secrets that are missing are made and kept.
+
+        Raises:
+            ConfigError: a variable has a value that can't be used.
+            TelemetryError: the state folder can't be written.
+        """
         kept = credentials.ensure(HOME.read(environ), environ)
         secrets = {name: kept[name] for name in credentials.GENERATED}
-        return {**super().values({**environ, **secrets}), "kept": kept}
+        return replace(super().from_env({**environ, **secrets}), kept=kept)
 
 
 def keep_loopback_direct(environ: MutableMapping[str, str]) -> None:

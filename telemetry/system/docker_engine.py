@@ -26,24 +26,24 @@ class Engine:
     """Connects when it is first needed and again after the engine was lost. Blocks: threads only.
 
     Args:
-        environ: DOCKER_HOST and its companions, as the docker command reads them.
+        docker_env: DOCKER_HOST and its companions, as the docker command reads them.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = dict(environ)
+    def __init__(self, docker_env: Mapping[str, str]) -> None:
+        self._docker_env = dict(docker_env)
         self._lock = threading.Lock()
         self._client: Any = None
 
     @property
     def address(self) -> str:
         """Where the engine is looked for."""
-        return self._environ.get("DOCKER_HOST") or f"unix://{SOCKET}"
+        return self._docker_env.get("DOCKER_HOST") or f"unix://{SOCKET}"
 
     @property
     def is_expected(self) -> bool:
         """Whether this machine has Docker, as far as one sees from outside: DOCKER_HOST names an
         engine, or the usual socket exists."""
-        return bool(self._environ.get("DOCKER_HOST")) or os.path.exists(SOCKET)
+        return bool(self._docker_env.get("DOCKER_HOST")) or os.path.exists(SOCKET)
 
     def client(self) -> Any:
         """A `docker.DockerClient`.
@@ -59,7 +59,7 @@ class Engine:
                 try:
                     # Asks the engine for its version: newer ones refuse old versions of the API.
                     self._client = docker.from_env(
-                        environment=self._environ, timeout=TIMEOUT_S, max_pool_size=CONNECTIONS
+                        environment=self._docker_env, timeout=TIMEOUT_S, max_pool_size=CONNECTIONS
                     )
                 except docker.errors.DockerException as error:
                     raise self.absent(error) from error
@@ -115,7 +115,7 @@ class Engine:
         version = docker.constants.DEFAULT_DOCKER_API_VERSION  # given, so that it isn't asked for
         try:
             self._knock(PING_TIMEOUT_S)
-            with closing(docker.from_env(environment=self._environ, version=version)) as client:
+            with closing(docker.from_env(environment=self._docker_env, version=version)) as client:
                 url = f"{client.api.base_url}/_ping"
                 client.api.get(url, timeout=PING_TIMEOUT_S).raise_for_status()
         except EngineAbsent as error:

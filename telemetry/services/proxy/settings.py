@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -197,7 +197,8 @@ def _upstreams(table: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Up
     """Return the upstreams of the file in its order, then each provider's own as the environment
     has it, unless the file names it.
     """
-    found = [_from_table(name, spec, environ) for name, spec in table.items()]
+    found = [_from_table(name, spec) for name, spec in table.items()]
+    found = [replace(one, key=environ.get(one.key_env, "")) for one in found]
     named = {upstream.name for upstream in found}
     found += [_own(wire, environ) for wire in WIRES if wire.name not in named]
     names = {upstream.name: upstream for upstream in found}
@@ -231,7 +232,7 @@ def _bad(name: str, what: str) -> TelemetryError:
     )
 
 
-def _from_table(name: str, spec: Any, environ: Mapping[str, str]) -> Upstream:
+def _from_table(name: str, spec: Any) -> Upstream:
     if not isinstance(spec, dict):
         raise _bad(name, "is not a table")
     unknown = sorted(set(spec) - _UPSTREAM_KEYS)
@@ -249,7 +250,6 @@ def _from_table(name: str, spec: Any, environ: Mapping[str, str]) -> Upstream:
         name=name,
         wire=wire,
         url=_base_of(name, str(spec.get("url", ""))),
-        key=environ.get(key_env, "") if key_env else "",
         key_env=key_env,
         models=tuple(models),
         prices=str(spec.get("prices", "")),
