@@ -20,7 +20,7 @@ from telemetry.settings import credentials
 from telemetry.settings.stack import StackSettings
 from telemetry.stack import readiness, supervisor_client, up
 from telemetry.stack.processes import Process
-from telemetry.stack.state_folder import Layout
+from telemetry.stack.state_folder import StateFolder
 from telemetry.system import json_http, own_package
 
 ARRIVED_S = 20.0
@@ -40,7 +40,7 @@ def run(settings: StackSettings, seconds: int) -> int:
         TelemetryError: something is missing or did not start.
     """
     console = Console(highlight=False)
-    place = Layout(settings.home)
+    place = StateFolder(settings.home)
     if supervisor_client.is_running(place):
         raise TelemetryError(
             f"a stack runs already in {place.home}; the demo wants one of its own",

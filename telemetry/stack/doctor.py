@@ -18,11 +18,11 @@ from telemetry.alerting import AlertSettings
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.settings import credentials, library
 from telemetry.settings.stack import StackSettings
+from telemetry.stack import configuration, readiness, supervisor_client, terminal, up
 from telemetry.stack import processes as stack_processes
-from telemetry.stack import readiness, state_folder, supervisor_client, terminal, up
 from telemetry.stack.engines import engine as engines
-from telemetry.stack.engines import grafana
-from telemetry.stack.state_folder import Layout
+from telemetry.stack.engines import ensure, grafana
+from telemetry.stack.state_folder import StateFolder
 from telemetry.system import json_http
 
 State = Literal["well", "note", "wrong"]
@@ -47,7 +47,7 @@ class Finding:
     remedy: str = ""
 
 
-Check = Callable[[Layout, StackSettings], Iterator[Finding]]
+Check = Callable[[StateFolder, StackSettings], Iterator[Finding]]
 
 
 def doctor() -> int:
@@ -78,7 +78,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
             # The rest is looked at with the default.
             yield Finding("settings", "wrong", error.message, error.remedy)
             del usable[error.key]
-    place = Layout(settings.home)
+    place = StateFolder(settings.home)
     checks: dict[str, Check] = {
         "state folder": _state_folder,
         "settings": _settings,
@@ -98,7 +98,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
             yield Finding(about, "wrong", error.message, error.remedy)
 
 
-def _state_folder(place: Layout, settings: StackSettings) -> Iterator[Finding]:
+def _state_folder(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     place.make()
     free_gb = shutil.disk_usage(place.home).free / 2**30
     needed = settings.retention_gb
@@ -116,7 +116,7 @@ def _state_folder(place: Layout, settings: StackSettings) -> Iterator[Finding]:
         yield Finding("secrets", "wrong", f"others can read {secrets}", f"chmod 600 {secrets}")
 
 
-def _settings(place: Layout, settings: StackSettings) -> Iterator[Finding]:
+def _settings(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     AlertSettings.from_env(settings.with_secrets().child_env)
     app = library.Settings.from_env(settings.child_env).otlp[""]
     yield Finding("settings", "well", "all can be used")
@@ -130,15 +130,15 @@ def _settings(place: Layout, settings: StackSettings) -> Iterator[Finding]:
         )
 
 
-def _engines(place: Layout, settings: StackSettings) -> Iterator[Finding]:
+def _engines(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     missing = []
     table = engines.table()
     for name in up.NEEDED:
-        program = engines.find(table[name], settings)
+        program = ensure.find(table[name], settings)
         if program is None:
             missing.append(name)
             continue
-        version = engines.pinned(table[name], program, settings)
+        version = ensure.pinned(table[name], program, settings)
         yield Finding("engine", "well", f"{name} {version}, {program}")
     if missing:
         go = _go_version(settings)
@@ -171,7 +171,7 @@ def _go_version(settings: StackSettings) -> str:
     return " ".join(done.stdout.split()[2:3])
 
 
-def _docker(place: Layout, settings: StackSettings) -> Iterator[Finding]:
+def _docker(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     from telemetry.system.docker_engine import Engine, EngineAbsent
 
     try:
@@ -186,7 +186,7 @@ def _docker(place: Layout, settings: StackSettings) -> Iterator[Finding]:
         yield Finding("docker", "well", f"Engine {version}")
 
 
-def _ports(place: Layout, settings: StackSettings) -> Iterator[Finding]:
+def _ports(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     if supervisor_client.is_running(place):
         return  # they are taken, by us
     programs = {name: Path(name) for name in up.NEEDED}
@@ -204,14 +204,14 @@ def _ports(place: Layout, settings: StackSettings) -> Iterator[Finding]:
         yield Finding("ports", "well", "all free")
 
 
-def _rows(place: Layout) -> list[dict[str, Any]]:
+def _rows(place: StateFolder) -> list[dict[str, Any]]:
     if not supervisor_client.is_running(place):
         return []
     rows: list[dict[str, Any]] = supervisor_client.ask(place)["processes"]
     return rows
 
 
-def _processes(place: Layout, settings: StackSettings) -> Iterator[Finding]:
+def _processes(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     rows = _rows(place)
     if not rows:
         yield Finding("processes", "note", "nothing runs", "`telemetry up` starts the stack")
@@ -235,13 +235,13 @@ def _processes(place: Layout, settings: StackSettings) -> Iterator[Finding]:
             yield Finding(name, "well", f"ready for {terminal.duration(row['since_s'])}")
 
 
-def _alerts(place: Layout, settings: StackSettings) -> Iterator[Finding]:
+def _alerts(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     from telemetry.alerting import rules_api
 
     names = {row["name"] for row in _rows(place)}
     if not names:
         return
-    mode = state_folder.alerting_mode(settings, "grafana" in names)
+    mode = configuration.alerting_mode(settings, "grafana" in names)
     states = rules_api.rule_states(settings.with_secrets())
     failing = [state for state in states if state.error]
     for state in failing:
@@ -253,7 +253,7 @@ def _alerts(place: Layout, settings: StackSettings) -> Iterator[Finding]:
         yield Finding("alerts", "well", f"{len(states)} rules, evaluated by {mode}")
 
 
-def _scrapes(place: Layout, settings: StackSettings) -> Iterator[Finding]:
+def _scrapes(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     if not _rows(place):
         return
     try:
@@ -271,7 +271,7 @@ def _scrapes(place: Layout, settings: StackSettings) -> Iterator[Finding]:
         yield Finding("scrapes", "well", f"all {len(targets)} answer")
 
 
-def _queues(place: Layout, settings: StackSettings) -> Iterator[Finding]:
+def _queues(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     if not _rows(place):
         return
     sizes = readiness.collector_queues(f"{settings.urls['collector_metrics']}/metrics")
@@ -284,7 +284,7 @@ def _queues(place: Layout, settings: StackSettings) -> Iterator[Finding]:
         yield Finding("collector", "well", "its queues are empty")
 
 
-def _round_trip(place: Layout, settings: StackSettings) -> Iterator[Finding]:
+def _round_trip(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     if not _rows(place):
         return
     began = time.monotonic()

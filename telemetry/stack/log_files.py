@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 
-from telemetry.stack.state_folder import STARTED, Layout
+from telemetry.stack.state_folder import STARTED, StateFolder
 
 OUTPUT_BYTES, OUTPUT_FILES = 10 << 20, 3
 LAST_WORDS_S = 1.0  # to read what is left once a process has ended
@@ -26,7 +26,7 @@ class Output(RotatingFileHandler):
 
     terminator = ""
 
-    def __init__(self, layout: Layout, name: str) -> None:
+    def __init__(self, layout: StateFolder, name: str) -> None:
         path = layout.output / f"{name}.log"
         super().__init__(path, maxBytes=OUTPUT_BYTES, backupCount=OUTPUT_FILES - 1)
 

@@ -11,8 +11,9 @@ from typing import Any
 from telemetry.alerting.channels import Channels
 from telemetry.alerting.render.grafana import environment as mail_environment
 from telemetry.settings.stack import StackSettings
+from telemetry.stack.configuration import Alerting
 from telemetry.stack.engines import grafana
-from telemetry.stack.state_folder import Alerting, Layout
+from telemetry.stack.state_folder import StateFolder
 from telemetry.system import own_package, packaged_files
 
 SERVICES = ("proxy", "platform", "gateway")
@@ -62,7 +63,7 @@ class Process:
 
 
 def engines(
-    layout: Layout,
+    layout: StateFolder,
     settings: StackSettings,
     programs: Mapping[str, Path],
     mode: Alerting,
@@ -172,7 +173,7 @@ def engines(
     return found
 
 
-def services(layout: Layout, settings: StackSettings) -> list[Process]:
+def services(layout: StateFolder, settings: StackSettings) -> list[Process]:
     """Gateway, platform and proxy."""
     found = []
     for name in SERVICES:
@@ -194,7 +195,7 @@ def services(layout: Layout, settings: StackSettings) -> list[Process]:
 
 
 def _grafana(
-    layout: Layout, settings: StackSettings, program: Path, channels: Channels | None
+    layout: StateFolder, settings: StackSettings, program: Path, channels: Channels | None
 ) -> Process:
     port = settings.ports["grafana"]
     home = grafana.home_of(program, settings)

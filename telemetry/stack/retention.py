@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 
 from telemetry.settings.stack import StackSettings
-from telemetry.stack.state_folder import Layout
+from telemetry.stack.state_folder import StateFolder
 from telemetry.system.atomic_files import replace_file
 
 CHECK_S = 600.0  # as often as Loki's compactor looks
@@ -40,7 +40,7 @@ def fitting_hours(
     return max(LEAST_HOURS, most_hours)
 
 
-def limit_loki(layout: Layout, settings: StackSettings) -> int:
+def limit_loki(layout: StateFolder, settings: StackSettings) -> int:
     """Set Loki's retention to what its share of the disk holds; it reads the file by itself.
 
     Returns:

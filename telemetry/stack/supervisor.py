@@ -23,10 +23,11 @@ from logging.handlers import RotatingFileHandler
 from typing import Any
 
 from telemetry.settings.stack import StackSettings
+from telemetry.stack.configuration import write_targets
 from telemetry.stack.log_files import OUTPUT_BYTES, OUTPUT_FILES, Output
 from telemetry.stack.processes import SERVICES, Process
 from telemetry.stack.retention import CHECK_S, limit_loki
-from telemetry.stack.state_folder import Layout, write_targets
+from telemetry.stack.state_folder import StateFolder
 from telemetry.system import file_locks
 from telemetry.system.atomic_files import replace_file
 
@@ -89,7 +90,7 @@ class Supervisor:
 
     def __init__(self, settings: StackSettings, processes: list[Process]) -> None:
         self.settings = settings
-        self.layout = Layout(settings.home)
+        self.layout = StateFolder(settings.home)
         self.running = {p.name: Running(p) for p in processes}
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -357,7 +358,7 @@ def _tell(name: str, description: str, child_env: Mapping[str, str]) -> None:
 
 def main() -> None:
     settings = StackSettings.from_env({**os.environ, "TELEMETRY_HOME": sys.argv[1]})
-    layout = Layout(settings.home)
+    layout = StateFolder(settings.home)
     handler = RotatingFileHandler(
         layout.output / "supervisor.log", maxBytes=OUTPUT_BYTES, backupCount=OUTPUT_FILES - 1
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from telemetry.errors import TelemetryError
 from telemetry.stack import readiness
 from telemetry.stack.processes import Process
-from telemetry.stack.state_folder import Layout
+from telemetry.stack.state_folder import StateFolder
 from telemetry.system import file_locks, own_package
 from telemetry.system.atomic_files import replace_file
 
@@ -28,18 +28,18 @@ LONGEST_SOCKET = 104
 class NotRunning(TelemetryError):
     """No supervisor has this state folder."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: StateFolder) -> None:
         super().__init__(
             f"nothing runs in {layout.home}", remedy="start it with `telemetry up`", exit_code=3
         )
 
 
-def is_running(layout: Layout) -> bool:
+def is_running(layout: StateFolder) -> bool:
     """Whether a supervisor lives. The lock is the kernel's: a dead one's is not left behind."""
     return file_locks.is_locked(layout.lock)
 
 
-def ask(layout: Layout, timeout_s: float = 10.0, **request: Any) -> dict[str, Any]:
+def ask(layout: StateFolder, timeout_s: float = 10.0, **request: Any) -> dict[str, Any]:
     """One request to the supervisor, e.g. ``ask(layout, do="restart", name="loki")``.
 
     Raises:
@@ -65,7 +65,7 @@ def ask(layout: Layout, timeout_s: float = 10.0, **request: Any) -> dict[str, An
 
 
 @contextlib.contextmanager
-def only_one(layout: Layout) -> Iterator[None]:
+def only_one(layout: StateFolder) -> Iterator[None]:
     """Held while the stack is being started or stopped.
 
     Raises:
@@ -85,7 +85,7 @@ def only_one(layout: Layout) -> Iterator[None]:
         os.close(lock)
 
 
-def start(layout: Layout, processes: list[Process], child_env: Mapping[str, str]) -> None:
+def start(layout: StateFolder, processes: list[Process], child_env: Mapping[str, str]) -> None:
     """Start a supervisor with these processes and wait until it answers.
 
     Raises:
@@ -120,7 +120,7 @@ def start(layout: Layout, processes: list[Process], child_env: Mapping[str, str]
     child.returncode = 0  # It lives on; it is nobody's child from here on.
 
 
-def reap(layout: Layout) -> list[str]:
+def reap(layout: StateFolder) -> list[str]:
     """End what a supervisor that was killed has left running.
 
     Returns:
@@ -147,7 +147,7 @@ def reap(layout: Layout) -> list[str]:
 
 
 def _processes(
-    layout: Layout, names: Mapping[int, str]
+    layout: StateFolder, names: Mapping[int, str]
 ) -> tuple[dict[psutil.Process, str], list[psutil.Process]]:
     """What runs of these process groups, workers whose parent is dead too; and what is about to
     be gone. The numbers may be somebody else's by now: the state folder in their environment must
@@ -174,7 +174,7 @@ def _processes(
     return found, leaving
 
 
-def _connect(connection: socket.socket, layout: Layout) -> None:
+def _connect(connection: socket.socket, layout: StateFolder) -> None:
     path = str(layout.socket)
     if len(path.encode()) < LONGEST_SOCKET:
         connection.connect(path)

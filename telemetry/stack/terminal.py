@@ -16,7 +16,7 @@ from rich.text import Text
 from telemetry.settings.stack import StackSettings
 from telemetry.stack import readiness, supervisor_client
 from telemetry.stack.engines.engine import Say
-from telemetry.stack.state_folder import STARTED, Layout
+from telemetry.stack.state_folder import STARTED, StateFolder
 
 _LAST_LINES = 40
 _TROUBLE = re.compile(r"level=(error|fatal)|\b(error|failed|fatal|cannot|invalid)\b", re.IGNORECASE)
@@ -132,7 +132,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def complaint(place: Layout, name: str) -> str:
+def complaint(place: StateFolder, name: str) -> str:
     """What a process printed of its trouble in its last run that printed anything: our own word of
     an error, or the first of its last lines that speaks of one, since stack traces and
     consequences follow it; else the last."""
@@ -153,7 +153,7 @@ def complaint(place: Layout, name: str) -> str:
 
 def status(settings: StackSettings) -> int:
     """Show what runs. Exit code 0 where all is well, 1 where something is not."""
-    place = Layout(settings.home)
+    place = StateFolder(settings.home)
     console = Console(highlight=False)
     rows = supervisor_client.ask(place)["processes"]
     console.print(addresses(rows))

@@ -16,13 +16,13 @@ from telemetry.alerting import AlertSettings
 from telemetry.errors import TelemetryError, UsageError
 from telemetry.settings import credentials, library
 from telemetry.settings.stack import StackSettings
+from telemetry.stack import configuration, readiness, supervisor_client, terminal
 from telemetry.stack import processes as stack_processes
-from telemetry.stack import readiness, state_folder, supervisor_client, terminal
 from telemetry.stack.engines import engine as engines
-from telemetry.stack.engines import grafana
+from telemetry.stack.engines import ensure, grafana
 from telemetry.stack.processes import Process
 from telemetry.stack.retention import limit_loki
-from telemetry.stack.state_folder import Layout
+from telemetry.stack.state_folder import StateFolder
 
 READY_TIMEOUT_S = 60.0
 NEEDED = ("collector", "prometheus", "loki", "alertmanager")
@@ -53,7 +53,7 @@ def up(
     """
     console = Console(highlight=False)
     began = time.monotonic()
-    place = Layout(settings.home)
+    place = StateFolder(settings.home)
     place.make()
     with supervisor_client.only_one(place):
         if supervisor_client.is_running(place):
@@ -65,14 +65,14 @@ def up(
         library.Settings.from_env(settings.child_env)  # the services' own telemetry
         _check_ports(place, settings)
         programs, no_grafana = install(settings, source, console)
-        mode = state_folder.alerting_mode(settings, "grafana" in programs)
+        mode = configuration.alerting_mode(settings, "grafana" in programs)
         processes = stack_processes.engines(place, settings, programs, mode, alerts.channels)
         if with_services:
             processes += stack_processes.services(place, settings)
         processes += extra
         processes = [_with_version(p, programs, settings) for p in processes]
         readiness.check_ports(processes, settings)
-        state_folder.write_configs(place, settings, alerts, mode)
+        configuration.write_configs(place, settings, alerts, mode)
         limit_loki(place, settings)
         seen = _start(place, processes, settings, console) - began
     console.print(terminal.addresses(supervisor_client.ask(place)["processes"]))
@@ -84,7 +84,7 @@ def up(
     return 0
 
 
-def _check_ports(place: Layout, settings: StackSettings) -> None:
+def _check_ports(place: StateFolder, settings: StackSettings) -> None:
     """Fail for a taken port before engines are fetched or built, which takes long."""
     programs = {name: Path(name) for name in NEEDED}
     expected = stack_processes.engines(place, settings, programs, "prometheus")
@@ -92,7 +92,7 @@ def _check_ports(place: Layout, settings: StackSettings) -> None:
     readiness.check_ports((p for p in expected if p.name != "alertmanager"), settings)
 
 
-def _running_already(place: Layout, console: Console, with_services: bool) -> int:
+def _running_already(place: StateFolder, console: Console, with_services: bool) -> int:
     rows = supervisor_client.ask(place)["processes"]
     well = all(terminal.is_well(row) for row in rows)
     missing = with_services and not any(row["service"] for row in rows)
@@ -113,7 +113,7 @@ def _running_already(place: Layout, console: Console, with_services: bool) -> in
 
 
 def _start(
-    place: Layout, processes: list[Process], settings: StackSettings, console: Console
+    place: StateFolder, processes: list[Process], settings: StackSettings, console: Console
 ) -> float:
     """Start everything; ready, or nothing left running.
 
@@ -155,13 +155,13 @@ def install(
     found: dict[str, Path] = {}
     if source in ("auto", "path"):
         for name in NEEDED:
-            program = engines.find(table[name], settings)
+            program = ensure.find(table[name], settings)
             if program is not None:
                 found[name] = program
     with terminal.Work(console) as work:
         for name in NEEDED:
             if name not in found:
-                found[name] = engines.ensure(table[name], settings, source, work.on(name))
+                found[name] = ensure.ensure(table[name], settings, source, work.on(name))
         program, why_not = grafana.ensure(settings, source, work.on("grafana"))
     if program is not None:
         found["grafana"] = program
@@ -174,11 +174,11 @@ def _with_version(
     if process.name not in programs:
         return process
     engine = engines.table()[process.name]
-    version = engines.pinned(engine, programs[process.name], settings)
+    version = ensure.pinned(engine, programs[process.name], settings)
     return dataclasses.replace(process, version=version)
 
 
-def _wait_ready(place: Layout, processes: list[Process], console: Console) -> None:
+def _wait_ready(place: StateFolder, processes: list[Process], console: Console) -> None:
     waiting = {process.name: process for process in processes}
     deadline = time.monotonic() + READY_TIMEOUT_S
     with console.status("starting") as status:
@@ -203,7 +203,7 @@ def _wait_ready(place: Layout, processes: list[Process], console: Console) -> No
 
 
 def _notes(
-    console: Console, settings: StackSettings, mode: str, no_grafana: str, place: Layout
+    console: Console, settings: StackSettings, mode: str, no_grafana: str, place: StateFolder
 ) -> None:
     if not settings.grafana:
         console.print("Alerts are evaluated by prometheus; Grafana is off.")
@@ -226,7 +226,7 @@ def _notes(
 
 def down(settings: StackSettings) -> int:
     """Stop the stack; what was accepted is delivered or kept on disk."""
-    place = Layout(settings.home)
+    place = StateFolder(settings.home)
     console = Console(highlight=False)
     if not place.home.is_dir():
         console.print(f"Nothing runs in {place.home}.", soft_wrap=True)
@@ -249,7 +249,7 @@ def down(settings: StackSettings) -> int:
 
 def restart(settings: StackSettings, names: list[str]) -> int:
     """Restart the named processes, all if none is named."""
-    place = Layout(settings.home)
+    place = StateFolder(settings.home)
     console = Console(highlight=False)
     rows = supervisor_client.ask(place)["processes"]
     processes = {row["name"]: row for row in rows}
@@ -274,7 +274,7 @@ def restart(settings: StackSettings, names: list[str]) -> int:
 
 def show_logs(settings: StackSettings, name: str, follow: bool) -> int:
     """Print what processes have printed, with ``follow`` as it comes."""
-    place = Layout(settings.home)
+    place = StateFolder(settings.home)
     every = sorted(place.output.glob("*.log"))
     paths = [path for path in every if name in ("", path.stem)]
     if not paths:

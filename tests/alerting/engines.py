@@ -7,15 +7,16 @@ from functools import cache
 
 from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import engine as engines
+from telemetry.stack.engines import ensure
 
 
 @cache
 def engine(name: str) -> str:
     """The path of an engine's program, or of its tool ``promtool``."""
     row = engines.table()["prometheus" if name == "promtool" else name]
-    program = engines.ensure(row, StackSettings.from_env(os.environ))
+    program = ensure.ensure(row, StackSettings.from_env(os.environ))
     if name == program.name:
         return str(program)
     return str(
-        engines.cached(row, StackSettings.from_env(os.environ), name) or program.with_name(name)
+        ensure.cached(row, StackSettings.from_env(os.environ), name) or program.with_name(name)
     )

@@ -18,6 +18,7 @@ import pytest
 from telemetry.settings import credentials
 from telemetry.stack import readiness
 from telemetry.stack.engines import engine as engines
+from telemetry.stack.engines import ensure
 from telemetry.system import json_http, packaged_files
 from tests.fixtures.stack import Stack, until
 from tests.ports import free_port, free_ports
@@ -49,7 +50,7 @@ def _post(url: str, body: Any, token: str) -> int:
 def agent(home: Path, upstream: str, token: str) -> Iterator[dict[str, int]]:
     """A collector as it runs on another host; gives its ports."""
     ports = free_ports(("otlp_grpc", "otlp_http", "collector_metrics", "collector_health"))
-    program = engines.ensure(engines.table()["collector"], os.environ)
+    program = ensure.ensure(engines.table()["collector"], os.environ)
     configs = [
         f"--config={packaged_files.path(f'collector/{name}.yaml')}" for name in ("config", "agent")
     ]

@@ -13,7 +13,7 @@ import pytest
 
 from telemetry.settings.stack import PORTS, StackSettings
 from telemetry.stack import supervisor_client
-from telemetry.stack.state_folder import Layout
+from telemetry.stack.state_folder import StateFolder
 from tests.ports import free_ports
 
 
@@ -44,7 +44,7 @@ def refused(done: subprocess.CompletedProcess[str], home: Path, code: int) -> tu
     error, remedy = done.stderr.splitlines()
     assert error.startswith("error: ")
     assert remedy.startswith("  -> ")
-    layout = Layout(home)
+    layout = StateFolder(home)
     assert not supervisor_client.is_running(layout)
     assert not layout.pids.exists()
     assert not layout.socket.exists()
@@ -110,7 +110,7 @@ def test_a_taken_port_is_said_before_engines_are_fetched(tmp_path: Path) -> None
 
 def test_a_stale_lock_is_in_nobody_s_way(tmp_path: Path) -> None:
     """Files of a supervisor that was killed, or of a machine that lost its power."""
-    layout = Layout(tmp_path / "home")
+    layout = StateFolder(tmp_path / "home")
     layout.make()
     layout.lock.write_text("1")
     layout.pids.write_text('{"loki": 1}')
@@ -149,7 +149,7 @@ def test_no_loki_to_search(tmp_path: Path) -> None:
 def test_a_demo_beside_a_running_stack(tmp_path: Path) -> None:
     """It wants one of its own, and says how."""
     home = tmp_path / "home"
-    layout = Layout(home)
+    layout = StateFolder(home)
     layout.make()
     supervisor_client.start(layout, [], {**os.environ, "TELEMETRY_HOME": str(home)})
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from telemetry.settings.stack import StackSettings
-from telemetry.stack.engines import build
+from telemetry.stack.engines import build, ensure
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines.engine import EngineError
 
@@ -50,11 +50,11 @@ def environ(tmp_path: Path, script: str) -> dict[str, str]:
 def test_what_go_builds_is_put_in_place_whole(tmp_path: Path) -> None:
     said: list[tuple[str, float | None]] = []
     env = environ(tmp_path, LIST + BUILD)
-    program = engines.ensure(
+    program = ensure.ensure(
         LOKI, StackSettings.from_env(env), "go", lambda text, done=None: said.append((text, done))
     )
     assert program == tmp_path / "engines" / "loki-3.7.8" / "loki"
-    assert engines.version_of(program) == "3.7.8"
+    assert ensure.version_of(program) == "3.7.8"
     assert program.stat().st_mode & 0o777 == 0o755
     assert said[-1] == ("loki 3.7.8: compiling (2 of 3 packages)", 2 / 3)
     assert os.listdir(tmp_path / "engines") == ["loki-3.7.8"], "the work folder is gone"
@@ -63,7 +63,7 @@ def test_what_go_builds_is_put_in_place_whole(tmp_path: Path) -> None:
 def test_a_failing_build_says_go_s_own_words_and_leaves_nothing(tmp_path: Path) -> None:
     env = environ(tmp_path, LIST + FAIL)
     with pytest.raises(EngineError) as caught:
-        engines.ensure(LOKI, StackSettings.from_env(env), "go")
+        ensure.ensure(LOKI, StackSettings.from_env(env), "go")
     assert caught.value.message == (
         "loki 3.7.8 can't be had: go: go build failed: # example.com/a | ./a.go:7:2: undefined: b"
     )
@@ -79,14 +79,16 @@ def test_a_build_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build.build(LOKI, tmp_path / "engines" / "loki-3.7.8", env, interrupt)
+        build.build(
+            LOKI, tmp_path / "engines" / "loki-3.7.8", StackSettings.from_env(env), interrupt
+        )
     assert os.listdir(tmp_path / "engines") == []
 
 
 def test_only_what_go_mod_names_is_built(tmp_path: Path) -> None:
     """The arguments Go gets: read-only modules, trimmed paths, the version in the program."""
     env = environ(tmp_path, f'echo "$@" >> {tmp_path}/asked\n{LIST}{BUILD}')
-    engines.ensure(LOKI, StackSettings.from_env(env), "go")
+    ensure.ensure(LOKI, StackSettings.from_env(env), "go")
     listed, built = (tmp_path / "asked").read_text().splitlines()
     assert listed.startswith("list -deps -trimpath -mod=readonly")
     assert "-mod=readonly" in built

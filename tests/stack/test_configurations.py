@@ -9,6 +9,7 @@ import pytest
 
 from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import engine as engines
+from telemetry.stack.engines import ensure
 from telemetry.system import packaged_files
 from tests.fixtures.stack import Stack
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.stack
 
 
 def _validate(*configs: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    program = engines.ensure(engines.table()["collector"], os.environ)
+    program = ensure.ensure(engines.table()["collector"], os.environ)
     given = {"TELEMETRY_HOME": "/x", "TELEMETRY_COLLECTOR_DATA": "/x", "TELEMETRY_OTLP_TOKEN": "t"}
     return subprocess.run(
         [program, "validate", *(f"--config={packaged_files.path(name)}" for name in configs)],
@@ -40,8 +41,8 @@ def test_the_collector_takes_its_configuration() -> None:
 
 def test_prometheus_takes_its_configuration(stack: Stack) -> None:
     prometheus = engines.table()["prometheus"]
-    engines.ensure(prometheus, StackSettings.from_env(os.environ))
-    promtool = engines.cached(prometheus, StackSettings.from_env(os.environ), "promtool")
+    ensure.ensure(prometheus, StackSettings.from_env(os.environ))
+    promtool = ensure.cached(prometheus, StackSettings.from_env(os.environ), "promtool")
     assert promtool is not None
     written = stack.home / "config" / "prometheus.yaml"
     for command in (

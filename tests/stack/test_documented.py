@@ -12,7 +12,7 @@ from telemetry import cli
 from telemetry.settings import credentials
 from telemetry.settings.stack import PORTS, URL_SETTINGS, StackSettings
 from telemetry.stack import processes as stack_processes
-from telemetry.stack.state_folder import Layout
+from telemetry.stack.state_folder import StateFolder
 from telemetry.system import packaged_files
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def _given_to_engines() -> set[str]:
     environ = {"TELEMETRY_GRAFANA_PASSWORD": "x", "TELEMETRY_WEBHOOK_TOKEN": "y"}
     programs = {n: Path(n) for n in ("prometheus", "loki", "collector", "grafana")}
     processes = stack_processes.engines(
-        Layout(Path("/x")), StackSettings.from_env(environ), programs, "grafana"
+        StateFolder(Path("/x")), StackSettings.from_env(environ), programs, "grafana"
     )
     return {name for process in processes for name in process.env}
 

@@ -10,6 +10,7 @@ import yaml
 
 from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import engine as engines
+from telemetry.stack.engines import ensure
 from telemetry.stack.engines.engine import Engine, EngineError
 from telemetry.system import packaged_files
 
@@ -94,22 +95,22 @@ def test_the_cache_comes_before_path(tmp_path: Path) -> None:
     engine = TABLE["prometheus"]
     on_path = program(tmp_path / "bin" / "prometheus", "prometheus, version 3.16.0")
     env = {"TELEMETRY_ENGINES": str(tmp_path / "cache"), "PATH": f"{on_path.parent}:/bin:/usr/bin"}
-    assert engines.find(engine, StackSettings.from_env(env)) == on_path
+    assert ensure.find(engine, StackSettings.from_env(env)) == on_path
     by_hand = program(tmp_path / "cache" / "prometheus", "prometheus, version 3.16.0")
-    assert engines.find(engine, StackSettings.from_env(env)) == by_hand
+    assert ensure.find(engine, StackSettings.from_env(env)) == by_hand
     pinned = program(
         tmp_path / "cache" / f"prometheus-{engine.version}" / "prometheus",
         "prometheus, version 3.16.0",
     )
-    assert engines.find(engine, StackSettings.from_env(env)) == pinned
-    assert engines.pinned(engine, pinned, StackSettings.from_env(env)) == engine.version
+    assert ensure.find(engine, StackSettings.from_env(env)) == pinned
+    assert ensure.pinned(engine, pinned, StackSettings.from_env(env)) == engine.version
 
 
 def test_an_old_program_on_path_is_passed_over_and_said(tmp_path: Path) -> None:
     program(tmp_path / "prometheus", "prometheus, version 2.53.1 (branch: HEAD)")
     said: list[str] = []
     env = {"PATH": f"{tmp_path}:/bin:/usr/bin", "HOME": str(tmp_path)}
-    found = engines.find(
+    found = ensure.find(
         TABLE["prometheus"], StackSettings.from_env(env), lambda text, done=None: said.append(text)
     )
     assert found is None
@@ -119,13 +120,13 @@ def test_an_old_program_on_path_is_passed_over_and_said(tmp_path: Path) -> None:
 def test_a_program_that_says_nothing_of_its_version_is_passed_over(tmp_path: Path) -> None:
     program(tmp_path / "loki", "a loki of another kind")
     env = {"PATH": f"{tmp_path}:/bin:/usr/bin", "HOME": str(tmp_path)}
-    assert engines.find(TABLE["loki"], StackSettings.from_env(env)) is None
+    assert ensure.find(TABLE["loki"], StackSettings.from_env(env)) is None
 
 
 def test_the_collector_goes_by_its_released_name_too(tmp_path: Path) -> None:
     released = program(tmp_path / "otelcol-contrib", "otelcol-contrib version 0.160.0")
     env = {"PATH": f"{tmp_path}:/bin:/usr/bin", "HOME": str(tmp_path)}
-    assert engines.find(TABLE["collector"], StackSettings.from_env(env)) == released
+    assert ensure.find(TABLE["collector"], StackSettings.from_env(env)) == released
 
 
 def test_nothing_leads_to_an_engine(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_nothing_leads_to_an_engine(tmp_path: Path) -> None:
         "TELEMETRY_RELEASES": "http://127.0.0.1:9",  # the discard port: nobody listens
     }
     with pytest.raises(EngineError) as caught:
-        engines.ensure(
+        ensure.ensure(
             TABLE["loki"],
             StackSettings.from_env(env),
             "auto",
@@ -157,10 +158,10 @@ def test_one_way_can_be_forced(tmp_path: Path) -> None:
     """`--engines path` neither fetches nor builds; `--engines go` doesn't look around."""
     env = {"PATH": str(tmp_path), "HOME": str(tmp_path), "TELEMETRY_RELEASES": "http://127.0.0.1:9"}
     with pytest.raises(EngineError, match=r"no loki that fits on PATH$"):
-        engines.ensure(TABLE["loki"], StackSettings.from_env(env), "path")
+        ensure.ensure(TABLE["loki"], StackSettings.from_env(env), "path")
     program(tmp_path / "loki", "loki, version 3.7.8")
     with pytest.raises(EngineError, match=r"can't be had: go: Go is not installed$"):
-        engines.ensure(TABLE["loki"], StackSettings.from_env(env), "go")
+        ensure.ensure(TABLE["loki"], StackSettings.from_env(env), "go")
     with pytest.raises(EngineError, match=r"can't be had: release: .*can't be reached"):
-        engines.ensure(TABLE["loki"], StackSettings.from_env(env), "release")
+        ensure.ensure(TABLE["loki"], StackSettings.from_env(env), "release")
     assert [path.name for path in tmp_path.iterdir()] == ["loki"], "nothing half-made is left"

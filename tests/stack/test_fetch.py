@@ -11,7 +11,7 @@ import pytest
 
 from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import engine as engines
-from telemetry.stack.engines import fetch, grafana
+from telemetry.stack.engines import ensure, fetch, grafana
 from telemetry.stack.engines.engine import EngineError, say_nothing
 from tests.fixtures.releases import Releases, tarred, zipped
 
@@ -45,7 +45,7 @@ def test_a_tar_archive_s_programs_are_kept_and_can_run(releases: Releases, tmp_p
     engine = TABLE["prometheus"]
     releases.publish(engine, tarred(PROMETHEUS))
     said: list[tuple[str, float | None]] = []
-    program = engines.ensure(
+    program = ensure.ensure(
         engine,
         settings(releases, tmp_path),
         "release",
@@ -56,13 +56,13 @@ def test_a_tar_archive_s_programs_are_kept_and_can_run(releases: Releases, tmp_p
     assert program.read_bytes() == b"#!prometheus"
     assert program.stat().st_mode & 0o777 == 0o755
     assert any(done == 1.0 for _, done in said), "progress reaches its end"
-    assert engines.find(engine, settings(releases, tmp_path)) == program
+    assert ensure.find(engine, settings(releases, tmp_path)) == program
 
 
 def test_a_zip_archive_s_program_gets_the_engine_s_name(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["loki"]
     releases.publish(engine, zipped({engine.fill("loki-{os}-{arch}"): b"#!loki"}))
-    program = engines.ensure(engine, settings(releases, tmp_path), "release")
+    program = ensure.ensure(engine, settings(releases, tmp_path), "release")
     assert program.name == "loki"
     assert program.read_bytes() == b"#!loki"
 
@@ -73,7 +73,7 @@ def test_the_checksums_may_stand_in_the_second_file(releases: Releases, tmp_path
     folder = releases.archive(engine).rpartition("/")[0]
     listed = releases.files.pop(f"{folder}/{engine.checksums[0]}")
     releases.files[f"{folder}/{engine.checksums[1]}"] = listed
-    program = engines.ensure(engine, settings(releases, tmp_path), "release")
+    program = ensure.ensure(engine, settings(releases, tmp_path), "release")
     assert program.name == "otelcol-telemetry"
 
 
@@ -85,7 +85,7 @@ def test_a_wrong_checksum_leaves_nothing(releases: Releases, tmp_path: Path) -> 
     with pytest.raises(
         EngineError, match=f"has the checksum {actual}, its release says {'a' * 64}"
     ):
-        engines.ensure(engine, settings(releases, tmp_path), "release")
+        ensure.ensure(engine, settings(releases, tmp_path), "release")
     assert not (tmp_path / "engines").exists()
 
 
@@ -94,7 +94,7 @@ def test_a_torn_download_leaves_nothing(releases: Releases, tmp_path: Path) -> N
     releases.publish(engine, tarred(PROMETHEUS))
     releases.torn.add(releases.archive(engine))
     with pytest.raises(EngineError, match="broke off"):
-        engines.ensure(engine, settings(releases, tmp_path), "release")
+        ensure.ensure(engine, settings(releases, tmp_path), "release")
     assert not (tmp_path / "engines").exists()
 
 
@@ -104,7 +104,7 @@ def test_an_archive_that_lists_a_right_checksum_but_is_none(
     for name, data in (("prometheus", b"<html>a captive portal</html>"), ("loki", b"PK nonsense")):
         releases.publish(TABLE[name], data)
         with pytest.raises(EngineError, match="is not a whole archive"):
-            engines.ensure(TABLE[name], settings(releases, tmp_path), "release")
+            ensure.ensure(TABLE[name], settings(releases, tmp_path), "release")
     assert not list((tmp_path / "engines").glob("*-*")), "nothing half-made"
 
 
@@ -112,12 +112,12 @@ def test_an_archive_without_the_program(releases: Releases, tmp_path: Path) -> N
     engine = TABLE["prometheus"]
     releases.publish(engine, tarred({"prometheus-3.16.0.linux-amd64/prometheus": b"only one"}))
     with pytest.raises(EngineError, match="holds no promtool"):
-        engines.ensure(engine, settings(releases, tmp_path), "release")
+        ensure.ensure(engine, settings(releases, tmp_path), "release")
 
 
 def test_a_release_that_is_not_there(releases: Releases, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"sha256sums\.txt answered 404"):
-        engines.ensure(TABLE["alertmanager"], settings(releases, tmp_path), "release")
+        ensure.ensure(TABLE["alertmanager"], settings(releases, tmp_path), "release")
     assert len(releases.asked) == 1, "without a checksum nothing is fetched"
 
 
@@ -127,16 +127,16 @@ def test_a_release_whose_checksums_do_not_list_it(releases: Releases, tmp_path: 
     folder = releases.archive(engine).rpartition("/")[0]
     releases.files[f"{folder}/sha256sums.txt"] = b"0  another\n"
     with pytest.raises(EngineError, match=r"sha256sums\.txt doesn't list alertmanager-"):
-        engines.ensure(engine, settings(releases, tmp_path), "release")
+        ensure.ensure(engine, settings(releases, tmp_path), "release")
 
 
 def test_a_failed_download_keeps_what_was_there(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["loki"]
     releases.publish(engine, zipped({engine.fill("loki-{os}-{arch}"): b"#!loki"}))
-    program = engines.ensure(engine, settings(releases, tmp_path), "release")
+    program = ensure.ensure(engine, settings(releases, tmp_path), "release")
     releases.torn.add(releases.archive(engine))
     with pytest.raises(EngineError):
-        engines.ensure(engine, settings(releases, tmp_path), "release")
+        ensure.ensure(engine, settings(releases, tmp_path), "release")
     assert program.read_bytes() == b"#!loki"
 
 

@@ -17,7 +17,7 @@ from telemetry.alerting.render.grafana import DATASOURCES, FOLDER
 from telemetry.dashboards.panel_ids import LOKI, PROMETHEUS
 from telemetry.settings.stack import StackSettings
 from telemetry.stack import processes as stack_processes
-from telemetry.stack.state_folder import Layout
+from telemetry.stack.state_folder import StateFolder
 from telemetry.system import packaged_files
 
 
@@ -36,7 +36,7 @@ def _environment() -> dict[str, str]:
     environ = {"TELEMETRY_GRAFANA_PASSWORD": "x", "TELEMETRY_WEBHOOK_TOKEN": "y"}
     programs = {n: Path(n) for n in ("prometheus", "loki", "collector", "grafana")}
     processes = stack_processes.engines(
-        Layout(Path("/x")), StackSettings.from_env(environ), programs, "grafana"
+        StateFolder(Path("/x")), StackSettings.from_env(environ), programs, "grafana"
     )
     return dict(next(p.env for p in processes if p.name == "grafana"))
 

@@ -18,7 +18,7 @@ from telemetry.settings.stack import StackSettings
 from telemetry.stack import processes as stack_processes
 from telemetry.stack import readiness
 from telemetry.stack.processes import Process
-from telemetry.stack.state_folder import Layout
+from telemetry.stack.state_folder import StateFolder
 from tests.ports import free_port, free_ports
 
 
@@ -143,7 +143,7 @@ def test_an_engine_has_started_once_ready_a_service_once_it_answers(web: str) ->
 def test_every_port_of_the_stack_is_loopback_and_checked(tmp_path: Path) -> None:
     """Each port in the table belongs to a process, and none listens elsewhere."""
     environ = {"TELEMETRY_GRAFANA_PASSWORD": "x", "TELEMETRY_WEBHOOK_TOKEN": "y"}
-    place = Layout(tmp_path)
+    place = StateFolder(tmp_path)
     programs = {name: Path(name) for name in ("collector", "prometheus", "loki", "alertmanager")}
     everything = [
         *stack_processes.engines(place, StackSettings.from_env(environ), programs, "prometheus"),

@@ -12,7 +12,7 @@ from telemetry.errors import ConfigError
 from telemetry.settings.stack import StackSettings
 from telemetry.stack import processes as stack_processes
 from telemetry.stack.retention import fitting_hours, limit_loki
-from telemetry.stack.state_folder import Layout
+from telemetry.stack.state_folder import StateFolder
 
 HOUR = 3600.0
 NOW = 1_000_000 * HOUR
@@ -41,7 +41,7 @@ def test_both_stores_are_told(tmp_path: Path) -> None:
     found = {
         p.name: p
         for p in stack_processes.engines(
-            Layout(tmp_path), StackSettings.from_env(environ), programs, "prometheus"
+            StateFolder(tmp_path), StackSettings.from_env(environ), programs, "prometheus"
         )
     }
     assert "--storage.tsdb.retention.time=3d" in found["prometheus"].argv
@@ -67,7 +67,7 @@ def test_a_day_is_always_kept() -> None:
 
 
 def test_loki_s_runtime_file_says_how_long(tmp_path: Path) -> None:
-    layout = Layout(tmp_path)
+    layout = StateFolder(tmp_path)
     layout.make()
     chunks = layout.data / "loki" / "chunks" / "fake"
     chunks.mkdir(parents=True)

@@ -12,7 +12,8 @@ import yaml
 from telemetry.alerting import AlertSettings
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.settings.stack import StackSettings
-from telemetry.stack.state_folder import Layout, alerting_mode, write_configs, write_targets
+from telemetry.stack.configuration import alerting_mode, write_configs, write_targets
+from telemetry.stack.state_folder import StateFolder
 
 ENVIRON = {
     "TELEMETRY_WEBHOOK_TOKEN": "hook",
@@ -24,8 +25,8 @@ ENVIRON = {
 SETTINGS, ALERTS = StackSettings.from_env(ENVIRON), AlertSettings.from_env(ENVIRON)
 
 
-def _made(home: Path) -> Layout:
-    layout = Layout(home)
+def _made(home: Path) -> StateFolder:
+    layout = StateFolder(home)
     layout.make()
     return layout
 
@@ -39,13 +40,13 @@ def test_the_state_folder_is_its_owner_s_only(tmp_path: Path) -> None:
 def test_a_state_folder_that_can_not_be_written() -> None:
     """Nobody makes folders in /proc, root neither."""
     with pytest.raises(TelemetryError, match=r"state folder /proc/telemetry can't be written: "):
-        Layout(Path("/proc/telemetry")).make()
+        StateFolder(Path("/proc/telemetry")).make()
 
 
 def test_a_state_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
     with pytest.raises(TelemetryError) as caught:
-        Layout(tmp_path / "home").make()
+        StateFolder(tmp_path / "home").make()
     assert caught.value.message == f"state folder {tmp_path / 'home'} can't be written: File exists"
     assert caught.value.remedy == "set TELEMETRY_HOME to a folder of yours"
     assert caught.value.exit_code == 73

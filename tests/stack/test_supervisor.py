@@ -20,11 +20,11 @@ from telemetry.errors import TelemetryError
 from telemetry.stack import supervisor_client, terminal
 from telemetry.stack.log_files import OUTPUT_BYTES
 from telemetry.stack.processes import Process
-from telemetry.stack.state_folder import STARTED, Layout
+from telemetry.stack.state_folder import STARTED, StateFolder
 from telemetry.stack.supervisor import inherited
 from tests.fixtures.stack import until
 
-Start = Callable[..., Layout]
+Start = Callable[..., StateFolder]
 FOREVER = "while :; do sleep 0.1; done"
 
 
@@ -33,13 +33,13 @@ def shell(name: str, script: str, tier: int = 2, grace_s: float = 5.0) -> Proces
     return Process(name, argv, "http://127.0.0.1:9/", (9,), tier=tier, grace_s=grace_s)
 
 
-def pid(layout: Layout, name: str) -> int | None:
+def pid(layout: StateFolder, name: str) -> int | None:
     rows = supervisor_client.ask(layout)["processes"]
     found: int | None = next(row["pid"] for row in rows if row["name"] == name)
     return found
 
 
-def output(layout: Layout, name: str) -> str:
+def output(layout: StateFolder, name: str) -> str:
     """What it printed, without the lines that say when it was started."""
     path = layout.output / f"{name}.log"
     try:
@@ -49,7 +49,7 @@ def output(layout: Layout, name: str) -> str:
     return re.sub(rf"^{STARTED} \S+Z\n", "", text, flags=re.MULTILINE)
 
 
-def supervisor(layout: Layout) -> int:
+def supervisor(layout: StateFolder) -> int:
     return int(layout.lock.read_text())
 
 
@@ -63,10 +63,10 @@ def alive(number: int) -> bool:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start a supervisor with some processes; it is stopped at the end."""
-    layouts: list[Layout] = []
+    layouts: list[StateFolder] = []
 
-    def run(*processes: Process, home: Path = tmp_path / "home") -> Layout:
-        layout = Layout(home)
+    def run(*processes: Process, home: Path = tmp_path / "home") -> StateFolder:
+        layout = StateFolder(home)
         layout.make()
         layouts.append(layout)
         supervisor_client.start(
@@ -227,7 +227,7 @@ def test_what_a_killed_supervisor_left_is_ended(start: Start) -> None:
 
 def test_what_is_about_to_be_gone_is_waited_for(tmp_path: Path) -> None:
     """A killed process has no environment left before its ports are free."""
-    layout = Layout(tmp_path)
+    layout = StateFolder(tmp_path)
     layout.make()
     command = f"/bin/sleep 0.3; echo >{tmp_path}/ended"
     with subprocess.Popen(["/bin/sh", "-c", command], env={}, start_new_session=True) as leaving:
@@ -238,7 +238,7 @@ def test_what_is_about_to_be_gone_is_waited_for(tmp_path: Path) -> None:
 
 def test_another_s_process_with_an_old_number_is_left_alone(tmp_path: Path) -> None:
     """A stale pid file: the number is somebody else's by now."""
-    layout = Layout(tmp_path)
+    layout = StateFolder(tmp_path)
     layout.make()
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
         layout.pids.write_text(json.dumps({"loki": os.getpgid(other.pid), "x": 2**22}))
@@ -334,7 +334,7 @@ def test_what_is_said_of_a_process_is_of_its_last_run(start: Start, tmp_path: Pa
     ],
 )
 def test_the_line_that_says_what_is_wrong(tmp_path: Path, printed: str, said: str) -> None:
-    layout = Layout(tmp_path)
+    layout = StateFolder(tmp_path)
     layout.make()
     (layout.output / "loki.log").write_text(printed)
     assert terminal.complaint(layout, "loki") == said

@@ -16,7 +16,8 @@ import pytest
 from telemetry.settings.stack import StackSettings
 from telemetry.stack import readiness, supervisor_client
 from telemetry.stack.engines import engine as engines
-from telemetry.stack.state_folder import Layout
+from telemetry.stack.engines import ensure
+from telemetry.stack.state_folder import StateFolder
 from telemetry.system import json_http
 from tests.alerting.receivers import mail_server
 from tests.fixtures.releases import Releases, tarred, zipped
@@ -131,7 +132,7 @@ def test_a_killed_supervisor_is_cleaned_up_after(new_stack: Stack) -> None:
     stack = new_stack
     stack.run("up", "--no-services")
     _send(stack, "before-the-kill", "a line")
-    layout = Layout(stack.home)
+    layout = StateFolder(stack.home)
     os.kill(int(layout.lock.read_text()), signal.SIGKILL)
     until(lambda: not supervisor_client.is_running(layout))
     assert "error: nothing runs in" in stack.run("status", check=False).stderr
@@ -150,7 +151,7 @@ def test_a_taken_port_stops_up_and_leaves_nothing(new_stack: Stack) -> None:
         rf"error: port {stack.ports['loki']}, which loki needs, is taken by process {os.getpid()} ",
         done.stderr,
     )
-    assert not supervisor_client.is_running(Layout(stack.home))
+    assert not supervisor_client.is_running(StateFolder(stack.home))
 
 
 def test_an_engine_that_does_not_start_stops_up_and_leaves_nothing(
@@ -162,24 +163,24 @@ def test_an_engine_that_does_not_start_stops_up_and_leaves_nothing(
     broken.write_text("#!/bin/sh\necho 'level=error msg=\"no such schema\"'\nexit 1\n")
     broken.chmod(0o755)
     for name in ("collector", "prometheus", "alertmanager"):
-        program = engines.ensure(engines.table()[name], os.environ)
+        program = ensure.ensure(engines.table()[name], os.environ)
         (broken.parent / program.name).symlink_to(program)
     done = new_stack.run("up", "--no-services", check=False, TELEMETRY_ENGINES=str(broken.parent))
     assert done.returncode == 70
     assert 'error: loki does not start: exit code 1; level=error msg="no such schema"' in (
         done.stderr.replace("\n", " ")
     )
-    assert not supervisor_client.is_running(Layout(new_stack.home))
-    assert supervisor_client.reap(Layout(new_stack.home)) == []
+    assert not supervisor_client.is_running(StateFolder(new_stack.home))
+    assert supervisor_client.reap(StateFolder(new_stack.home)) == []
 
 
 def test_up_from_releases(new_stack: Stack, releases: Releases, tmp_path: Path) -> None:
     """An empty machine: each engine is fetched from its release, checked, unpacked and run."""
     for name in ENGINES:
         engine = engines.table()[name]
-        engines.ensure(engine, StackSettings.from_env(os.environ))
+        ensure.ensure(engine, StackSettings.from_env(os.environ))
         kept = [
-            engines.cached(engine, StackSettings.from_env(os.environ), program)
+            ensure.cached(engine, StackSettings.from_env(os.environ), program)
             for program in engine.programs
         ]
         assert all(kept), "their tools are beside them"
@@ -206,7 +207,7 @@ def test_up_from_releases(new_stack: Stack, releases: Releases, tmp_path: Path) 
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing(new_stack: Stack) -> None:
-    layout = Layout(new_stack.home)
+    layout = StateFolder(new_stack.home)
     command = [sys.executable, "-m", "telemetry", "up", "--no-services"]
     with subprocess.Popen(
         command, env=new_stack.env(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -221,7 +222,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(new_stack: Stack) -> None:
 
 def test_two_at_once(new_stack: Stack) -> None:
     """The second `up` says that the first is at work."""
-    layout = Layout(new_stack.home)
+    layout = StateFolder(new_stack.home)
     layout.make()
     with supervisor_client.only_one(layout):
         done = new_stack.run("up", "--no-services", check=False)
@@ -230,5 +231,5 @@ def test_two_at_once(new_stack: Stack) -> None:
 
 
 def _rows(stack: Stack) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = supervisor_client.ask(Layout(stack.home))["processes"]
+    rows: list[dict[str, object]] = supervisor_client.ask(StateFolder(stack.home))["processes"]
     return rows

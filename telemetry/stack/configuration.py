@@ -1,0 +1,82 @@
+"""The configuration that the components are started with, written into the state folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from telemetry.alerting import AlertSettings, provision
+from telemetry.errors import ConfigError
+from telemetry.settings.stack import StackSettings
+from telemetry.stack.state_folder import StateFolder
+from telemetry.system import packaged_files
+from telemetry.system.atomic_files import replace_file
+
+Alerting = Literal["grafana", "prometheus"]
+
+
+def alerting_mode(settings: StackSettings, grafana: bool) -> Alerting:
+    """Who evaluates the alert rules: TELEMETRY_ALERTING, else Grafana where one runs.
+
+    Raises:
+        ConfigError: Grafana should, and none runs.
+    """
+    if settings.evaluator == "grafana" and not grafana:
+        raise ConfigError("TELEMETRY_ALERTING", "grafana", "prometheus: no Grafana was found here")
+    return "grafana" if grafana and settings.evaluator != "prometheus" else "prometheus"
+
+
+def write_configs(
+    layout: StateFolder, settings: StackSettings, alerts: AlertSettings, mode: Alerting
+) -> None:
+    """Render everything the engines read at their start."""
+    provision(mode, layout.config, alerts)
+    (layout.config / "loki" / "fake").mkdir(parents=True, exist_ok=True)
+    # A Grafana that doesn't evaluate shows all the same.
+    for part in ("datasources", "dashboards"):
+        source = packaged_files.path(f"grafana/provisioning/{part}")
+        target = layout.config / "grafana" / "provisioning" / part
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    _write_prometheus(layout, settings, mode)
+    write_targets(layout, {})
+
+
+def _write_prometheus(layout: StateFolder, settings: StackSettings, mode: Alerting) -> None:
+    import yaml
+
+    base: dict[str, Any] = yaml.safe_load(
+        packaged_files.path("compose/prometheus/prometheus.yaml").read_text()
+    )
+    ports = settings.ports
+    alertmanager = f"127.0.0.1:{ports['alertmanager']}"
+    addresses = {
+        "prometheus": f"127.0.0.1:{ports['prometheus']}",
+        "collector": f"127.0.0.1:{ports['collector_metrics']}",
+        "loki": f"127.0.0.1:{ports['loki']}",
+        "alertmanager": alertmanager,
+        "grafana": f"127.0.0.1:{ports['grafana']}",
+    }
+    base["rule_files"] = [str(layout.config / "prometheus" / "*.yaml")]
+    base["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [alertmanager]
+    if mode == "grafana":
+        del base["alerting"]
+    # Only who notifies is asked: as a target the other may be down for good, and alerted.
+    silent = "alertmanager" if mode == "grafana" else "grafana"
+    base["scrape_configs"] = [job for job in base["scrape_configs"] if job["job_name"] != silent]
+    for job in base["scrape_configs"]:
+        if job["job_name"] in addresses:
+            job["static_configs"][0]["targets"] = [addresses[job["job_name"]]]
+        else:
+            job["file_sd_configs"][0]["files"] = [str(layout.targets / "*.json")]
+    (layout.config / "prometheus.yaml").write_text(yaml.safe_dump(base, sort_keys=False))
+
+
+def write_targets(layout: StateFolder, services: Mapping[str, int]) -> None:
+    """Tell Prometheus which services are meant to run: their name is the job."""
+    targets = [
+        {"targets": [f"127.0.0.1:{port}"], "labels": {"job": name}}
+        for name, port in services.items()
+    ]
+    replace_file(layout.targets / "stack.json", json.dumps(targets))
