@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from telemetry.alerting import AlertSettings, provision
 from telemetry.errors import ConfigError
 from telemetry.settings.stack import StackSettings
 from telemetry.stack.state_folder import StateFolder
 from telemetry.system import packaged_files
 from telemetry.system.atomic_files import replace_file
+
+if TYPE_CHECKING:
+    from telemetry.alerting import AlertSettings
 
 Alerting = Literal["grafana", "prometheus"]
 
@@ -32,6 +34,8 @@ def write_configs(
     layout: StateFolder, settings: StackSettings, alerts: AlertSettings, mode: Alerting
 ) -> None:
     """Render everything the engines read at their start."""
+    from telemetry.alerting import provision
+
     provision(mode, layout.config, alerts)
     (layout.config / "loki" / "fake").mkdir(parents=True, exist_ok=True)
     # A Grafana that doesn't evaluate shows all the same.

@@ -6,15 +6,16 @@ import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from telemetry.alerting.channels import Channels
-from telemetry.alerting.render.grafana import environment as mail_environment
 from telemetry.settings.stack import StackSettings
 from telemetry.stack.configuration import Alerting
 from telemetry.stack.engines import grafana
 from telemetry.stack.state_folder import StateFolder
 from telemetry.system import own_package, packaged_files
+
+if TYPE_CHECKING:
+    from telemetry.alerting.channels import Channels
 
 SERVICES = ("proxy", "platform", "gateway")
 # A line that was read is in the queue on disk before its checkpoint is written; else a kill in
@@ -197,6 +198,8 @@ def services(layout: StateFolder, settings: StackSettings) -> list[Process]:
 def _grafana(
     layout: StateFolder, settings: StackSettings, program: Path, channels: Channels | None
 ) -> Process:
+    from telemetry.alerting.render.grafana import environment as mail_environment
+
     port = settings.ports["grafana"]
     home = grafana.home_of(program, settings)
     # Before 9.4 the server was a program of its own; since, a subcommand.

@@ -110,6 +110,19 @@ def collector_queues(url: str) -> list[float] | None:
     ]
 
 
+def collector_drained(url: str, timeout_s: float) -> bool:
+    """Wait until the collector's queues are empty; False if they were not in time."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        sizes = collector_queues(url)
+        if sizes is None:
+            return False  # it doesn't answer: nothing to wait for, the queue is on disk
+        if sum(sizes) == 0:
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def see_signal(settings: StackSettings, timeout_s: float) -> bool:
     """Send one metric and one log record and wait until both can be read in their stores."""
     marker = uuid.uuid4().hex

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from typing import Any
 
 from telemetry.settings.stack import StackSettings
+from telemetry.stack import readiness
+from telemetry.stack.child import Running, spawn
 from telemetry.stack.configuration import write_targets
 from telemetry.stack.log_files import OUTPUT_BYTES, OUTPUT_FILES, Output
 from telemetry.stack.processes import SERVICES, Process
@@ -40,44 +39,7 @@ LAST_LINES_S = 0.4  # two polls of the collector's file readers: what was writte
 # told, at once and when it keeps dying.
 TELL_OF = ("prometheus", "loki", "alertmanager", "grafana", "gateway")
 TELL_AT = (1, 5)
-_FOR_ENGINES = re.compile(
-    r"(PATH|HOME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_.*|(https?|no|all)_proxy|GO[A-Z]+|GF_.*|TELEMETRY_.*)$",
-    re.IGNORECASE,
-)
-_FOR_SERVICES = ("TELEMETRY_ADMIN_TOKEN", "TELEMETRY_GATEWAY_TOKEN")
-_PR_SET_PDEATHSIG = 1
-
 _log = logging.getLogger("telemetry.supervisor")
-
-
-@dataclass
-class Running:
-    """A process and how it fares."""
-
-    process: Process
-    child: asyncio.subprocess.Process | None = None
-    task: asyncio.Task[None] | None = None
-    started: float = 0.0
-    restarts: int = 0
-    deaths: int = 0
-    wanted: bool = True
-    last_exit: str = ""
-    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while it is stopped or started: two who restart it at once would leave it dead."""
-
-    def to_json(self) -> dict[str, Any]:
-        alive = self.child is not None and self.child.returncode is None
-        return {
-            "name": self.process.name,
-            "url": self.process.url,
-            "version": self.process.version,
-            "service": self.process.is_service,
-            "ready": self.process.ready,
-            "pid": self.child.pid if alive and self.child else None,
-            "since_s": time.time() - self.started if alive else 0.0,
-            "restarts": self.restarts,
-            "last_exit": self.last_exit,
-        }
 
 
 class Supervisor:
@@ -130,8 +92,6 @@ class Supervisor:
 
     async def _start_services(self) -> None:
         """Once the engines are ready: started together, all would be late on a small machine."""
-        from telemetry.stack import readiness
-
         engines = [e.process for e in self.running.values() if not e.process.is_service]
         deadline = time.monotonic() + ENGINES_FIRST_S
         while time.monotonic() < deadline:
@@ -205,15 +165,7 @@ class Supervisor:
         output.begin_run()
         async with output.taking() as pipe:
             try:
-                entry.child = await asyncio.create_subprocess_exec(
-                    *process.argv,
-                    env={**inherited(process, self.settings.child_env), **process.env},
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=pipe,
-                    stderr=pipe,
-                    cwd=self.layout.home,
-                    preexec_fn=_die_with_parent,
-                )
+                entry.child = await spawn(process, pipe, self.settings.child_env, self.layout.home)
             finally:
                 os.close(pipe)
             self._note_pids()
@@ -261,7 +213,9 @@ class Supervisor:
             for entry in entries:
                 if entry.process.name == "collector":
                     await asyncio.sleep(LAST_LINES_S)
-                    await asyncio.to_thread(_drained, entry.process.env, DRAIN_S)
+                    port = entry.process.env["TELEMETRY_COLLECTOR_METRICS_PORT"]
+                    url = f"http://127.0.0.1:{port}/metrics"
+                    await asyncio.to_thread(readiness.collector_drained, url, DRAIN_S)
             await asyncio.gather(*(self._stop(entry) for entry in entries))
 
     # --- control ---------------------------------------------------------------------------
@@ -296,20 +250,6 @@ class Supervisor:
         return {"processes": [entry.to_json() for entry in self.running.values()]}
 
 
-def inherited(process: Process, child_env: Mapping[str, str]) -> dict[str, str]:
-    """What a process gets of the environment: a service all of it, an engine what it can use. The
-    model providers' keys are the proxy's only, the log-ins' tokens the services'."""
-    if process.name == "proxy":
-        return dict(child_env)
-    if process.is_service:
-        return {key: value for key, value in child_env.items() if not key.endswith("_API_KEY")}
-    return {
-        key: value
-        for key, value in child_env.items()
-        if _FOR_ENGINES.match(key) and key not in _FOR_SERVICES
-    }
-
-
 @contextlib.contextmanager
 def _noted(what: str) -> Iterator[None]:
     """A note for others: where the disk is full there is none, and the processes run on."""
@@ -317,28 +257,6 @@ def _noted(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         _log.warning("could not note %s: %s", what, error)
-
-
-def _die_with_parent() -> None:
-    os.setpgid(0, 0)  # a Ctrl-C at the terminal is the supervisor's, not theirs
-    with contextlib.suppress(OSError):  # Linux only
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _drained(env: Mapping[str, str], timeout_s: float) -> bool:
-    """Wait until the collector's queues are empty; False where they were not in time."""
-    from telemetry.stack import readiness
-
-    port = env["TELEMETRY_COLLECTOR_METRICS_PORT"]
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        sizes = readiness.collector_queues(f"http://127.0.0.1:{port}/metrics")
-        if sizes is None:
-            return False  # it doesn't answer: nothing to wait for, the queue is on disk
-        if sum(sizes) == 0:
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def _tell(name: str, description: str, child_env: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from telemetry.settings import credentials
+from telemetry.settings.stack import StackSettings
 from telemetry.stack import readiness
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines import ensure
@@ -50,7 +51,7 @@ def _post(url: str, body: Any, token: str) -> int:
 def agent(home: Path, upstream: str, token: str) -> Iterator[dict[str, int]]:
     """A collector as it runs on another host; gives its ports."""
     ports = free_ports(("otlp_grpc", "otlp_http", "collector_metrics", "collector_health"))
-    program = ensure.ensure(engines.table()["collector"], os.environ)
+    program = ensure.ensure(engines.table()["collector"], StackSettings.from_env(os.environ))
     configs = [
         f"--config={packaged_files.path(f'collector/{name}.yaml')}" for name in ("config", "agent")
     ]

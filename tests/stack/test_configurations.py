@@ -17,7 +17,7 @@ pytestmark = pytest.mark.stack
 
 
 def _validate(*configs: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    program = ensure.ensure(engines.table()["collector"], os.environ)
+    program = ensure.ensure(engines.table()["collector"], StackSettings.from_env(os.environ))
     given = {"TELEMETRY_HOME": "/x", "TELEMETRY_COLLECTOR_DATA": "/x", "TELEMETRY_OTLP_TOKEN": "t"}
     return subprocess.run(
         [program, "validate", *(f"--config={packaged_files.path(name)}" for name in configs)],

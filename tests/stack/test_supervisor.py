@@ -18,10 +18,10 @@ import pytest
 
 from telemetry.errors import TelemetryError
 from telemetry.stack import supervisor_client, terminal
+from telemetry.stack.child import inherited
 from telemetry.stack.log_files import OUTPUT_BYTES
 from telemetry.stack.processes import Process
 from telemetry.stack.state_folder import STARTED, StateFolder
-from telemetry.stack.supervisor import inherited
 from tests.fixtures.stack import until
 
 Start = Callable[..., StateFolder]

@@ -163,7 +163,7 @@ def test_an_engine_that_does_not_start_stops_up_and_leaves_nothing(
     broken.write_text("#!/bin/sh\necho 'level=error msg=\"no such schema\"'\nexit 1\n")
     broken.chmod(0o755)
     for name in ("collector", "prometheus", "alertmanager"):
-        program = ensure.ensure(engines.table()[name], os.environ)
+        program = ensure.ensure(engines.table()[name], StackSettings.from_env(os.environ))
         (broken.parent / program.name).symlink_to(program)
     done = new_stack.run("up", "--no-services", check=False, TELEMETRY_ENGINES=str(broken.parent))
     assert done.returncode == 70
