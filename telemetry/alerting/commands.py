@@ -37,9 +37,12 @@ def add_commands(subparsers: Any) -> None:
         "name", nargs="?", metavar="NAME", help="alert to silence (default: list silences)"
     )
     silence.add_argument(
-        "--label", action="append", default=[], metavar="NAME=VALUE",
+        "--label",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
         help="silence only alerts with this label, e.g. handle=demo-1 (repeatable)",
-    )  # fmt: skip
+    )
     silence.add_argument(
         "--for",
         dest="duration",

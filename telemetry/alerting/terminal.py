@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from telemetry.alerting.delivery import Delivery
 from telemetry.alerting.rules_api import RuleState, Silence
+from telemetry.system.terminal import plain_table
 
 _COLOURS = {"firing": "bold red", "failing": "bold magenta", "pending": "yellow", "ok": "green"}
 _ORDER = ("firing", "failing", "pending", "ok")
@@ -19,13 +19,6 @@ _SWITCHES = {
     "Slack": "TELEMETRY_SLACK_WEBHOOK_URL",
     "Telegram": "TELEMETRY_TELEGRAM_BOT_TOKEN and TELEMETRY_TELEGRAM_CHAT_ID",
 }
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def age(since: datetime, now: datetime) -> str:
@@ -43,7 +36,7 @@ def print_rules(states: Iterable[RuleState], now: datetime) -> None:
     """Firing and pending alerts first, then every rule."""
     console = Console(highlight=False)
     ordered = sorted(states, key=lambda state: (_ORDER.index(state.state), state.name))
-    active = _table("ALERT", "STATE", "WHERE", "SINCE", "VALUE")
+    active = plain_table("ALERT", "STATE", "WHERE", "SINCE", "VALUE")
     for state in ordered:
         for instance in state.instances:
             word = "firing" if instance.firing else "pending"
@@ -58,7 +51,7 @@ def print_rules(states: Iterable[RuleState], now: datetime) -> None:
     if active.row_count:
         console.print(active)
         console.print()
-    rules = _table("RULE", "SEVERITY", "STATE", "EVALUATED BY")
+    rules = plain_table("RULE", "SEVERITY", "STATE", "EVALUATED BY")
     for state in ordered:
         shown = Text(state.state, style=_COLOURS[state.state])
         if state.error:
@@ -70,7 +63,7 @@ def print_rules(states: Iterable[RuleState], now: datetime) -> None:
 def print_deliveries(deliveries: Iterable[Delivery]) -> None:
     """What each channel answered, and how to switch on the others."""
     console = Console(highlight=False)
-    table = _table("CHANNEL", "TO", "ANSWER")
+    table = plain_table("CHANNEL", "TO", "ANSWER")
     sent = set()
     for delivery in deliveries:
         sent.add(delivery.channel)
@@ -86,7 +79,7 @@ def print_deliveries(deliveries: Iterable[Delivery]) -> None:
 def print_silences(silences: Iterable[Silence], now: datetime) -> None:
     """The silences in force."""
     console = Console(highlight=False)
-    table = _table("SILENCED", "ENDS IN", "COMMENT", "ID")
+    table = plain_table("SILENCED", "ENDS IN", "COMMENT", "ID")
     for silence in silences:
         table.add_row(
             " ".join(silence.matchers), age(silence.until, now), silence.comment, silence.id

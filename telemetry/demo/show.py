@@ -22,6 +22,7 @@ from telemetry.stack import readiness, supervisor_client, up
 from telemetry.stack.processes import Process
 from telemetry.stack.state_folder import StateFolder
 from telemetry.system import json_http, own_package
+from telemetry.system.terminal import plain_table
 
 ARRIVED_S = 20.0
 
@@ -107,9 +108,7 @@ def _report(
 
     readiness.wait(lambda: requests() >= sent, ARRIVED_S)
     readiness.wait(lambda: lines() >= sent, ARRIVED_S)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", "sent", "found", "where"):
-        table.add_column(column, justify="right" if column in ("sent", "found") else "left")
+    table = plain_table("", "sent", "found", "where", numbers=("sent", "found"))
     found, logged = requests(), lines()
     table.add_row("requests to Datasette", str(sent), f"{found:.0f}", "Prometheus")
     table.add_row("their access log lines", str(sent), f"{logged:.0f}", "Loki")
@@ -138,9 +137,8 @@ def _since(began: float) -> str:
 
 
 def _costs(prometheus: str, spenders: Spenders) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("user", "calls", "refused", "cost today (ledger)", "(Prometheus)", "budget"):
-        table.add_column(column, justify="left" if column == "user" else "right")
+    numbers = ("calls", "refused", "cost today (ledger)", "(Prometheus)", "budget")
+    table = plain_table("user", *numbers, numbers=numbers)
     budgets = {name: budget for name, budget, _ in USERS}
     rows = {row["user_id"]: row for row in spenders.costs()}
     for name, statuses in spenders.statuses.items():

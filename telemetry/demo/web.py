@@ -21,10 +21,16 @@ from telemetry.system import json_http, own_package
 
 SERVICE = "datasette"
 PAGES = (
-    "/", "/shop", "/shop/orders", "/shop/items", "/shop/orders?_sort_desc=amount",
-    "/shop/orders.json?_shape=array", "/shop/items/7", "/shop?sql=select+sum(amount)+from+orders",
+    "/",
+    "/shop",
+    "/shop/orders",
+    "/shop/items",
+    "/shop/orders?_sort_desc=amount",
+    "/shop/orders.json?_shape=array",
+    "/shop/items/7",
+    "/shop?sql=select+sum(amount)+from+orders",
     "/shop/nothing-of-the-kind",
-)  # fmt: skip
+)
 STARTED_S = 30.0
 
 

@@ -221,16 +221,20 @@ def _processes(place: StateFolder, settings: StackSettings) -> Iterator[Finding]
         if not found:
             why = row["last_exit"] or "it does not answer"
             yield Finding(
-                name, "wrong", f"down: {why}; {terminal.complaint(place, name)}",
+                name,
+                "wrong",
+                f"down: {why}; {terminal.complaint(place, name)}",
                 f"`telemetry logs {name}`",
-            )  # fmt: skip
+            )
         elif found != "ready":
             yield Finding(name, "note", f"unhealthy: {terminal.trouble(found)}")
         elif again:
             yield Finding(
-                name, "note", f"ready, started again {again} times; last: {row['last_exit']}",
+                name,
+                "note",
+                f"ready, started again {again} times; last: {row['last_exit']}",
                 f"`telemetry logs {name}`",
-            )  # fmt: skip
+            )
         else:
             yield Finding(name, "well", f"ready for {terminal.duration(row['since_s'])}")
 
@@ -264,9 +268,11 @@ def _scrapes(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     down = [target for target in targets if target["health"] == "down"]
     for target in down:
         yield Finding(
-            "scrape", "wrong", f"{target['labels']['job']}: {target['lastError']}",
+            "scrape",
+            "wrong",
+            f"{target['labels']['job']}: {target['lastError']}",
             "is it running? `telemetry run` and `up` list what is meant to run",
-        )  # fmt: skip
+        )
     if not down:
         yield Finding("scrapes", "well", f"all {len(targets)} answer")
 
@@ -277,9 +283,11 @@ def _queues(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     sizes = readiness.collector_queues(f"{settings.urls['collector_metrics']}/metrics")
     if sizes is not None and sum(sizes) > 0:
         yield Finding(
-            "collector", "note", f"{sum(sizes):.0f} items wait to be delivered",
+            "collector",
+            "note",
+            f"{sum(sizes):.0f} items wait to be delivered",
             "that is normal for a moment; if it grows, a store is down or too slow",
-        )  # fmt: skip
+        )
     elif sizes is not None:
         yield Finding("collector", "well", "its queues are empty")
 
@@ -292,9 +300,11 @@ def _round_trip(place: StateFolder, settings: StackSettings) -> Iterator[Finding
         seen = readiness.see_signal(settings, ROUND_TRIP_S)
     except OSError as error:
         yield Finding(
-            "round trip", "wrong", f"the collector takes nothing: it {error}",
+            "round trip",
+            "wrong",
+            f"the collector takes nothing: it {error}",
             "`telemetry logs collector`",
-        )  # fmt: skip
+        )
         return
     if seen:
         took = time.monotonic() - began
@@ -303,7 +313,8 @@ def _round_trip(place: StateFolder, settings: StackSettings) -> Iterator[Finding
         )
     else:
         yield Finding(
-            "round trip", "wrong",
+            "round trip",
+            "wrong",
             f"a metric and a log line were sent, and not found within {ROUND_TRIP_S:.0f} s",
             "`telemetry logs collector` says where they are stuck",
-        )  # fmt: skip
+        )

@@ -132,12 +132,14 @@ def see_signal(settings: StackSettings, timeout_s: float) -> bool:
     point = {"asDouble": 1, "timeUnixNano": now, "attributes": [_attribute("probe", marker)]}
     metric = {"name": "telemetry.probe", "gauge": {"dataPoints": [point]}}
     record = {"timeUnixNano": now, "severityNumber": 9, "body": {"stringValue": f"up {marker}"}}
-    json_http.post_json(f"{endpoint}/v1/metrics", {
-        "resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}]
-    })  # fmt: skip
-    json_http.post_json(f"{endpoint}/v1/logs", {
-        "resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]
-    })  # fmt: skip
+    json_http.post_json(
+        f"{endpoint}/v1/metrics",
+        {"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}]},
+    )
+    json_http.post_json(
+        f"{endpoint}/v1/logs",
+        {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]},
+    )
     query = urllib.parse.quote(f'telemetry_probe{{probe="{marker}"}}')
     line = urllib.parse.quote(f'{{service_name="telemetry-up"}} |= "{marker}"')
     metric_url = f"{settings.urls['prometheus']}/api/v1/query?query={query}"

@@ -10,13 +10,13 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from telemetry.settings.stack import StackSettings
 from telemetry.stack import readiness, supervisor_client
 from telemetry.stack.engines.engine import Say
 from telemetry.stack.state_folder import STARTED, StateFolder
+from telemetry.system.terminal import plain_table
 
 _LAST_LINES = 40
 _TROUBLE = re.compile(r"level=(error|fatal)|\b(error|failed|fatal|cannot|invalid)\b", re.IGNORECASE)
@@ -73,10 +73,8 @@ class Work:
 def addresses(rows: list[dict[str, Any]]) -> Group:
     """A table of what runs and where; below it what is wrong with those that are unhealthy, and
     what the others have to say."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", "state", "address", "version", "up", "restarts"):
-        right = column in ("up", "restarts")
-        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+    columns = ("", "state", "address", "version", "up", "restarts")
+    table = plain_table(*columns, numbers=("up", "restarts"), whole=True)
     remarks = []
     for row in rows:
         state, remark = _state(row)

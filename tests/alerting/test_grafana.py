@@ -70,9 +70,19 @@ def test_rules_have_the_documented_fields() -> None:
     for source in RULES:
         rule = rules[source.name]
         assert set(rule) == {
-            "uid", "title", "condition", "data", "dashboardUid", "panelId", "noDataState",
-            "execErrState", "for", "annotations", "labels", "isPaused",
-        }  # fmt: skip
+            "uid",
+            "title",
+            "condition",
+            "data",
+            "dashboardUid",
+            "panelId",
+            "noDataState",
+            "execErrState",
+            "for",
+            "annotations",
+            "labels",
+            "isPaused",
+        }
         # Grafana's limits: a uid of 40 characters of this set, a title of 190.
         assert re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", rule["uid"])
         assert (rule["dashboardUid"], rule["panelId"]) == PANELS[source.panel]
@@ -82,8 +92,12 @@ def test_rules_have_the_documented_fields() -> None:
         assert parse_duration(rule["for"]) == source.for_s
         assert rule["labels"] == {"severity": source.severity}
         assert set(rule["annotations"]) == {
-            "summary", "description", "value", "runbook_url", "dashboard_url",
-        }  # fmt: skip
+            "summary",
+            "description",
+            "value",
+            "runbook_url",
+            "dashboard_url",
+        }
         assert rule["isPaused"] is False
 
 

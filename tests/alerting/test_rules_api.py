@@ -210,9 +210,12 @@ def test_a_silence_made_in_a_browser_is_shown_as_it_is() -> None:
     matchers = [
         {"name": name, "value": "x", "isEqual": equal, "isRegex": regex}
         for name, equal, regex in (
-            ("a", True, False), ("b", False, False), ("c", True, True), ("d", False, True),
+            ("a", True, False),
+            ("b", False, False),
+            ("c", True, True),
+            ("d", False, True),
         )
-    ]  # fmt: skip
+    ]
     made = {
         "id": "abc",
         "matchers": matchers,

@@ -11,12 +11,26 @@ from telemetry.errors import ConfigError, TelemetryError
 
 def test_the_defaults_are_the_plans() -> None:
     assert Thresholds.from_env({}) == Thresholds(
-        memory_percent=90, memory_for_s=300, service_down_for_s=15, cost_usd=10,
-        budget_percent=90, error_percent=5, error_min_requests=20, error_for_s=300, restarts=3,
-        unhealthy_for_s=60, error_lines=20, error_lines_ratio=5, error_lines_for_s=300,
-        disk_percent=85, disk_hours=24, disk_for_s=300, queue_depth=10, queue_for_s=300,
+        memory_percent=90,
+        memory_for_s=300,
+        service_down_for_s=15,
+        cost_usd=10,
+        budget_percent=90,
+        error_percent=5,
+        error_min_requests=20,
+        error_for_s=300,
+        restarts=3,
+        unhealthy_for_s=60,
+        error_lines=20,
+        error_lines_ratio=5,
+        error_lines_for_s=300,
+        disk_percent=85,
+        disk_hours=24,
+        disk_for_s=300,
+        queue_depth=10,
+        queue_for_s=300,
         quota_rejections=20,
-    )  # fmt: skip
+    )
 
 
 def test_the_environment_changes_a_rule_without_promql() -> None:

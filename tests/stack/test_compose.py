@@ -26,8 +26,10 @@ OURS = {"gateway", "platform", "proxy"}
 
 
 def _all() -> dict[str, dict[str, Any]]:
-    return {name: ENGINES["services"].get(name) or SERVICES["services"][name] for name in (
-        *ENGINES["services"], *OURS)}  # fmt: skip
+    return {
+        name: ENGINES["services"].get(name) or SERVICES["services"][name]
+        for name in (*ENGINES["services"], *OURS)
+    }
 
 
 def test_images_are_the_pinned_engines() -> None:
@@ -139,8 +141,11 @@ def test_docker_compose_takes_them(overlays: tuple[str, ...], docker_compose: li
     environ = {**os.environ, **dict.fromkeys(credentials.GENERATED, "x")}
     done = subprocess.run(
         [*docker_compose, *files, "config", "--format", "json"],
-        env=environ, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     merged = json.loads(done.stdout)["services"]
     for row in merged.values():

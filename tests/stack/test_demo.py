@@ -28,8 +28,10 @@ def test_an_interrupted_demo_leaves_the_stack_and_nothing_else(
 
     demo = subprocess.Popen(
         [sys.executable, "-m", "telemetry", "demo", "--seconds", "60"],
-        env=stack.env(DOCKER_HOST="unix:///nowhere"), stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=stack.env(DOCKER_HOST="unix:///nowhere"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert demo.stdout is not None
     for line in demo.stdout:
         if "users call the simulated model" in line:
