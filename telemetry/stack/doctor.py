@@ -18,7 +18,7 @@ from telemetry.alerting import AlertSettings
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.settings import credentials, library
 from telemetry.settings.stack import StackSettings
-from telemetry.stack import configuration, readiness, supervisor_client, terminal, up
+from telemetry.stack import configuration, readiness, supervisor_client, terminal
 from telemetry.stack import processes as stack_processes
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines import ensure, grafana
@@ -133,7 +133,7 @@ def _settings(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
 def _engines(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     missing = []
     table = engines.table()
-    for name in up.NEEDED:
+    for name in engines.needed():
         program = ensure.find(table[name], settings)
         if program is None:
             missing.append(name)
@@ -189,7 +189,7 @@ def _docker(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
 def _ports(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     if supervisor_client.is_running(place):
         return  # they are taken, by us
-    programs = {name: Path(name) for name in up.NEEDED}
+    programs = {name: Path(name) for name in engines.needed()}
     processes = stack_processes.engines(
         place, settings, programs, "prometheus"
     ) + stack_processes.services(place, settings)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from telemetry.settings.stack import StackSettings
 from telemetry.stack.configuration import Alerting
 from telemetry.stack.engines import grafana
+from telemetry.stack.engines.engine import table
 from telemetry.stack.state_folder import StateFolder
 from telemetry.system import own_package, packaged_files
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from telemetry.alerting.channels import Channels
 
 SERVICES = ("proxy", "platform", "gateway")
-# A line that was read is in the queue on disk before its checkpoint is written; else a kill in
-# between loses it (opentelemetry-collector-contrib#35456).
-COLLECTOR_FLAGS = ("--feature-gates=stanza.synchronousLogEmitter",)
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def engines(
     mode: Alerting,
     channels: Channels | None = None,
 ) -> list[Process]:
-    """The engines' processes.
+    """The engines' processes, as their rows of engines.toml say.
 
     Args:
         layout: the state folder.
@@ -79,99 +77,64 @@ def engines(
         mode: who evaluates the alerts.
         channels: where a Grafana that evaluates sends its mail.
     """
-    port = settings.ports
-
-    def base(name: str) -> str:
-        return f"http://127.0.0.1:{port[name]}"
-
-    collector_configs = [f"--config={packaged_files.path('collector/config.yaml')}"]
-    if settings.traces_endpoint:
-        collector_configs.append(f"--config={packaged_files.path('collector/traces.yaml')}")
-    found = [
-        Process(
-            "prometheus",
-            (
-                str(programs["prometheus"]),
-                f"--config.file={layout.config / 'prometheus.yaml'}",
-                f"--storage.tsdb.path={layout.data / 'prometheus'}",
-                f"--storage.tsdb.retention.time={settings.retention_days}d",
-                f"--storage.tsdb.retention.size={settings.store_mib}MB",
-                f"--web.listen-address=127.0.0.1:{port['prometheus']}",
-                "--web.enable-otlp-receiver",
-                "--log.level=warn",
-            ),
-            ready=f"{base('prometheus')}/-/ready",
-            ports=(port["prometheus"],),
-            url=base("prometheus"),
-        ),
-        Process(
-            "loki",
-            (
-                str(programs["loki"]),
-                f"-config.file={packaged_files.path('compose/loki/loki.yaml')}",
-                "-config.expand-env=true",
-            ),
-            ready=f"{base('loki')}/ready",
-            ports=(port["loki"], port["loki_grpc"]),
-            env={
-                "TELEMETRY_LISTEN": "127.0.0.1",
-                "TELEMETRY_LOKI_PORT": str(port["loki"]),
-                "TELEMETRY_LOKI_GRPC_PORT": str(port["loki_grpc"]),
-                "TELEMETRY_LOKI_DATA": str(layout.data / "loki"),
-                "TELEMETRY_LOKI_RULES": str(layout.config / "loki"),
-                "TELEMETRY_LOKI_RUNTIME": str(layout.loki_runtime),
-                "TELEMETRY_RETENTION_DAYS": str(settings.retention_days),
-                "TELEMETRY_ALERTMANAGER_URL": base("alertmanager"),
-            },
-            url=base("loki"),
-        ),
-        Process(
-            "collector",
-            (str(programs["collector"]), *collector_configs, *COLLECTOR_FLAGS),
-            ready=f"http://127.0.0.1:{port['collector_health']}/",
-            ports=(
-                port["otlp_grpc"],
-                port["otlp_http"],
-                port["collector_metrics"],
-                port["collector_health"],
-            ),
-            env={
-                "TELEMETRY_HOME": str(layout.home),
-                "TELEMETRY_COLLECTOR_DATA": str(layout.data / "collector"),
-                "TELEMETRY_OTLP_HOST": "127.0.0.1",
-                "TELEMETRY_OTLP_GRPC_PORT": str(port["otlp_grpc"]),
-                "TELEMETRY_OTLP_HTTP_PORT": str(port["otlp_http"]),
-                "TELEMETRY_COLLECTOR_METRICS_PORT": str(port["collector_metrics"]),
-                "TELEMETRY_COLLECTOR_HEALTH_PORT": str(port["collector_health"]),
-                "TELEMETRY_PROMETHEUS_URL": base("prometheus"),
-                "TELEMETRY_LOKI_URL": base("loki"),
-                "HOSTNAME": settings.child_env.get("HOSTNAME") or socket.gethostname(),
-            },
-            tier=1,
-            url=base("otlp_http"),
-            grace_s=15.0,
-        ),
-    ]
-    if mode == "prometheus":
+    own = {name: f"http://127.0.0.1:{port}" for name, port in settings.ports.items()}
+    values = {
+        "home": layout.home,
+        "data": layout.data,
+        "config": layout.config,
+        "files": _Files(),
+        "port": settings.ports,
+        "own": own,
+        "url": settings.urls,
+        "days": settings.retention_days,
+        "store_mib": settings.store_mib,
+        "host": settings.child_env.get("HOSTNAME") or socket.gethostname(),
+        "grafana_password": settings.grafana_password,
+    }
+    if "grafana" in programs:
+        values["grafana_home"] = grafana.home_of(programs["grafana"], settings)
+    found = []
+    for name, engine in table().items():
+        if engine.evaluator not in ("", mode) or (engine.optional and name not in programs):
+            continue
+        program = programs[name]
+        arguments = [text.format_map(values) for text in engine.arguments]
+        env = {key: text.format_map(values) for key, text in engine.env.items()}
         found.append(
             Process(
-                "alertmanager",
-                (
-                    str(programs["alertmanager"]),
-                    f"--config.file={layout.config / 'alertmanager.yaml'}",
-                    f"--storage.path={layout.data / 'alertmanager'}",
-                    f"--web.listen-address=127.0.0.1:{port['alertmanager']}",
-                    "--cluster.listen-address=",
-                    "--log.level=warn",
-                ),
-                ready=f"{base('alertmanager')}/-/ready",
-                ports=(port["alertmanager"],),
-                url=base("alertmanager"),
+                name,
+                (str(program), *_changed(name, program, arguments, settings)),
+                ready=engine.ready.format_map(values),
+                ports=tuple(settings.ports[port] for port in engine.ports),
+                env=env | (_mail(channels) if name == "grafana" else {}),
+                tier=engine.tier,
+                url=engine.url.format_map(values),
+                grace_s=engine.grace_s,
             )
         )
-    if "grafana" in programs:
-        found.append(_grafana(layout, settings, programs["grafana"], channels))
     return found
+
+
+class _Files:
+    """What travels with the package, by relative path."""
+
+    def __getitem__(self, relative: str) -> Path:
+        return packaged_files.path(relative)
+
+
+def _changed(name: str, program: Path, arguments: list[str], settings: StackSettings) -> list[str]:
+    """An engine's arguments, with what depends on more than a value."""
+    if name == "collector" and settings.traces_endpoint:
+        return [*arguments, f"--config={packaged_files.path('collector/traces.yaml')}"]
+    if program.name == "grafana-server":
+        return arguments[1:]  # before 9.4 the server was a program of its own
+    return arguments
+
+
+def _mail(channels: Channels | None) -> dict[str, str]:
+    from telemetry.alerting.render.grafana import environment
+
+    return environment(channels) if channels else {}
 
 
 def services(layout: StateFolder, settings: StackSettings) -> list[Process]:
@@ -193,46 +156,3 @@ def services(layout: StateFolder, settings: StackSettings) -> list[Process]:
             )
         )
     return found
-
-
-def _grafana(
-    layout: StateFolder, settings: StackSettings, program: Path, channels: Channels | None
-) -> Process:
-    from telemetry.alerting.render.grafana import environment as mail_environment
-
-    port = settings.ports["grafana"]
-    home = grafana.home_of(program, settings)
-    # Before 9.4 the server was a program of its own; since, a subcommand.
-    server = [str(program)] if program.name == "grafana-server" else [str(program), "server"]
-    return Process(
-        "grafana",
-        (*server, f"--homepath={home}"),
-        ready=f"http://127.0.0.1:{port}/api/health",
-        ports=(port,),
-        env={
-            "GF_PATHS_DATA": str(layout.data / "grafana"),
-            "GF_PATHS_LOGS": str(layout.data / "grafana" / "log"),
-            "GF_PATHS_PLUGINS": str(layout.data / "grafana" / "plugins"),
-            "GF_PATHS_PROVISIONING": str(layout.config / "grafana" / "provisioning"),
-            "GF_SERVER_HTTP_ADDR": "127.0.0.1",
-            "GF_SERVER_HTTP_PORT": str(port),
-            # What its notices' own links begin with, as a person's browser reaches it.
-            "GF_SERVER_ROOT_URL": settings.urls["grafana"],
-            "GF_AUTH_ANONYMOUS_ENABLED": "false",
-            "GF_SECURITY_ADMIN_PASSWORD": settings.grafana_password,
-            "GF_ANALYTICS_REPORTING_ENABLED": "false",
-            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
-            "GF_LOG_LEVEL": "warn",
-            # Where to notify is known to it only at its next look: a minute by default, in which
-            # alerts go nowhere.
-            "GF_UNIFIED_ALERTING_ALERTMANAGER_CONFIG_POLL_INTERVAL": "10s",
-            "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
-                packaged_files.path("grafana/dashboards/telemetry-overview.json")
-            ),
-            "TELEMETRY_PROMETHEUS_URL": settings.urls["prometheus"],
-            "TELEMETRY_LOKI_URL": settings.urls["loki"],
-            "TELEMETRY_DASHBOARDS": str(packaged_files.path("grafana/dashboards")),
-            **(mail_environment(channels) if channels else {}),
-        },
-        url=f"http://127.0.0.1:{port}",
-    )

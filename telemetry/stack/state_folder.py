@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from telemetry.errors import TelemetryError
+from telemetry.stack.engines.engine import table
 
 # Stands in a process' output where a run of it begins.
 STARTED = "=== started"
@@ -80,7 +81,7 @@ class StateFolder:
             self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in (self.data, self.config, self.output, self.logs, self.targets):
                 folder.mkdir(exist_ok=True, mode=0o700)
-            for name in ("prometheus", "loki", "alertmanager", "collector", "grafana"):
+            for name in table():
                 (self.data / name).mkdir(exist_ok=True, mode=0o700)
             probe = self.home / f".write-{os.getpid()}"
             probe.touch()

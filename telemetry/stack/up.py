@@ -25,7 +25,6 @@ from telemetry.stack.retention import limit_loki
 from telemetry.stack.state_folder import StateFolder
 
 READY_TIMEOUT_S = 60.0
-NEEDED = ("collector", "prometheus", "loki", "alertmanager")
 
 
 def up(
@@ -86,7 +85,7 @@ def up(
 
 def _check_ports(place: StateFolder, settings: StackSettings) -> None:
     """Fail for a taken port before engines are fetched or built, which takes long."""
-    programs = {name: Path(name) for name in NEEDED}
+    programs = {name: Path(name) for name in engines.needed()}
     expected = stack_processes.engines(place, settings, programs, "prometheus")
     # Whether an Alertmanager runs is known only once it is known whether a Grafana does.
     readiness.check_ports((p for p in expected if p.name != "alertmanager"), settings)
@@ -154,12 +153,12 @@ def install(
     table = engines.table()
     found: dict[str, Path] = {}
     if source in ("auto", "path"):
-        for name in NEEDED:
+        for name in engines.needed():
             program = ensure.find(table[name], settings)
             if program is not None:
                 found[name] = program
     with terminal.Work(console) as work:
-        for name in NEEDED:
+        for name in engines.needed():
             if name not in found:
                 found[name] = ensure.ensure(table[name], settings, source, work.on(name))
         program, why_not = grafana.ensure(settings, source, work.on("grafana"))

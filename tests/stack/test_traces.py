@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import urllib.error
 
 import httpx
 import pytest
@@ -39,7 +38,5 @@ def test_spans_pass_through_to_a_trace_backend(new_stack: Stack, otlp: Receiver)
 
 
 def test_without_a_trace_backend_senders_are_told(stack: Stack) -> None:
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        json_http.post_json(f"{stack.otlp_http}/v1/traces", {"resourceSpans": []})
-    with caught.value as answer:
-        assert answer.code == 404
+    answer = json_http.send(f"{stack.otlp_http}/v1/traces", {"resourceSpans": []})
+    assert answer.status == 404

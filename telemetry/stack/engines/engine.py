@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -48,6 +50,15 @@ class Engine:
     members: tuple[str, ...]
     packages: tuple[str, ...]
     image: str
+    ports: tuple[str, ...]
+    arguments: tuple[str, ...]
+    ready: str
+    url: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    optional: bool = False
+    evaluator: str = ""
+    tier: int = 2
+    grace_s: float = 10.0
     tools: tuple[str, ...] = ()
     tags: str = ""
     ldflags: str = ""
@@ -63,7 +74,8 @@ class Engine:
         return text.format(version=self.version, os=platform.system().lower(), arch=arch)
 
 
-def table() -> dict[str, Engine]:
+@cache
+def table() -> Mapping[str, Engine]:
     """All engines by name."""
     rows = tomllib.loads((FOLDER / "engines.toml").read_text())
     return {name: _engine(name, row) for name, row in rows.items()}
@@ -72,3 +84,8 @@ def table() -> dict[str, Engine]:
 def _engine(name: str, row: dict[str, Any]) -> Engine:
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
     return Engine(name=name, **values)
+
+
+def needed() -> tuple[str, ...]:
+    """The names of the engines without which the stack does not run."""
+    return tuple(name for name, engine in table().items() if not engine.optional)
