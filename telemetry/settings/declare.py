@@ -23,6 +23,7 @@ from telemetry.system.units import format_duration, parse_duration
 
 T = TypeVar("T")
 Environ = Mapping[str, str]
+"""Variables by name, as `os.environ` holds them."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,10 @@ class Setting(Generic[T]):
     kind: Kind[T]
     default: T
     meaning: str
-    otherwise: Callable[[Mapping[str, str]], T] | None = None
+    otherwise: Callable[[Environ], T] | None = None
     shown: str = ""
 
-    def read(self, environ: Mapping[str, str]) -> T:
+    def read(self, environ: Environ) -> T:
         """Its value.
 
         Raises:
@@ -189,7 +190,7 @@ class Declared:
     """Where the documentation lists them."""
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
+    def from_env(cls, environ: Environ) -> Self:
         """Read the environment; what is unset or empty keeps its default.
 
         Raises:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from telemetry.settings import credentials
 from telemetry.settings.declare import (
@@ -14,6 +14,7 @@ from telemetry.settings.declare import (
     PATH,
     TEXT,
     Declared,
+    Environ,
     Kind,
     Setting,
     choice,
@@ -58,7 +59,7 @@ def _url(name: str) -> Setting[str]:
     )
 
 
-def _below(xdg: str, usual: str, more: str) -> Any:
+def _below(xdg: str, usual: str, more: str) -> Callable[[Environ], Path]:
     """Finds a folder below one of the XDG folders, or below the home folder."""
     return lambda environ: (
         Path(environ.get(xdg) or Path(environ.get("HOME", "~")) / usual).expanduser().absolute()

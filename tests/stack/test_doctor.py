@@ -74,6 +74,17 @@ def test_a_setting_that_can_not_be_used(tmp_path: Path) -> None:
     assert found["ports"].state == "well"
 
 
+def test_every_bad_setting_is_named_and_the_rest_looked_at_with_defaults(tmp_path: Path) -> None:
+    given = environ(tmp_path, TELEMETRY_RETENTION_GB="much", TELEMETRY_ALERTING="nagios")
+    found = list(examine(given))
+    wrong = [finding.text for finding in found if finding.about == "settings"]
+    assert wrong == [
+        "TELEMETRY_ALERTING='nagios' is not grafana or prometheus",
+        "TELEMETRY_RETENTION_GB='much' is not a whole number from 1 to 100000",
+    ]
+    assert found[-1].about == "processes"
+
+
 def test_secrets_that_others_can_read(tmp_path: Path) -> None:
     given = environ(tmp_path)
     home = tmp_path / "home"
