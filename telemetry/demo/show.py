@@ -41,10 +41,10 @@ def run(settings: StackSettings, seconds: int) -> int:
         TelemetryError: something is missing or did not start.
     """
     console = Console(highlight=False)
-    place = StateFolder(settings.home)
-    if supervisor_client.is_running(place):
+    folder = StateFolder(settings.home)
+    if supervisor_client.is_running(folder):
         raise TelemetryError(
-            f"a stack runs already in {place.home}; the demo wants one of its own",
+            f"a stack runs already in {folder.home}; the demo wants one of its own",
             remedy="telemetry down, or TELEMETRY_HOME=/some/other/folder telemetry demo",
             exit_code=75,  # EX_TEMPFAIL
         )
@@ -71,7 +71,7 @@ def run(settings: StackSettings, seconds: int) -> int:
     no_docker = containers.unavailable()
     spending = threading.Thread(target=spenders.spend, args=(seconds,), daemon=True)
     began = time.time()
-    with web.datasette(place.data, _free_port(), settings) as base:
+    with web.datasette(folder.data, _free_port(), settings) as base:
         console.print(f"Datasette, unchanged, under `telemetry run`: {base}")
         console.print(f"{len(USERS)} users call the simulated model through the proxy")
         spending.start()

@@ -31,23 +31,23 @@ def alerting_mode(settings: StackSettings, grafana: bool) -> Alerting:
 
 
 def write_configs(
-    layout: StateFolder, settings: StackSettings, alerts: AlertSettings, mode: Alerting
+    folder: StateFolder, settings: StackSettings, alerts: AlertSettings, mode: Alerting
 ) -> None:
     """Render everything the engines read at their start."""
     from telemetry.alerting import provision
 
-    provision(mode, layout.config, alerts)
-    (layout.config / "loki" / "fake").mkdir(parents=True, exist_ok=True)
+    provision(mode, folder.config, alerts)
+    (folder.config / "loki" / "fake").mkdir(parents=True, exist_ok=True)
     # A Grafana that doesn't evaluate shows all the same.
     for part in ("datasources", "dashboards"):
         source = packaged_files.path(f"grafana/provisioning/{part}")
-        target = layout.config / "grafana" / "provisioning" / part
+        target = folder.config / "grafana" / "provisioning" / part
         shutil.copytree(source, target, dirs_exist_ok=True)
-    _write_prometheus(layout, settings, mode)
-    write_targets(layout, {})
+    _write_prometheus(folder, settings, mode)
+    write_targets(folder, {})
 
 
-def _write_prometheus(layout: StateFolder, settings: StackSettings, mode: Alerting) -> None:
+def _write_prometheus(folder: StateFolder, settings: StackSettings, mode: Alerting) -> None:
     import yaml
 
     base: dict[str, Any] = yaml.safe_load(
@@ -62,7 +62,7 @@ def _write_prometheus(layout: StateFolder, settings: StackSettings, mode: Alerti
         "alertmanager": alertmanager,
         "grafana": f"127.0.0.1:{ports['grafana']}",
     }
-    base["rule_files"] = [str(layout.config / "prometheus" / "*.yaml")]
+    base["rule_files"] = [str(folder.config / "prometheus" / "*.yaml")]
     base["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [alertmanager]
     if mode == "grafana":
         del base["alerting"]
@@ -73,14 +73,14 @@ def _write_prometheus(layout: StateFolder, settings: StackSettings, mode: Alerti
         if job["job_name"] in addresses:
             job["static_configs"][0]["targets"] = [addresses[job["job_name"]]]
         else:
-            job["file_sd_configs"][0]["files"] = [str(layout.targets / "*.json")]
-    (layout.config / "prometheus.yaml").write_text(yaml.safe_dump(base, sort_keys=False))
+            job["file_sd_configs"][0]["files"] = [str(folder.targets / "*.json")]
+    (folder.config / "prometheus.yaml").write_text(yaml.safe_dump(base, sort_keys=False))
 
 
-def write_targets(layout: StateFolder, services: Mapping[str, int]) -> None:
+def write_targets(folder: StateFolder, services: Mapping[str, int]) -> None:
     """Tell Prometheus which services are meant to run: their name is the job."""
     targets = [
         {"targets": [f"127.0.0.1:{port}"], "labels": {"job": name}}
         for name, port in services.items()
     ]
-    replace_file(layout.targets / "stack.json", json.dumps(targets))
+    replace_file(folder.targets / "stack.json", json.dumps(targets))

@@ -78,7 +78,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
             # The rest is looked at with the default.
             yield Finding("settings", "wrong", error.message, error.remedy)
             del usable[error.key]
-    place = StateFolder(settings.home)
+    folder = StateFolder(settings.home)
     checks: dict[str, Check] = {
         "state folder": _state_folder,
         "settings": _settings,
@@ -93,32 +93,32 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     }
     for about, check in checks.items():
         try:
-            for finding in check(place, settings):
+            for finding in check(folder, settings):
                 if finding.about != "settings" or finding.state != "well" or usable == environ:
                     yield finding
         except TelemetryError as error:
             yield Finding(about, "wrong", error.message, error.remedy)
 
 
-def _state_folder(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
-    place.make()
-    free_gb = shutil.disk_usage(place.home).free / 2**30
+def _state_folder(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
+    folder.make()
+    free_gb = shutil.disk_usage(folder.home).free / 2**30
     needed = settings.retention_gb
     if free_gb < needed:
         yield Finding(
             "state folder",
             "note",
-            f"{place.home} has {free_gb:.1f} GB free, and the stores may grow to {needed} GB",
+            f"{folder.home} has {free_gb:.1f} GB free, and the stores may grow to {needed} GB",
             "set TELEMETRY_RETENTION_GB lower, or TELEMETRY_HOME to a larger disk",
         )
     else:
-        yield Finding("state folder", "well", f"{place.home}, {free_gb:.0f} GB free")
-    secrets = place.home / credentials.FILE
+        yield Finding("state folder", "well", f"{folder.home}, {free_gb:.0f} GB free")
+    secrets = folder.home / credentials.FILE
     if secrets.exists() and stat.S_IMODE(secrets.stat().st_mode) & 0o077:
         yield Finding("secrets", "wrong", f"others can read {secrets}", f"chmod 600 {secrets}")
 
 
-def _settings(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
+def _settings(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     AlertSettings.from_env(settings.with_secrets().child_env)
     app = library.Settings.from_env(settings.child_env).otlp[""]
     yield Finding("settings", "well", "all can be used")
@@ -132,7 +132,7 @@ def _settings(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
         )
 
 
-def _engines(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
+def _engines(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     missing = []
     table = engines.table()
     for name in engines.needed():
@@ -173,7 +173,7 @@ def _go_version(settings: StackSettings) -> str:
     return " ".join(done.stdout.split()[2:3])
 
 
-def _docker(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
+def _docker(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     from telemetry.system.docker_engine import Engine, EngineAbsent
 
     try:
@@ -188,13 +188,13 @@ def _docker(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
         yield Finding("docker", "well", f"Engine {version}")
 
 
-def _ports(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
-    if supervisor_client.is_running(place):
+def _ports(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
+    if supervisor_client.is_running(folder):
         return  # they are taken, by us
     programs = {name: Path(name) for name in engines.needed()}
     processes = stack_processes.engines(
-        place, settings, programs, "prometheus"
-    ) + stack_processes.services(place, settings)
+        folder, settings, programs, "prometheus"
+    ) + stack_processes.services(folder, settings)
     well = True
     for process in processes:
         try:
@@ -206,15 +206,15 @@ def _ports(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
         yield Finding("ports", "well", "all free")
 
 
-def _rows(place: StateFolder) -> list[dict[str, Any]]:
-    if not supervisor_client.is_running(place):
+def _rows(folder: StateFolder) -> list[dict[str, Any]]:
+    if not supervisor_client.is_running(folder):
         return []
-    rows: list[dict[str, Any]] = supervisor_client.ask(place)["processes"]
+    rows: list[dict[str, Any]] = supervisor_client.ask(folder)["processes"]
     return rows
 
 
-def _processes(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
-    rows = _rows(place)
+def _processes(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
+    rows = _rows(folder)
     if not rows:
         yield Finding("processes", "note", "nothing runs", "`telemetry up` starts the stack")
     for row in rows:
@@ -225,7 +225,7 @@ def _processes(place: StateFolder, settings: StackSettings) -> Iterator[Finding]
             yield Finding(
                 name,
                 "wrong",
-                f"down: {why}; {terminal.complaint(place, name)}",
+                f"down: {why}; {terminal.complaint(folder, name)}",
                 f"`telemetry logs {name}`",
             )
         elif found != "ready":
@@ -241,10 +241,10 @@ def _processes(place: StateFolder, settings: StackSettings) -> Iterator[Finding]
             yield Finding(name, "well", f"ready for {terminal.duration(row['since_s'])}")
 
 
-def _alerts(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
+def _alerts(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     from telemetry.alerting import rules_api
 
-    names = {row["name"] for row in _rows(place)}
+    names = {row["name"] for row in _rows(folder)}
     if not names:
         return
     mode = configuration.alerting_mode(settings, "grafana" in names)
@@ -259,8 +259,8 @@ def _alerts(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
         yield Finding("alerts", "well", f"{len(states)} rules, evaluated by {mode}")
 
 
-def _scrapes(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
-    if not _rows(place):
+def _scrapes(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
+    if not _rows(folder):
         return
     try:
         answer = json_http.get_json(f"{settings.urls['prometheus']}/api/v1/targets?state=active")
@@ -279,8 +279,8 @@ def _scrapes(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
         yield Finding("scrapes", "well", f"all {len(targets)} answer")
 
 
-def _queues(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
-    if not _rows(place):
+def _queues(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
+    if not _rows(folder):
         return
     sizes = readiness.collector_queues(f"{settings.urls['collector_metrics']}/metrics")
     if sizes is not None and sum(sizes) > 0:
@@ -294,8 +294,8 @@ def _queues(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
         yield Finding("collector", "well", "its queues are empty")
 
 
-def _round_trip(place: StateFolder, settings: StackSettings) -> Iterator[Finding]:
-    if not _rows(place):
+def _round_trip(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
+    if not _rows(folder):
         return
     began = time.monotonic()
     try:

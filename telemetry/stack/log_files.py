@@ -20,14 +20,14 @@ class Output(RotatingFileHandler):
     """The output of one process, in chunks as they come.
 
     Args:
-        layout: the state folder.
+        folder: the state folder.
         name: the process.
     """
 
     terminator = ""
 
-    def __init__(self, layout: StateFolder, name: str) -> None:
-        path = layout.output / f"{name}.log"
+    def __init__(self, folder: StateFolder, name: str) -> None:
+        path = folder.output / f"{name}.log"
         super().__init__(path, maxBytes=OUTPUT_BYTES, backupCount=OUTPUT_FILES - 1)
 
     def write(self, text: str) -> None:

@@ -62,7 +62,7 @@ class Process:
 
 
 def engines(
-    layout: StateFolder,
+    folder: StateFolder,
     settings: StackSettings,
     programs: Mapping[str, Path],
     mode: Alerting,
@@ -71,7 +71,7 @@ def engines(
     """The engines' processes, as their rows of engines.toml say.
 
     Args:
-        layout: the state folder.
+        folder: the state folder.
         settings: ports, retention and the like.
         programs: found for the engines, by name.
         mode: who evaluates the alerts.
@@ -79,9 +79,9 @@ def engines(
     """
     own = {name: f"http://127.0.0.1:{port}" for name, port in settings.ports.items()}
     values = {
-        "home": layout.home,
-        "data": layout.data,
-        "config": layout.config,
+        "home": folder.home,
+        "data": folder.data,
+        "config": folder.config,
         "files": _Files(),
         "port": settings.ports,
         "own": own,
@@ -137,7 +137,7 @@ def _mail(channels: Channels | None) -> dict[str, str]:
     return environment(channels) if channels else {}
 
 
-def services(layout: StateFolder, settings: StackSettings) -> list[Process]:
+def services(folder: StateFolder, settings: StackSettings) -> list[Process]:
     """Gateway, platform and proxy."""
     found = []
     for name in SERVICES:
@@ -148,7 +148,7 @@ def services(layout: StateFolder, settings: StackSettings) -> list[Process]:
                 own_package.command("telemetry", name),
                 ready=f"http://127.0.0.1:{port}/health",
                 ports=(port,),
-                env={"TELEMETRY_HOME": str(layout.home), "OTEL_SERVICE_NAME": name},
+                env={"TELEMETRY_HOME": str(folder.home), "OTEL_SERVICE_NAME": name},
                 tier=0,
                 # Model calls and answers under way may finish: proxy 30 s, gateway 15 + 15 s.
                 grace_s=40.0,

@@ -40,14 +40,14 @@ def fitting_hours(
     return max(LEAST_HOURS, most_hours)
 
 
-def limit_loki(layout: StateFolder, settings: StackSettings) -> int:
+def limit_loki(folder: StateFolder, settings: StackSettings) -> int:
     """Set Loki's retention to what its share of the disk holds; it reads the file by itself.
 
     Returns:
         The hours that are kept.
     """
     files = []
-    for path in (layout.data / "loki" / "chunks").rglob("*"):
+    for path in (folder.data / "loki" / "chunks").rglob("*"):
         try:
             status = path.stat()
         except FileNotFoundError:
@@ -57,5 +57,5 @@ def limit_loki(layout: StateFolder, settings: StackSettings) -> int:
     hours = fitting_hours(
         files, time.time(), settings.store_mib << 20, settings.retention_days * 24
     )
-    replace_file(layout.loki_runtime, f"overrides: {{fake: {{retention_period: {hours}h}}}}\n")
+    replace_file(folder.loki_runtime, f"overrides: {{fake: {{retention_period: {hours}h}}}}\n")
     return hours

@@ -52,7 +52,7 @@ class Supervisor:
 
     def __init__(self, settings: StackSettings, processes: list[Process]) -> None:
         self.settings = settings
-        self.layout = StateFolder(settings.home)
+        self.folder = StateFolder(settings.home)
         self.running = {p.name: Running(p) for p in processes}
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -62,17 +62,17 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        self.layout.socket.unlink(missing_ok=True)
+        self.folder.socket.unlink(missing_ok=True)
         self._announce()
         # Relative: the path of a socket may have 107 bytes at most.
-        os.chdir(self.layout.home)
+        os.chdir(self.folder.home)
         os.umask(0o077)
         # It has its name once it listens: whoever sees it can connect.
-        fresh = f"{self.layout.socket.name}.new"
+        fresh = f"{self.folder.socket.name}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(fresh)
         server = await asyncio.start_unix_server(self._answer, fresh)
-        os.rename(fresh, self.layout.socket.name)
+        os.rename(fresh, self.folder.socket.name)
         for entry in self.running.values():
             if not entry.process.is_service:
                 entry.task = asyncio.create_task(self._keep(entry))
@@ -86,9 +86,9 @@ class Supervisor:
         await self._stop_all()
         self._stopped.set()
         server.close()
-        self.layout.socket.unlink(missing_ok=True)
+        self.folder.socket.unlink(missing_ok=True)
         with _noted("that nothing runs"):
-            self.layout.pids.unlink(missing_ok=True)
+            self.folder.pids.unlink(missing_ok=True)
 
     async def _start_services(self) -> None:
         """Once the engines are ready: started together, all would be late on a small machine."""
@@ -112,14 +112,14 @@ class Supervisor:
             if name in SERVICES and entry.wanted
         }
         with _noted("what is meant to run"):
-            write_targets(self.layout, ports)
+            write_targets(self.folder, ports)
 
     async def _limit_loki(self) -> None:
         """Loki has no limit on its disk: its days are shortened instead."""
         while "loki" in self.running:
             await asyncio.sleep(CHECK_S)
             try:
-                hours = await asyncio.to_thread(limit_loki, self.layout, self.settings)
+                hours = await asyncio.to_thread(limit_loki, self.folder, self.settings)
             except OSError:
                 _log.exception("could not look at Loki's disk use")
                 continue
@@ -129,7 +129,7 @@ class Supervisor:
     # --- processes -------------------------------------------------------------------------
 
     async def _keep(self, entry: Running) -> None:
-        output = Output(self.layout, entry.process.name)
+        output = Output(self.folder, entry.process.name)
         try:
             while True:
                 try:
@@ -165,7 +165,7 @@ class Supervisor:
         output.begin_run()
         async with output.taking() as pipe:
             try:
-                entry.child = await spawn(process, pipe, self.settings.child_env, self.layout.home)
+                entry.child = await spawn(process, pipe, self.settings.child_env, self.folder.home)
             finally:
                 os.close(pipe)
             self._note_pids()
@@ -183,7 +183,7 @@ class Supervisor:
             if entry.child is not None and entry.child.returncode is None
         }
         with _noted("what runs"):
-            replace_file(self.layout.pids, json.dumps(rows))
+            replace_file(self.folder.pids, json.dumps(rows))
 
     async def _stop(self, entry: Running) -> None:
         entry.wanted = False
@@ -207,7 +207,7 @@ class Supervisor:
         """Services first, then the collector once its queues are empty, then the stores: what
         was accepted is delivered before its store goes."""
         with _noted("that nothing is meant to run"):
-            write_targets(self.layout, {})
+            write_targets(self.folder, {})
         for tier in sorted({e.process.tier for e in self.running.values()}):
             entries = [e for e in self.running.values() if e.process.tier == tier]
             for entry in entries:
@@ -276,16 +276,16 @@ def _tell(name: str, description: str, child_env: Mapping[str, str]) -> None:
 
 def main() -> None:
     settings = StackSettings.from_env({**os.environ, "TELEMETRY_HOME": sys.argv[1]})
-    layout = StateFolder(settings.home)
+    folder = StateFolder(settings.home)
     handler = RotatingFileHandler(
-        layout.output / "supervisor.log", maxBytes=OUTPUT_BYTES, backupCount=OUTPUT_FILES - 1
+        folder.output / "supervisor.log", maxBytes=OUTPUT_BYTES, backupCount=OUTPUT_FILES - 1
     )
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=[handler]
     )
     for attempt in range(5):
         try:
-            lock = file_locks.hold(layout.lock)  # for life
+            lock = file_locks.hold(folder.lock)  # for life
             break
         except OSError:
             # Whoever asks whether one lives holds it for a moment.
@@ -294,7 +294,7 @@ def main() -> None:
         sys.exit("another supervisor has this state folder")
     os.truncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
-    rows = json.loads(layout.processes.read_text())
+    rows = json.loads(folder.processes.read_text())
     processes = [Process.from_json(row) for row in rows]
 
     async def run() -> None:

@@ -28,36 +28,36 @@ LONGEST_SOCKET = 104
 class NotRunning(TelemetryError):
     """No supervisor has this state folder."""
 
-    def __init__(self, layout: StateFolder) -> None:
+    def __init__(self, folder: StateFolder) -> None:
         super().__init__(
-            f"nothing runs in {layout.home}", remedy="start it with `telemetry up`", exit_code=3
+            f"nothing runs in {folder.home}", remedy="start it with `telemetry up`", exit_code=3
         )
 
 
-def is_running(layout: StateFolder) -> bool:
+def is_running(folder: StateFolder) -> bool:
     """Whether a supervisor lives. The lock is the kernel's: a dead one's is not left behind."""
-    return file_locks.is_locked(layout.lock)
+    return file_locks.is_locked(folder.lock)
 
 
-def ask(layout: StateFolder, timeout_s: float = 10.0, **request: Any) -> dict[str, Any]:
-    """One request to the supervisor, e.g. ``ask(layout, do="restart", name="loki")``.
+def ask(folder: StateFolder, timeout_s: float = 10.0, **request: Any) -> dict[str, Any]:
+    """One request to the supervisor, e.g. ``ask(folder, do="restart", name="loki")``.
 
     Raises:
         NotRunning: there is none.
         TelemetryError: it refused or did not answer.
     """
-    if not is_running(layout):
-        raise NotRunning(layout)
+    if not is_running(folder):
+        raise NotRunning(folder)
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout_s)
-            _connect(connection, layout)
+            _connect(connection, folder)
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer: dict[str, Any] = json.loads(connection.makefile().readline())
     except (OSError, ValueError) as error:
         raise TelemetryError(
-            f"the supervisor in {layout.home} does not answer: {error}",
-            remedy=f"look at {layout.output / 'supervisor.log'}",
+            f"the supervisor in {folder.home} does not answer: {error}",
+            remedy=f"look at {folder.output / 'supervisor.log'}",
         ) from error
     if "error" in answer:
         raise TelemetryError(answer["error"], remedy="`telemetry status` lists the names")
@@ -65,17 +65,17 @@ def ask(layout: StateFolder, timeout_s: float = 10.0, **request: Any) -> dict[st
 
 
 @contextlib.contextmanager
-def only_one(layout: StateFolder) -> Iterator[None]:
+def only_one(folder: StateFolder) -> Iterator[None]:
     """Held while the stack is being started or stopped.
 
     Raises:
         TelemetryError: somebody else is at it.
     """
     try:
-        lock = file_locks.hold(layout.home / "up.lock")
+        lock = file_locks.hold(folder.home / "up.lock")
     except BlockingIOError as error:
         raise TelemetryError(
-            f"another `telemetry up` or `down` is at work in {layout.home}",
+            f"another `telemetry up` or `down` is at work in {folder.home}",
             remedy="wait for it, or set TELEMETRY_HOME to another folder",
             exit_code=75,
         ) from error
@@ -85,18 +85,18 @@ def only_one(layout: StateFolder) -> Iterator[None]:
         os.close(lock)
 
 
-def start(layout: StateFolder, processes: list[Process], child_env: Mapping[str, str]) -> None:
+def start(folder: StateFolder, processes: list[Process], child_env: Mapping[str, str]) -> None:
     """Start a supervisor with these processes and wait until it answers.
 
     Raises:
         TelemetryError: it ended at once.
     """
     rows = [process.to_json() for process in processes]
-    replace_file(layout.processes, json.dumps(rows, indent=1))  # it holds Grafana's password
-    layout.socket.unlink(missing_ok=True)
-    with open(layout.output / "supervisor.log", "a") as output:
+    replace_file(folder.processes, json.dumps(rows, indent=1))  # it holds Grafana's password
+    folder.socket.unlink(missing_ok=True)
+    with open(folder.output / "supervisor.log", "a") as output:
         child = subprocess.Popen(
-            own_package.command("telemetry.stack.supervisor", str(layout.home)),
+            own_package.command("telemetry.stack.supervisor", str(folder.home)),
             env=dict(child_env),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -104,23 +104,23 @@ def start(layout: StateFolder, processes: list[Process], child_env: Mapping[str,
             start_new_session=True,
         )
     try:
-        readiness.wait(lambda: layout.socket.exists() or child.poll() is not None, START_TIMEOUT_S)
+        readiness.wait(lambda: folder.socket.exists() or child.poll() is not None, START_TIMEOUT_S)
     except BaseException:
         child.terminate()
         child.wait()
         raise
-    if not layout.socket.exists():
+    if not folder.socket.exists():
         child.kill()
         code = child.wait()
         raise TelemetryError(
             f"the supervisor did not start (exit code {code})",
-            remedy=f"look at {layout.output / 'supervisor.log'}",
+            remedy=f"look at {folder.output / 'supervisor.log'}",
             exit_code=70,
         )
     child.returncode = 0  # It lives on; it is nobody's child from here on.
 
 
-def reap(layout: StateFolder) -> list[str]:
+def reap(folder: StateFolder) -> list[str]:
     """End what a supervisor that was killed has left running.
 
     Returns:
@@ -129,11 +129,11 @@ def reap(layout: StateFolder) -> list[str]:
     import psutil
 
     try:
-        rows: dict[str, int] = json.loads(layout.pids.read_text())
+        rows: dict[str, int] = json.loads(folder.pids.read_text())
         names = {group: name for name, group in rows.items()}
     except (FileNotFoundError, ValueError, AttributeError):
         return []  # or half a file, from a disk that was full
-    left, leaving = _processes(layout, names)
+    left, leaving = _processes(folder, names)
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.terminate()
@@ -142,12 +142,12 @@ def reap(layout: StateFolder) -> list[str]:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs([*alive, *leaving], timeout=REAP_S)  # their ports are free from here on
-    layout.pids.unlink(missing_ok=True)
+    folder.pids.unlink(missing_ok=True)
     return sorted(set(left.values()))
 
 
 def _processes(
-    layout: StateFolder, names: Mapping[int, str]
+    folder: StateFolder, names: Mapping[int, str]
 ) -> tuple[dict[psutil.Process, str], list[psutil.Process]]:
     """What runs of these process groups, workers whose parent is dead too; and what is about to
     be gone. The numbers may be somebody else's by now: the state folder in their environment must
@@ -163,7 +163,7 @@ def _processes(
             if not name:
                 continue
             environ = process.environ()
-            if environ.get("TELEMETRY_HOME") == str(layout.home):
+            if environ.get("TELEMETRY_HOME") == str(folder.home):
                 found[process] = name
             elif not environ and process.status() != psutil.STATUS_ZOMBIE:
                 # The kernel has taken its memory back, but not yet its ports: some 25 ms for an
@@ -174,14 +174,14 @@ def _processes(
     return found, leaving
 
 
-def _connect(connection: socket.socket, layout: StateFolder) -> None:
-    path = str(layout.socket)
+def _connect(connection: socket.socket, folder: StateFolder) -> None:
+    path = str(folder.socket)
     if len(path.encode()) < LONGEST_SOCKET:
         connection.connect(path)
         return
     # A socket's path may have 107 bytes; by way of /proc it gets below that.
-    folder = os.open(layout.home, os.O_RDONLY | os.O_DIRECTORY)
+    opened = os.open(folder.home, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        connection.connect(f"/proc/self/fd/{folder}/{layout.socket.name}")
+        connection.connect(f"/proc/self/fd/{opened}/{folder.socket.name}")
     finally:
-        os.close(folder)
+        os.close(opened)

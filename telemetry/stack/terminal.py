@@ -130,12 +130,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def complaint(place: StateFolder, name: str) -> str:
+def complaint(folder: StateFolder, name: str) -> str:
     """What a process printed of its trouble in its last run that printed anything: our own word of
     an error, or the first of its last lines that speaks of one, since stack traces and
     consequences follow it; else the last."""
     try:
-        text = (place.output / f"{name}.log").read_text(errors="replace")
+        text = (folder.output / f"{name}.log").read_text(errors="replace")
     except OSError:
         text = ""
     # Each part begins with the rest of the line that says when it was started.
@@ -151,9 +151,9 @@ def complaint(place: StateFolder, name: str) -> str:
 
 def status(settings: StackSettings) -> int:
     """Show what runs. Exit code 0 where all is well, 1 where something is not."""
-    place = StateFolder(settings.home)
+    folder = StateFolder(settings.home)
     console = Console(highlight=False)
-    rows = supervisor_client.ask(place)["processes"]
+    rows = supervisor_client.ask(folder)["processes"]
     console.print(addresses(rows))
     # An Alertmanager runs only where Prometheus evaluates: it passes the alerts on.
     alertmanager = any(row["name"] == "alertmanager" for row in rows)

@@ -52,47 +52,47 @@ def up(
     """
     console = Console(highlight=False)
     began = time.monotonic()
-    place = StateFolder(settings.home)
-    place.make()
-    with supervisor_client.only_one(place):
-        if supervisor_client.is_running(place):
-            return _running_already(place, console, with_services)
-        for name in supervisor_client.reap(place):
+    folder = StateFolder(settings.home)
+    folder.make()
+    with supervisor_client.only_one(folder):
+        if supervisor_client.is_running(folder):
+            return _running_already(folder, console, with_services)
+        for name in supervisor_client.reap(folder):
             console.print(f"{name} was left by a supervisor that was killed; ended it.")
         settings = settings.with_secrets()
         alerts = AlertSettings.from_env(settings.child_env)
         library.Settings.from_env(settings.child_env)  # the services' own telemetry
-        _check_ports(place, settings)
+        _check_ports(folder, settings)
         programs, no_grafana = install(settings, source, console)
         mode = configuration.alerting_mode(settings, "grafana" in programs)
-        processes = stack_processes.engines(place, settings, programs, mode, alerts.channels)
+        processes = stack_processes.engines(folder, settings, programs, mode, alerts.channels)
         if with_services:
-            processes += stack_processes.services(place, settings)
+            processes += stack_processes.services(folder, settings)
         processes += extra
         processes = [_with_version(p, programs, settings) for p in processes]
         readiness.check_ports(processes, settings)
-        configuration.write_configs(place, settings, alerts, mode)
-        limit_loki(place, settings)
-        seen = _start(place, processes, settings, console) - began
-    console.print(terminal.addresses(supervisor_client.ask(place)["processes"]))
+        configuration.write_configs(folder, settings, alerts, mode)
+        limit_loki(folder, settings)
+        seen = _start(folder, processes, settings, console) - began
+    console.print(terminal.addresses(supervisor_client.ask(folder)["processes"]))
     console.print(
         f"Ready in [bold]{time.monotonic() - began:.1f} s[/bold]; the first signal stood in "
         f"Prometheus and Loki after {seen:.1f} s."
     )
-    _notes(console, settings, mode, no_grafana, place)
+    _notes(console, settings, mode, no_grafana, folder)
     return 0
 
 
-def _check_ports(place: StateFolder, settings: StackSettings) -> None:
+def _check_ports(folder: StateFolder, settings: StackSettings) -> None:
     """Fail for a taken port before engines are fetched or built, which takes long."""
     programs = {name: Path(name) for name in engines.needed()}
-    expected = stack_processes.engines(place, settings, programs, "prometheus")
+    expected = stack_processes.engines(folder, settings, programs, "prometheus")
     # Whether an Alertmanager runs is known only once it is known whether a Grafana does.
     readiness.check_ports((p for p in expected if p.name != "alertmanager"), settings)
 
 
-def _running_already(place: StateFolder, console: Console, with_services: bool) -> int:
-    rows = supervisor_client.ask(place)["processes"]
+def _running_already(folder: StateFolder, console: Console, with_services: bool) -> int:
+    rows = supervisor_client.ask(folder)["processes"]
     well = all(terminal.is_well(row) for row in rows)
     missing = with_services and not any(row["service"] for row in rows)
     if missing:
@@ -112,7 +112,7 @@ def _running_already(place: StateFolder, console: Console, with_services: bool) 
 
 
 def _start(
-    place: StateFolder, processes: list[Process], settings: StackSettings, console: Console
+    folder: StateFolder, processes: list[Process], settings: StackSettings, console: Console
 ) -> float:
     """Start everything; ready, or nothing left running.
 
@@ -120,21 +120,21 @@ def _start(
         When the first signal stood in both stores, by the monotonic clock.
     """
     try:
-        supervisor_client.start(place, processes, settings.child_env)
-        _wait_ready(place, [p for p in processes if not p.is_service], console)
+        supervisor_client.start(folder, processes, settings.child_env)
+        _wait_ready(folder, [p for p in processes if not p.is_service], console)
         with console.status("seeing one signal through"):
             if not readiness.see_signal(settings, READY_TIMEOUT_S):
                 raise TelemetryError(
                     f"no signal got through to both stores within {READY_TIMEOUT_S:.0f} s",
-                    remedy=f"look at {place.output}/collector.log",
+                    remedy=f"look at {folder.output}/collector.log",
                     exit_code=70,  # EX_SOFTWARE
                 )
         seen = time.monotonic()
-        _wait_ready(place, [p for p in processes if p.is_service], console)
+        _wait_ready(folder, [p for p in processes if p.is_service], console)
     except BaseException:
         # What went wrong is what the user is told, not that stopping was hard, too.
         with contextlib.suppress(TelemetryError):
-            supervisor_client.ask(place, 60.0, do="stop")
+            supervisor_client.ask(folder, 60.0, do="stop")
         raise
     return seen
 
@@ -177,7 +177,7 @@ def _with_version(
     return dataclasses.replace(process, version=version)
 
 
-def _wait_ready(place: StateFolder, processes: list[Process], console: Console) -> None:
+def _wait_ready(folder: StateFolder, processes: list[Process], console: Console) -> None:
     waiting = {process.name: process for process in processes}
     deadline = time.monotonic() + READY_TIMEOUT_S
     with console.status("starting") as status:
@@ -188,21 +188,21 @@ def _wait_ready(place: StateFolder, processes: list[Process], console: Console) 
                     del waiting[name]
             if not waiting:
                 return
-            rows = {row["name"]: row for row in supervisor_client.ask(place)["processes"]}
+            rows = {row["name"]: row for row in supervisor_client.ask(folder)["processes"]}
             failing = [name for name in waiting if rows[name]["restarts"] >= 3]
             if failing or time.monotonic() > deadline:
                 name = next(iter(failing or waiting))
                 why = rows[name]["last_exit"] or f"not ready within {READY_TIMEOUT_S:.0f} s"
                 raise TelemetryError(
-                    f"{name} does not start: {why}; {terminal.complaint(place, name)}",
-                    remedy=f"look at {place.output / name}.log",
+                    f"{name} does not start: {why}; {terminal.complaint(folder, name)}",
+                    remedy=f"look at {folder.output / name}.log",
                     exit_code=70,  # EX_SOFTWARE
                 )
             time.sleep(readiness.POLL_S)
 
 
 def _notes(
-    console: Console, settings: StackSettings, mode: str, no_grafana: str, place: StateFolder
+    console: Console, settings: StackSettings, mode: str, no_grafana: str, folder: StateFolder
 ) -> None:
     if not settings.grafana:
         console.print("Alerts are evaluated by prometheus; Grafana is off.")
@@ -215,42 +215,42 @@ def _notes(
         )
     else:
         console.print(f"Alerts are evaluated by {mode}.")
-        first = place.home / ".grafana-password-shown"
+        first = folder.home / ".grafana-password-shown"
         if not first.exists():
             password = settings.grafana_password
             console.print(f"Grafana: log in as admin, password {password} (shown this once)")
             first.touch(mode=0o600)
-    console.print(f"Tokens for the pages: {place.home / credentials.FILE} (mode 0600).")
+    console.print(f"Tokens for the pages: {folder.home / credentials.FILE} (mode 0600).")
 
 
 def down(settings: StackSettings) -> int:
     """Stop the stack; what was accepted is delivered or kept on disk."""
-    place = StateFolder(settings.home)
+    folder = StateFolder(settings.home)
     console = Console(highlight=False)
-    if not place.home.is_dir():
-        console.print(f"Nothing runs in {place.home}.", soft_wrap=True)
+    if not folder.home.is_dir():
+        console.print(f"Nothing runs in {folder.home}.", soft_wrap=True)
         return 0
-    with supervisor_client.only_one(place):
-        if not supervisor_client.is_running(place):
-            left = supervisor_client.reap(place)
+    with supervisor_client.only_one(folder):
+        if not supervisor_client.is_running(folder):
+            left = supervisor_client.reap(folder)
             if left:
                 console.print(f"Ended what a killed supervisor had left: {', '.join(left)}.")
             else:
-                console.print(f"Nothing runs in {place.home}.", soft_wrap=True)
+                console.print(f"Nothing runs in {folder.home}.", soft_wrap=True)
             return 0
         began = time.monotonic()
         with console.status("stopping: services, collector, stores"):
-            supervisor_client.ask(place, 90.0, do="stop")
-            readiness.wait(lambda: not supervisor_client.is_running(place), 10.0)
+            supervisor_client.ask(folder, 90.0, do="stop")
+            readiness.wait(lambda: not supervisor_client.is_running(folder), 10.0)
     console.print(f"Stopped in {time.monotonic() - began:.1f} s.")
     return 0
 
 
 def restart(settings: StackSettings, names: list[str]) -> int:
     """Restart the named processes, all if none is named."""
-    place = StateFolder(settings.home)
+    folder = StateFolder(settings.home)
     console = Console(highlight=False)
-    rows = supervisor_client.ask(place)["processes"]
+    rows = supervisor_client.ask(folder)["processes"]
     processes = {row["name"]: row for row in rows}
     for name in names:
         if name not in processes:
@@ -258,13 +258,13 @@ def restart(settings: StackSettings, names: list[str]) -> int:
                 f"nothing here is called {name!r}", remedy=f"there is: {', '.join(processes)}"
             )
     for name in names or list(processes):
-        supervisor_client.ask(place, 60.0, do="restart", name=name)
+        supervisor_client.ask(folder, 60.0, do="restart", name=name)
         row = processes[name]
         if not readiness.wait(lambda row=row: terminal.is_up(row), READY_TIMEOUT_S):  # type: ignore[misc]
             raise TelemetryError(
                 f"{name} is not ready {READY_TIMEOUT_S:.0f} s after its restart; "
-                + terminal.complaint(place, name),
-                remedy=f"look at {place.output / name}.log",
+                + terminal.complaint(folder, name),
+                remedy=f"look at {folder.output / name}.log",
                 exit_code=70,
             )
         console.print(f"{name} is ready again.")
@@ -273,13 +273,13 @@ def restart(settings: StackSettings, names: list[str]) -> int:
 
 def show_logs(settings: StackSettings, name: str, follow: bool) -> int:
     """Print what processes have printed, with ``follow`` as it comes."""
-    place = StateFolder(settings.home)
-    every = sorted(place.output.glob("*.log"))
+    folder = StateFolder(settings.home)
+    every = sorted(folder.output.glob("*.log"))
     paths = [path for path in every if name in ("", path.stem)]
     if not paths:
         known = ", ".join(path.stem for path in every)
         raise TelemetryError(
-            f"there is no output of {name or 'anything'} in {place.output}",
+            f"there is no output of {name or 'anything'} in {folder.output}",
             remedy=f"there is: {known}" if known else "start the stack with `telemetry up`",
             exit_code=66,  # EX_NOINPUT
         )
