@@ -42,7 +42,7 @@ def _read() -> set[str]:
 def test_every_setting_is_in_the_table_and_the_reverse() -> None:
     documented = {row[0].strip("`") for row in _table("Settings")}
     # Put together from its parts in the code, for each signal.
-    built = {f"OTEL_EXPORTER_OTLP_{what}" for what in ("COMPRESSION",)}
+    built = {f"OTEL_EXPORTER_OTLP_{what}" for what in ("COMPRESSION", "PROTOCOL")}
     of_one_signal = re.compile(r"OTEL_EXPORTER_OTLP_(METRICS|LOGS|TRACES)?_?(ENDPOINT|TIMEOUT)?$")
     read = {name for name in _read() if not of_one_signal.match(name)}
     common = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TIMEOUT"}
