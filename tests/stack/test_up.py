@@ -68,7 +68,7 @@ def test_from_up_to_down(new_stack: Stack) -> None:
     assert stack.pid("loki") != before
     wrong = stack.run("restart", "lokki", check=False)
     assert wrong.returncode == 64
-    assert "there is: prometheus, loki, collector, alertmanager" in wrong.stderr
+    assert "there is: collector, prometheus, loki, alertmanager" in wrong.stderr
 
     pids = [stack.pid(name) for name in ENGINES]
     assert re.fullmatch(r"Stopped in \d+\.\d s\.\n", stack.run("down").stdout)
