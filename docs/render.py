@@ -12,6 +12,7 @@ import importlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from telemetry import catalog, cli
 from telemetry.alerting.rule import Rule
@@ -22,6 +23,8 @@ from telemetry.dashboards.rendering import DASHBOARDS
 from telemetry.errors import EXIT_CODES
 from telemetry.naming import label_name
 from telemetry.services.commands import SERVICES
+from telemetry.settings.declare import Setting
+from telemetry.settings.stack import PORT_SETTINGS, StackSettings
 
 TOP = Path(__file__).resolve().parents[1]
 GENERATED = "<!-- Generated from the code by `nox -s render`; don't edit it. -->"
@@ -37,7 +40,17 @@ _DEFAULT = re.compile(r" \(default: ([^()]+)\)$")
 
 def files() -> dict[str, str]:
     """Every page that the code writes, or writes a part of: path to content."""
-    tables = {"alerts": alerts(), "dashboards": dashboards()}
+    tables = {
+        "alerts": alerts(),
+        "dashboards": dashboards(),
+        "thresholds": settings(Thresholds.settings()),
+        "stack settings": settings(
+            one
+            for one in StackSettings.settings()
+            if not one.kind.secret and not one.variable.endswith(("_PORT", "_URL"))
+        ),
+        "ports": settings(PORT_SETTINGS.values()),
+    }
     pages = {f"docs/{path.name}": path.read_text() for path in sorted(TOP.glob("docs/*.md"))}
     return {
         "docs/metrics.md": metrics(),
@@ -151,6 +164,17 @@ def dashboards() -> str:
     declared = [module.build() for module in DASHBOARDS]
     rows = ((one.title, f"`{one.uid}`", one.description) for one in declared)
     return _table(("dashboard", "uid", "shows"), rows)
+
+
+# --- settings -------------------------------------------------------------------------------
+
+
+def settings(declared: Iterable[Setting[Any]]) -> str:
+    """The table of some settings."""
+    return _table(
+        ("variable", "default", "meaning"),
+        ((f"`{one.variable}`", one.default_text, one.meaning) for one in declared),
+    )
 
 
 # --- command line ---------------------------------------------------------------------------

@@ -6,11 +6,9 @@ import argparse
 import re
 from pathlib import Path
 
-import pytest
-
 from telemetry import cli
 from telemetry.settings import credentials
-from telemetry.settings.stack import PORTS, URL_SETTINGS, StackSettings
+from telemetry.settings.stack import URL_SETTINGS, StackSettings
 from telemetry.stack import processes as stack_processes
 from telemetry.stack.state_folder import StateFolder
 from telemetry.system import packaged_files
@@ -61,14 +59,6 @@ def test_every_documented_setting_is_read() -> None:
 def test_every_setting_that_is_read_is_documented() -> None:
     documented = set(NAME.findall(TEXT)) | ELSEWHERE
     assert _read() - documented - _given_to_engines() == set()
-
-
-@pytest.mark.parametrize("name", PORTS)
-def test_the_documented_ports_are_the_defaults(name: str) -> None:
-    row = next(line for line in TEXT.splitlines() if f"`TELEMETRY_{name.upper()}_PORT`" in line)
-    _, _, variables, defaults, _ = (cell.strip() for cell in row.split("|"))
-    found = dict(zip(NAME.findall(variables), re.findall(r"\d+", defaults), strict=True))
-    assert found[f"TELEMETRY_{name.upper()}_PORT"] == str(PORTS[name])
 
 
 def test_every_documented_command_exists() -> None:
