@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from telemetry.alerting.channels import Channels
+from telemetry.alerting.links import Links
 from telemetry.alerting.render import alertmanager, grafana, prometheus
-from telemetry.alerting.render.links import Links
 from telemetry.alerting.render.write import LOKI_TENANT
 from telemetry.alerting.rules import RETIRED, all_rules
 from telemetry.alerting.settings import AlertSettings

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from telemetry.alerting.channels import Channels, Email, Slack, Telegram, Webhook
-from telemetry.alerting.render.links import Links
+from telemetry.alerting.links import Links
 from telemetry.alerting.rule import Rule
 from telemetry.system import json_http
 from telemetry.system.json_http import HttpError

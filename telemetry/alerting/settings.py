@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from telemetry.alerting.channels import Channels
-from telemetry.alerting.render.links import Links
+from telemetry.alerting.links import Links
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.settings.declare import Declared, derived
 

@@ -17,8 +17,8 @@ from telemetry.alerting.channels import (
     Telegram,
     Webhook,
 )
+from telemetry.alerting.links import Links
 from telemetry.alerting.render import alertmanager, grafana
-from telemetry.alerting.render.links import Links
 from telemetry.errors import TelemetryError
 
 TOKEN = {"TELEMETRY_WEBHOOK_TOKEN": "w"}

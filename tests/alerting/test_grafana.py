@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from telemetry.alerting.channels import Channels
+from telemetry.alerting.links import Links
 from telemetry.alerting.render.grafana import environment, escape, provisioning
-from telemetry.alerting.render.links import Links
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.dashboards import PANELS

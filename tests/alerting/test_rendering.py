@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from telemetry.alerting.__main__ import compose_settings, main, rendered
-from telemetry.alerting.render.links import Links
+from telemetry.alerting.links import Links
 from telemetry.alerting.render.prometheus import rule_files
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds

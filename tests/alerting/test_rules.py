@@ -10,7 +10,7 @@ import pytest
 
 from telemetry import catalog
 from telemetry.alerting.channels import ChannelVariables
-from telemetry.alerting.render.links import Links
+from telemetry.alerting.links import Links
 from telemetry.alerting.rule import Rule
 from telemetry.alerting.rules import RETIRED, all_rules
 from telemetry.alerting.thresholds import Thresholds

@@ -25,7 +25,7 @@ from telemetry.services.proxy.ledger import accounts, schema
 from telemetry.services.proxy.pricing.prices import Rates
 from telemetry.services.proxy.settings import Settings, Upstream
 from telemetry.services.proxy.upstream.request import UpstreamRequest
-from telemetry.services.proxy.upstream.wires import OPENAI, Ask
+from telemetry.services.proxy.wires import OPENAI, Ask
 from tests.fixtures.simulated import served
 from tests.ports import free_port
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from telemetry.services.proxy.pricing.usage import Tokens
-from telemetry.services.proxy.upstream.wires import ANTHROPIC, OPENAI, Ask, EventStream
+from telemetry.services.proxy.wires import ANTHROPIC, OPENAI, Ask, EventStream
 from telemetry.simulated import anthropic, openai
 from telemetry.simulated.script import Directives, Turn, reply
 

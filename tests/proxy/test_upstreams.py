@@ -19,7 +19,7 @@ from telemetry.errors import TelemetryError
 from telemetry.services.proxy.settings import Settings, Upstream
 from telemetry.services.proxy.upstream.client import UpstreamError, Upstreams, query_of
 from telemetry.services.proxy.upstream.request import UpstreamRequest
-from telemetry.services.proxy.upstream.wires import OPENAI
+from telemetry.services.proxy.wires import OPENAI
 from telemetry.simulated.app import MODELS
 from tests.fixtures.simulated import served
 from tests.ports import free_port

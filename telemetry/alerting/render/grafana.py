@@ -14,9 +14,9 @@ from email.utils import parseaddr
 from typing import Any
 
 from telemetry.alerting.channels import Channels
+from telemetry.alerting.links import Links, texts
 from telemetry.alerting.render import templates, yaml_blocks
 from telemetry.alerting.render.alertmanager import quiet_interval
-from telemetry.alerting.render.links import Links, texts
 from telemetry.alerting.render.routing import (
     CRITICAL,
     DATASOURCE,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from telemetry.alerting.links import Links, texts
 from telemetry.alerting.render import yaml_blocks
-from telemetry.alerting.render.links import Links, texts
 from telemetry.alerting.rule import Rule, Source
 from telemetry.system.units import format_duration, number
 

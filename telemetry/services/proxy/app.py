@@ -28,7 +28,7 @@ from telemetry.services.proxy.ledger.metrics import LedgerSource
 from telemetry.services.proxy.pricing.prices import PriceBook
 from telemetry.services.proxy.settings import Settings
 from telemetry.services.proxy.upstream.client import Upstreams
-from telemetry.services.proxy.upstream.wires import WIRES
+from telemetry.services.proxy.wires import WIRES
 
 
 class _App(Starlette):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from telemetry.services.proxy.pricing.prices import Rates
 from telemetry.services.proxy.settings import Upstream
 from telemetry.services.proxy.upstream.request import UpstreamRequest
-from telemetry.services.proxy.upstream.wires import Ask
-from telemetry.services.proxy.upstream.wires.base import Endpoint
+from telemetry.services.proxy.wires import Ask
+from telemetry.services.proxy.wires.base import Endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from telemetry.errors import ConfigError, TelemetryError
-from telemetry.services.proxy.upstream.wires import WIRES, Wire
+from telemetry.services.proxy.wires import WIRES, Wire
 from telemetry.settings import credentials
 from telemetry.settings.declare import (
     PATH,

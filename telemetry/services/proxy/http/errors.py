@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from starlette.types import Send
 
 from telemetry.services.proxy.ledger.quota import Refusal
-from telemetry.services.proxy.upstream.wires import Wire
+from telemetry.services.proxy.wires import Wire
 
 _JSON = (b"content-type", b"application/json")
 

@@ -45,8 +45,8 @@ from telemetry.services.proxy.pricing.prices import Rates
 from telemetry.services.proxy.pricing.usage import MOST_TOKENS, Tokens
 from telemetry.services.proxy.upstream.client import query_of
 from telemetry.services.proxy.upstream.request import UpstreamRequest
-from telemetry.services.proxy.upstream.wires import Ask, Wire
-from telemetry.services.proxy.upstream.wires.base import AskError, Endpoint
+from telemetry.services.proxy.wires import Ask, Wire
+from telemetry.services.proxy.wires.base import AskError, Endpoint
 
 # A reservation outlasts its call by this time.
 _MARGIN_S = 60.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from telemetry.services.proxy.ledger.operations import Status
 from telemetry.services.proxy.pricing.usage import Tokens
 from telemetry.services.proxy.settings import Upstream
-from telemetry.services.proxy.upstream.wires import Context
+from telemetry.services.proxy.wires import Context
 
 
 @dataclass

@@ -26,8 +26,8 @@ from telemetry.services.proxy.http.request import (
 from telemetry.services.proxy.settings import Upstream
 from telemetry.services.proxy.upstream.client import UpstreamError, header, query_of, returned
 from telemetry.services.proxy.upstream.request import UpstreamRequest
-from telemetry.services.proxy.upstream.wires import WIRES, Wire
-from telemetry.services.proxy.upstream.wires.base import AskError, model_of, objs
+from telemetry.services.proxy.wires import WIRES, Wire
+from telemetry.services.proxy.wires.base import AskError, model_of, objs
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from telemetry.services.proxy.http.errors import (
 from telemetry.services.proxy.ledger.accounts import refusal_of
 from telemetry.services.proxy.settings import Settings, Upstream
 from telemetry.services.proxy.upstream.request import RawHeaders
-from telemetry.services.proxy.upstream.wires import Wire
+from telemetry.services.proxy.wires import Wire
 
 T = TypeVar("T")
 

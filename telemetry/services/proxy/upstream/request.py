@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from telemetry.services.proxy.upstream.wires import Wire
+from telemetry.services.proxy.wires import Wire
 
 RawHeaders = list[tuple[bytes, bytes]]
 

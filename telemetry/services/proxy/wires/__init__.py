@@ -6,9 +6,9 @@ its own upstream, its settings and its error messages follow from there.
 
 from __future__ import annotations
 
-from telemetry.services.proxy.upstream.wires.anthropic import ANTHROPIC
-from telemetry.services.proxy.upstream.wires.base import Ask, Context, EventStream, Wire
-from telemetry.services.proxy.upstream.wires.openai import OPENAI
+from telemetry.services.proxy.wires.anthropic import ANTHROPIC
+from telemetry.services.proxy.wires.base import Ask, Context, EventStream, Wire
+from telemetry.services.proxy.wires.openai import OPENAI
 
 __all__ = ["ANTHROPIC", "OPENAI", "WIRES", "Ask", "Context", "EventStream", "Wire"]
 

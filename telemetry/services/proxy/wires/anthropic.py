@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from telemetry.services.proxy.pricing.usage import Tokens, from_anthropic
-from telemetry.services.proxy.upstream.wires.base import (
+from telemetry.services.proxy.wires.base import (
     Ask,
     Context,
     Endpoint,
