@@ -20,7 +20,7 @@ from telemetry.alerting.channels import Channels, Email, Slack, Telegram, Webhoo
 from telemetry.alerting.links import Links
 from telemetry.alerting.rule import Rule
 from telemetry.system import json_http
-from telemetry.system.json_http import HttpError
+from telemetry.system.json_http import AnswerError
 
 _TIMEOUT_S = 10.0
 _ANSWER_CHARACTERS = 200
@@ -223,7 +223,7 @@ def _slack(notice: Notice, slack: Slack) -> str:
 
 
 def _telegram(notice: Notice, telegram: Telegram) -> str:
-    # The address holds the token; `HttpError` doesn't repeat it.
+    # The address holds the token; `AnswerError` doesn't repeat it.
     address = f"{telegram.api_url}/bot{telegram.token}/sendMessage"
     return _post(address, {"chat_id": telegram.chat_id, "text": notice.text()})
 
@@ -233,7 +233,7 @@ def _post(url: str, body: Any, headers: Mapping[str, str] | None = None) -> str:
     text = answer.text[:_ANSWER_CHARACTERS]
     said = f"{answer.status} {answer.reason}" + (f": {text}" if text else "")
     if answer.status >= 400:
-        raise HttpError(said, url, answer.status, text)
+        raise AnswerError(said, url, answer.status, text)
     return said
 
 

@@ -22,7 +22,7 @@ from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import TelemetryError
 from telemetry.settings.stack import StackSettings
 from telemetry.system import json_http
-from telemetry.system.json_http import HttpError
+from telemetry.system.json_http import AnswerError
 
 _NO_ENTRY = (
     "set TELEMETRY_GRAFANA_PASSWORD to the password of Grafana's user admin, or "
@@ -284,7 +284,7 @@ def _request(
         headers["authorization"] = f"Basic {credentials}"
     try:
         return json_http.send(url, body, method=method, headers=headers).json()
-    except HttpError as error:
+    except AnswerError as error:
         if is_grafana and error.status in (401, 403):
             remedy = _NO_ENTRY
         elif not error.status:

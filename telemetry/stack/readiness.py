@@ -12,7 +12,7 @@ from telemetry.errors import TelemetryError
 from telemetry.settings.stack import StackSettings
 from telemetry.stack.processes import Process
 from telemetry.system import json_http, ports
-from telemetry.system.json_http import HttpError
+from telemetry.system.json_http import AnswerError
 
 POLL_S = 0.05
 
@@ -21,7 +21,7 @@ def answers(url: str, timeout_s: float = 1.0) -> bool:
     """Whether ``url`` answers 200."""
     try:
         return json_http.send(url, timeout_s=timeout_s).status == 200
-    except HttpError:
+    except AnswerError:
         return False
 
 
@@ -30,7 +30,7 @@ def condition(url: str) -> str:
     answers."""
     try:
         answer = json_http.send(url, timeout_s=1.0)
-    except HttpError:
+    except AnswerError:
         return ""
     return "ready" if answer.status < 400 else answer.text or f"answers {answer.status}"
 
@@ -40,7 +40,7 @@ def note(url: str) -> str:
     try:
         answer = json_http.get_json(url)
         return str(answer.get("note", ""))
-    except (HttpError, AttributeError):
+    except (AnswerError, AttributeError):
         return ""
 
 
@@ -98,7 +98,7 @@ def collector_queues(url: str) -> list[float] | None:
 
     try:
         answer = json_http.send(url, timeout_s=1.0)
-    except HttpError:
+    except AnswerError:
         return None
     if answer.status >= 400:
         return None
@@ -165,5 +165,5 @@ def _attribute(key: str, value: str) -> dict[str, Any]:
 def _found(url: str) -> bool:
     try:
         return bool(json_http.get_json(url)["data"]["result"])
-    except (HttpError, KeyError):
+    except (AnswerError, KeyError):
         return False

@@ -17,7 +17,7 @@ from rich.text import Text
 from telemetry.errors import TelemetryError
 from telemetry.settings.stack import StackSettings
 from telemetry.system import json_http
-from telemetry.system.json_http import HttpError
+from telemetry.system.json_http import AnswerError
 
 _COLOURS = {"trace": "dim", "debug": "dim", "warn": "yellow", "error": "red", "fatal": "bold red"}
 # What a container prints must not move the cursor or set the title of who reads it.
@@ -91,7 +91,7 @@ def entries(settings: StackSettings, wanted: Search) -> list[dict[str, Any]]:
     loki = settings.urls["loki"]
     try:
         answer = json_http.get_json(f"{loki}/loki/api/v1/query_range?{query}", 30.0)
-    except HttpError as error:
+    except AnswerError as error:
         raise TelemetryError(
             f"Loki at {loki} {error}",
             remedy="`telemetry status` says whether it runs; `telemetry up` starts it",

@@ -17,7 +17,7 @@ SHOWN_CHARS = 300
 """How much of an answer's body an error shows."""
 
 
-class HttpError(OSError):
+class AnswerError(OSError):
     """Nobody answers, or the answer is of no use. Its text doesn't repeat the address, which may
     hold a secret.
 
@@ -58,16 +58,16 @@ class Answer:
         """The body's JSON; None where it is empty.
 
         Raises:
-            HttpError: the status is an error's, or the body is not JSON.
+            AnswerError: the status is an error's, or the body is not JSON.
         """
         if self.status >= 400:
             said = f": {self.text}" if self.text else ""
-            raise HttpError(f"answered {self.status}{said}", self.url, self.status, self.text)
+            raise AnswerError(f"answered {self.status}{said}", self.url, self.status, self.text)
         try:
             return json.loads(self.body) if self.body.strip() else None
         except ValueError as error:
             text = "answered something that is not JSON"
-            raise HttpError(text, self.url, self.status, self.text) from error
+            raise AnswerError(text, self.url, self.status, self.text) from error
 
 
 def get_json(
@@ -76,7 +76,7 @@ def get_json(
     """The JSON that ``url`` answers.
 
     Raises:
-        HttpError: nobody answers, or with an error, or not with JSON.
+        AnswerError: nobody answers, or with an error, or not with JSON.
     """
     return send(url, headers=headers, timeout_s=timeout_s).json()
 
@@ -87,7 +87,7 @@ def post_json(
     """Send JSON; returns the JSON that is answered.
 
     Raises:
-        HttpError: nobody answers, or with an error, or not with JSON.
+        AnswerError: nobody answers, or with an error, or not with JSON.
     """
     return send(url, body, headers=headers, timeout_s=timeout_s).json()
 
@@ -110,7 +110,7 @@ def send(
         timeout_s: for each step, seconds.
 
     Raises:
-        HttpError: nobody answers.
+        AnswerError: nobody answers.
     """
     data = None if body is None else json.dumps(body).encode()
     typed = {} if body is None else {"content-type": "application/json"}
@@ -125,7 +125,7 @@ def send(
         # urllib wraps the operating system's own error.
         cause = getattr(error, "reason", error)
         why = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        raise HttpError(f"does not answer: {why}", url) from error
+        raise AnswerError(f"does not answer: {why}", url) from error
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:

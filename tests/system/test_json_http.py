@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from telemetry.system import json_http
-from telemetry.system.json_http import HttpError
+from telemetry.system.json_http import AnswerError
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -73,7 +73,7 @@ def test_get_and_post_return_the_answers_json(server: str) -> None:
 
 
 def test_error_carries_status_url_and_the_beginning_of_the_body(server: str) -> None:
-    with pytest.raises(HttpError, match=r"^answered 503: the disk is full") as caught:
+    with pytest.raises(AnswerError, match=r"^answered 503: the disk is full") as caught:
         json_http.get_json(f"{server}/error")
     assert (caught.value.status, caught.value.url) == (503, f"{server}/error")
     assert len(caught.value.body) == json_http.SHOWN_CHARS
@@ -81,7 +81,7 @@ def test_error_carries_status_url_and_the_beginning_of_the_body(server: str) -> 
 
 
 def test_answer_that_is_not_json_is_an_error(server: str) -> None:
-    with pytest.raises(HttpError, match=r"^answered something that is not JSON$"):
+    with pytest.raises(AnswerError, match=r"^answered something that is not JSON$"):
         json_http.get_json(f"{server}/text")
 
 
@@ -94,11 +94,11 @@ def test_nobody_answering_is_an_error_without_status(server: str) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{bound.getsockname()[1]}/"
-        with pytest.raises(HttpError, match=r"^does not answer: Connection refused$") as caught:
+        with pytest.raises(AnswerError, match=r"^does not answer: Connection refused$") as caught:
             json_http.get_json(nobody)
     assert caught.value.status == 0
     for broken in (f"{server}/closes", "no address", "http://[::1/"):
-        with pytest.raises(HttpError, match=r"^does not answer: ."):
+        with pytest.raises(AnswerError, match=r"^does not answer: ."):
             json_http.get_json(broken)
 
 

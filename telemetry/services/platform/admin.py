@@ -17,7 +17,7 @@ from telemetry.services.platform.proxy_keys import ProxyKeys
 from telemetry.services.platform.settings import Settings
 from telemetry.system import json_http
 from telemetry.system.docker_engine import Engine
-from telemetry.system.json_http import HttpError
+from telemetry.system.json_http import AnswerError
 
 PAGES = Path(__file__).parent / "pages"
 GATEWAY_TIMEOUT_S = 3.0
@@ -92,6 +92,6 @@ class Admin:
         try:
             answer = json_http.get_json(url, GATEWAY_TIMEOUT_S, token)
             alerts: list[dict[str, Any]] = answer["alerts"]
-        except HttpError as error:
+        except AnswerError as error:
             return [], f"the gateway at {self._settings.gateway_url} {error}"
         return alerts, ""

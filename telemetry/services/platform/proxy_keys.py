@@ -7,7 +7,7 @@ from typing import Any
 
 from telemetry.services.http import HTTPError
 from telemetry.system import json_http
-from telemetry.system.json_http import HttpError
+from telemetry.system.json_http import AnswerError
 
 TIMEOUT_S = 10.0
 
@@ -88,7 +88,7 @@ class ProxyKeys:
             return json_http.send(
                 url, body, method=method, headers=headers, timeout_s=TIMEOUT_S
             ).json()
-        except HttpError as error:
+        except AnswerError as error:
             if error.status == 404:
                 raise HTTPError(404, f"the proxy has no {path}") from None
             remedy = (
