@@ -68,6 +68,8 @@ def tests(session: nox.Session) -> None:
 def stack(session: nox.Session) -> None:
     """The tests that drive real parts; what is missing is installed or built first."""
     _install(session, "dev")
+    # Not left to the first test: a build takes longer than a test may.
+    session.run("python", "-m", "tests.engines")
     session.run("pytest", "-m", REAL_PARTS, *session.posargs)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.alerting.engines import engine
+from tests.engines import engine
 from tests.fixtures.stack import until
 from tests.ports import free_port
 

@@ -19,9 +19,9 @@ from telemetry.alerting.rules import all_rules
 from telemetry.alerting.settings import AlertSettings
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.system import packaged_files
-from tests.alerting.engines import engine
 from tests.alerting.processes import alertmanager, get, process
 from tests.alerting.receivers import HttpReceiver, http_receiver
+from tests.engines import engine
 from tests.fixtures.stack import until
 from tests.ports import free_port
 

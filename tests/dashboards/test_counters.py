@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from telemetry.promql.functions import daily_increase, exact_increase, or_zero, today
-from tests.alerting.engines import engine
+from tests.engines import engine
 
 pytestmark = pytest.mark.stack
 

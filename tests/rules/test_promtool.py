@@ -10,7 +10,7 @@ import yaml
 
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
-from tests.alerting.engines import engine
+from tests.engines import engine
 
 HERE = Path(__file__).parent
 TOP = HERE.parent.parent

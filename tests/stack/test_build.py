@@ -13,8 +13,10 @@ from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import build, ensure
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines.engine import EngineError
+from telemetry.system.file_locks import hold
 
 LOKI = engines.table()["loki"]
+LOCK = ".loki-3.7.8.lock"  # stays: a file that a process may wait for is never removed
 
 LIST = """
 case "$1" in
@@ -57,7 +59,9 @@ def test_what_go_builds_is_put_in_place_whole(tmp_path: Path) -> None:
     assert ensure.version_of(program) == "3.7.8"
     assert program.stat().st_mode & 0o777 == 0o755
     assert said[-1] == ("loki 3.7.8: compiling (2 of 3 packages)", 2 / 3)
-    assert os.listdir(tmp_path / "engines") == ["loki-3.7.8"], "the work folder is gone"
+    assert sorted(os.listdir(tmp_path / "engines")) == [LOCK, "loki-3.7.8"], (
+        "the work folder is gone"
+    )
 
 
 def test_a_failing_build_says_go_s_own_words_and_leaves_nothing(tmp_path: Path) -> None:
@@ -68,7 +72,7 @@ def test_a_failing_build_says_go_s_own_words_and_leaves_nothing(tmp_path: Path) 
         "loki 3.7.8 can't be had: go: go build failed: # example.com/a | ./a.go:7:2: undefined: b"
     )
     assert caught.value.exit_code == 69
-    assert os.listdir(tmp_path / "engines") == []
+    assert os.listdir(tmp_path / "engines") == [LOCK]
 
 
 def test_a_build_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
@@ -82,7 +86,7 @@ def test_a_build_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
         build.build(
             LOKI, tmp_path / "engines" / "loki-3.7.8", StackSettings.from_env(env), interrupt
         )
-    assert os.listdir(tmp_path / "engines") == []
+    assert os.listdir(tmp_path / "engines") == [LOCK]
 
 
 def test_only_what_go_mod_names_is_built(tmp_path: Path) -> None:
@@ -113,3 +117,29 @@ def test_the_committed_modules_are_complete(name: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_second_process_waits_for_the_build_of_the_first(tmp_path: Path) -> None:
+    settings = StackSettings.from_env(environ(tmp_path, FAIL))  # would fail if it built
+    folder = settings.engines / f"loki-{LOKI.version}"
+    folder.parent.mkdir(parents=True)
+    said: list[str] = []
+
+    def say(text: str, done: float | None = None) -> None:
+        said.append(text)
+        if text.startswith("waiting"):  # the first process ends its build
+            folder.mkdir()
+            (folder / "loki").touch(0o755)
+            os.close(first)
+
+    first = hold(folder.with_name(LOCK))
+    build.build(LOKI, folder, settings, say)
+    assert said == ["waiting for another process, which is building loki-3.7.8"]
+
+
+def test_build_clears_away_what_a_killed_build_left(tmp_path: Path) -> None:
+    settings = StackSettings.from_env(environ(tmp_path, LIST + BUILD))
+    left = settings.engines / ".build-loki-3.7.8-abc" / "module"
+    left.mkdir(parents=True)
+    ensure.ensure(LOKI, settings, "go")
+    assert not left.parent.exists()

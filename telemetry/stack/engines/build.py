@@ -19,6 +19,7 @@ from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines.engine import FOLDER, Engine, EngineError, Say
 from telemetry.stack.engines.fetch import install
 from telemetry.system import packaged_files
+from telemetry.system.file_locks import is_locked, locked
 
 
 def build(engine: Engine, target: Path, settings: StackSettings, say: Say) -> None:
@@ -37,8 +38,9 @@ def build(engine: Engine, target: Path, settings: StackSettings, say: Say) -> No
     if go is None:
         raise EngineError("Go is not installed", remedy="install Go 1.26 or later")
     child_env = {**settings.child_env, "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
-    # Beside the cache, so that moving the result into place is a rename.
-    with _work(target) as work:
+    with _work(target, say) as work:
+        if work is None:
+            return
         module = work / "module"
         shutil.copytree(FOLDER / engine.name, module)
         packages = list(engine.packages)
@@ -75,11 +77,27 @@ class _Count:
 
 
 @contextlib.contextmanager
-def _work(target: Path) -> Iterator[Path]:
+def _work(target: Path, say: Say) -> Iterator[Path | None]:
+    """A folder to build in; None if another process built the engine while this one waited.
+
+    Two builds at once would take twice as long each, and twice the memory.
+    """
+    lock = target.with_name(f".{target.name}.lock")
+    prefix = f".build-{target.name}-"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".build-{target.name}-") as dir:
-            yield Path(dir)
+        waits = is_locked(lock)
+        if waits:
+            say(f"waiting for another process, which is building {target.name}")
+        with locked(lock):
+            if waits and target.exists():
+                yield None
+                return
+            for left in target.parent.glob(f"{prefix}*"):  # by a build that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            # Beside the result, so that moving it into place is a rename.
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as folder:
+                yield Path(folder)
     except OSError as error:
         raise EngineError(
             f"{target.parent} can't be written: {error.strerror or error}",
