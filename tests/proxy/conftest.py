@@ -22,7 +22,7 @@ from telemetry.services.proxy.app import bare_app
 from telemetry.services.proxy.call import Call, Maximum
 from telemetry.services.proxy.http.parts import Proxy
 from telemetry.services.proxy.ledger import accounts, schema
-from telemetry.services.proxy.pricing.prices import Rates
+from telemetry.services.proxy.pricing.cost import Rates
 from telemetry.services.proxy.settings import Settings, Upstream
 from telemetry.services.proxy.upstream.request import UpstreamRequest
 from telemetry.services.proxy.wires import OPENAI, Ask

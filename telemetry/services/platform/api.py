@@ -17,7 +17,8 @@ from telemetry.services.login import Access
 from telemetry.services.platform.containers import spec
 from telemetry.services.platform.containers.lifecycle import Lifecycle, unknown
 from telemetry.services.platform.settings import Settings
-from telemetry.services.platform.state.observed import RUNS, ContainerState, ObservedState
+from telemetry.services.platform.state.liveness import is_up
+from telemetry.services.platform.state.observed import ContainerState, ObservedState
 from telemetry.services.platform.state.store import Record, Store
 from telemetry.system.docker_engine import cut
 
@@ -176,7 +177,7 @@ def describe(handle: str, state: ContainerState | None, record: Record | None) -
         "provisioned": record.provisioned if record else state.provisioned,
         "phase": record.phase if record else "made",
         "wanted": wanted,
-        "up": (state.state in RUNS) if wanted else None,
+        "up": is_up(state, wanted),
         "restarts": record.totals.restarts if record else 0,
         "oom_kills": record.totals.oom_kills if record else 0,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from telemetry.services.proxy.pricing.prices import Rates
+from telemetry.services.proxy.pricing.cost import Rates
 from telemetry.services.proxy.settings import Upstream
 from telemetry.services.proxy.upstream.request import UpstreamRequest
 from telemetry.services.proxy.wires import Ask

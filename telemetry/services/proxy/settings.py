@@ -15,6 +15,7 @@ from telemetry.services.proxy.wires import WIRES, Wire
 from telemetry.settings import credentials
 from telemetry.settings.declare import (
     PATH,
+    SECRET,
     TEXT,
     Declared,
     Kind,
@@ -211,13 +212,22 @@ def _upstreams(table: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Up
     return tuple(found)
 
 
+def provider_settings(wire: Wire) -> tuple[Setting[str], Setting[str]]:
+    """Address and API key of the provider that a wire is named for."""
+    return (
+        Setting(wire.url_env, BASE_URL, wire.url, f"address of the provider `{wire.name}`"),
+        Setting(wire.key_env, SECRET, "", f"API key of the provider `{wire.name}`"),
+    )
+
+
 def _own(wire: Wire, environ: Mapping[str, str]) -> Upstream:
     """The upstream of the provider that a wire is named for."""
+    url, key = provider_settings(wire)
     return Upstream(
         name=wire.name,
         wire=wire.name,
-        url=Setting(wire.url_env, BASE_URL, wire.url, "").read(environ),
-        key=environ.get(wire.key_env, ""),
+        url=url.read(environ),
+        key=key.read(environ),
         key_env=wire.key_env,
         prices=wire.name,
     )

@@ -11,7 +11,8 @@ from telemetry import catalog, metrics
 from telemetry.services.platform.sampling.reading import Reading
 from telemetry.services.platform.sampling.timestamps import to_ns
 from telemetry.services.platform.state.desired import Totals
-from telemetry.services.platform.state.observed import RUNS, ContainerState
+from telemetry.services.platform.state.liveness import is_up, runs
+from telemetry.services.platform.state.observed import ContainerState
 
 STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 _HEALTH = {"healthy": 1.0, "unhealthy": 0.0}
@@ -67,9 +68,9 @@ class ContainerSeries:
         """
         run = _Run(state.id, state.started_at, created_ns)
         with self._lock:
-            if self._runs.get(state.handle) != run or not _runs(state):
+            if self._runs.get(state.handle) != run or not runs(state):
                 self._end_samples(state.handle)
-            if _runs(state):
+            if runs(state):
                 self._runs[state.handle] = run
 
     def set_state(
@@ -85,11 +86,12 @@ class ContainerSeries:
         """
         labels = {"handle": state.handle}
         with self._lock:
-            if wanted:
-                self._up.set(1.0 if _runs(state) else 0.0, labels)
-            else:
+            up = is_up(state, wanted)
+            if up is None:
                 self._up.end(labels)
-            if _runs(state) and state.health in _HEALTH:
+            else:
+                self._up.set(float(up), labels)
+            if runs(state) and state.health in _HEALTH:
                 self._healthy.set(_HEALTH[state.health], labels)
             else:
                 self._healthy.end(labels)
@@ -134,7 +136,3 @@ class ContainerSeries:
         self._runs.pop(handle, None)
         for series in self._sampled:
             series.end({"handle": handle})
-
-
-def _runs(state: ContainerState) -> bool:
-    return state.state in RUNS

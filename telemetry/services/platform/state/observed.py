@@ -11,7 +11,6 @@ from typing import Any
 from telemetry.services.platform.state.desired import HANDLE_LABEL, PLATFORM_LABEL
 
 SAMPLED = ("cpu_percent", "memory_bytes", "memory_limit_bytes", "receive_bytes", "transmit_bytes")
-RUNS = ("running", "paused")  # a paused one counts as up: somebody paused it on purpose
 # Removed containers remembered; late answers about one arrive long before it is forgotten.
 MAX_REMOVED = 1024
 

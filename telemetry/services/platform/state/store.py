@@ -1,8 +1,8 @@
-"""The desired state, kept in ``platform.db`` of the state folder: it outlives the process.
+"""The desired state, stored in ``platform.db`` in the state folder.
 
-All of it is in memory too, so that asking never waits for a disk. What a caller asked for is
-on disk before it is done, and fails where it can't be; what Docker reports is kept as well as
-can be: a full disk must not stop the watcher.
+All of it is in memory too, so that reading never waits for a disk. What a caller requests is on
+disk before it is done, and fails if it can't be written. What Docker reports is kept in memory if
+it can't be written: a full disk must not stop the watcher.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ Phase = Literal["making", "made", "removing"]
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a handle.
+    """The stored record of a handle.
 
     Args:
-        handle: whose.
-        container_id: Docker's, "" before it is made.
-        phase: ``making`` and ``removing`` while the platform is at it; one that is found so at
-            the start was left half-way, and is undone or finished.
+        handle: the handle.
+        container_id: Docker's id, "" before it is created.
+        phase: ``making`` and ``removing`` while the platform does so; if a record is in these
+            phases at the start, a crash interrupted it, and it is undone or finished.
         wanted: whether it must run.
-        spec: as it was asked for; None for an adopted container.
-        key_id: of its key at the proxy, "" where it has none.
+        spec: as requested; None for an adopted container.
+        key_id: of its key at the proxy, "" if it has none.
         created_ms: Unix milliseconds.
         totals: restarts and OOM kills so far.
-        logs_until: Docker's time of the last log line followed, "" for none.
+        logs_until: Docker's time of the last log line that was sent, "" if none was.
     """
 
     handle: str
@@ -59,20 +59,20 @@ class Record:
 
     @property
     def provisioned(self) -> bool:
-        """Made by this platform, not adopted."""
+        """Created by this platform, not adopted."""
         return self.spec is not None
 
 
 @dataclass(frozen=True)
 class Revocation:
-    """A key at the proxy that must become worthless, once the proxy answers.
+    """A key at the proxy that must be revoked, once the proxy answers.
 
     Args:
         id: of the revocation.
-        handle: whose key.
-        key_id: the key; "" where a provisioning was cut off before it could write that down.
-        from_ms: then, whatever key was made from this time, Unix milliseconds,
-        to_ms: to this one.
+        handle: the handle it was created for.
+        key_id: the key; "" if a crash came before the id was written.
+        from_ms: without an id, any key created from this time, Unix milliseconds,
+        to_ms: to this time.
     """
 
     id: int
@@ -83,7 +83,7 @@ class Revocation:
 
 
 class Store:
-    """The records; a `DesiredState`. Safe from any thread.
+    """The stored records; a `DesiredState`. Thread-safe.
 
     Args:
         path: the SQLite file.
@@ -96,7 +96,8 @@ class Store:
         self.path = path
         self._lock = threading.RLock()
         self._only_one = -1
-        # Their `stop` is half of a restart: nobody's wish, however late Docker tells of it.
+        # Their `stop` event is half of a restart, not a user's request, even if Docker reports it
+        # late.
         self._restarting: set[str] = set()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -126,24 +127,24 @@ class Store:
             ) from error
 
     def close(self) -> None:
-        """Nothing more will be kept."""
+        """Close the database and release the lock."""
         with self._lock:
             self._db.close()
             os.close(self._only_one)
 
-    # --- what the life cycle asks and keeps ---------------------------------------------------
+    # --- for the life cycle ---------------------------------------------------------------
 
     def get(self, handle: str) -> Record | None:
-        """One, or None."""
+        """Return a handle's record, or None."""
         return self._records.get(handle)
 
     def all(self) -> list[Record]:
-        """All, by handle."""
+        """Return all records, sorted by handle."""
         with self._lock:
             return [self._records[handle] for handle in sorted(self._records)]
 
     def begin(self, handle: str, spec: dict[str, Any]) -> Record:
-        """Take a handle for a container that is about to be made.
+        """Reserve a handle for a container that is about to be created.
 
         Raises:
             HTTPError: it is taken, or can't be kept.
@@ -156,7 +157,7 @@ class Store:
             return record
 
     def change(self, handle: str, **fields: Any) -> None:
-        """Keep a change; nothing happens where the handle is gone by now.
+        """Store a change; ignored if the handle has no record by now.
 
         Raises:
             HTTPError: it can't be kept.
@@ -167,7 +168,7 @@ class Store:
                 self._keep(replace(record, **fields))
 
     def restarting(self, handle: str) -> None:
-        """It is about to be stopped and started: down for now, but not by anybody's wish.
+        """Set that the container is about to be restarted: its stop is not a user's request.
 
         Raises:
             HTTPError: that can't be kept.
@@ -177,7 +178,7 @@ class Store:
             self.change(handle, wanted=False)
 
     def forget(self, handle: str) -> None:
-        """The handle is free again.
+        """Remove a record; the handle is free again.
 
         Raises:
             HTTPError: that can't be kept.
@@ -188,7 +189,7 @@ class Store:
                 self._write("delete from containers where handle = ?", (handle,))
 
     def belongs_to(self, engine_id: str) -> bool:
-        """Whether the records are of containers in this engine; the first one asked about is it.
+        """Tell whether the records are of this engine; they are of the first engine asked about.
 
         Raises:
             HTTPError: that can't be kept.
@@ -200,7 +201,7 @@ class Store:
             return self.engine_id == engine_id
 
     def owe_revocation(self, record: Record) -> None:
-        """The key of a record that goes must be revoked, however long the proxy is away.
+        """Store that the key of a removed record must be revoked once the proxy answers.
 
         Raises:
             HTTPError: that can't be kept.
@@ -213,13 +214,13 @@ class Store:
             )
 
     def revocations(self) -> list[Revocation]:
-        """Those that are owed."""
+        """Return the revocations still to do."""
         with self._lock:
             rows = self._db.execute("select * from revocations order by id").fetchall()
         return [Revocation(**row) for row in rows]
 
     def revoked(self, revocation: Revocation) -> None:
-        """It is done.
+        """Set that a revocation is done.
 
         Raises:
             HTTPError: that can't be kept.
@@ -227,7 +228,7 @@ class Store:
         with self._lock:
             self._write("delete from revocations where id = ?", (revocation.id,))
 
-    # --- Desired --------------------------------------------------------------------------------
+    # --- DesiredState -------------------------------------------------------------------------
 
     def wanted(self, handle: str) -> bool:
         record = self._records.get(handle)
@@ -240,9 +241,9 @@ class Store:
             if record is None:
                 record = Record(handle, container_id, created_ms=int(time.time() * 1000))
             elif record.phase != "made":
-                return  # the platform itself is at it, and will say what it is to be
+                return  # the platform itself is working on it, and will set the desired state
             elif record.container_id != container_id and not record.provisioned:
-                # Made anew by whoever made it: its counts go on, its logs begin anew.
+                # Recreated by its owner: its totals continue, its logs restart.
                 record = replace(record, container_id=container_id, logs_until="")
             self._note(replace(record, wanted=True))
 
@@ -277,7 +278,7 @@ class Store:
                 self._note(replace(record, totals=totals))
 
     def save_logs_until(self, handle: str, container_id: str, until: str) -> None:
-        """Log lines up to this time have been sent."""
+        """Store that log lines up to this time have been sent."""
         with self._lock:
             record = self._records.get(handle)
             if record is not None and record.container_id == container_id:
@@ -286,7 +287,7 @@ class Store:
     # --- SQLite -----------------------------------------------------------------------------------
 
     def _note(self, record: Record) -> None:
-        """Keep what Docker reported; known at least to this process where the disk is full."""
+        """Store what Docker reported; in memory only if the disk is full."""
         if self._records.get(record.handle) == record:
             return
         try:
@@ -335,7 +336,7 @@ class Store:
 
 
 def _lock(path: Path) -> int:
-    """Held while this process lives: two would undo each other's work."""
+    """Lock the state while this process lives: two platforms would undo each other's work."""
     try:
         return hold(path)
     except BlockingIOError as error:
@@ -347,7 +348,7 @@ def _lock(path: Path) -> int:
 
 
 def taken(handle: str) -> HTTPError:
-    """What to tell whoever wants a handle that has a container."""
+    """Return the error for a request for a handle that has a container."""
     return HTTPError(
         409,
         f"handle {handle} has a container already",

@@ -40,8 +40,8 @@ from telemetry.services.proxy.ledger.operations import (
     UnknownKey,
 )
 from telemetry.services.proxy.ledger.quota import Refusal
+from telemetry.services.proxy.pricing.cost import Rates
 from telemetry.services.proxy.pricing.estimate import Input, input_estimate
-from telemetry.services.proxy.pricing.prices import Rates
 from telemetry.services.proxy.pricing.usage import MOST_TOKENS, Tokens
 from telemetry.services.proxy.upstream.client import query_of
 from telemetry.services.proxy.upstream.request import UpstreamRequest

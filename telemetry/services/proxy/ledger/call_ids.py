@@ -42,7 +42,7 @@ class Ids:
         if ms > self._ms:
             self._ms, self._sequence = ms, 0
         else:
-            # The clock stood still or went back: continue from the last ms.
+            # The clock has not advanced, or went back: continue from the last ms.
             self._sequence += 1
             if self._sequence == _SEQUENCES:
                 self._ms, self._sequence = self._ms + 1, 0

@@ -105,7 +105,7 @@ class Ledger:
         Args:
             call: the call, with the most that it can cost.
             lasts_ms: after which time its reservation is void.
-            wait_ms: how long it waits if only open reservations stand in its way.
+            wait_ms: how long it waits if only open reservations prevent it.
 
         Raises:
             LedgerUnavailableError: the ledger can't be written.

@@ -52,7 +52,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Only open reservations stand in the way; the call may wait for them."""
+    """Only open reservations prevent the call; it may wait for them."""
 
 
 @dataclass(slots=True)

@@ -120,7 +120,7 @@ class WriterThread:
         try:
             verdicts = self._transact(reserves, settles)
         except Exception as error:
-            # Whatever it was, this thread goes on: without it no call would ever be answered.
+            # This thread must continue after any error: without it no call would be answered.
             if len(reserves) + len(settles) > 1 and not _is_down(error):
                 for settle in settles:
                     self._write((), (settle,))

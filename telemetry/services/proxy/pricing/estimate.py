@@ -50,9 +50,9 @@ def input_estimate(raw: bytes, request: dict[str, Any], provider: str, model: st
     """
     found = _Found(request)
     # A document counts as text does, by its size. A page, its text and its picture, costs up to
-    # 4,600 tokens (https://docs.claude.com/en/docs/build-with-claude/pdf-support), which stand
-    # for 10 kB of it here: fonts and pictures make most pages larger, only bare text smaller.
-    # However large, the model reads no more than its window holds.
+    # 4,600 tokens (https://docs.claude.com/en/docs/build-with-claude/pdf-support), counted here as
+    # 10 kB: fonts and pictures make most pages larger, only bare text smaller. The model never
+    # reads more than its window holds.
     documents = found.document_chars // BYTES_PER_TOKEN
     window = context_window(provider, model) if documents or found.refers else 0
     shown = (
