@@ -23,6 +23,10 @@ from telemetry.dashboards.rendering import DASHBOARDS
 from telemetry.errors import EXIT_CODES
 from telemetry.naming import label_name
 from telemetry.services.commands import SERVICES
+from telemetry.services.gateway import settings as gateway
+from telemetry.services.platform import settings as platform
+from telemetry.services.proxy import settings as proxy
+from telemetry.settings import library
 from telemetry.settings.declare import Setting
 from telemetry.settings.stack import PORT_SETTINGS, StackSettings
 
@@ -50,6 +54,21 @@ def files() -> dict[str, str]:
             if not one.kind.secret and not one.variable.endswith(("_PORT", "_URL"))
         ),
         "ports": settings(PORT_SETTINGS.values()),
+        "library settings": settings(
+            sorted(
+                [*library.Settings.settings(), *library.LogSettings.settings(), *library.OTHERS],
+                key=lambda one: one.variable,
+            )
+        ),
+        "gateway settings": settings(gateway.Settings.settings()),
+        "platform settings": settings(platform.Settings.settings()),
+        "proxy settings": settings(
+            [
+                *proxy.Settings.settings(),
+                proxy.UPSTREAMS,
+                *(one for wire in proxy.WIRES for one in proxy.provider_settings(wire)),
+            ]
+        ),
     }
     pages = {f"docs/{path.name}": path.read_text() for path in sorted(TOP.glob("docs/*.md"))}
     return {

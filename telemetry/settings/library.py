@@ -246,3 +246,48 @@ class Settings(Declared):
     def otlp_endpoint(self) -> str:
         """Base address for OTLP: OTEL_EXPORTER_OTLP_ENDPOINT, else the local collector."""
         return self.otlp[""].address
+
+
+OTHERS = (
+    Setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        HTTP_URL,
+        "",
+        "destination of OTLP; also for each signal: `…_METRICS_ENDPOINT`, `…_LOGS_ENDPOINT`, "
+        "`…_TRACES_ENDPOINT`",
+        shown="http://127.0.0.1:4318, :4317 for gRPC",
+    ),
+    Setting(
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        _PROTOCOL,
+        "http/protobuf",
+        "`http/protobuf` or `grpc`; also for each signal",
+    ),
+    Setting(
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        _TIMEOUT,
+        10.0,
+        "seconds that an export may take, retries included; also for each signal",
+        shown="10",
+    ),
+    Setting(
+        "OTEL_EXPORTER_OTLP_COMPRESSION",
+        _COMPRESSION,
+        "none",
+        "`none`, `gzip` or `deflate`; also for each signal",
+    ),
+    Setting(
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
+        TEXT,
+        "",
+        "instrumentations to skip under `opentelemetry-instrument`; those of ASGI frameworks are "
+        "always off, so that a request is counted once",
+    ),
+    Setting(
+        "TELEMETRY_REDACT_PATTERNS",
+        TEXT,
+        "",
+        "regular expressions, one per line; matches are masked, in addition to known secrets",
+    ),
+)
+"""Settings for the documentation that are read for each signal, by the SDK, or line by line."""

@@ -33,27 +33,6 @@ def table(heading: str, first: str) -> dict[str, str]:
     return dict(re.findall(r"^\| `([^`]+)` \|(?:.*\|)? (.*) \|$", rows, re.M))
 
 
-def test_every_setting_is_documented_and_the_reverse() -> None:
-    known = {one.variable for one in Settings.settings()}
-    # Read by the exporter, the relay and Docker's client.
-    known |= {f"OTEL_EXPORTER_OTLP_{name}" for name in ("ENDPOINT", "PROTOCOL", "HEADERS")}
-    assert set(table("## Settings", "variable")) == known | {"DOCKER_HOST"}
-
-
-def test_documented_defaults_match_the_code(tmp_path: Path) -> None:
-    settings = Settings.from_env({"TELEMETRY_HOME": str(tmp_path)})
-    said = {name: text.strip("`") for name, text in table("## Settings", "variable").items()}
-    assert said["TELEMETRY_PLATFORM_PORT"] == str(settings.port)
-    assert said["TELEMETRY_OTLP_HTTP_URL"] == settings.otlp_url
-    assert said["TELEMETRY_PROXY_URL"] == settings.proxy_url
-    assert said["TELEMETRY_PLATFORM_KEYS"] == str(settings.keys).lower()
-    assert said["TELEMETRY_GATEWAY_URL"] == settings.gateway_url
-    assert said["TELEMETRY_GRAFANA_URL"] == settings.grafana_url
-    assert said["TELEMETRY_PLATFORM_NETWORK"] == settings.network
-    assert said["TELEMETRY_PLATFORM_RELAY_PORT"] == str(settings.relay_port)
-    assert said["TELEMETRY_PLATFORM_SAMPLE_INTERVAL"] == str(settings.sample_interval_s)
-
-
 def test_every_field_and_route_is_documented_and_the_reverse(absent: Running) -> None:
     assert set(table("## The API", "field")) == set(Spec.__dataclass_fields__)
     page = packaged_files.path("docs/platform.md").read_text()

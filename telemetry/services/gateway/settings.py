@@ -33,7 +33,7 @@ HANDLE = Setting(
     "TELEMETRY_HANDLE",
     TEXT,
     "",
-    "whose container this gateway runs in; none for nobody's",
+    "handle of the container that this gateway runs in; empty if none",
     otherwise=lambda environ: _handle(environ.get("OTEL_RESOURCE_ATTRIBUTES", "")),
     shown="handle of OTEL_RESOURCE_ATTRIBUTES",
 )
