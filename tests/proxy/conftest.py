@@ -197,6 +197,8 @@ def start_proxy(
                     "TELEMETRY_ANTHROPIC_URL": simulated_upstream,
                     "TELEMETRY_OPENAI_URL": simulated_upstream,
                     "TELEMETRY_ADMIN_TOKEN": "admin-secret",
+                    # A slow machine must not look like an upstream that is down.
+                    "TELEMETRY_PROXY_CONNECT_TIMEOUT": "30",
                     **environ,
                 }
             )
