@@ -175,7 +175,7 @@ class Login(Access):
 
     def allowed(self, request: HTTPConnection) -> bool:
         """Tell whether the request carries the token or a cookie of the log-in."""
-        return super().allowed(request) or self._has_cookie(request)
+        return super().allowed(request) or (bool(self._token) and self._has_cookie(request))
 
     def _has_cookie(self, request: HTTPConnection) -> bool:
         expiry, _, signature = request.cookies.get(self._cookie, "").partition(".")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
+import time
 
 import pytest
 from starlette.requests import Request
 
 from telemetry.services.http import HTTPError
-from telemetry.services.login import Access
+from telemetry.services.login import Access, Login
 
 VARIABLE = "TELEMETRY_WEBHOOK_TOKEN"
 
@@ -48,3 +51,13 @@ def test_refusal_names_the_variable_of_the_token() -> None:
         Access("hook:secret", VARIABLE).check(_request("Bearer wrong"))
     assert refused.value.status == 401
     assert refused.value.remedy == "send Authorization: Bearer TELEMETRY_WEBHOOK_TOKEN"
+
+
+@pytest.mark.parametrize("token", ["admin-secret", ""])
+def test_cookie_signed_with_the_token_is_accepted_only_if_there_is_a_token(token: str) -> None:
+    expiry = str(int(time.time()) + 60)
+    signature = hmac.new(token.encode(), expiry.encode(), hashlib.sha256).hexdigest()
+    cookie = f"session={expiry}.{signature}".encode()
+    request = Request({"type": "http", "headers": [(b"cookie", cookie)]})
+    login = Login(token, VARIABLE, "/admin", "platform", "session")
+    assert login.allowed(request) is bool(token)
