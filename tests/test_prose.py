@@ -37,7 +37,6 @@ LATER = (
     "telemetry/alerting/",
     "telemetry/demo/",
     "telemetry/settings/",
-    "telemetry/stack/",
     "telemetry/system/",
 )
 # Text of a line that may have such a word, and why.

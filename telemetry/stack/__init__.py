@@ -1,1 +1,1 @@
-"""The engines and services on one machine: found, built, started, watched, stopped."""
+"""Run the engines and services of one machine: find, build, start, watch and stop them."""

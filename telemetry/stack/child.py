@@ -1,4 +1,4 @@
-"""A process of the stack as the supervisor's child: how it is started, and how it fares."""
+"""Start a process of the stack as the supervisor's child, and hold its state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass
 class Running:
-    """A process and how it fares."""
+    """A process with its child process and state."""
 
     process: Process
     child: asyncio.subprocess.Process | None = None
@@ -37,7 +37,7 @@ class Running:
     wanted: bool = True
     last_exit: str = ""
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while it is stopped or started: two who restart it at once would leave it dead."""
+    """Held while the process is stopped or started: two concurrent restarts would leave it dead."""
 
     def to_json(self) -> dict[str, Any]:
         alive = self.child is not None and self.child.returncode is None
@@ -60,9 +60,9 @@ async def spawn(
     """Start a process.
 
     Args:
-        process: which.
-        output: descriptor that takes what it prints.
-        child_env: the environment it gets a part of.
+        process: the process.
+        output: file descriptor for its stdout and stderr.
+        child_env: the environment of which it gets a part.
         folder: its working folder.
 
     Raises:
@@ -70,7 +70,7 @@ async def spawn(
     """
     return await asyncio.create_subprocess_exec(
         *process.argv,
-        env={**inherited(process, child_env), **process.env},
+        env={**select_env(process, child_env), **process.env},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=output,
         stderr=output,
@@ -79,9 +79,12 @@ async def spawn(
     )
 
 
-def inherited(process: Process, child_env: Mapping[str, str]) -> dict[str, str]:
-    """What a process gets of the environment: a service all of it, an engine what it can use. The
-    model providers' keys are the proxy's only, the log-ins' tokens the services'."""
+def select_env(process: Process, child_env: Mapping[str, str]) -> dict[str, str]:
+    """Select the environment variables for a process.
+
+    Services get all of them, engines only those that they can use. Only the proxy gets the model
+    providers' keys, and only services get the log-in tokens.
+    """
     if process.name == "proxy":
         return dict(child_env)
     if process.is_service:
@@ -94,6 +97,6 @@ def inherited(process: Process, child_env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _die_with_parent() -> None:
-    os.setpgid(0, 0)  # a Ctrl-C at the terminal is the supervisor's, not theirs
+    os.setpgid(0, 0)  # Ctrl-C in the terminal must not reach the child
     with contextlib.suppress(OSError):  # Linux only
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

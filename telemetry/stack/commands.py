@@ -1,4 +1,4 @@
-"""`telemetry up|down|status|restart|logs|search|doctor`: the stack on this machine."""
+"""The commands `telemetry up|down|status|restart|logs|search|doctor`."""
 
 from __future__ import annotations
 
@@ -111,8 +111,9 @@ def _search(args: argparse.Namespace) -> int:
         since_s = 0
     if since_s <= 0 or args.limit <= 0:
         raise UsageError(
-            f"--since {args.since} --limit {args.limit}: a duration and a number were expected",
-            remedy="e.g. --since 2h --limit 500",
+            f"--since {args.since} --limit {args.limit}: expected a duration and a number, both "
+            "greater than 0",
+            remedy="use e.g. --since 2h --limit 500",
         )
     wanted = Search(args.text, args.service, args.handle, args.level, since_s, args.limit)
     return search(_settings(), wanted)

@@ -1,4 +1,4 @@
-"""The configuration that the components are started with, written into the state folder."""
+"""Write the components' configuration into the state folder."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ Alerting = Literal["grafana", "prometheus"]
 
 
 def alerting_mode(settings: StackSettings, grafana: bool) -> Alerting:
-    """Who evaluates the alert rules: TELEMETRY_ALERTING, else Grafana where one runs.
+    """Return the evaluator: TELEMETRY_ALERTING, else Grafana if it runs, else Prometheus.
 
     Raises:
-        ConfigError: Grafana should, and none runs.
+        ConfigError: TELEMETRY_ALERTING is ``grafana``, but Grafana doesn't run.
     """
     if settings.evaluator == "grafana" and not grafana:
-        raise ConfigError("TELEMETRY_ALERTING", "grafana", "prometheus: no Grafana was found here")
+        raise ConfigError(
+            "TELEMETRY_ALERTING", "grafana", "prometheus: no Grafana was found on this machine"
+        )
     return "grafana" if grafana and settings.evaluator != "prometheus" else "prometheus"
 
 
 def write_configs(
     folder: StateFolder, settings: StackSettings, alerts: AlertSettings, mode: Alerting
 ) -> None:
-    """Render everything the engines read at their start."""
+    """Render the files that the engines read when they start."""
     from telemetry.alerting import provision
 
     provision(mode, folder.config, alerts)
     (folder.config / "loki" / "fake").mkdir(parents=True, exist_ok=True)
-    # A Grafana that doesn't evaluate shows all the same.
+    # Grafana shows dashboards even if it is not the evaluator.
     for part in ("datasources", "dashboards"):
         source = packaged_files.path(f"grafana/provisioning/{part}")
         target = folder.config / "grafana" / "provisioning" / part
@@ -66,7 +68,7 @@ def _write_prometheus(folder: StateFolder, settings: StackSettings, mode: Alerti
     base["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [alertmanager]
     if mode == "grafana":
         del base["alerting"]
-    # Only who notifies is asked: as a target the other may be down for good, and alerted.
+    # Scrape only the component that notifies: the other may not run, and would alert as down.
     silent = "alertmanager" if mode == "grafana" else "grafana"
     base["scrape_configs"] = [job for job in base["scrape_configs"] if job["job_name"] != silent]
     for job in base["scrape_configs"]:
@@ -78,7 +80,7 @@ def _write_prometheus(folder: StateFolder, settings: StackSettings, mode: Alerti
 
 
 def write_targets(folder: StateFolder, services: Mapping[str, int]) -> None:
-    """Tell Prometheus which services are meant to run: their name is the job."""
+    """Write Prometheus' targets: the services that should run, with the name as the job."""
     targets = [
         {"targets": [f"127.0.0.1:{port}"], "labels": {"job": name}}
         for name, port in services.items()

@@ -1,4 +1,4 @@
-"""`telemetry doctor`: what is wrong here, and what to do about it."""
+"""The command `telemetry doctor`: find problems and say how to fix them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from telemetry.stack.engines import ensure, grafana
 from telemetry.stack.state_folder import StateFolder
 from telemetry.system import json_http
 
-State = Literal["well", "note", "wrong"]
-_MARKS = {"well": "[green]✓[/green]", "note": "[yellow]![/yellow]", "wrong": "[red]✗[/red]"}
+State = Literal["ok", "note", "problem"]
+_MARKS = {"ok": "[green]✓[/green]", "note": "[yellow]![/yellow]", "problem": "[red]✗[/red]"}
 ROUND_TRIP_S = 15.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Args:
-        about: what was looked at.
-        state: ``well``; ``note`` where something is missing that not everybody needs; ``wrong``.
-        text: what was found.
-        remedy: what to do, "" where nothing is to be done.
+        about: the part that was checked.
+        state: ``ok``, ``note`` (for what may be intended, such as no Docker) or ``problem``.
+        text: the result.
+        remedy: what to do; "" if nothing.
     """
 
     about: str
@@ -51,32 +51,36 @@ Check = Callable[[StateFolder, StackSettings], Iterator[Finding]]
 
 
 def doctor() -> int:
-    """Look at everything and print it. Exit code 0 where nothing is wrong, else 1."""
+    """Run all checks and print their findings.
+
+    Returns:
+        The exit code: 0 if there is no problem, else 1.
+    """
     console = Console(highlight=False, soft_wrap=True)
-    wrong = 0
+    problems = 0
     for finding in examine(os.environ):
-        wrong += finding.state == "wrong"
+        problems += finding.state == "problem"
         console.print(f"{_MARKS[finding.state]} [bold]{finding.about}[/bold]: ", end="")
         console.print(finding.text, markup=False)
-        if finding.remedy and finding.state != "well":
+        if finding.remedy and finding.state != "ok":
             console.print(f"    -> {finding.remedy}", markup=False)
-    if wrong:
-        console.print(f"[red]{wrong} {'thing is' if wrong == 1 else 'things are'} wrong.[/red]")
+    if problems:
+        console.print(f"[red]{problems} problem{'s' if problems > 1 else ''} found.[/red]")
     else:
-        console.print("[green]Nothing is wrong.[/green]")
-    return 1 if wrong else 0
+        console.print("[green]No problems found.[/green]")
+    return 1 if problems else 0
 
 
 def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """All findings, in the order in which one thing rests on another."""
+    """Run all checks; each comes after those that it depends on."""
     usable = dict(environ)
     while True:
         try:
             settings = StackSettings.from_env(usable)
             break
         except ConfigError as error:
-            # The rest is looked at with the default.
-            yield Finding("settings", "wrong", error.message, error.remedy)
+            # The other checks use the default.
+            yield Finding("settings", "problem", error.message, error.remedy)
             del usable[error.key]
     folder = StateFolder(settings.home)
     checks: dict[str, Check] = {
@@ -94,10 +98,10 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     for about, check in checks.items():
         try:
             for finding in check(folder, settings):
-                if finding.about != "settings" or finding.state != "well" or usable == environ:
+                if finding.about != "settings" or finding.state != "ok" or usable == environ:
                     yield finding
         except TelemetryError as error:
-            yield Finding(about, "wrong", error.message, error.remedy)
+            yield Finding(about, "problem", error.message, error.remedy)
 
 
 def _state_folder(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
@@ -108,27 +112,29 @@ def _state_folder(folder: StateFolder, settings: StackSettings) -> Iterator[Find
         yield Finding(
             "state folder",
             "note",
-            f"{folder.home} has {free_gb:.1f} GB free, and the stores may grow to {needed} GB",
-            "set TELEMETRY_RETENTION_GB lower, or TELEMETRY_HOME to a larger disk",
+            f"{folder.home} has {free_gb:.1f} GB free, but the stores may grow to {needed} GB",
+            "lower TELEMETRY_RETENTION_GB, or set TELEMETRY_HOME to a folder on a larger disk",
         )
     else:
-        yield Finding("state folder", "well", f"{folder.home}, {free_gb:.0f} GB free")
+        yield Finding("state folder", "ok", f"{folder.home}, {free_gb:.0f} GB free")
     secrets = folder.home / credentials.FILE
     if secrets.exists() and stat.S_IMODE(secrets.stat().st_mode) & 0o077:
-        yield Finding("secrets", "wrong", f"others can read {secrets}", f"chmod 600 {secrets}")
+        yield Finding(
+            "secrets", "problem", f"other users can read {secrets}", f"chmod 600 {secrets}"
+        )
 
 
 def _settings(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     AlertSettings.from_env(settings.with_secrets().child_env)
     app = library.Settings.from_env(settings.child_env).otlp[""]
-    yield Finding("settings", "well", "all can be used")
+    yield Finding("settings", "ok", "all are valid")
     ours = settings.urls["otlp_http"]
     if app.given and app.address != ours:
         yield Finding(
             "settings",
             "note",
-            f"apps started from here send to {app.address}, not to this stack's {ours}",
-            "unset OTEL_EXPORTER_OTLP_ENDPOINT if that is not meant",
+            f"apps started in this environment send to {app.address}, not to this stack ({ours})",
+            "unset OTEL_EXPORTER_OTLP_ENDPOINT if that is not intended",
         )
 
 
@@ -140,29 +146,29 @@ def _engines(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
         if program is None:
             missing.append(name)
             continue
-        version = ensure.pinned(table[name], program, settings)
-        yield Finding("engine", "well", f"{name} {version}, {program}")
+        version = ensure.installed_version(table[name], program, settings)
+        yield Finding("engine", "ok", f"{name} {version}, {program}")
     if missing:
         go = _go_version(settings)
         yield Finding(
             "engine",
-            "note" if go else "wrong",
-            f"{', '.join(missing)} not here yet",
-            f"`telemetry up` fetches them, or builds them with {go} (20 minutes, once)"
+            "note" if go else "problem",
+            f"not installed yet: {', '.join(missing)}",
+            f"`telemetry up` fetches them, or builds them once with {go} (20 minutes)"
             if go
-            else "`telemetry up` fetches them where the internet can be reached; else install Go "
+            else "`telemetry up` fetches them if it can reach the internet; otherwise install Go "
             "1.26 or later",
         )
     if not settings.grafana:
-        yield Finding("grafana", "well", "off, by TELEMETRY_GRAFANA")
+        yield Finding("grafana", "ok", "turned off by TELEMETRY_GRAFANA")
         return
     found = grafana.find(settings)
     if found is None:
         yield Finding(
-            "grafana", "note", "none here: no dashboards", "install Grafana, or set GRAFANA_HOME"
+            "grafana", "note", "not found: no dashboards", "install Grafana, or set GRAFANA_HOME"
         )
     else:
-        yield Finding("grafana", "well", str(found))
+        yield Finding("grafana", "ok", str(found))
 
 
 def _go_version(settings: StackSettings) -> str:
@@ -182,28 +188,28 @@ def _docker(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     except EngineAbsent as error:
         remedy = f"{error.remedy}; only containers of the platform need it"
         if isinstance(error.__cause__, PermissionError):
-            remedy = "`sudo usermod -aG docker $USER`, and log in again"
+            remedy = "run `sudo usermod -aG docker $USER`, and log in again"
         yield Finding("docker", "note", error.message, remedy)
     else:
-        yield Finding("docker", "well", f"Engine {version}")
+        yield Finding("docker", "ok", f"Engine {version}")
 
 
 def _ports(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     if supervisor_client.is_running(folder):
-        return  # they are taken, by us
+        return  # the stack itself has them
     programs = {name: Path(name) for name in engines.needed()}
     processes = stack_processes.engines(
         folder, settings, programs, "prometheus"
     ) + stack_processes.services(folder, settings)
-    well = True
+    free = True
     for process in processes:
         try:
             readiness.check_ports([process], settings)
         except TelemetryError as error:
-            well = False
-            yield Finding("port", "wrong", error.message, error.remedy)
-    if well:
-        yield Finding("ports", "well", "all free")
+            free = False
+            yield Finding("port", "problem", error.message, error.remedy)
+    if free:
+        yield Finding("ports", "ok", "all are free")
 
 
 def _rows(folder: StateFolder) -> list[dict[str, Any]]:
@@ -216,29 +222,29 @@ def _rows(folder: StateFolder) -> list[dict[str, Any]]:
 def _processes(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     rows = _rows(folder)
     if not rows:
-        yield Finding("processes", "note", "nothing runs", "`telemetry up` starts the stack")
+        yield Finding("processes", "note", "none is running", "`telemetry up` starts the stack")
     for row in rows:
-        name, again = row["name"], row["restarts"]
+        name, restarts = row["name"], row["restarts"]
         found = readiness.condition(row["ready"]) if row["pid"] else ""
         if not found:
             why = row["last_exit"] or "it does not answer"
             yield Finding(
                 name,
-                "wrong",
-                f"down: {why}; {terminal.complaint(folder, name)}",
+                "problem",
+                f"down: {why}; {terminal.find_error(folder, name)}",
                 f"`telemetry logs {name}`",
             )
         elif found != "ready":
-            yield Finding(name, "note", f"unhealthy: {terminal.trouble(found)}")
-        elif again:
+            yield Finding(name, "note", f"unhealthy: {terminal.format_problems(found)}")
+        elif restarts:
             yield Finding(
                 name,
                 "note",
-                f"ready, started again {again} times; last: {row['last_exit']}",
+                f"ready; restarts: {restarts}, the last after: {row['last_exit']}",
                 f"`telemetry logs {name}`",
             )
         else:
-            yield Finding(name, "well", f"ready for {terminal.duration(row['since_s'])}")
+            yield Finding(name, "ok", f"ready for {terminal.duration(row['since_s'])}")
 
 
 def _alerts(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
@@ -251,12 +257,12 @@ def _alerts(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     states = rules_api.rule_states(settings.with_secrets())
     failing = [state for state in states if state.error]
     for state in failing:
-        yield Finding("alerts", "wrong", f"{state.name} can't be evaluated: {state.error}")
+        yield Finding("alerts", "problem", f"{state.name} can't be evaluated: {state.error}")
     firing = sorted({state.name for state in states if state.state == "firing"})
     if firing:
         yield Finding("alerts", "note", f"firing: {', '.join(firing)}", "`telemetry alerts list`")
     if not failing:
-        yield Finding("alerts", "well", f"{len(states)} rules, evaluated by {mode}")
+        yield Finding("alerts", "ok", f"{len(states)} rules, evaluated by {mode}")
 
 
 def _scrapes(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
@@ -265,18 +271,19 @@ def _scrapes(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     try:
         answer = json_http.get_json(f"{settings.urls['prometheus']}/api/v1/targets?state=active")
     except OSError:
-        return  # that it is down was said above
+        return  # `_processes` reports that Prometheus is down
     targets = answer["data"]["activeTargets"]
     down = [target for target in targets if target["health"] == "down"]
     for target in down:
         yield Finding(
             "scrape",
-            "wrong",
+            "problem",
             f"{target['labels']['job']}: {target['lastError']}",
-            "is it running? `telemetry run` and `up` list what is meant to run",
+            "check that it is running; `telemetry run` and `telemetry up` add what they start to "
+            "the scrape targets",
         )
     if not down:
-        yield Finding("scrapes", "well", f"all {len(targets)} answer")
+        yield Finding("scrapes", "ok", f"all {len(targets)} answer")
 
 
 def _queues(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
@@ -287,11 +294,11 @@ def _queues(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
         yield Finding(
             "collector",
             "note",
-            f"{sum(sizes):.0f} items wait to be delivered",
-            "that is normal for a moment; if it grows, a store is down or too slow",
+            f"{sum(sizes):.0f} items wait for delivery",
+            "this is normal for a few seconds; if it grows, a store is down or too slow",
         )
     elif sizes is not None:
-        yield Finding("collector", "well", "its queues are empty")
+        yield Finding("collector", "ok", "its queues are empty")
 
 
 def _round_trip(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
@@ -299,24 +306,24 @@ def _round_trip(folder: StateFolder, settings: StackSettings) -> Iterator[Findin
         return
     began = time.monotonic()
     try:
-        seen = readiness.see_signal(settings, ROUND_TRIP_S)
+        seen = readiness.check_round_trip(settings, ROUND_TRIP_S)
     except OSError as error:
         yield Finding(
             "round trip",
-            "wrong",
-            f"the collector takes nothing: it {error}",
+            "problem",
+            f"the collector does not accept data: it {error}",
             "`telemetry logs collector`",
         )
         return
     if seen:
         took = time.monotonic() - began
         yield Finding(
-            "round trip", "well", f"a metric and a log line were there after {took:.2f} s"
+            "round trip", "ok", f"a metric and a log line were visible after {took:.2f} s"
         )
     else:
         yield Finding(
             "round trip",
-            "wrong",
-            f"a metric and a log line were sent, and not found within {ROUND_TRIP_S:.0f} s",
-            "`telemetry logs collector` says where they are stuck",
+            "problem",
+            f"a metric and a log line were sent, but not visible within {ROUND_TRIP_S:.0f} s",
+            "`telemetry logs collector` shows where they are stuck",
         )

@@ -1,4 +1,4 @@
-"""What a process prints, kept in a few files of a size."""
+"""Write the output of a process to rotated files."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from logging.handlers import RotatingFileHandler
 from telemetry.stack.state_folder import STARTED, StateFolder
 
 OUTPUT_BYTES, OUTPUT_FILES = 10 << 20, 3
-LAST_WORDS_S = 1.0  # to read what is left once a process has ended
+LAST_OUTPUT_S = 1.0  # to read the rest of the pipe after a process has ended
 
 
 class Output(RotatingFileHandler):
-    """The output of one process, in chunks as they come.
+    """The output of one process.
 
     Args:
         folder: the state folder.
-        name: the process.
+        name: the process' name.
     """
 
     terminator = ""
@@ -35,14 +35,15 @@ class Output(RotatingFileHandler):
         self.emit(logging.makeLogRecord({"msg": text}))
 
     def begin_run(self) -> None:
-        """Say that the process is being started now."""
+        """Write the line that marks the start of a run."""
         self.write(f"{STARTED} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n")
 
     @contextlib.asynccontextmanager
-    async def taking(self) -> AsyncIterator[int]:
-        """The writing end of a pipe, to be given away, whose contents are kept.
+    async def open_pipe(self) -> AsyncIterator[int]:
+        """Open a pipe, give its writing end for a child, and write what comes through it.
 
-        Not asyncio's own: with that, `wait()` also waits for whoever else has the pipe open.
+        Not asyncio's PIPE: with that, `wait()` also waits for other processes that have the pipe
+        open.
         """
         reader = asyncio.StreamReader()
         reading, writing = os.pipe()
@@ -57,7 +58,7 @@ class Output(RotatingFileHandler):
         keeping = asyncio.create_task(keep())
         try:
             yield writing
-            await asyncio.wait({keeping}, timeout=LAST_WORDS_S)
+            await asyncio.wait({keeping}, timeout=LAST_OUTPUT_S)
         finally:
             keeping.cancel()
             transport.close()

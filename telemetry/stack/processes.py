@@ -1,4 +1,4 @@
-"""What the stack consists of: each process as data."""
+"""The processes of the stack as data."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Process:
     """A process to keep running.
 
     Args:
-        name: as people name it.
-        argv: its command.
-        ready: address that answers 200 once it is ready.
-        ports: that it listens on, on 127.0.0.1.
-        env: on top of the supervisor's own environment.
-        tier: stopped in rising order: 0 services, 1 collector, 2 stores and what reads them.
-        url: for people, "" where there is nothing to look at.
-        version: of the program, "" where it is ours.
-        grace_s: after SIGTERM, before SIGKILL.
+        name: the name in commands and output.
+        argv: its command line.
+        ready: address that returns 200 when the process is ready.
+        ports: the ports of 127.0.0.1 that it listens on.
+        env: environment variables added to those of the supervisor.
+        tier: stop order, lowest first: 0 services, 1 collector, 2 stores and their readers.
+        url: address for people; "" if it has no page.
+        version: version of the program; "" for our own.
+        grace_s: seconds between SIGTERM and SIGKILL.
     """
 
     name: str
@@ -49,8 +49,11 @@ class Process:
 
     @property
     def is_service(self) -> bool:
-        """Gateway, platform or proxy: they have started once they answer at all, since a platform
-        without Docker is up and says so."""
+        """Return whether this is one of our services.
+
+        A service has started when it answers at all: a platform without Docker is up, and its
+        health address reports the problem.
+        """
         return self.tier == 0
 
     def to_json(self) -> dict[str, Any]:
@@ -68,14 +71,14 @@ def engines(
     mode: Alerting,
     channels: Channels | None = None,
 ) -> list[Process]:
-    """The engines' processes, as their rows of engines.toml say.
+    """Return the engines' processes, as engines.toml defines them.
 
     Args:
         folder: the state folder.
-        settings: ports, retention and the like.
-        programs: found for the engines, by name.
-        mode: who evaluates the alerts.
-        channels: where a Grafana that evaluates sends its mail.
+        settings: the stack's settings.
+        programs: the engines' programs by name.
+        mode: the evaluator.
+        channels: the channels, for the mail settings of Grafana.
     """
     own = {name: f"http://127.0.0.1:{port}" for name, port in settings.ports.items()}
     values = {
@@ -103,7 +106,7 @@ def engines(
         found.append(
             Process(
                 name,
-                (str(program), *_changed(name, program, arguments, settings)),
+                (str(program), *_adjust_arguments(name, program, arguments, settings)),
                 ready=engine.ready.format_map(values),
                 ports=tuple(settings.ports[port] for port in engine.ports),
                 env=env | (_mail(channels) if name == "grafana" else {}),
@@ -116,18 +119,20 @@ def engines(
 
 
 class _Files:
-    """What travels with the package, by relative path."""
+    """Files of the package by relative path, for ``{files[PATH]}``."""
 
     def __getitem__(self, relative: str) -> Path:
         return packaged_files.path(relative)
 
 
-def _changed(name: str, program: Path, arguments: list[str], settings: StackSettings) -> list[str]:
-    """An engine's arguments, with what depends on more than a value."""
+def _adjust_arguments(
+    name: str, program: Path, arguments: list[str], settings: StackSettings
+) -> list[str]:
+    """Adjust an engine's arguments for what engines.toml can't express."""
     if name == "collector" and settings.traces_endpoint:
         return [*arguments, f"--config={packaged_files.path('collector/traces.yaml')}"]
     if program.name == "grafana-server":
-        return arguments[1:]  # before 9.4 the server was a program of its own
+        return arguments[1:]  # before 9.4 the server was a separate program
     return arguments
 
 
@@ -138,7 +143,7 @@ def _mail(channels: Channels | None) -> dict[str, str]:
 
 
 def services(folder: StateFolder, settings: StackSettings) -> list[Process]:
-    """Gateway, platform and proxy."""
+    """Return the processes of gateway, platform and proxy."""
     found = []
     for name in SERVICES:
         port = settings.ports[name]
@@ -150,7 +155,7 @@ def services(folder: StateFolder, settings: StackSettings) -> list[Process]:
                 ports=(port,),
                 env={"TELEMETRY_HOME": str(folder.home), "OTEL_SERVICE_NAME": name},
                 tier=0,
-                # Model calls and answers under way may finish: proxy 30 s, gateway 15 + 15 s.
+                # Time for running model calls and answers: proxy 30 s, gateway 15 + 15 s.
                 grace_s=40.0,
                 url=f"http://127.0.0.1:{port}" + ("/admin" if name == "platform" else ""),
             )

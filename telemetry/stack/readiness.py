@@ -1,4 +1,4 @@
-"""Whether the stack answers, and whether a signal gets through it."""
+"""Check whether the stack's processes are ready and deliver signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLL_S = 0.05
 
 
 def answers(url: str, timeout_s: float = 1.0) -> bool:
-    """Whether ``url`` answers 200."""
+    """Return whether ``url`` returns 200."""
     try:
         return json_http.send(url, timeout_s=timeout_s).status == 200
     except AnswerError:
@@ -26,17 +26,20 @@ def answers(url: str, timeout_s: float = 1.0) -> bool:
 
 
 def condition(url: str) -> str:
-    """How what answers at ``url`` is: ``ready``, what its body says is wrong, or "" where nobody
-    answers."""
+    """Read the state of a process from its health address.
+
+    Returns:
+        ``ready``, the text of the error reply, or "" if nothing answers.
+    """
     try:
         answer = json_http.send(url, timeout_s=1.0)
     except AnswerError:
         return ""
-    return "ready" if answer.status < 400 else answer.text or f"answers {answer.status}"
+    return "ready" if answer.status < 400 else answer.text or f"returns {answer.status}"
 
 
 def note(url: str) -> str:
-    """What a service that is ready has to say all the same, "" for nothing."""
+    """Return the note of a service that is ready; "" if it has none."""
     try:
         answer = json_http.get_json(url)
         return str(answer.get("note", ""))
@@ -45,16 +48,17 @@ def note(url: str) -> str:
 
 
 def started(process: Process) -> bool:
-    """Whether an engine is ready; whether a service answers at all."""
+    """Return whether an engine is ready, or a service answers at all."""
     found = condition(process.ready)
     return bool(found) if process.is_service else found == "ready"
 
 
 def check_ports(processes: Iterable[Process], settings: StackSettings) -> None:
-    """Fail where a port is taken or wanted twice, or an address to listen on isn't this machine's.
+    """Check that every port is free and used once, and that the bridge address can be bound.
 
     Raises:
-        TelemetryError: names the port, whose it should be, and who has it where that is known.
+        TelemetryError: a port is taken or used twice, or the bridge address can't be bound; the
+            message names the process that should have the port and, if known, the one that has it.
     """
     variables: dict[int, list[str]] = {}
     for name in settings.ports:
@@ -67,7 +71,7 @@ def check_ports(processes: Iterable[Process], settings: StackSettings) -> None:
             if port in seen:
                 raise TelemetryError(
                     f"{' and '.join(keys)} are both {port}",
-                    remedy="give each a port of its own",
+                    remedy="set each to a different port",
                     exit_code=78,  # EX_CONFIG
                 )
             seen.add(port)
@@ -84,16 +88,16 @@ def check_ports(processes: Iterable[Process], settings: StackSettings) -> None:
         host, _, text = address.rpartition(":")
         if ports.bind_error(host, int(text)):
             raise TelemetryError(
-                f"TELEMETRY_OTLP_BRIDGE_ADDRESS={address!r} can't be listened on: the port is "
-                "taken there, or the address is not this machine's",
-                remedy="`ip address` lists this machine's addresses; unset it if no container "
+                f"can't listen on TELEMETRY_OTLP_BRIDGE_ADDRESS={address!r}: the port is taken, or "
+                "this machine doesn't have the address",
+                remedy="set it to an address that `ip address` lists, or unset it if no container "
                 "sends telemetry",
                 exit_code=75,
             )
 
 
 def collector_queues(url: str) -> list[float] | None:
-    """Items waiting in each of the collector's queues; None where it doesn't answer."""
+    """Return the number of items in each of the collector's queues; None if it doesn't answer."""
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
@@ -111,20 +115,20 @@ def collector_queues(url: str) -> list[float] | None:
 
 
 def collector_drained(url: str, timeout_s: float) -> bool:
-    """Wait until the collector's queues are empty; False if they were not in time."""
+    """Wait until the collector's queues are empty; False if that takes too long."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         sizes = collector_queues(url)
         if sizes is None:
-            return False  # it doesn't answer: nothing to wait for, the queue is on disk
+            return False  # it doesn't answer; its queue stays on disk
         if sum(sizes) == 0:
             return True
         time.sleep(0.1)
     return False
 
 
-def see_signal(settings: StackSettings, timeout_s: float) -> bool:
-    """Send one metric and one log record and wait until both can be read in their stores."""
+def check_round_trip(settings: StackSettings, timeout_s: float) -> bool:
+    """Send one metric and one log record and wait until both can be read from their stores."""
     marker = uuid.uuid4().hex
     endpoint = settings.urls["otlp_http"]
     now = str(time.time_ns())
@@ -149,7 +153,7 @@ def see_signal(settings: StackSettings, timeout_s: float) -> bool:
 
 
 def wait(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Poll until ``condition`` holds; False where it didn't in time."""
+    """Poll until ``condition`` is true; False if that takes too long."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

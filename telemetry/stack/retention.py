@@ -1,7 +1,7 @@
-"""One setting for how long and how much: TELEMETRY_RETENTION_DAYS and TELEMETRY_RETENTION_GB.
+"""Apply TELEMETRY_RETENTION_DAYS and TELEMETRY_RETENTION_GB to Loki.
 
-Prometheus knows both limits. Loki knows days only, so its days are shortened while what it
-keeps is more than its share.
+Prometheus supports both limits itself. Loki limits only the age, so its retention is shortened
+while its data exceeds its share of the disk.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from telemetry.settings.stack import StackSettings
 from telemetry.stack.state_folder import StateFolder
 from telemetry.system.atomic_files import replace_file
 
-CHECK_S = 600.0  # as often as Loki's compactor looks
-# Loki deletes by whole index days; less than one can't be had.
+CHECK_S = 600.0  # the interval of Loki's compactor
+# Loki deletes whole index days, so a day is the minimum.
 LEAST_HOURS = 24
 
 
 def fitting_hours(
     files: Iterable[tuple[float, int]], now: float, limit_bytes: int, most_hours: int
 ) -> int:
-    """For how many hours back everything fits into ``limit_bytes``.
+    """Return the longest retention at which all files fit into ``limit_bytes``.
 
     Args:
-        files: time of writing (seconds since the epoch) and size in bytes of each.
+        files: modification time (seconds since the epoch) and size (bytes) of each file.
         now: seconds since the epoch.
-        limit_bytes: what may be used.
-        most_hours: the answer where all of it fits.
+        limit_bytes: the most that the files may use.
+        most_hours: the result if all files fit.
 
     Returns:
         Hours, at least LEAST_HOURS.
@@ -41,17 +41,17 @@ def fitting_hours(
 
 
 def limit_loki(folder: StateFolder, settings: StackSettings) -> int:
-    """Set Loki's retention to what its share of the disk holds; it reads the file by itself.
+    """Set Loki's retention to what fits into its share of the disk; Loki reloads the file itself.
 
     Returns:
-        The hours that are kept.
+        The retention in hours.
     """
     files = []
     for path in (folder.data / "loki" / "chunks").rglob("*"):
         try:
             status = path.stat()
         except FileNotFoundError:
-            continue  # the compactor was quicker
+            continue  # deleted by the compactor
         if path.is_file():
             files.append((status.st_mtime, status.st_size))
     hours = fitting_hours(

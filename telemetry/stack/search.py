@@ -1,4 +1,4 @@
-"""`telemetry search`: lines of all services and containers, from Loki."""
+"""The command `telemetry search`: find log lines of services and containers in Loki."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from telemetry.system import json_http
 from telemetry.system.json_http import AnswerError
 
 _COLOURS = {"trace": "dim", "debug": "dim", "warn": "yellow", "error": "red", "fatal": "bold red"}
-# What a container prints must not move the cursor or set the title of who reads it.
+# Control sequences that a container prints must not move the reader's cursor or set a title.
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
 class Search:
-    """What to look for.
+    """The criteria of a search.
 
     Args:
-        text: words in the line, upper and lower case alike, or a trace id; "" for all lines.
-        service: only of this service.
-        handle: only of this container.
-        level: only of this level.
-        since_s: how far back, seconds.
-        limit: so many lines at most, the newest.
+        text: text that the line contains, ignoring case, or a trace id; "" for all lines.
+        service: only lines of this service.
+        handle: only lines of this container.
+        level: only lines of this level.
+        since_s: how far back to search, in seconds.
+        limit: the most lines to return; the newest are returned.
     """
 
     text: str = ""
@@ -46,10 +46,10 @@ class Search:
 
     @property
     def logql(self) -> str:
-        """The log query."""
+        """Return the search as a LogQL query."""
         wanted = {"service_name": self.service, "handle": self.handle, "level": self.level}
         matchers = [f"{label}={_quoted(value)}" for label, value in wanted.items() if value]
-        # Loki wants one matcher that doesn't match everything.
+        # Loki requires at least one matcher that doesn't match the empty string.
         selector = "{" + ", ".join(matchers or ['service_name=~".+"']) + "}"
         if re.fullmatch(r"[0-9a-f]{32}", self.text):
             return f"{selector} | trace_id={_quoted(self.text)}"
@@ -57,10 +57,13 @@ class Search:
 
 
 def search(settings: StackSettings, wanted: Search) -> int:
-    """Print what is found, oldest first. Exit code as grep's: 0 where something is found, else 1.
+    """Print the lines found, oldest first.
+
+    Returns:
+        The exit code, as grep's: 0 if a line was found, else 1.
 
     Raises:
-        TelemetryError: Loki can't be asked, or refuses the query.
+        TelemetryError: Loki is unreachable or rejects the query.
     """
     found = entries(settings, wanted)
     console = Console(highlight=False, soft_wrap=True)
@@ -69,16 +72,16 @@ def search(settings: StackSettings, wanted: Search) -> int:
         console.print(_line(entry, words))
     if not found:
         Console(stderr=True, highlight=False).print(
-            f"nothing in the last {wanted.since_s / 60:.0f} min matches {wanted.logql}"
+            f"no line of the last {wanted.since_s / 60:.0f} min matches {wanted.logql}"
         )
     return 0 if found else 1
 
 
 def entries(settings: StackSettings, wanted: Search) -> list[dict[str, Any]]:
-    """What Loki has, oldest first: {"at" (s since the epoch), "line", "labels"}.
+    """Query Loki for entries, oldest first: {"at" (s since the epoch), "line", "labels"}.
 
     Raises:
-        TelemetryError: it can't be asked, or refuses the query.
+        TelemetryError: Loki is unreachable or rejects the query.
     """
     query = urllib.parse.urlencode(
         {
@@ -94,7 +97,7 @@ def entries(settings: StackSettings, wanted: Search) -> list[dict[str, Any]]:
     except AnswerError as error:
         raise TelemetryError(
             f"Loki at {loki} {error}",
-            remedy="`telemetry status` says whether it runs; `telemetry up` starts it",
+            remedy="check `telemetry status`; `telemetry up` starts Loki",
             exit_code=69,  # EX_UNAVAILABLE
         ) from error
     found = [
@@ -118,5 +121,5 @@ def _line(entry: Mapping[str, Any], words: re.Pattern[str] | None) -> Text:
 
 
 def _quoted(text: str) -> str:
-    # LogQL's strings are Go's, which JSON's are a part of.
+    # LogQL strings are Go strings, and every JSON string is a valid Go string.
     return json.dumps(text, ensure_ascii=False)

@@ -9,13 +9,13 @@ from pathlib import Path
 from telemetry.errors import TelemetryError
 from telemetry.stack.engines.engine import table
 
-# Stands in a process' output where a run of it begins.
+# Begins the line in a process' output that marks the start of a run.
 STARTED = "=== started"
 
 
 @dataclass(frozen=True)
 class StateFolder:
-    """Folders of one stack.
+    """The files and folders of one stack.
 
     Args:
         home: the state folder.
@@ -33,7 +33,7 @@ class StateFolder:
 
     @property
     def output(self) -> Path:
-        """What the processes print, one rotated file each."""
+        """The output of the processes, one rotated file for each."""
         return self.home / "output"
 
     @property
@@ -43,17 +43,17 @@ class StateFolder:
 
     @property
     def targets(self) -> Path:
-        """Prometheus' target files: who is meant to run."""
+        """Prometheus' target files: the services that should run."""
         return self.home / "targets"
 
     @property
     def loki_runtime(self) -> Path:
-        """What Loki reads again while it runs: the retention that its share of the disk allows."""
+        """Loki's runtime configuration, which sets its retention; Loki reloads the file."""
         return self.config / "loki-runtime.yaml"
 
     @property
     def processes(self) -> Path:
-        """What the supervisor is to run, as JSON."""
+        """The processes that the supervisor should run, as JSON."""
         return self.home / "processes.json"
 
     @property
@@ -68,14 +68,14 @@ class StateFolder:
 
     @property
     def lock(self) -> Path:
-        """Held by the supervisor while it lives; holds its process id."""
+        """The lock that the supervisor holds while it runs; the file contains its process id."""
         return self.home / "supervisor.lock"
 
     def make(self) -> None:
-        """Make all folders, for the owner only.
+        """Create all folders, accessible only to the owner.
 
         Raises:
-            TelemetryError: one can't be made or written.
+            TelemetryError: a folder can't be created or written.
         """
         try:
             self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -89,6 +89,6 @@ class StateFolder:
         except OSError as error:
             raise TelemetryError(
                 f"state folder {self.home} can't be written: {error.strerror or error}",
-                remedy="set TELEMETRY_HOME to a folder of yours",
+                remedy="set TELEMETRY_HOME to a folder that you can write",
                 exit_code=73,  # EX_CANTCREAT
             ) from error

@@ -1,8 +1,9 @@
-"""Keeps the stack's processes running: `python -m telemetry.stack.supervisor HOME`.
+"""Keep the stack's processes running: `python -m telemetry.stack.supervisor HOME`.
 
-A detached process, one per state folder. It starts what `up` wrote into ``processes.json``,
-starts again what dies (with back-off), keeps what they print, and answers on a control socket:
-one JSON line in, one out. It dies, they die with it.
+The supervisor is a detached process, one per state folder. It starts the processes that `up` wrote
+into ``processes.json``, restarts them with back-off if they die, and writes their output to files.
+On a control socket it answers one JSON line with another. If the supervisor dies, its children get
+SIGTERM (PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -31,23 +32,23 @@ from telemetry.system import file_locks
 from telemetry.system.atomic_files import replace_file
 
 BACKOFF_S = (0.2, 1.0, 3.0, 10.0, 30.0)
-STEADY_S = 60.0  # having run this long, the next death starts the back-off anew; a judgement
+STEADY_S = 60.0  # a process that ran this long resets its back-off; chosen by judgement
 DRAIN_S = 10.0
 ENGINES_FIRST_S = 5.0
-LAST_LINES_S = 0.4  # two polls of the collector's file readers: what was written last is read
-# Whoever evaluates alerts or passes them on can't report its own death: the other channels are
-# told, at once and when it keeps dying.
-TELL_OF = ("prometheus", "loki", "alertmanager", "grafana", "gateway")
-TELL_AT = (1, 5)
+LAST_LINES_S = 0.4  # two polls of the collector's file readers, to read the last lines
+# These evaluate or forward alerts, so they can't report their own death: the supervisor notifies
+# the other channels, at the first death and if it keeps dying.
+NOTIFY_ABOUT = ("prometheus", "loki", "alertmanager", "grafana", "gateway")
+NOTIFY_AT_DEATHS = (1, 5)
 _log = logging.getLogger("telemetry.supervisor")
 
 
 class Supervisor:
-    """Runs the processes of one state folder.
+    """Run the processes of one state folder.
 
     Args:
-        settings: the stack's.
-        processes: what to run.
+        settings: the stack's settings.
+        processes: the processes to run.
     """
 
     def __init__(self, settings: StackSettings, processes: list[Process]) -> None:
@@ -58,16 +59,16 @@ class Supervisor:
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:
-        """Until told to stop."""
+        """Run until a signal or the control socket asks to stop."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         self.folder.socket.unlink(missing_ok=True)
-        self._announce()
-        # Relative: the path of a socket may have 107 bytes at most.
+        self._write_targets()
+        # For a relative path: the path of a socket may have at most 107 bytes.
         os.chdir(self.folder.home)
         os.umask(0o077)
-        # It has its name once it listens: whoever sees it can connect.
+        # Rename the socket once it listens: a client that sees it can connect.
         fresh = f"{self.folder.socket.name}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(fresh)
@@ -75,7 +76,7 @@ class Supervisor:
         os.rename(fresh, self.folder.socket.name)
         for entry in self.running.values():
             if not entry.process.is_service:
-                entry.task = asyncio.create_task(self._keep(entry))
+                entry.task = asyncio.create_task(self._keep_running(entry))
         others = (
             asyncio.create_task(self._start_services()),
             asyncio.create_task(self._limit_loki()),
@@ -87,11 +88,11 @@ class Supervisor:
         self._stopped.set()
         server.close()
         self.folder.socket.unlink(missing_ok=True)
-        with _noted("that nothing runs"):
+        with _log_failed_write("the process ids"):
             self.folder.pids.unlink(missing_ok=True)
 
     async def _start_services(self) -> None:
-        """Once the engines are ready: started together, all would be late on a small machine."""
+        """Start the services after the engines: all at once would be slow on a small machine."""
         engines = [e.process for e in self.running.values() if not e.process.is_service]
         deadline = time.monotonic() + ENGINES_FIRST_S
         while time.monotonic() < deadline:
@@ -102,38 +103,40 @@ class Supervisor:
             await asyncio.sleep(readiness.POLL_S)
         for entry in self.running.values():
             if entry.task is None and entry.wanted:
-                entry.task = asyncio.create_task(self._keep(entry))
+                entry.task = asyncio.create_task(self._keep_running(entry))
 
-    def _announce(self) -> None:
-        """Prometheus is told of the services that are meant to run, not of the others."""
+    def _write_targets(self) -> None:
+        """Write the services that should run as Prometheus' targets."""
         ports = {
             name: entry.process.ports[0]
             for name, entry in self.running.items()
             if name in SERVICES and entry.wanted
         }
-        with _noted("what is meant to run"):
+        with _log_failed_write("Prometheus' targets"):
             write_targets(self.folder, ports)
 
     async def _limit_loki(self) -> None:
-        """Loki has no limit on its disk: its days are shortened instead."""
+        """Shorten Loki's retention if its disk is full: it has no size limit of its own."""
         while "loki" in self.running:
             await asyncio.sleep(CHECK_S)
             try:
                 hours = await asyncio.to_thread(limit_loki, self.folder, self.settings)
             except OSError:
-                _log.exception("could not look at Loki's disk use")
+                _log.exception("could not measure Loki's disk use")
                 continue
             if hours < self.settings.retention_days * 24:
-                _log.warning("logs are kept for %d h: more does not fit on the disk", hours)
+                _log.warning(
+                    "logs are kept for %d h only: more exceeds TELEMETRY_RETENTION_GB", hours
+                )
 
     # --- processes -------------------------------------------------------------------------
 
-    async def _keep(self, entry: Running) -> None:
+    async def _keep_running(self, entry: Running) -> None:
         output = Output(self.folder, entry.process.name)
         try:
             while True:
                 try:
-                    await self._once(entry, output)
+                    await self._run_once(entry, output)
                 except OSError as error:
                     entry.last_exit = str(error)
                 if not entry.wanted:
@@ -149,40 +152,40 @@ class Supervisor:
         entry.deaths += 1
         entry.restarts += 1
         name = entry.process.name
-        _log.warning("%s ended (%s); starting it again in %.1f s", name, entry.last_exit, pause)
-        if name in TELL_OF and entry.deaths in TELL_AT:
+        _log.warning("%s ended (%s); restarting it in %.1f s", name, entry.last_exit, pause)
+        if name in NOTIFY_ABOUT and entry.deaths in NOTIFY_AT_DEATHS:
             again = "" if entry.deaths == 1 else f" for the {entry.deaths}th time in a row"
-            text = f"The {name} process ended{again} ({entry.last_exit}); it is started again in "
-            text = f"{text}{pause:.0f} s."
+            text = f"The {name} process ended{again} ({entry.last_exit}). "
+            text = f"{text}The supervisor restarts it in {pause:.0f} s."
             asyncio.get_running_loop().run_in_executor(
-                None, _tell, name, text, self.settings.child_env
+                None, _notify, name, text, self.settings.child_env
             )
         await asyncio.sleep(pause)
 
-    async def _once(self, entry: Running, output: Output) -> None:
+    async def _run_once(self, entry: Running, output: Output) -> None:
         process = entry.process
         entry.started = time.time()
         output.begin_run()
-        async with output.taking() as pipe:
+        async with output.open_pipe() as pipe:
             try:
                 entry.child = await spawn(process, pipe, self.settings.child_env, self.folder.home)
             finally:
                 os.close(pipe)
-            self._note_pids()
+            self._write_pids()
             code = await entry.child.wait()
-            # Workers that outlive it would keep its port.
+            # Surviving workers would keep its port.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(entry.child.pid, signal.SIGKILL)
         entry.last_exit = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
-    def _note_pids(self) -> None:
-        """For whoever cleans up after a supervisor that was killed."""
+    def _write_pids(self) -> None:
+        """Write the process ids, for the clean-up after a killed supervisor."""
         rows = {
             name: entry.child.pid
             for name, entry in self.running.items()
             if entry.child is not None and entry.child.returncode is None
         }
-        with _noted("what runs"):
+        with _log_failed_write("the process ids"):
             replace_file(self.folder.pids, json.dumps(rows))
 
     async def _stop(self, entry: Running) -> None:
@@ -194,19 +197,25 @@ class Supervisor:
             try:
                 await asyncio.wait_for(child.wait(), entry.process.grace_s)
             except TimeoutError:
-                _log.warning("%s did not stop within its time; killed", entry.process.name)
+                _log.warning(
+                    "%s did not stop within %.0f s; killing it",
+                    entry.process.name,
+                    entry.process.grace_s,
+                )
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)  # workers of its own, too
+                    os.killpg(child.pid, signal.SIGKILL)  # its workers too
                 await child.wait()
             if entry.task is not None:
-                await asyncio.wait({entry.task})  # its last words are still being read
+                await asyncio.wait({entry.task})  # it still reads the last output
         if entry.task is not None:
             entry.task.cancel()
 
     async def _stop_all(self) -> None:
-        """Services first, then the collector once its queues are empty, then the stores: what
-        was accepted is delivered before its store goes."""
-        with _noted("that nothing is meant to run"):
+        """Stop the services, then the collector once its queues are empty, then the stores.
+
+        In this order accepted data is delivered before its store stops.
+        """
+        with _log_failed_write("Prometheus' targets"):
             write_targets(self.folder, {})
         for tier in sorted({e.process.tier for e in self.running.values()}):
             entries = [e for e in self.running.values() if e.process.tier == tier]
@@ -239,37 +248,37 @@ class Supervisor:
         elif what in ("halt", "start", "restart"):
             entry = self.running.get(str(request.get("name")))
             if entry is None:
-                return {"error": f"nothing here is called {request.get('name')!r}"}
+                return {"error": f"no process is called {request.get('name')!r}"}
             async with entry.changing:
                 if what != "start":
                     await self._stop(entry)
                 if what != "halt" and not entry.wanted:
                     entry.wanted, entry.deaths = True, 0
-                    entry.task = asyncio.create_task(self._keep(entry))
-                self._announce()
+                    entry.task = asyncio.create_task(self._keep_running(entry))
+                self._write_targets()
         return {"processes": [entry.to_json() for entry in self.running.values()]}
 
 
 @contextlib.contextmanager
-def _noted(what: str) -> Iterator[None]:
-    """A note for others: where the disk is full there is none, and the processes run on."""
+def _log_failed_write(what: str) -> Iterator[None]:
+    """Log a file that can't be written, e.g. on a full disk; the processes keep running."""
     try:
         yield
     except OSError as error:
-        _log.warning("could not note %s: %s", what, error)
+        _log.warning("could not write %s: %s", what, error)
 
 
-def _tell(name: str, description: str, child_env: Mapping[str, str]) -> None:
-    """A dead evaluator or gateway can't report itself: the other channels are told."""
+def _notify(name: str, description: str, child_env: Mapping[str, str]) -> None:
+    """Notify the other channels of the death of an evaluator or the gateway."""
     from telemetry.alerting import notify_directly
     from telemetry.alerting.channels import Channels
 
     text = f"{description} Until then alerts may be late."
     try:
-        # Nothing is sent to the gateway, which may have no token.
+        # The gateway gets no notice, so its token doesn't matter; it may have none.
         channels = Channels.from_env({"TELEMETRY_WEBHOOK_TOKEN": "unused", **child_env})
         for delivery in notify_directly(f"{name} died", text, channels):
-            _log.info("told people that %s died: %s", name, delivery)
+            _log.info("sent a notice that %s died: %s", name, delivery)
     except Exception:
         _log.exception("could not notify directly that %s died", name)
 
@@ -285,13 +294,13 @@ def main() -> None:
     )
     for attempt in range(5):
         try:
-            lock = file_locks.hold(folder.lock)  # for life
+            lock = file_locks.hold(folder.lock)  # until the process ends
             break
         except OSError:
-            # Whoever asks whether one lives holds it for a moment.
+            # A process that checks the lock holds it for a moment.
             time.sleep(0.02 * (attempt + 1))
     else:
-        sys.exit("another supervisor has this state folder")
+        sys.exit(f"another supervisor runs in the state folder {folder.home}")
     os.truncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
     rows = json.loads(folder.processes.read_text())

@@ -1,4 +1,4 @@
-"""Talking to the supervisor of a state folder."""
+"""Start the supervisor of a state folder, send it requests, and clean up after it."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ LONGEST_SOCKET = 104
 
 
 class NotRunning(TelemetryError):
-    """No supervisor has this state folder."""
+    """No supervisor runs in the state folder."""
 
     def __init__(self, folder: StateFolder) -> None:
         super().__init__(
-            f"nothing runs in {folder.home}", remedy="start it with `telemetry up`", exit_code=3
+            f"no stack runs in {folder.home}", remedy="start it with `telemetry up`", exit_code=3
         )
 
 
 def is_running(folder: StateFolder) -> bool:
-    """Whether a supervisor lives. The lock is the kernel's: a dead one's is not left behind."""
+    """Return whether a supervisor runs; the kernel releases the lock of a dead one."""
     return file_locks.is_locked(folder.lock)
 
 
 def ask(folder: StateFolder, timeout_s: float = 10.0, **request: Any) -> dict[str, Any]:
-    """One request to the supervisor, e.g. ``ask(folder, do="restart", name="loki")``.
+    """Send a request to the supervisor, e.g. ``ask(folder, do="restart", name="loki")``.
 
     Raises:
-        NotRunning: there is none.
-        TelemetryError: it refused or did not answer.
+        NotRunning: no supervisor runs.
+        TelemetryError: the supervisor refused or did not answer.
     """
     if not is_running(folder):
         raise NotRunning(folder)
@@ -65,18 +65,18 @@ def ask(folder: StateFolder, timeout_s: float = 10.0, **request: Any) -> dict[st
 
 
 @contextlib.contextmanager
-def only_one(folder: StateFolder) -> Iterator[None]:
-    """Held while the stack is being started or stopped.
+def exclusive(folder: StateFolder) -> Iterator[None]:
+    """Hold the lock for starting or stopping the stack.
 
     Raises:
-        TelemetryError: somebody else is at it.
+        TelemetryError: another command holds it.
     """
     try:
         lock = file_locks.hold(folder.home / "up.lock")
     except BlockingIOError as error:
         raise TelemetryError(
-            f"another `telemetry up` or `down` is at work in {folder.home}",
-            remedy="wait for it, or set TELEMETRY_HOME to another folder",
+            f"another `telemetry up` or `down` is running in {folder.home}",
+            remedy="wait until it ends, or set TELEMETRY_HOME to another folder",
             exit_code=75,
         ) from error
     try:
@@ -89,10 +89,10 @@ def start(folder: StateFolder, processes: list[Process], child_env: Mapping[str,
     """Start a supervisor with these processes and wait until it answers.
 
     Raises:
-        TelemetryError: it ended at once.
+        TelemetryError: it ended or did not answer in time.
     """
     rows = [process.to_json() for process in processes]
-    replace_file(folder.processes, json.dumps(rows, indent=1))  # it holds Grafana's password
+    replace_file(folder.processes, json.dumps(rows, indent=1))  # contains Grafana's password
     folder.socket.unlink(missing_ok=True)
     with open(folder.output / "supervisor.log", "a") as output:
         child = subprocess.Popen(
@@ -117,14 +117,14 @@ def start(folder: StateFolder, processes: list[Process], child_env: Mapping[str,
             remedy=f"look at {folder.output / 'supervisor.log'}",
             exit_code=70,
         )
-    child.returncode = 0  # It lives on; it is nobody's child from here on.
+    child.returncode = 0  # It outlives this process: Popen must not warn that it still runs.
 
 
 def reap(folder: StateFolder) -> list[str]:
-    """End what a supervisor that was killed has left running.
+    """Stop the processes that a killed supervisor has left running.
 
     Returns:
-        The names of what still ran.
+        The names of the processes that were still running.
     """
     import psutil
 
@@ -132,7 +132,7 @@ def reap(folder: StateFolder) -> list[str]:
         rows: dict[str, int] = json.loads(folder.pids.read_text())
         names = {group: name for name, group in rows.items()}
     except (FileNotFoundError, ValueError, AttributeError):
-        return []  # or half a file, from a disk that was full
+        return []  # no file, or a partial one from a full disk
     left, leaving = _processes(folder, names)
     for process in left:
         with contextlib.suppress(psutil.Error):
@@ -141,7 +141,7 @@ def reap(folder: StateFolder) -> list[str]:
     for process in alive:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs([*alive, *leaving], timeout=REAP_S)  # their ports are free from here on
+    psutil.wait_procs([*alive, *leaving], timeout=REAP_S)  # afterwards their ports are free
     folder.pids.unlink(missing_ok=True)
     return sorted(set(left.values()))
 
@@ -149,9 +149,11 @@ def reap(folder: StateFolder) -> list[str]:
 def _processes(
     folder: StateFolder, names: Mapping[int, str]
 ) -> tuple[dict[psutil.Process, str], list[psutil.Process]]:
-    """What runs of these process groups, workers whose parent is dead too; and what is about to
-    be gone. The numbers may be somebody else's by now: the state folder in their environment must
-    be ours."""
+    """Find the running processes of these groups, and those that are exiting.
+
+    Workers whose parent is dead are found too. The kernel may have given a group's number to
+    another process since, so the state folder in the environment must be ours.
+    """
     import psutil
 
     found: dict[psutil.Process, str] = {}
@@ -166,8 +168,8 @@ def _processes(
             if environ.get("TELEMETRY_HOME") == str(folder.home):
                 found[process] = name
             elif not environ and process.status() != psutil.STATUS_ZOMBIE:
-                # The kernel has taken its memory back, but not yet its ports: some 25 ms for an
-                # engine. Perhaps another's, so it is waited for and not told anything.
+                # The kernel has freed its memory, but not yet its ports: that takes an engine
+                # about 25 ms. It may not be ours, so it gets no signal; `reap` waits for it.
                 leaving.append(process)
         except (psutil.Error, OSError):
             continue
@@ -179,7 +181,7 @@ def _connect(connection: socket.socket, folder: StateFolder) -> None:
     if len(path.encode()) < LONGEST_SOCKET:
         connection.connect(path)
         return
-    # A socket's path may have 107 bytes; by way of /proc it gets below that.
+    # A socket's path may have at most 107 bytes; the path through /proc is shorter.
     opened = os.open(folder.home, os.O_RDONLY | os.O_DIRECTORY)
     try:
         connection.connect(f"/proc/self/fd/{opened}/{folder.socket.name}")

@@ -1,4 +1,4 @@
-"""What people see of the stack in a terminal."""
+"""Show the stack in a terminal: progress bars, the table of processes, and their errors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rich.text import Text
 
 from telemetry.settings.stack import StackSettings
 from telemetry.stack import readiness, supervisor_client
-from telemetry.stack.engines.engine import Say
+from telemetry.stack.engines.engine import Report
 from telemetry.stack.state_folder import STARTED, StateFolder
 from telemetry.system.terminal import plain_table
 
 _LAST_LINES = 40
-_TROUBLE = re.compile(r"level=(error|fatal)|\b(error|failed|fatal|cannot|invalid)\b", re.IGNORECASE)
+_ERROR = re.compile(r"level=(error|fatal)|\b(error|failed|fatal|cannot|invalid)\b", re.IGNORECASE)
 
 
-class Work:
-    """Progress bars, one an engine that is fetched or built; plain lines where no terminal is."""
+class ProgressBars:
+    """Progress bars of the engines that are fetched or built; plain lines without a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -37,7 +37,7 @@ class Work:
             disable=not console.is_terminal,
         )
 
-    def __enter__(self) -> Work:
+    def __enter__(self) -> ProgressBars:
         self._progress.start()
         return self
 
@@ -49,13 +49,13 @@ class Work:
     ) -> None:
         self._progress.stop()
 
-    def on(self, engine: str) -> Say:
-        """Where work on this engine reports; its bar appears with its first word."""
+    def reporter(self, engine: str) -> Report:
+        """Return a callback for the engine's progress; its bar appears at the first call."""
         task: list[TaskID] = []
 
-        def say(text: str, done: float | None = None) -> None:
+        def report(text: str, done: float | None = None) -> None:
             if not self._console.is_terminal:
-                if not done:  # not each step of a download
+                if not done:  # skip the steps of a download
                     self._console.print(f"{engine}: {text}", soft_wrap=True)
                 return
             if not task:
@@ -67,12 +67,11 @@ class Work:
                 completed=done or 0.0,
             )
 
-        return say
+        return report
 
 
 def addresses(rows: list[dict[str, Any]]) -> Group:
-    """A table of what runs and where; below it what is wrong with those that are unhealthy, and
-    what the others have to say."""
+    """Make the table of processes, followed by the problems and notes of each."""
     columns = ("", "state", "address", "version", "up", "restarts")
     table = plain_table(*columns, numbers=("up", "restarts"), whole=True)
     remarks = []
@@ -98,64 +97,70 @@ def _state(row: Mapping[str, Any]) -> tuple[str, str]:
     if found == "ready":
         return "[green]ready[/green]", readiness.note(row["ready"]) if row["service"] else ""
     if found and row["service"]:
-        return "[yellow]unhealthy[/yellow]", trouble(found)
+        return "[yellow]unhealthy[/yellow]", format_problems(found)
     return "[yellow]starting[/yellow]", ""
 
 
-def trouble(answer: str) -> str:
-    """What a service's health address says is wrong, for people."""
+def format_problems(answer: str) -> str:
+    """Format the problems in the answer of a service's health address."""
     try:
-        told = json.loads(answer)
-        return "; ".join(f"{key}: {value}" for key, value in told.items() if key != "status")
+        parts = json.loads(answer)
+        return "; ".join(f"{key}: {value}" for key, value in parts.items() if key != "status")
     except (ValueError, AttributeError):
         return answer
 
 
-def is_well(row: Mapping[str, Any]) -> bool:
-    """Whether a process runs and says that all is well."""
+def is_healthy(row: Mapping[str, Any]) -> bool:
+    """Return whether a process runs and reports that it is ready."""
     return row["pid"] is not None and readiness.condition(row["ready"]) == "ready"
 
 
 def is_up(row: Mapping[str, Any]) -> bool:
-    """Whether an engine is ready, or a service answers at all."""
+    """Return whether an engine is ready, or a service answers at all."""
     found = readiness.condition(row["ready"])
     return bool(found) if row["service"] else found == "ready"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say it: 45 s, 12 min, 3 h, 2 d."""
+    """Format seconds with the largest suitable unit: 45 s, 12 min, 3 h, 2 d."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
 
 
-def complaint(folder: StateFolder, name: str) -> str:
-    """What a process printed of its trouble in its last run that printed anything: our own word of
-    an error, or the first of its last lines that speaks of one, since stack traces and
-    consequences follow it; else the last."""
+def find_error(folder: StateFolder, name: str) -> str:
+    """Find the line that explains why a process failed, in its last run that printed anything.
+
+    This is our own ``error:`` line; else the first of the last lines that mentions an error,
+    because stack traces and consequences follow it; else the last line.
+    """
     try:
         text = (folder.output / f"{name}.log").read_text(errors="replace")
     except OSError:
         text = ""
-    # Each part begins with the rest of the line that says when it was started.
+    # Each part begins with the rest of the line that marks the start of the run.
     runs = [part.partition("\n")[2].strip() for part in f"\n{text}".split(f"\n{STARTED}")]
     lines = next((run.splitlines() for run in reversed(runs) if run), [])
     if not lines:
         return "it printed nothing"
     last = lines[-_LAST_LINES:]
     own = (line.removeprefix("error: ") for line in last if line.startswith("error: "))
-    found = next(own, None) or next(filter(_TROUBLE.search, last), last[-1])
+    found = next(own, None) or next(filter(_ERROR.search, last), last[-1])
     return found.strip()[:400]
 
 
 def status(settings: StackSettings) -> int:
-    """Show what runs. Exit code 0 where all is well, 1 where something is not."""
+    """Show the processes.
+
+    Returns:
+        The exit code: 0 if all are ready, else 1.
+    """
     folder = StateFolder(settings.home)
     console = Console(highlight=False)
     rows = supervisor_client.ask(folder)["processes"]
     console.print(addresses(rows))
-    # An Alertmanager runs only where Prometheus evaluates: it passes the alerts on.
+    # Alertmanager runs only if Prometheus is the evaluator.
     alertmanager = any(row["name"] == "alertmanager" for row in rows)
     console.print(f"Alerts are evaluated by {'prometheus' if alertmanager else 'grafana'}.")
-    return 0 if all(is_well(row) for row in rows) else 1
+    return 0 if all(is_healthy(row) for row in rows) else 1

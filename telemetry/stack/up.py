@@ -1,5 +1,8 @@
-"""`telemetry up` and `down`: everything started, ready, and one signal seen through; and stopped
-so that nothing accepted is lost."""
+"""The commands `telemetry up`, `down`, `restart` and `logs`.
+
+`up` starts everything, waits until it is ready, and checks that a metric and a log line arrive.
+`down` stops it without losing accepted data.
+"""
 
 from __future__ import annotations
 
@@ -37,28 +40,28 @@ def up(
     """Start the stack; see `telemetry up --help`.
 
     Args:
-        settings: the stack's.
-        source: where engines may come from.
-        with_services: also gateway, platform and proxy.
-        extra: more processes to run with it, for as long as it runs.
+        settings: the stack's settings.
+        source: the sources of engines to use.
+        with_services: also start gateway, platform and proxy.
+        extra: more processes to run as part of the stack.
 
     Returns:
-        The exit code: 0 where all is well, 1 where it runs already and something in it doesn't,
-            or isn't part of it.
+        The exit code: 0 if all is ready; 1 if the stack was running already, and a process is
+            unhealthy or the services are missing.
 
     Raises:
-        TelemetryError: something is missing, taken or did not get ready; nothing is left
-            half-started.
+        TelemetryError: an engine is unavailable, a port is taken, or a process did not become
+            ready; everything that was started is stopped again.
     """
     console = Console(highlight=False)
     began = time.monotonic()
     folder = StateFolder(settings.home)
     folder.make()
-    with supervisor_client.only_one(folder):
+    with supervisor_client.exclusive(folder):
         if supervisor_client.is_running(folder):
             return _running_already(folder, console, with_services)
         for name in supervisor_client.reap(folder):
-            console.print(f"{name} was left by a supervisor that was killed; ended it.")
+            console.print(f"{name} was left running by a killed supervisor; stopped it.")
         settings = settings.with_secrets()
         alerts = AlertSettings.from_env(settings.child_env)
         library.Settings.from_env(settings.child_env)  # the services' own telemetry
@@ -76,63 +79,64 @@ def up(
         seen = _start(folder, processes, settings, console) - began
     console.print(terminal.addresses(supervisor_client.ask(folder)["processes"]))
     console.print(
-        f"Ready in [bold]{time.monotonic() - began:.1f} s[/bold]; the first signal stood in "
-        f"Prometheus and Loki after {seen:.1f} s."
+        f"Ready in [bold]{time.monotonic() - began:.1f} s[/bold]; "
+        f"first metric and log line visible after {seen:.1f} s."
     )
     _notes(console, settings, mode, no_grafana, folder)
     return 0
 
 
 def _check_ports(folder: StateFolder, settings: StackSettings) -> None:
-    """Fail for a taken port before engines are fetched or built, which takes long."""
+    """Check for taken ports before fetching or building engines, which can take long."""
     programs = {name: Path(name) for name in engines.needed()}
     expected = stack_processes.engines(folder, settings, programs, "prometheus")
-    # Whether an Alertmanager runs is known only once it is known whether a Grafana does.
+    # Alertmanager's port is checked later: it runs only if Grafana does not evaluate.
     readiness.check_ports((p for p in expected if p.name != "alertmanager"), settings)
 
 
 def _running_already(folder: StateFolder, console: Console, with_services: bool) -> int:
     rows = supervisor_client.ask(folder)["processes"]
-    well = all(terminal.is_well(row) for row in rows)
+    healthy = all(terminal.is_healthy(row) for row in rows)
     missing = with_services and not any(row["service"] for row in rows)
     if missing:
         console.print(
-            "[yellow]The engines run already, without the services.[/yellow] `telemetry down` and "
-            "`telemetry up` start them all."
+            "[yellow]The engines are already running, without the services.[/yellow] To start the "
+            "services too, use `telemetry down` and then `telemetry up`."
         )
-    elif well:
-        console.print("[green]All is running already.[/green]")
+    elif healthy:
+        console.print("[green]Already running.[/green]")
     else:
         console.print(
-            "[yellow]It runs already, but not all is well.[/yellow] "
-            "`telemetry logs NAME` says why; `telemetry restart NAME` starts one anew."
+            "[yellow]Already running, but some processes are unhealthy.[/yellow] "
+            "See `telemetry logs NAME`; restart with `telemetry restart NAME`."
         )
     console.print(terminal.addresses(rows))
-    return 0 if well and not missing else 1
+    return 0 if healthy and not missing else 1
 
 
 def _start(
     folder: StateFolder, processes: list[Process], settings: StackSettings, console: Console
 ) -> float:
-    """Start everything; ready, or nothing left running.
+    """Start everything and wait until it is ready; on an error stop it again.
 
     Returns:
-        When the first signal stood in both stores, by the monotonic clock.
+        The time of the monotonic clock at which the first metric and log line were visible.
     """
     try:
         supervisor_client.start(folder, processes, settings.child_env)
         _wait_ready(folder, [p for p in processes if not p.is_service], console)
-        with console.status("seeing one signal through"):
-            if not readiness.see_signal(settings, READY_TIMEOUT_S):
+        with console.status("waiting for the first metric and log line"):
+            if not readiness.check_round_trip(settings, READY_TIMEOUT_S):
                 raise TelemetryError(
-                    f"no signal got through to both stores within {READY_TIMEOUT_S:.0f} s",
+                    "a metric and a log line were sent, but not visible within "
+                    f"{READY_TIMEOUT_S:.0f} s",
                     remedy=f"look at {folder.output}/collector.log",
                     exit_code=70,  # EX_SOFTWARE
                 )
         seen = time.monotonic()
         _wait_ready(folder, [p for p in processes if p.is_service], console)
     except BaseException:
-        # What went wrong is what the user is told, not that stopping was hard, too.
+        # Report the original error, not one from stopping.
         with contextlib.suppress(TelemetryError):
             supervisor_client.ask(folder, 60.0, do="stop")
         raise
@@ -142,13 +146,13 @@ def _start(
 def install(
     settings: StackSettings, source: engines.Source, console: Console
 ) -> tuple[dict[str, Path], str]:
-    """All engines' programs; a progress bar for each one fetched or built.
+    """Find, fetch or build all engines' programs, with a progress bar for each fetch or build.
 
     Returns:
-        Programs by engine, Grafana's too where there is one; and why there is none.
+        The programs by engine, and the reason if Grafana is not among them.
 
     Raises:
-        TelemetryError: an engine can't be had, or a Grafana is named that isn't there.
+        TelemetryError: an engine is unavailable, or GRAFANA_BIN or GRAFANA_HOME has no Grafana.
     """
     table = engines.table()
     found: dict[str, Path] = {}
@@ -157,11 +161,11 @@ def install(
             program = ensure.find(table[name], settings)
             if program is not None:
                 found[name] = program
-    with terminal.Work(console) as work:
+    with terminal.ProgressBars(console) as bars:
         for name in engines.needed():
             if name not in found:
-                found[name] = ensure.ensure(table[name], settings, source, work.on(name))
-        program, why_not = grafana.ensure(settings, source, work.on("grafana"))
+                found[name] = ensure.ensure(table[name], settings, source, bars.reporter(name))
+        program, why_not = grafana.ensure(settings, source, bars.reporter("grafana"))
     if program is not None:
         found["grafana"] = program
     return found, why_not
@@ -173,7 +177,7 @@ def _with_version(
     if process.name not in programs:
         return process
     engine = engines.table()[process.name]
-    version = ensure.pinned(engine, programs[process.name], settings)
+    version = ensure.installed_version(engine, programs[process.name], settings)
     return dataclasses.replace(process, version=version)
 
 
@@ -194,7 +198,7 @@ def _wait_ready(folder: StateFolder, processes: list[Process], console: Console)
                 name = next(iter(failing or waiting))
                 why = rows[name]["last_exit"] or f"not ready within {READY_TIMEOUT_S:.0f} s"
                 raise TelemetryError(
-                    f"{name} does not start: {why}; {terminal.complaint(folder, name)}",
+                    f"{name} does not start: {why}; {terminal.find_error(folder, name)}",
                     remedy=f"look at {folder.output / name}.log",
                     exit_code=70,  # EX_SOFTWARE
                 )
@@ -208,9 +212,9 @@ def _notes(
         console.print("Alerts are evaluated by prometheus; Grafana is off.")
     elif no_grafana:
         console.print(
-            f"Grafana isn't there ({no_grafana}): no dashboards. Prometheus and Loki evaluate the "
-            "alerts, Alertmanager notifies.\nTo have them install Grafana, or set GRAFANA_HOME, "
-            "and start again.",
+            f"No dashboards: Grafana is unavailable ({no_grafana}). Prometheus and Loki evaluate "
+            "the alerts, Alertmanager notifies.\nFor dashboards, install Grafana or set "
+            "GRAFANA_HOME; then run `telemetry down` and `telemetry up`.",
             soft_wrap=True,
         )
     else:
@@ -218,25 +222,25 @@ def _notes(
         first = folder.home / ".grafana-password-shown"
         if not first.exists():
             password = settings.grafana_password
-            console.print(f"Grafana: log in as admin, password {password} (shown this once)")
+            console.print(f"Grafana: log in as admin, password {password} (displayed only once)")
             first.touch(mode=0o600)
-    console.print(f"Tokens for the pages: {folder.home / credentials.FILE} (mode 0600).")
+    console.print(f"Log-in tokens: {folder.home / credentials.FILE} (mode 0600).")
 
 
 def down(settings: StackSettings) -> int:
-    """Stop the stack; what was accepted is delivered or kept on disk."""
+    """Stop the stack; accepted data is delivered or kept on disk."""
     folder = StateFolder(settings.home)
     console = Console(highlight=False)
     if not folder.home.is_dir():
-        console.print(f"Nothing runs in {folder.home}.", soft_wrap=True)
+        console.print(f"No stack runs in {folder.home}.", soft_wrap=True)
         return 0
-    with supervisor_client.only_one(folder):
+    with supervisor_client.exclusive(folder):
         if not supervisor_client.is_running(folder):
             left = supervisor_client.reap(folder)
             if left:
-                console.print(f"Ended what a killed supervisor had left: {', '.join(left)}.")
+                console.print(f"Stopped what a killed supervisor left running: {', '.join(left)}.")
             else:
-                console.print(f"Nothing runs in {folder.home}.", soft_wrap=True)
+                console.print(f"No stack runs in {folder.home}.", soft_wrap=True)
             return 0
         began = time.monotonic()
         with console.status("stopping: services, collector, stores"):
@@ -247,7 +251,7 @@ def down(settings: StackSettings) -> int:
 
 
 def restart(settings: StackSettings, names: list[str]) -> int:
-    """Restart the named processes, all if none is named."""
+    """Restart the named processes, one after the other; all if no name is given."""
     folder = StateFolder(settings.home)
     console = Console(highlight=False)
     rows = supervisor_client.ask(folder)["processes"]
@@ -255,7 +259,7 @@ def restart(settings: StackSettings, names: list[str]) -> int:
     for name in names:
         if name not in processes:
             raise UsageError(
-                f"nothing here is called {name!r}", remedy=f"there is: {', '.join(processes)}"
+                f"no process is called {name!r}", remedy=f"use one of: {', '.join(processes)}"
             )
     for name in names or list(processes):
         supervisor_client.ask(folder, 60.0, do="restart", name=name)
@@ -263,7 +267,7 @@ def restart(settings: StackSettings, names: list[str]) -> int:
         if not readiness.wait(lambda row=row: terminal.is_up(row), READY_TIMEOUT_S):  # type: ignore[misc]
             raise TelemetryError(
                 f"{name} is not ready {READY_TIMEOUT_S:.0f} s after its restart; "
-                + terminal.complaint(folder, name),
+                + terminal.find_error(folder, name),
                 remedy=f"look at {folder.output / name}.log",
                 exit_code=70,
             )
@@ -272,15 +276,15 @@ def restart(settings: StackSettings, names: list[str]) -> int:
 
 
 def show_logs(settings: StackSettings, name: str, follow: bool) -> int:
-    """Print what processes have printed, with ``follow`` as it comes."""
+    """Print the output of processes; with ``follow``, keep printing new output."""
     folder = StateFolder(settings.home)
     every = sorted(folder.output.glob("*.log"))
     paths = [path for path in every if name in ("", path.stem)]
     if not paths:
         known = ", ".join(path.stem for path in every)
         raise TelemetryError(
-            f"there is no output of {name or 'anything'} in {folder.output}",
-            remedy=f"there is: {known}" if known else "start the stack with `telemetry up`",
+            f"no output of {name or 'any process'} in {folder.output}",
+            remedy=f"use one of: {known}" if known else "start the stack with `telemetry up`",
             exit_code=66,  # EX_NOINPUT
         )
     tail = ["tail", "-n", "200", *(["-F"] if follow else []), *map(str, paths)]

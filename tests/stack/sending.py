@@ -1,4 +1,4 @@
-"""Log lines sent to a stack, and what Loki has of them."""
+"""Send log lines to a stack and read them from Loki."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from telemetry.system import json_http
 from tests.fixtures.stack import Stack
 
-# As the relay of the platform marks what comes from a container.
+# The header that the platform's relay adds to the data of a container.
 RELAYED = {"x-telemetry-handle": "ann"}
 
 
 def lines(stack: Stack, logql: str, count: int) -> list[dict[str, Any]]:
-    """The entries once there are ``count``, and no more."""
+    """Wait for exactly ``count`` entries and return them."""
     found = stack.wait_logs(logql, lambda entries: len(entries) >= count)
     assert len(found) == count, found
     return found

@@ -1,4 +1,4 @@
-"""A shop that sends to a stack, and what of it has arrived."""
+"""Run the shop app against a stack and read what has arrived."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.run.serving import APP, TELEMETRY, Served, environment, served
 
 UVICORN = "run shop:app --port {port}"
 ITEMS = "/items/{id}"
-# Logs far more than any queue holds, within one request.
+# One request logs many more lines than a queue can hold.
 FLOOD = """
 async def flood(request):
     for i in range(20_000):
@@ -27,7 +27,7 @@ app.router.routes.append(Route("/flood", flood))
 def shop(
     stack: Stack, folder: Path, name: str, command: str = UVICORN, **more: str
 ) -> AbstractContextManager[Served]:
-    """The shop under ``telemetry`` and ``command``, sending to the stack."""
+    """Run the shop with ``telemetry`` and ``command``, sending to the stack."""
     (folder / "shop.py").write_text(APP + FLOOD)
     port = free_port()
     env = environment(**stack.env(OTEL_SERVICE_NAME=name, PATH=environment()["PATH"], **more))
@@ -42,7 +42,7 @@ def _count(job: str, route: str = ITEMS) -> str:
 
 
 def wait_count(stack: Stack, job: str, wanted: int, timeout_s: float = 60) -> None:
-    """Wait until Prometheus has counted as many requests, and see that it stays so."""
+    """Wait until Prometheus has counted ``wanted`` requests, and check that it has no more."""
 
     def has(result: list[dict[str, Any]]) -> bool:
         return bool(result) and float(result[0]["value"][1]) >= wanted
@@ -52,12 +52,12 @@ def wait_count(stack: Stack, job: str, wanted: int, timeout_s: float = 60) -> No
 
 
 def sequence(stack: Stack, name: str) -> list[int]:
-    """The numbers that the shop has logged, as Loki has them."""
+    """Return the numbers in the shop's lines in Loki."""
     lines = [entry["line"] for entry in stack.logs(f'{{service_name="{name}"}} |= "sequence"')]
     return [int(m[1]) for line in lines if (m := re.fullmatch(r"sequence (\d+)", line))]
 
 
 def wait_sequence(stack: Stack, name: str, wanted: int, timeout_s: float = 60) -> None:
-    """Wait until Loki has as many lines; none is missing, none there twice."""
+    """Wait for ``wanted`` lines in Loki, and check that none is missing or there twice."""
     until(lambda: len(sequence(stack, name)) >= wanted, timeout_s, f"{wanted} lines of {name}")
     assert sorted(sequence(stack, name)) == list(range(wanted)), "missing or twice"

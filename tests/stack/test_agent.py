@@ -1,4 +1,4 @@
-"""A collector on a further host, sending to the first host's with the token."""
+"""A collector on another host that sends to the stack's collector with the token."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.ports import free_port, free_ports
 
 pytestmark = pytest.mark.stack
 
-# All of 127/8 is this machine's on Linux: an address that is not the one everybody uses.
+# On Linux all addresses of 127/8 are this machine's; this one is not the usual one.
 ADDRESS = "127.0.0.2"
 
 
@@ -49,7 +49,7 @@ def _post(url: str, body: Any, token: str) -> int:
 
 @contextmanager
 def agent(home: Path, upstream: str, token: str) -> Iterator[dict[str, int]]:
-    """A collector as it runs on another host; gives its ports."""
+    """Run a collector as on another host, and give its ports."""
     ports = free_ports(("otlp_grpc", "otlp_http", "collector_metrics", "collector_health"))
     program = ensure.ensure(engines.table()["collector"], StackSettings.from_env(os.environ))
     configs = [
@@ -75,9 +75,7 @@ def agent(home: Path, upstream: str, token: str) -> Iterator[dict[str, int]]:
         process.wait(30)
 
 
-def test_a_further_host_s_collector_delivers_with_the_token(
-    new_stack: Stack, tmp_path: Path
-) -> None:
+def test_collector_of_another_host_delivers_with_token(new_stack: Stack, tmp_path: Path) -> None:
     stack = new_stack
     port = free_port(ADDRESS)
     stack.run("up", "--no-services", TELEMETRY_OTLP_BRIDGE_ADDRESS=f"{ADDRESS}:{port}")

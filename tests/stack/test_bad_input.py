@@ -1,5 +1,7 @@
-"""What can be wrong before anything starts: one clear line, what to do, its own exit code, and
-nothing left half-started."""
+"""Errors before anything starts: one line with the error, one with the remedy, and an exit code.
+
+Nothing is left running.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,12 @@ from tests.ports import free_ports
 
 
 def telemetry(home: Path, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """The command in an environment of its own: no engines, no internet, no Go."""
+    """Run the command in an environment without engines, internet and Go."""
     ports = {f"TELEMETRY_{n.upper()}_PORT": str(p) for n, p in free_ports().items()}
     given = {
         "TELEMETRY_HOME": str(home),
         "TELEMETRY_ENGINES": str(home.parent / "engines"),
-        "TELEMETRY_RELEASES": "http://127.0.0.1:9",  # the discard port: nobody listens
+        "TELEMETRY_RELEASES": "http://127.0.0.1:9",  # the discard port: connections are refused
         "TELEMETRY_GRAFANA": "off",
         "PATH": "/nowhere",
         "HOME": str(home.parent),
@@ -39,7 +41,7 @@ def telemetry(home: Path, *args: str, **environ: str) -> subprocess.CompletedPro
 
 
 def refused(done: subprocess.CompletedProcess[str], home: Path, code: int) -> tuple[str, str]:
-    """What it said is wrong, and what to do; nothing runs."""
+    """Check the exit code and that nothing runs, and return the error and the remedy."""
     assert done.returncode == code, done.stdout + done.stderr
     error, remedy = done.stderr.splitlines()
     assert error.startswith("error: ")
@@ -66,10 +68,8 @@ def refused(done: subprocess.CompletedProcess[str], home: Path, code: int) -> tu
         ("TELEMETRY_ALERT_MEMORY_PERCENT", "most", ""),
     ],
 )
-def test_a_setting_that_can_not_be_used(
-    tmp_path: Path, key: str, value: str, expected: str
-) -> None:
-    """Said at once, not after the engines were built."""
+def test_invalid_setting_is_reported(tmp_path: Path, key: str, value: str, expected: str) -> None:
+    """The error comes before engines are built."""
     home = tmp_path / "home"
     done = telemetry(home, "up", "--engines", "path", **{key: value})
     error, remedy = refused(done, home, 78)
@@ -77,26 +77,26 @@ def test_a_setting_that_can_not_be_used(
     assert key in remedy
 
 
-def test_a_state_folder_that_can_not_be_written() -> None:
+def test_unwritable_state_folder_is_reported() -> None:
     home = Path("/proc/telemetry")
     error, remedy = refused(telemetry(home, "up", HOME="/tmp"), home, 73)
     assert error.startswith("state folder /proc/telemetry can't be written: ")
     assert "TELEMETRY_HOME" in remedy
 
 
-def test_no_engines_no_internet_no_go(tmp_path: Path) -> None:
+def test_no_source_of_engines_exits_69_with_reasons(tmp_path: Path) -> None:
     home = tmp_path / "home"
     error, remedy = refused(telemetry(home, "up"), home, 69)
     assert error.startswith(
-        "collector 0.160.0 can't be had: no otelcol-telemetry or otelcol-contrib"
+        "collector 0.160.0 is unavailable: no suitable otelcol-telemetry or otelcol-contrib"
     )
     assert "can't be reached" in error
     assert error.endswith("go: Go is not installed")
     assert "connect to the internet, install Go" in remedy
-    assert not list((tmp_path / "engines").glob("*")), "nothing half-made"
+    assert not list((tmp_path / "engines").glob("*")), "no partial files"
 
 
-def test_a_taken_port_is_said_before_engines_are_fetched(tmp_path: Path) -> None:
+def test_taken_port_is_reported_before_engines_are_fetched(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -108,8 +108,8 @@ def test_a_taken_port_is_said_before_engines_are_fetched(tmp_path: Path) -> None
     assert remedy == "stop that process, or set TELEMETRY_LOKI_PORT to another port"
 
 
-def test_a_stale_lock_is_in_nobody_s_way(tmp_path: Path) -> None:
-    """Files of a supervisor that was killed, or of a machine that lost its power."""
+def test_stale_files_of_killed_supervisor_are_ignored(tmp_path: Path) -> None:
+    """A killed supervisor or a power failure leaves such files."""
     layout = StateFolder(tmp_path / "home")
     layout.make()
     layout.lock.write_text("1")
@@ -117,36 +117,36 @@ def test_a_stale_lock_is_in_nobody_s_way(tmp_path: Path) -> None:
     layout.socket.touch()
     (layout.home / "up.lock").touch()
     done = telemetry(layout.home, "up")
-    assert done.returncode == 69, "it got as far as looking for engines"
+    assert done.returncode == 69, "it fails only when it looks for engines"
     assert not layout.pids.exists()
-    assert telemetry(layout.home, "down").stdout == f"Nothing runs in {layout.home}.\n"
+    assert telemetry(layout.home, "down").stdout == f"No stack runs in {layout.home}.\n"
 
 
 @pytest.mark.parametrize("command", [["status"], ["restart"], ["restart", "loki"]])
-def test_nothing_runs(tmp_path: Path, command: list[str]) -> None:
+def test_command_without_running_stack_exits_3(tmp_path: Path, command: list[str]) -> None:
     home = tmp_path / "home"
     error, remedy = refused(telemetry(home, *command), home, 3)
-    assert error == f"nothing runs in {home}"
+    assert error == f"no stack runs in {home}"
     assert remedy == "start it with `telemetry up`"
 
 
-def test_no_output_yet(tmp_path: Path) -> None:
+def test_logs_without_output_exits_66(tmp_path: Path) -> None:
     home = tmp_path / "home"
     for name in ("/etc/passwd", "**"):
         refused(telemetry(home, "logs", name), home, 66)
     error, remedy = refused(telemetry(home, "logs", "loki"), home, 66)
-    assert error == f"there is no output of loki in {home}/output"
+    assert error == f"no output of loki in {home}/output"
     assert remedy == "start the stack with `telemetry up`"
 
 
-def test_no_loki_to_search(tmp_path: Path) -> None:
+def test_search_without_loki_exits_69(tmp_path: Path) -> None:
     home = tmp_path / "home"
     error, remedy = refused(telemetry(home, "search", "x"), home, 69)
     assert error.startswith("Loki at http://127.0.0.1:")
     assert "telemetry up" in remedy
 
 
-def test_a_demo_beside_a_running_stack(tmp_path: Path) -> None:
+def test_demo_with_running_stack_exits_75(tmp_path: Path) -> None:
     """It wants one of its own, and says how."""
     home = tmp_path / "home"
     layout = StateFolder(home)
@@ -160,7 +160,7 @@ def test_a_demo_beside_a_running_stack(tmp_path: Path) -> None:
         supervisor_client.ask(layout, 30.0, do="stop")
 
 
-def test_every_port_has_its_variable() -> None:
+def test_every_port_has_a_variable() -> None:
     for name in PORTS:
         key = f"TELEMETRY_{name.upper()}_PORT"
         assert StackSettings.from_env({key: "1234"}).ports[name] == 1234

@@ -1,5 +1,7 @@
-"""Building with Go, with a program on PATH that plays Go; the real one builds in tests of the
-real engines."""
+"""Builds with a simulated Go program in PATH.
+
+The real Go builds the engines for the tests that need real engines.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ case "$1" in
 list) echo one; echo two; echo three; exit 0;;
 esac
 """
-# Finds what follows -o, and writes a program there.
+# Writes a program to the path after -o.
 BUILD = """
 while [ "$1" != -o ]; do shift; done
 echo one >&2; echo two >&2
@@ -49,33 +51,34 @@ def environ(tmp_path: Path, script: str) -> dict[str, str]:
     }
 
 
-def test_what_go_builds_is_put_in_place_whole(tmp_path: Path) -> None:
-    said: list[tuple[str, float | None]] = []
+def test_built_program_is_installed_and_work_folder_removed(tmp_path: Path) -> None:
+    reported: list[tuple[str, float | None]] = []
     env = environ(tmp_path, LIST + BUILD)
     program = ensure.ensure(
-        LOKI, StackSettings.from_env(env), "go", lambda text, done=None: said.append((text, done))
+        LOKI,
+        StackSettings.from_env(env),
+        "go",
+        lambda text, done=None: reported.append((text, done)),
     )
     assert program == tmp_path / "engines" / "loki-3.7.8" / "loki"
-    assert ensure.version_of(program) == "3.7.8"
+    assert ensure.read_version(program) == "3.7.8"
     assert program.stat().st_mode & 0o777 == 0o755
-    assert said[-1] == ("loki 3.7.8: compiling (2 of 3 packages)", 2 / 3)
-    assert sorted(os.listdir(tmp_path / "engines")) == [LOCK, "loki-3.7.8"], (
-        "the work folder is gone"
-    )
+    assert reported[-1] == ("loki 3.7.8: compiling (2 of 3 packages)", 2 / 3)
+    assert sorted(os.listdir(tmp_path / "engines")) == [LOCK, "loki-3.7.8"], "no work folder"
 
 
-def test_a_failing_build_says_go_s_own_words_and_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_build_reports_output_of_go_and_leaves_no_files(tmp_path: Path) -> None:
     env = environ(tmp_path, LIST + FAIL)
     with pytest.raises(EngineError) as caught:
         ensure.ensure(LOKI, StackSettings.from_env(env), "go")
     assert caught.value.message == (
-        "loki 3.7.8 can't be had: go: go build failed: # example.com/a | ./a.go:7:2: undefined: b"
+        "loki 3.7.8 is unavailable: go: go build failed: # example.com/a | ./a.go:7:2: undefined: b"
     )
     assert caught.value.exit_code == 69
     assert os.listdir(tmp_path / "engines") == [LOCK]
 
 
-def test_a_build_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
+def test_interrupted_build_leaves_no_files(tmp_path: Path) -> None:
     env = environ(tmp_path, LIST + "echo one >&2\nexec sleep 30")
 
     def interrupt(text: str, done: float | None = None) -> None:
@@ -89,8 +92,8 @@ def test_a_build_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "engines") == [LOCK]
 
 
-def test_only_what_go_mod_names_is_built(tmp_path: Path) -> None:
-    """The arguments Go gets: read-only modules, trimmed paths, the version in the program."""
+def test_build_uses_only_pinned_modules(tmp_path: Path) -> None:
+    """Go's arguments: read-only modules, trimmed paths, the version in the program."""
     env = environ(tmp_path, f'echo "$@" >> {tmp_path}/asked\n{LIST}{BUILD}')
     ensure.ensure(LOKI, StackSettings.from_env(env), "go")
     listed, built = (tmp_path / "asked").read_text().splitlines()
@@ -102,8 +105,8 @@ def test_only_what_go_mod_names_is_built(tmp_path: Path) -> None:
 
 @pytest.mark.stack
 @pytest.mark.parametrize("name", ["collector", "prometheus", "loki", "alertmanager"])
-def test_the_committed_modules_are_complete(name: str) -> None:
-    """go.sum holds a checksum for everything go.mod needs: a build changes neither."""
+def test_go_sum_has_all_checksums(name: str) -> None:
+    """A build changes neither go.mod nor go.sum."""
     if name == "collector":
         packages = ["go.opentelemetry.io/collector/cmd/builder"]
     else:
@@ -123,21 +126,21 @@ def test_second_process_waits_for_the_build_of_the_first(tmp_path: Path) -> None
     settings = StackSettings.from_env(environ(tmp_path, FAIL))  # would fail if it built
     folder = settings.engines / f"loki-{LOKI.version}"
     folder.parent.mkdir(parents=True)
-    said: list[str] = []
+    reported: list[str] = []
 
-    def say(text: str, done: float | None = None) -> None:
-        said.append(text)
+    def report(text: str, done: float | None = None) -> None:
+        reported.append(text)
         if text.startswith("waiting"):  # the first process ends its build
             folder.mkdir()
             (folder / "loki").touch(0o755)
             os.close(first)
 
     first = hold(folder.with_name(LOCK))
-    build.build(LOKI, folder, settings, say)
-    assert said == ["waiting for another process, which is building loki-3.7.8"]
+    build.build(LOKI, folder, settings, report)
+    assert reported == ["waiting for another process, which is building loki-3.7.8"]
 
 
-def test_build_clears_away_what_a_killed_build_left(tmp_path: Path) -> None:
+def test_build_removes_files_of_killed_build(tmp_path: Path) -> None:
     settings = StackSettings.from_env(environ(tmp_path, LIST + BUILD))
     left = settings.engines / ".build-loki-3.7.8-abc" / "module"
     left.mkdir(parents=True)

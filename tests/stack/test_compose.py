@@ -1,4 +1,4 @@
-"""The compose files: the pins of engines.toml, loopback only, secrets where they belong."""
+"""The compose files: pins of engines.toml, ports on loopback only, secrets only if needed."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def _all() -> dict[str, dict[str, Any]]:
     }
 
 
-def test_images_are_the_pinned_engines() -> None:
+def test_images_have_pinned_versions() -> None:
     table = engines.table()
     assert {name: row["image"] for name, row in ENGINES["services"].items()} == {
         name: engine.image.format(version=engine.version) for name, engine in table.items()
     }
 
 
-def test_our_image_is_this_version() -> None:
+def test_image_of_package_has_its_version() -> None:
     (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
     images = {SERVICES["services"][name]["image"] for name in OURS}
     assert images == {f"container-telemetry:{version}"}
 
 
-def test_every_port_is_published_on_loopback_only_and_is_the_documented_one() -> None:
+def test_ports_are_published_on_loopback_as_documented() -> None:
     published = [port for row in _all().values() for port in row.get("ports", [])]
     assert len(published) == 8
     for port in published:
@@ -55,7 +55,7 @@ def test_every_port_is_published_on_loopback_only_and_is_the_documented_one() ->
         assert int(outside) in stack_settings.PORTS.values()
 
 
-def test_only_the_platform_sees_docker_s_socket() -> None:
+def test_only_platform_mounts_docker_socket() -> None:
     with_socket = {
         name
         for name, row in _all().items()
@@ -66,7 +66,7 @@ def test_only_the_platform_sees_docker_s_socket() -> None:
     assert mount.endswith(":ro")
 
 
-def test_nothing_runs_with_more_than_it_needs() -> None:
+def test_containers_have_least_privileges() -> None:
     for name, row in _all().items():
         assert not row.get("privileged"), name
         assert "no-new-privileges:true" in row["security_opt"], name
@@ -75,7 +75,7 @@ def test_nothing_runs_with_more_than_it_needs() -> None:
         assert SERVICES["services"][name]["read_only"]
 
 
-def test_a_provider_s_key_reaches_the_proxy_only() -> None:
+def test_only_proxy_gets_provider_keys_in_compose() -> None:
     holders = {
         name
         for name, row in _all().items()
@@ -84,10 +84,10 @@ def test_a_provider_s_key_reaches_the_proxy_only() -> None:
     assert holders == {"proxy"}
 
 
-def test_secrets_have_no_default_and_all_are_made() -> None:
+def test_secrets_have_no_default_and_are_all_generated() -> None:
     text = "".join((COMPOSE / f"compose{n}.yaml").read_text() for n in ("", ".services"))
     used = dict(re.findall(r"\$\{(TELEMETRY_\w+(?:TOKEN|PASSWORD))(:.)", text))
-    assert set(used.values()) == {":?"}, "left out it must not start"
+    assert set(used.values()) == {":?"}, "compose must refuse to start without it"
     made = re.search(r"for name in ([A-Z_ ]+)\n", text)
     assert made is not None
     names = {f"TELEMETRY_{name}" for name in made[1].split()}
@@ -96,7 +96,7 @@ def test_secrets_have_no_default_and_all_are_made() -> None:
     assert "secrets.env" in (ROOT / ".gitignore").read_text().split()
 
 
-def test_every_mounted_file_is_there() -> None:
+def test_every_mounted_file_exists() -> None:
     for document in (ENGINES, SERVICES, EVALUATED):
         for row in document["services"].values():
             for volume in row.get("volumes", []):
@@ -105,8 +105,8 @@ def test_every_mounted_file_is_there() -> None:
                     assert (COMPOSE / source).exists(), source
 
 
-def test_never_two_evaluators() -> None:
-    """Grafana alone by default; laid over, Prometheus and Loki alone."""
+def test_only_one_evaluator_gets_rules() -> None:
+    """By default only Grafana; with the overlay only Prometheus and Loki."""
 
     def targets(document: dict[str, Any], name: str) -> dict[str, str]:
         rows = document["services"][name].get("volumes", [])
@@ -125,7 +125,7 @@ def test_never_two_evaluators() -> None:
     assert targets(EVALUATED, "grafana")[provisioned] == "../grafana/provisioning/no-alerting"
 
 
-def test_prometheus_is_told_of_every_service() -> None:
+def test_prometheus_targets_contain_every_service() -> None:
     rows = json.loads((COMPOSE / "prometheus" / "targets" / "services.json").read_text())
     assert {row["labels"]["job"]: row["targets"] for row in rows} == {
         name: [f"{name}:{stack_settings.PORTS[name]}"] for name in OURS
@@ -136,7 +136,7 @@ def test_prometheus_is_told_of_every_service() -> None:
     "overlays", [(), (".services",), (".prometheus",), (".services", ".prometheus")]
 )
 @pytest.mark.stack
-def test_docker_compose_takes_them(overlays: tuple[str, ...], docker_compose: list[str]) -> None:
+def test_docker_compose_accepts_files(overlays: tuple[str, ...], docker_compose: list[str]) -> None:
     files = [f"--file={COMPOSE}/compose{name}.yaml" for name in ("", *overlays)]
     environ = {**os.environ, **dict.fromkeys(credentials.GENERATED, "x")}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The engines themselves take the configurations we ship and write."""
+"""The real engines accept the configurations of the package and those that `up` writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _validate(*configs: str, **environ: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_the_collector_takes_its_configuration() -> None:
+def test_collector_accepts_its_configuration() -> None:
     done = _validate("collector/config.yaml")
     assert done.returncode == 0, done.stderr
     traced = _validate(
@@ -39,7 +39,7 @@ def test_the_collector_takes_its_configuration() -> None:
     assert traced.returncode == 0, traced.stderr
 
 
-def test_prometheus_takes_its_configuration(stack: Stack) -> None:
+def test_prometheus_accepts_its_configuration(stack: Stack) -> None:
     prometheus = engines.table()["prometheus"]
     ensure.ensure(prometheus, StackSettings.from_env(os.environ))
     promtool = ensure.cached(prometheus, StackSettings.from_env(os.environ), "promtool")

@@ -1,5 +1,7 @@
-"""What an instrumented app sends arrives: all of it, once, with right values, through whatever
-happens. Real engines, real servers; the third-party app is Datasette, unchanged."""
+"""All data of an instrumented app arrives once and with the right values.
+
+With real engines and servers, restarts and kills. The third-party app is Datasette, unchanged.
+"""
 
 from __future__ import annotations
 
@@ -41,24 +43,24 @@ def datasette(stack: Stack, folder: Path) -> Iterator[Served]:
 
 
 def _answered(page: str) -> float:
-    """How many requests a page of metrics counts."""
+    """Return the number of requests in a page of metrics."""
     name = "http_server_request_duration_seconds_count"
     return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(name))
 
 
-def test_datasette_unchanged_each_metric_and_line_with_its_value(
+def test_every_metric_and_line_of_datasette_arrives_with_its_value(
     stack: Stack, tmp_path: Path
 ) -> None:
     sent: Counter[str] = Counter()
     with datasette(stack, tmp_path) as server:
-        # Few that it has not: it prints a page of traceback for each.
+        # Few requests for the missing page: Datasette prints a long traceback for each.
         for path in ("/", "/shop/items", "/shop/items/7", "/shop?sql=select+1", "/no/page") * 3:
             for _ in range(1 if path == "/no/page" else 6):
                 sent[path] += bool(server.try_get(path))
-        # The last is counted once it is answered; so was the one that asked whether it is ready.
+        # A request is counted after its answer. The readiness check was counted too.
         shown = until(lambda: _answered(page := server.get("/metrics")) > sent.total() and page)
         server.end()
-    # All that /metrics showed, but for what describes the process, which went on.
+    # All HTTP series of /metrics; those of the process have changed since.
     wanted = {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(shown)
@@ -78,7 +80,7 @@ def test_datasette_unchanged_each_metric_and_line_with_its_value(
             for result in stack.query(query)
         }
 
-    # The text format writes the bound 1.0, Prometheus 1 where it came by OTLP.
+    # The text format writes a bound as 1.0, Prometheus writes one from OTLP as 1.
     def plain(series: dict[Any, float]) -> dict[Any, float]:
         return {
             (name, frozenset((k, f"{float(v):g}" if k == "le" else v) for k, v in labels)): value
@@ -95,21 +97,21 @@ def test_datasette_unchanged_each_metric_and_line_with_its_value(
     assert {entry["labels"]["service_name"] for entry in access} == {"datasette"}
 
 
-def test_to_the_last_request_and_line_through_down_and_up(new_stack: Stack, tmp_path: Path) -> None:
+def test_last_request_and_line_arrive_through_down_and_up(new_stack: Stack, tmp_path: Path) -> None:
     stack = new_stack
     stack.run("up", "--no-services")
     with shop(stack, tmp_path, "to-the-last") as server:
         for i in range(57):
             server.get(f"/items/{i}")
         server.end()
-        stack.run("down")  # at once
+        stack.run("down")  # without waiting for delivery
     stack.run("up", "--no-services")
     wait_count(stack, "to-the-last", 57)
     wait_sequence(stack, "to-the-last", 57)
 
 
-def test_first_values_count_in_increase(stack: Stack, tmp_path: Path) -> None:
-    """`increase()` misses the first value of a series unless it began at 0."""
+def test_increase_includes_first_value(stack: Stack, tmp_path: Path) -> None:
+    """`increase()` misses the first value of a series that does not begin at 0."""
     with shop(stack, tmp_path, "first-values") as server:
         server.get("/items/1")
         job = f'job="first-values",http_route="{ITEMS}"'
@@ -117,7 +119,7 @@ def test_first_values_count_in_increase(stack: Stack, tmp_path: Path) -> None:
         stack.wait_query(f"increase({series}[1h])", lambda r: r and float(r[0]["value"][1]) > 0.9)
 
 
-def test_over_grpc_as_well(stack: Stack, tmp_path: Path) -> None:
+def test_requests_and_lines_arrive_over_grpc(stack: Stack, tmp_path: Path) -> None:
     env = {
         "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
         "OTEL_EXPORTER_OTLP_ENDPOINT": stack.url("otlp_grpc"),
@@ -126,20 +128,18 @@ def test_over_grpc_as_well(stack: Stack, tmp_path: Path) -> None:
         for i in range(20):
             server.get(f"/items/{i}")
         server.end()
-        assert "telemetry" not in server.output(), "nothing to complain of"
+        assert "telemetry" not in server.output(), "no warning is printed"
     wait_count(stack, "grpc", 20)
     wait_sequence(stack, "grpc", 20)
 
 
-def test_a_run_that_is_killed_is_seen_as_down_and_one_that_ends_is_forgotten(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_killed_run_is_down_and_ended_run_is_no_target(stack: Stack, tmp_path: Path) -> None:
     up = 'up{job="seen"}'
     targets = stack.home / "targets"
     with shop(stack, tmp_path, "seen", TMPDIR=str(tmp_path)) as server:
         stack.wait_query(f"{up} == 1")
         pid = int(server.get("/items/0"))
-        server.process.kill()  # before it could clear away what its child leaves
+        server.process.kill()  # so that it can't delete the target of its child
         os.kill(pid, signal.SIGKILL)
         stack.wait_query(f"{up} == 0")
     (left,) = targets.glob("run-*.json")
@@ -149,7 +149,7 @@ def test_a_run_that_is_killed_is_seen_as_down_and_one_that_ends_is_forgotten(
     with served(command, tmp_path, env, int(port)) as server:
         stack.wait_query(f"{up} == 1")
         server.end()
-    assert not left.exists(), "the one that took over has cleared it away"
+    assert not left.exists(), "the next run has deleted it"
     stack.wait_query(up, lambda result: not result)
 
 
@@ -163,28 +163,28 @@ WORKERS = {
 
 
 @pytest.mark.parametrize("name", WORKERS)
-def test_a_killed_worker_s_last_values_are_exported_by_a_survivor(
+def test_last_values_of_killed_worker_are_exported_by_survivor(
     stack: Stack, tmp_path: Path, name: str
 ) -> None:
     job = f"survivor-{name}"
-    # What a killed worker had not exported is what is to be seen: it exports rarely.
+    # The workers export rarely, so that the killed one has unexported values.
     with shop(stack, tmp_path, job, WORKERS[name]) as server:
         victim = [server.get(f"/items/{i}") for i in range(90)][-1]
         server.wait_counted(90)
         os.kill(int(victim), signal.SIGKILL)
         for _ in range(20):
-            assert server.counted() == 90, "no counter falls, whoever answers"
+            assert server.counted() == 90, "no counter falls, whichever worker answers"
         wait_count(stack, job, 90)
         again = sum(bool(server.try_get("/items/90")) for _ in range(20))
         server.wait_counted(90 + again)
-        # One service.instance.id a process: three survivors and the successor, which may have
-        # answered nothing.
+        # Each process has a service.instance.id: three survivors and the new worker, which may
+        # have answered no request.
         stack.wait_query(f'count(last_over_time(process_uptime_seconds{{job="{job}"}}[1h])) >= 4')
         server.end()
     wait_count(stack, job, 90 + again)
 
 
-def test_a_reload_neither_loses_nor_doubles(stack: Stack, tmp_path: Path) -> None:
+def test_reload_neither_loses_nor_doubles_counts_and_lines(stack: Stack, tmp_path: Path) -> None:
     with shop(stack, tmp_path, "reload", UVICORN + " --reload") as server:
         first = server.get("/items/0")
         server.change(tmp_path / "shop.py", APP + "# changed\n")

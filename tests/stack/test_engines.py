@@ -1,4 +1,4 @@
-"""The engines' table, and where an engine's program is looked for."""
+"""The table of engines, and the search for an engine's program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUILT = [engine for engine in TABLE.values() if engine.packages or engine.name =
 
 
 def program(path: Path, text: str) -> Path:
-    """A program at ``path`` that prints ``text`` when asked for its version."""
+    """Write a program that prints ``text`` when asked for its version."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\necho '{text}'\n")
     path.chmod(0o755)
@@ -27,7 +27,7 @@ def program(path: Path, text: str) -> Path:
 
 
 def _module_version(engine: Engine) -> str:
-    """What Go calls a release; Prometheus 3.16.0 is its module's 0.316.0."""
+    """Return the version of a release's Go module: Prometheus 3.16.0 is 0.316.0."""
     if engine.name != "prometheus":
         return engine.version
     major, minor, patch = map(int, engine.version.split("."))
@@ -35,8 +35,8 @@ def _module_version(engine: Engine) -> str:
 
 
 @pytest.mark.parametrize("engine", BUILT, ids=lambda engine: engine.name)
-def test_go_builds_the_version_of_the_table(engine: Engine) -> None:
-    """The table and go.mod are the same pin."""
+def test_go_mod_has_version_of_table(engine: Engine) -> None:
+    """The table and go.mod pin the same version."""
     go_mod = (engines.FOLDER / engine.name / "go.mod").read_text()
     assert (engines.FOLDER / engine.name / "go.sum").stat().st_size
     packages = engine.packages or ("go.opentelemetry.io/collector/cmd/builder",)
@@ -52,8 +52,8 @@ def test_go_builds_the_version_of_the_table(engine: Engine) -> None:
         assert set(pins) == {_module_version(engine)}
 
 
-def test_the_collector_is_built_from_what_its_manifest_names() -> None:
-    """Every component of the manifest stands in go.mod in that version; so does the whole."""
+def test_go_mod_of_collector_has_versions_of_its_manifest() -> None:
+    """Every component of the manifest is in go.mod with the same version."""
     manifest = yaml.safe_load(packaged_files.path("collector/builder.yaml").read_text())
     assert manifest["dist"]["version"] == TABLE["collector"].version
     assert manifest["dist"]["name"] == TABLE["collector"].programs[0]
@@ -67,8 +67,8 @@ def test_the_collector_is_built_from_what_its_manifest_names() -> None:
     assert {module: pins.get(module) for module, _ in named} == dict(named)
 
 
-def test_every_component_of_the_configuration_is_built() -> None:
-    """What config.yaml uses is in the manifest."""
+def test_every_configured_component_is_in_manifest() -> None:
+    """The manifest has every component that config.yaml uses."""
     manifest = yaml.safe_load(packaged_files.path("collector/builder.yaml").read_text())
     config = yaml.safe_load(packaged_files.path("collector/config.yaml").read_text())
     for kind, suffix in (("receivers", "receiver"), ("processors", "processor")):
@@ -80,7 +80,7 @@ def test_every_component_of_the_configuration_is_built() -> None:
         assert used <= built
 
 
-def test_the_cache_follows_the_environment(tmp_path: Path) -> None:
+def test_cache_folder_is_set_by_environment(tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path)}
     assert StackSettings.from_env(home).engines == tmp_path / ".cache/telemetry/engines"
     xdg = home | {"XDG_CACHE_HOME": str(tmp_path / "xdg")}
@@ -91,7 +91,7 @@ def test_the_cache_follows_the_environment(tmp_path: Path) -> None:
     )
 
 
-def test_the_cache_comes_before_path(tmp_path: Path) -> None:
+def test_cache_comes_before_path(tmp_path: Path) -> None:
     engine = TABLE["prometheus"]
     on_path = program(tmp_path / "bin" / "prometheus", "prometheus, version 3.16.0")
     env = {"TELEMETRY_ENGINES": str(tmp_path / "cache"), "PATH": f"{on_path.parent}:/bin:/usr/bin"}
@@ -103,65 +103,69 @@ def test_the_cache_comes_before_path(tmp_path: Path) -> None:
         "prometheus, version 3.16.0",
     )
     assert ensure.find(engine, StackSettings.from_env(env)) == pinned
-    assert ensure.pinned(engine, pinned, StackSettings.from_env(env)) == engine.version
+    assert ensure.installed_version(engine, pinned, StackSettings.from_env(env)) == engine.version
 
 
-def test_an_old_program_on_path_is_passed_over_and_said(tmp_path: Path) -> None:
+def test_old_program_on_path_is_skipped_and_reported(tmp_path: Path) -> None:
     program(tmp_path / "prometheus", "prometheus, version 2.53.1 (branch: HEAD)")
-    said: list[str] = []
+    reported: list[str] = []
     env = {"PATH": f"{tmp_path}:/bin:/usr/bin", "HOME": str(tmp_path)}
     found = ensure.find(
-        TABLE["prometheus"], StackSettings.from_env(env), lambda text, done=None: said.append(text)
+        TABLE["prometheus"],
+        StackSettings.from_env(env),
+        lambda text, done=None: reported.append(text),
     )
     assert found is None
-    assert said == [f"{tmp_path}/prometheus is version 2.53.1, older than 3.5.0"]
+    assert reported == [f"{tmp_path}/prometheus is version 2.53.1, older than 3.5.0"]
 
 
-def test_a_program_that_says_nothing_of_its_version_is_passed_over(tmp_path: Path) -> None:
+def test_program_without_version_is_skipped(tmp_path: Path) -> None:
     program(tmp_path / "loki", "a loki of another kind")
     env = {"PATH": f"{tmp_path}:/bin:/usr/bin", "HOME": str(tmp_path)}
     assert ensure.find(TABLE["loki"], StackSettings.from_env(env)) is None
 
 
-def test_the_collector_goes_by_its_released_name_too(tmp_path: Path) -> None:
+def test_collector_is_found_by_its_released_name(tmp_path: Path) -> None:
     released = program(tmp_path / "otelcol-contrib", "otelcol-contrib version 0.160.0")
     env = {"PATH": f"{tmp_path}:/bin:/usr/bin", "HOME": str(tmp_path)}
     assert ensure.find(TABLE["collector"], StackSettings.from_env(env)) == released
 
 
-def test_nothing_leads_to_an_engine(tmp_path: Path) -> None:
-    """No internet and no Go: one error that names each way and why it failed."""
-    said: list[str] = []
+def test_engine_without_any_source_fails_with_every_reason(tmp_path: Path) -> None:
+    """Without internet and Go, one error names each source and why it failed."""
+    reported: list[str] = []
     env = {
         "PATH": str(tmp_path),
         "HOME": str(tmp_path),
-        "TELEMETRY_RELEASES": "http://127.0.0.1:9",  # the discard port: nobody listens
+        "TELEMETRY_RELEASES": "http://127.0.0.1:9",  # the discard port: connections are refused
     }
     with pytest.raises(EngineError) as caught:
         ensure.ensure(
             TABLE["loki"],
             StackSettings.from_env(env),
             "auto",
-            lambda text, done=None: said.append(text),
+            lambda text, done=None: reported.append(text),
         )
     message = caught.value.message
-    assert message.startswith("loki 3.7.8 can't be had: no loki that fits on PATH; release: ")
+    assert message.startswith("loki 3.7.8 is unavailable: no suitable loki on PATH; release: ")
     assert "can't be reached" in message
     assert message.endswith("go: Go is not installed")
     assert "\n" not in message
     assert "install Go 1.26 or later" in caught.value.remedy
     assert caught.value.exit_code == 69
-    assert any("Go is not installed" in text for text in said), "each step says why it moved on"
+    assert any("Go is not installed" in text for text in reported), (
+        "each source reports why it failed"
+    )
 
 
-def test_one_way_can_be_forced(tmp_path: Path) -> None:
-    """`--engines path` neither fetches nor builds; `--engines go` doesn't look around."""
+def test_chosen_source_is_the_only_one_used(tmp_path: Path) -> None:
+    """`--engines path` neither fetches nor builds; `--engines go` doesn't search PATH."""
     env = {"PATH": str(tmp_path), "HOME": str(tmp_path), "TELEMETRY_RELEASES": "http://127.0.0.1:9"}
-    with pytest.raises(EngineError, match=r"no loki that fits on PATH$"):
+    with pytest.raises(EngineError, match=r"no suitable loki on PATH$"):
         ensure.ensure(TABLE["loki"], StackSettings.from_env(env), "path")
     program(tmp_path / "loki", "loki, version 3.7.8")
-    with pytest.raises(EngineError, match=r"can't be had: go: Go is not installed$"):
+    with pytest.raises(EngineError, match=r"is unavailable: go: Go is not installed$"):
         ensure.ensure(TABLE["loki"], StackSettings.from_env(env), "go")
-    with pytest.raises(EngineError, match=r"can't be had: release: .*can't be reached"):
+    with pytest.raises(EngineError, match=r"is unavailable: release: .*can't be reached"):
         ensure.ensure(TABLE["loki"], StackSettings.from_env(env), "release")
-    assert [path.name for path in tmp_path.iterdir()] == ["loki"], "nothing half-made is left"
+    assert [path.name for path in tmp_path.iterdir()] == ["loki"], "no partial files are left"

@@ -1,4 +1,4 @@
-"""Engines from releases: a local server lays them out as GitHub and grafana.com do."""
+"""Engines from releases, on a local server with the paths of GitHub and grafana.com."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines import ensure, fetch, grafana
-from telemetry.stack.engines.engine import EngineError, say_nothing
+from telemetry.stack.engines.engine import EngineError, ignore_progress
 from tests.fixtures.releases import Releases, tarred, zipped
 
 TABLE = engines.table()
@@ -28,7 +28,7 @@ def settings(releases: Releases, tmp_path: Path, **more: str) -> StackSettings:
 
 
 def left(tmp_path: Path) -> list[str]:
-    """Everything in the cache, hidden names too."""
+    """Return everything in the cache, hidden files too."""
     return sorted(
         str(p.relative_to(tmp_path / "engines")) for p in (tmp_path / "engines").rglob("*")
     )
@@ -41,25 +41,25 @@ PROMETHEUS = {
 }
 
 
-def test_a_tar_archive_s_programs_are_kept_and_can_run(releases: Releases, tmp_path: Path) -> None:
+def test_programs_of_tar_archive_are_installed(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["prometheus"]
     releases.publish(engine, tarred(PROMETHEUS))
-    said: list[tuple[str, float | None]] = []
+    reported: list[tuple[str, float | None]] = []
     program = ensure.ensure(
         engine,
         settings(releases, tmp_path),
         "release",
-        lambda text, done=None: said.append((text, done)),
+        lambda text, done=None: reported.append((text, done)),
     )
     folder = f"prometheus-{engine.version}"
     assert left(tmp_path) == [folder, f"{folder}/prometheus", f"{folder}/promtool"]
     assert program.read_bytes() == b"#!prometheus"
     assert program.stat().st_mode & 0o777 == 0o755
-    assert any(done == 1.0 for _, done in said), "progress reaches its end"
+    assert any(done == 1.0 for _, done in reported), "progress reaches its end"
     assert ensure.find(engine, settings(releases, tmp_path)) == program
 
 
-def test_a_zip_archive_s_program_gets_the_engine_s_name(releases: Releases, tmp_path: Path) -> None:
+def test_program_of_zip_archive_is_named_after_engine(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["loki"]
     releases.publish(engine, zipped({engine.fill("loki-{os}-{arch}"): b"#!loki"}))
     program = ensure.ensure(engine, settings(releases, tmp_path), "release")
@@ -67,7 +67,7 @@ def test_a_zip_archive_s_program_gets_the_engine_s_name(releases: Releases, tmp_
     assert program.read_bytes() == b"#!loki"
 
 
-def test_the_checksums_may_stand_in_the_second_file(releases: Releases, tmp_path: Path) -> None:
+def test_checksum_is_found_in_second_file(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["collector"]
     releases.publish(engine, tarred({"otelcol-contrib": b"#!collector"}))
     folder = releases.archive(engine).rpartition("/")[0]
@@ -77,19 +77,19 @@ def test_the_checksums_may_stand_in_the_second_file(releases: Releases, tmp_path
     assert program.name == "otelcol-telemetry"
 
 
-def test_a_wrong_checksum_leaves_nothing(releases: Releases, tmp_path: Path) -> None:
+def test_wrong_checksum_leaves_no_files(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["prometheus"]
     data = tarred(PROMETHEUS)
     releases.publish(engine, data, checksum="a" * 64)
     actual = hashlib.sha256(data).hexdigest()
     with pytest.raises(
-        EngineError, match=f"has the checksum {actual}, its release says {'a' * 64}"
+        EngineError, match=f"has the checksum {actual}, not {'a' * 64} as published"
     ):
         ensure.ensure(engine, settings(releases, tmp_path), "release")
     assert not (tmp_path / "engines").exists()
 
 
-def test_a_torn_download_leaves_nothing(releases: Releases, tmp_path: Path) -> None:
+def test_incomplete_download_leaves_no_files(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["prometheus"]
     releases.publish(engine, tarred(PROMETHEUS))
     releases.torn.add(releases.archive(engine))
@@ -98,30 +98,30 @@ def test_a_torn_download_leaves_nothing(releases: Releases, tmp_path: Path) -> N
     assert not (tmp_path / "engines").exists()
 
 
-def test_an_archive_that_lists_a_right_checksum_but_is_none(
+def test_file_with_valid_checksum_that_is_not_an_archive_fails(
     releases: Releases, tmp_path: Path
 ) -> None:
     for name, data in (("prometheus", b"<html>a captive portal</html>"), ("loki", b"PK nonsense")):
         releases.publish(TABLE[name], data)
-        with pytest.raises(EngineError, match="is not a whole archive"):
+        with pytest.raises(EngineError, match="is not a complete archive"):
             ensure.ensure(TABLE[name], settings(releases, tmp_path), "release")
-    assert not list((tmp_path / "engines").glob("*-*")), "nothing half-made"
+    assert not list((tmp_path / "engines").glob("*-*")), "no partial files"
 
 
-def test_an_archive_without_the_program(releases: Releases, tmp_path: Path) -> None:
+def test_archive_without_program_fails(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["prometheus"]
     releases.publish(engine, tarred({"prometheus-3.16.0.linux-amd64/prometheus": b"only one"}))
-    with pytest.raises(EngineError, match="holds no promtool"):
+    with pytest.raises(EngineError, match="doesn't contain promtool"):
         ensure.ensure(engine, settings(releases, tmp_path), "release")
 
 
-def test_a_release_that_is_not_there(releases: Releases, tmp_path: Path) -> None:
+def test_missing_release_fails_before_download(releases: Releases, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"sha256sums\.txt answered 404"):
         ensure.ensure(TABLE["alertmanager"], settings(releases, tmp_path), "release")
     assert len(releases.asked) == 1, "without a checksum nothing is fetched"
 
 
-def test_a_release_whose_checksums_do_not_list_it(releases: Releases, tmp_path: Path) -> None:
+def test_unlisted_checksum_fails(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["alertmanager"]
     releases.publish(engine, tarred({"alertmanager": b"#!"}))
     folder = releases.archive(engine).rpartition("/")[0]
@@ -130,7 +130,7 @@ def test_a_release_whose_checksums_do_not_list_it(releases: Releases, tmp_path: 
         ensure.ensure(engine, settings(releases, tmp_path), "release")
 
 
-def test_a_failed_download_keeps_what_was_there(releases: Releases, tmp_path: Path) -> None:
+def test_failed_download_keeps_installed_program(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["loki"]
     releases.publish(engine, zipped({engine.fill("loki-{os}-{arch}"): b"#!loki"}))
     program = ensure.ensure(engine, settings(releases, tmp_path), "release")
@@ -140,18 +140,18 @@ def test_a_failed_download_keeps_what_was_there(releases: Releases, tmp_path: Pa
     assert program.read_bytes() == b"#!loki"
 
 
-def test_a_cache_that_can_not_be_written(releases: Releases, tmp_path: Path) -> None:
+def test_unwritable_cache_is_reported_with_remedy(releases: Releases, tmp_path: Path) -> None:
     engine = TABLE["loki"]
     releases.publish(engine, zipped({engine.fill("loki-{os}-{arch}"): b"#!loki"}))
     (tmp_path / "engines").write_text("a file where a folder should be")
     with pytest.raises(EngineError, match="can't be written") as caught:
         fetch.fetch(
-            engine, tmp_path / "engines" / "loki", settings(releases, tmp_path), say_nothing
+            engine, tmp_path / "engines" / "loki", settings(releases, tmp_path), ignore_progress
         )
     assert "TELEMETRY_ENGINES" in caught.value.remedy
 
 
-# --- Grafana: JSON names the archive -------------------------------------------------------------
+# --- Grafana: its release is described in JSON ----------------------------------------------------
 
 
 def _publish_grafana(releases: Releases, data: bytes, **changed: Any) -> None:
@@ -172,10 +172,10 @@ GRAFANA = {
 }
 
 
-def test_grafana_s_whole_folder_is_kept(releases: Releases, tmp_path: Path) -> None:
+def test_whole_folder_of_grafana_is_installed(releases: Releases, tmp_path: Path) -> None:
     _publish_grafana(releases, tarred(GRAFANA))
     given = settings(releases, tmp_path)
-    program, why_not = grafana.ensure(given, "auto", say_nothing)
+    program, why_not = grafana.ensure(given, "auto", ignore_progress)
     assert why_not == ""
     assert program is not None
     assert program.read_bytes() == b"#!grafana"
@@ -186,39 +186,41 @@ def test_grafana_s_whole_folder_is_kept(releases: Releases, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("data", "changed", "why"),
     [
-        (tarred(GRAFANA), {"sha256": "b" * 64}, "its release says bbbb"),
-        (b"not an archive", {}, "is not a whole archive"),
-        (tarred(GRAFANA | {"another/top": b"x"}), {}, "is not one folder"),
-        (tarred(GRAFANA), {"url": None}, "names no archive with a checksum"),
+        (tarred(GRAFANA), {"sha256": "b" * 64}, f"not {'b' * 64} as published"),
+        (b"not an archive", {}, "is not a complete archive"),
+        (tarred(GRAFANA | {"another/top": b"x"}), {}, "has more than one folder or none"),
+        (tarred(GRAFANA), {"url": None}, "returned no archive with a checksum"),
     ],
 )
-def test_a_grafana_that_is_not_what_it_should_be(
+def test_invalid_release_of_grafana_is_skipped_and_leaves_no_files(
     releases: Releases, tmp_path: Path, data: bytes, changed: dict[str, Any], why: str
 ) -> None:
-    """The stack goes without, says why, and leaves nothing behind."""
+    """The stack runs without Grafana and reports why."""
     _publish_grafana(releases, data, **changed)
-    program, why_not = grafana.ensure(settings(releases, tmp_path), "auto", say_nothing)
+    program, why_not = grafana.ensure(settings(releases, tmp_path), "auto", ignore_progress)
     assert program is None
     assert why in why_not
     assert left(tmp_path) == [".grafana-not-reached"]
 
 
-def test_grafana_is_not_tried_again_at_each_start(releases: Releases, tmp_path: Path) -> None:
-    """Warm starts stay quick without internet; asking for a release tries at once."""
+def test_failed_download_of_grafana_is_not_repeated_within_a_day(
+    releases: Releases, tmp_path: Path
+) -> None:
+    """Warm starts stay quick without internet; `--engines release` always tries."""
     given = settings(releases, tmp_path)
-    grafana.ensure(given, "auto", say_nothing)
+    grafana.ensure(given, "auto", ignore_progress)
     asked = len(releases.asked)
-    program, why_not = grafana.ensure(given, "auto", say_nothing)
+    program, why_not = grafana.ensure(given, "auto", ignore_progress)
     assert program is None
-    assert "lately" in why_not
+    assert "a download failed within the last 24 hours" in why_not
     assert len(releases.asked) == asked
     _publish_grafana(releases, tarred(GRAFANA))
-    assert grafana.ensure(given, "release", say_nothing)[0] is not None
+    assert grafana.ensure(given, "release", ignore_progress)[0] is not None
 
 
-def test_grafana_can_be_off(releases: Releases, tmp_path: Path) -> None:
+def test_grafana_that_is_off_is_not_fetched(releases: Releases, tmp_path: Path) -> None:
     given = settings(releases, tmp_path, TELEMETRY_GRAFANA="off")
-    assert grafana.ensure(given, "auto", say_nothing) == (
+    assert grafana.ensure(given, "auto", ignore_progress) == (
         None,
         "TELEMETRY_GRAFANA is off",
     )

@@ -1,4 +1,4 @@
-"""Grafana's data sources and dashboard provider: what dashboards, alert rules and links rely on.
+"""Grafana's data sources and dashboard provider, as dashboards, alert rules and links need them.
 
 The format: https://grafana.com/docs/grafana/latest/administration/provisioning/ and
 https://grafana.com/docs/grafana/latest/datasources/loki/configure-loki-data-source/
@@ -41,12 +41,12 @@ def _environment() -> dict[str, str]:
     return dict(next(p.env for p in processes if p.name == "grafana"))
 
 
-def test_dashboards_and_rules_name_these_data_sources() -> None:
+def test_dashboards_and_rules_use_these_data_sources() -> None:
     uids = {kind: source["uid"] for kind, source in _sources().items()}
     assert uids == {"prometheus": PROMETHEUS, "loki": LOKI} == DATASOURCES
 
 
-def test_addresses_come_from_grafana_s_environment() -> None:
+def test_data_source_addresses_come_from_environment() -> None:
     environment = _environment()
     for kind, source in _sources().items():
         assert source["url"] == f"$TELEMETRY_{kind.upper()}_URL"
@@ -54,8 +54,8 @@ def test_addresses_come_from_grafana_s_environment() -> None:
         assert source["access"] == "proxy", "browsers can't reach the stores"
 
 
-def test_the_interval_is_the_scrape_interval() -> None:
-    """$__rate_interval is four of it: shorter finds no two samples, longer smooths."""
+def test_interval_of_data_source_is_scrape_interval() -> None:
+    """$__rate_interval is four intervals: shorter has too few samples, longer smooths too much."""
     prometheus = yaml.safe_load(
         packaged_files.path("compose/prometheus/prometheus.yaml").read_text()
     )
@@ -63,12 +63,12 @@ def test_the_interval_is_the_scrape_interval() -> None:
     assert interval == prometheus["global"]["scrape_interval"]
 
 
-def test_both_list_their_stores_rules() -> None:
+def test_both_data_sources_list_rules_of_their_store() -> None:
     assert all(source["jsonData"]["manageAlerts"] for source in _sources().values())
 
 
-def test_a_line_s_fields_lead_to_dashboards_that_take_them() -> None:
-    """Fields as Loki has them; `$$`, since `$` is Grafana's own in these files."""
+def test_derived_fields_link_to_dashboards_with_their_variable() -> None:
+    """The fields are Loki's labels; `$$` escapes the `$` of Grafana's variables."""
     labels = {"trace_id", "handle"}
     for field in _sources()["loki"]["jsonData"]["derivedFields"]:
         assert field["matcherType"] == "label"
@@ -83,7 +83,7 @@ def test_a_line_s_fields_lead_to_dashboards_that_take_them() -> None:
     assert not labels
 
 
-def test_dashboards_are_where_the_environment_says() -> None:
+def test_dashboard_folder_comes_from_environment() -> None:
     (provider,) = _read("dashboards")["providers"]
     environment = _environment()
     folder = Path(environment[provider["options"]["path"][1:]])
@@ -94,7 +94,7 @@ def test_dashboards_are_where_the_environment_says() -> None:
     assert Path(environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]).is_file()
 
 
-def test_nobody_reads_without_logging_in() -> None:
+def test_anonymous_access_is_off() -> None:
     environment = _environment()
     assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
     assert environment["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"

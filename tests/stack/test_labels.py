@@ -1,4 +1,4 @@
-"""What lines and series are stored under: few labels, and the sender that it really was."""
+"""Labels of stored lines and series: few, and with the real sender."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from tests.stack.sending import RELAYED, lines, send_log
 pytestmark = pytest.mark.stack
 
 
-def test_loki_gets_few_labels_and_the_rest_as_metadata(stack: Stack) -> None:
+def test_loki_stores_few_labels_and_the_rest_as_metadata(stack: Stack) -> None:
     send_log(stack, "labelled", "a line", order_id="17")
     (entry,) = lines(stack, '{service_name="labelled"}', 1)
     series = json_http.get_json(
         f"{stack.loki_url}/loki/api/v1/series?match[]=%7Bservice_name%3D%22labelled%22%7D"
     )
     assert series["data"] == [{"service_name": "labelled", "level": "warn"}]
-    # Still there to look at and to filter by, without a stream each.
+    # They can still be read and filtered by, but don't create streams.
     assert entry["labels"]["service_instance_id"] == "instance-1"
     assert entry["labels"]["order_id"] == "17"
     assert entry["labels"]["process_pid"] == "77"
 
 
-def test_every_stream_has_no_other_labels(stack: Stack) -> None:
+def test_streams_have_no_other_labels(stack: Stack) -> None:
     send_log(stack, "any", "a line")
     lines(stack, '{service_name="any"}', 1)
     labels = json_http.get_json(f"{stack.loki_url}/loki/api/v1/labels")["data"]
     assert set(labels) <= {"service_name", "handle", "level", "deployment_environment"}
 
 
-# --- what the platform's relay passes on --------------------------------------------------------
+# --- data from the platform's relay --------------------------------------------------------------
 
 
 def send_as(stack: Stack, service: str, headers: dict[str, str]) -> None:
-    """A line and a gauge that claim to be bob's, in their resource and in themselves."""
+    """Send a line and a gauge that claim bob's handle in their resource and attributes."""
     claimed = [{"key": "handle", "value": {"stringValue": "bob"}}]
     name = [{"key": "service.name", "value": {"stringValue": service}}] if service else []
     record = {"timeUnixNano": str(time.time_ns()), "attributes": claimed}
@@ -71,7 +71,7 @@ def send_as(stack: Stack, service: str, headers: dict[str, str]) -> None:
         ("", "ann"),
     ],
 )
-def test_what_a_container_sends_is_its_own_whatever_it_claims(
+def test_data_of_container_gets_its_own_handle_and_no_reserved_service(
     stack: Stack, claimed: str, stored: str
 ) -> None:
     send_as(stack, claimed, RELAYED)
@@ -83,14 +83,14 @@ def test_what_a_container_sends_is_its_own_whatever_it_claims(
     assert not stack.logs(f'{{handle="bob", service_name=~"{names}"}} |= "as {claimed}"')
 
 
-def test_who_sends_without_the_relay_is_believed(stack: Stack) -> None:
-    """What the proxy meters for bob is bob's."""
+def test_handle_sent_without_relay_is_kept(stack: Stack) -> None:
+    """The proxy's own metrics about bob keep bob's handle."""
     send_as(stack, "believed", {})
     lines(stack, '{service_name="believed", handle="bob"}', 1)
     stack.wait_query('claimed{job="believed", handle="bob"}')
 
 
-# Name and unit; counters.
+# Names and units of counters.
 RESERVED = [
     *((m.name, "") for m in METRICS.values() if m.name.startswith(("proxy.", "platform."))),
     ("proxy_user_cost_today_usd", ""),
@@ -132,7 +132,7 @@ ALLOWED = [
 def send_counters(
     stack: Stack, service: str, metrics: list[tuple[str, str]], headers: dict[str, str]
 ) -> None:
-    """As gauges, too, of another service: Prometheus spells their names otherwise."""
+    """Send counters, and gauges of another service: Prometheus gives gauges other names."""
     point = {"timeUnixNano": str(time.time_ns()), "asInt": "999"}
     cumulative = {"isMonotonic": True, "aggregationTemporality": 2, "dataPoints": [point]}
     for kind, data in (("gauge", {"dataPoints": [point]}), ("sum", cumulative)):
@@ -150,7 +150,7 @@ def names_of(stack: Stack, service: str) -> set[str]:
 
 
 def filtered(stack: Stack) -> float:
-    """What the collector counts as dropped."""
+    """Return the number of points that the collector has dropped."""
     url = f"http://127.0.0.1:{stack.ports['collector_metrics']}/metrics"
     counted = [
         float(line.rpartition(" ")[2])
@@ -160,9 +160,11 @@ def filtered(stack: Stack) -> float:
     return sum(counted)
 
 
-def test_a_container_does_not_speak_for_the_machine(stack: Stack) -> None:
-    """What rules and bills are made of comes from the machine's own services alone, however a
-    container spells it."""
+def test_reserved_metrics_of_container_are_dropped(stack: Stack) -> None:
+    """Rules and bills use only metrics of the machine's own services.
+
+    A container can't send them under any spelling of the name.
+    """
     send_counters(stack, "own", [("proxy.upstream.errors", "")], {})
     before = filtered(stack)
     send_counters(stack, "claiming", RESERVED, RELAYED)

@@ -1,4 +1,4 @@
-"""The OTLP route's names, as a real Prometheus gives them: those that `/metrics` shows."""
+"""A real Prometheus gives metrics from OTLP the same names as `/metrics`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fixtures.stack import Stack, until
 pytestmark = pytest.mark.stack
 
 
-def test_every_metric_has_its_name_and_labels_in_prometheus(
+def test_every_metric_has_expected_name_and_labels_in_prometheus(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", stack.otlp_http)

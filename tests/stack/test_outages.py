@@ -1,4 +1,4 @@
-"""Engines that hang, fail, are killed or absent: nothing accepted is lost, and no request waits."""
+"""Outages of engines: no accepted data is lost, and no request waits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.stack
 
 
 @pytest.mark.parametrize("store", ["prometheus", "loki"])
-def test_a_store_that_hangs_and_is_killed_under_load_misses_nothing(
+def test_store_that_hangs_and_is_killed_misses_no_data(
     new_stack: Stack, tmp_path: Path, store: str
 ) -> None:
     stack = new_stack
@@ -30,7 +30,7 @@ def test_a_store_that_hangs_and_is_killed_under_load_misses_nothing(
         load.wait_for(100)
         os.kill(stack.pid(store), signal.SIGSTOP)
         load.wait_for(200)
-        os.kill(stack.pid(store), signal.SIGKILL)  # the supervisor starts it again
+        os.kill(stack.pid(store), signal.SIGKILL)  # the supervisor restarts it
         load.wait_for(300)
         stack.supervisor("halt", store)
         load.wait_for(400)
@@ -42,37 +42,35 @@ def test_a_store_that_hangs_and_is_killed_under_load_misses_nothing(
     wait_sequence(stack, "outage", sent)
 
 
-def test_a_collector_killed_under_load_loses_nothing_it_had_accepted(
-    new_stack: Stack, tmp_path: Path
-) -> None:
+def test_killed_collector_loses_no_accepted_data(new_stack: Stack, tmp_path: Path) -> None:
     stack = new_stack
     stack.run("up", "--no-services")
     loki = stack.pid("loki")
-    os.kill(loki, signal.SIGSTOP)  # so that it must wait in the collector's queue on disk
+    os.kill(loki, signal.SIGSTOP)  # so that lines wait in the collector's queue on disk
     with shop(stack, tmp_path, "killed-collector") as server:
         for i in range(50):
             server.get(f"/items/{i}")
-        server.end()  # everything accepted
+        server.end()  # all data is accepted
     os.kill(stack.pid("collector"), signal.SIGKILL)
     os.kill(loki, signal.SIGCONT)
     wait_sequence(stack, "killed-collector", 50)
     wait_count(stack, "killed-collector", 50)
-    # And an app that goes on meanwhile sends again what was not accepted.
-    with shop(stack, tmp_path, "going-on") as server:
+    # An app that keeps running sends data again that was not accepted.
+    with shop(stack, tmp_path, "continuing") as server:
         load = Load(server)
         load.wait_for(50)
         os.kill(stack.pid("collector"), signal.SIGKILL)
         load.wait_for(150)
-        stack.pid("collector")  # runs again
+        stack.pid("collector")  # waits until it runs again
         sent = load.end()
-        until(lambda: max(sequence(stack, "going-on"), default=0) >= 100, 60)
+        until(lambda: max(sequence(stack, "continuing"), default=0) >= 100, 60)
         server.end()
-    wait_count(stack, "going-on", sent)
-    wait_sequence(stack, "going-on", sent)
+    wait_count(stack, "continuing", sent)
+    wait_sequence(stack, "continuing", sent)
 
 
 class Load:
-    """Requests one after the other, each with the next number, until told to end."""
+    """Numbered requests, one after the other, until `end` is called."""
 
     def __init__(self, server: Served) -> None:
         self._server = server
@@ -91,7 +89,7 @@ class Load:
         assert self._thread.is_alive(), "a request failed"
 
     def end(self) -> int:
-        """How many there were."""
+        """Stop the requests and return their number."""
         self._stop.set()
         self._thread.join(30)
         return self._sent
@@ -100,9 +98,11 @@ class Load:
 # --- no collector --------------------------------------------------------------------------------
 
 
-def test_an_absent_collector_changes_nothing_for_the_app(stack: Stack, tmp_path: Path) -> None:
-    """Every request is answered, what is dropped is counted, and the queue stays bounded:
-    twenty thousand lines of a flood leave no more memory in use than the queue may hold."""
+def test_absent_collector_does_not_affect_app(stack: Stack, tmp_path: Path) -> None:
+    """Requests are answered, dropped data is counted, and the queue stays bounded.
+
+    After 20,000 lines no more memory is in use than the queue may hold.
+    """
     absent = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
         "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
@@ -121,7 +121,7 @@ def test_an_absent_collector_changes_nothing_for_the_app(stack: Stack, tmp_path:
         after = _metric(server, "process_memory_usage_bytes")
         assert after - before < 16e6, "bounded by the queue, not by what is logged"
         full = _metric(server, 'telemetry_dropped_total{reason="queue_full",signal="logs"}')
-        assert full > 40_000, "most of it"
+        assert full > 40_000, "most lines were dropped"
         for signal_ in ("metrics", "logs"):
             name = f'telemetry_dropped_total{{reason="export_failed",signal="{signal_}"}}'
             until(lambda name=name: _metric(server, name) > 0)
@@ -140,7 +140,7 @@ def _metric(server: Served, name: str) -> float:
 
 
 @pytest.mark.parametrize("answer", ["none", "500"])
-def test_a_collector_that_hangs_or_fails_holds_up_no_request(tmp_path: Path, answer: str) -> None:
+def test_hanging_or_failing_collector_delays_no_request(tmp_path: Path, answer: str) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(64)
@@ -158,7 +158,7 @@ def test_a_collector_that_hangs_or_fails_holds_up_no_request(tmp_path: Path, ans
         with served(command, tmp_path, env, port) as server:
             for i in range(100):
                 request = urllib.request.Request(f"{server.base}/items/{i}")
-                # Half of what the exporter waits: no request ever waits for it.
+                # Half of the exporter's timeout: a request that waited for it would fail.
                 with urllib.request.urlopen(request, timeout=5) as response:
                     assert response.status == 200
             server.wait_counted(100)

@@ -1,4 +1,4 @@
-"""Ports that are taken, and what is asked of whatever runs."""
+"""Checks of ports and of running processes."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def taken() -> Iterator[int]:
 
 @pytest.fixture
 def web() -> Iterator[str]:
-    """A server that answers 200 at /ready and /noted, and 503 with its trouble elsewhere."""
+    """A server that returns 200 at /ready and /noted, and 503 with a problem elsewhere."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200 if self.path in ("/ready", "/noted") else 503)
             self.end_headers()
-            told = b'"note": "no Docker"' if self.path == "/noted" else b'"docker": "no socket"'
-            self.wfile.write(b'{"status": "degraded", %s}' % told)
+            part = b'"note": "no Docker"' if self.path == "/noted" else b'"docker": "no socket"'
+            self.wfile.write(b'{"status": "degraded", %s}' % part)
 
         def log_message(self, *args: Any) -> None:
             pass
@@ -58,12 +58,12 @@ def process(*ports: int, name: str = "loki", tier: int = 2, url: str = "") -> Pr
     return Process(name, ("true",), url, ports, tier=tier)
 
 
-def test_free_ports_pass() -> None:
+def test_free_ports_are_accepted() -> None:
     ports = free_ports()
     readiness.check_ports([process(*ports.values())], StackSettings.from_env({}))
 
 
-def test_a_taken_port_is_named_with_its_process(taken: int) -> None:
+def test_taken_port_is_reported_with_its_process(taken: int) -> None:
     environ = {"TELEMETRY_LOKI_PORT": str(taken)}
     with pytest.raises(TelemetryError) as caught:
         readiness.check_ports([process(taken)], StackSettings.from_env(environ))
@@ -74,7 +74,7 @@ def test_a_taken_port_is_named_with_its_process(taken: int) -> None:
     assert error.exit_code == 75
 
 
-def test_a_port_taken_on_all_addresses_is_taken() -> None:
+def test_port_taken_on_all_addresses_is_refused() -> None:
     with socket.socket() as listening:
         listening.bind(("0.0.0.0", 0))
         listening.listen()
@@ -82,7 +82,7 @@ def test_a_port_taken_on_all_addresses_is_taken() -> None:
             readiness.check_ports([process(listening.getsockname()[1])], StackSettings.from_env({}))
 
 
-def test_one_port_for_two_is_refused() -> None:
+def test_port_used_twice_is_refused() -> None:
     port = free_port()
     environ = {"TELEMETRY_LOKI_PORT": str(port), "TELEMETRY_PROMETHEUS_PORT": str(port)}
     with pytest.raises(TelemetryError) as caught:
@@ -95,7 +95,7 @@ def test_one_port_for_two_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", ["ten", "0", "65536", "80.5"])
-def test_a_port_that_is_none(value: str) -> None:
+def test_invalid_port_is_refused(value: str) -> None:
     with pytest.raises(ConfigError) as caught:
         readiness.check_ports([], StackSettings.from_env({"TELEMETRY_LOKI_PORT": value}))
     assert caught.value.message == (
@@ -105,42 +105,42 @@ def test_a_port_that_is_none(value: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["172.17.0.1", ":4318", "127.0.0.1:http", "127.0.0.1:0"])
-def test_a_bridge_address_without_host_or_port(address: str) -> None:
+def test_bridge_address_without_host_or_port_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="is not an address with a port"):
         readiness.check_ports(
             [], StackSettings.from_env({"TELEMETRY_OTLP_BRIDGE_ADDRESS": address})
         )
 
 
-def test_a_bridge_address_of_another_machine() -> None:
-    # TEST-NET-1 (RFC 5737) is nobody's.
-    with pytest.raises(TelemetryError, match="can't be listened on"):
+def test_bridge_address_of_another_machine_is_refused() -> None:
+    # No machine has an address of TEST-NET-1 (RFC 5737).
+    with pytest.raises(TelemetryError, match="can't listen on TELEMETRY_OTLP_BRIDGE_ADDRESS="):
         readiness.check_ports(
             [], StackSettings.from_env({"TELEMETRY_OTLP_BRIDGE_ADDRESS": "192.0.2.7:4318"})
         )
 
 
-def test_conditions(web: str) -> None:
-    """Ready; up but with a trouble it names; nobody there."""
-    nobody = f"http://127.0.0.1:{free_port()}"
+def test_condition_is_ready_problem_or_empty(web: str) -> None:
+    """The cases: ready, up with a problem, and nothing listens."""
+    closed = f"http://127.0.0.1:{free_port()}"
     assert readiness.condition(f"{web}/ready") == "ready"
     assert readiness.condition(f"{web}/health") == '{"status": "degraded", "docker": "no socket"}'
-    assert readiness.condition(nobody) == ""
+    assert readiness.condition(closed) == ""
     assert readiness.note(f"{web}/noted") == "no Docker"
-    assert [readiness.note(url) for url in (f"{web}/ready", f"{web}/health", nobody)] == [""] * 3
+    assert [readiness.note(url) for url in (f"{web}/ready", f"{web}/health", closed)] == [""] * 3
     assert readiness.answers(f"{web}/ready")
     assert not readiness.answers(f"{web}/health")
-    assert not readiness.answers(nobody)
+    assert not readiness.answers(closed)
 
 
-def test_an_engine_has_started_once_ready_a_service_once_it_answers(web: str) -> None:
-    """A platform without Docker is up, and says what is wrong."""
+def test_engine_has_started_if_ready_and_service_if_it_answers(web: str) -> None:
+    """A platform without Docker is up and reports the problem."""
     assert readiness.started(process(url=f"{web}/ready"))
     assert not readiness.started(process(url=f"{web}/health"))
     assert readiness.started(process(url=f"{web}/health", tier=0))
 
 
-def test_every_port_of_the_stack_is_loopback_and_checked(tmp_path: Path) -> None:
+def test_every_port_is_on_loopback_and_checked(tmp_path: Path) -> None:
     """Each port in the table belongs to a process, and none listens elsewhere."""
     environ = {"TELEMETRY_GRAFANA_PASSWORD": "x", "TELEMETRY_WEBHOOK_TOKEN": "y"}
     place = StateFolder(tmp_path)
@@ -158,6 +158,6 @@ def test_every_port_of_the_stack_is_loopback_and_checked(tmp_path: Path) -> None
     claimed = {port for process in everything for port in process.ports}
     assert claimed == set(stack_settings.PORTS.values())
     for started in everything:
-        told = " ".join((*started.argv, *started.env.values()))
-        assert "0.0.0.0" not in told
+        text = " ".join((*started.argv, *started.env.values()))
+        assert "0.0.0.0" not in text
         assert started.ready.startswith("http://127.0.0.1:")

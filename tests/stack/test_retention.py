@@ -1,4 +1,4 @@
-"""One setting for days and gigabytes, divided between the two stores."""
+"""The limits in days and gigabytes apply to both stores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOUR = 3600.0
 NOW = 1_000_000 * HOUR
 
 
-def test_defaults_and_settings() -> None:
+def test_retention_has_defaults_and_is_set() -> None:
     usual = StackSettings.from_env({})
     assert (usual.retention_days, usual.retention_gb, usual.store_mib) == (15, 10, 5120)
     environ = {"TELEMETRY_RETENTION_DAYS": "30", "TELEMETRY_RETENTION_GB": "100"}
@@ -30,12 +30,12 @@ def test_defaults_and_settings() -> None:
     ("key", "value"),
     [("TELEMETRY_RETENTION_DAYS", "0"), ("TELEMETRY_RETENTION_GB", "10GB")],
 )
-def test_a_setting_that_is_no_number_in_its_range(key: str, value: str) -> None:
+def test_retention_out_of_range_is_refused(key: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"{key}='{value}' is not a whole number from 1 to"):
         StackSettings.from_env({key: value})
 
 
-def test_both_stores_are_told(tmp_path: Path) -> None:
+def test_both_stores_get_their_retention(tmp_path: Path) -> None:
     environ = {"TELEMETRY_RETENTION_DAYS": "3", "TELEMETRY_RETENTION_GB": "2"}
     programs = {n: Path(n) for n in ("prometheus", "loki", "collector", "alertmanager")}
     found = {
@@ -49,31 +49,31 @@ def test_both_stores_are_told(tmp_path: Path) -> None:
     assert found["loki"].env["TELEMETRY_RETENTION_DAYS"] == "3"
 
 
-def test_what_fits_is_kept_for_all_its_days() -> None:
+def test_data_that_fits_keeps_full_retention() -> None:
     files = [(NOW - hours * HOUR, 10) for hours in range(100)]
     assert fitting_hours(files, NOW, 1000, 360) == 360
 
 
-def test_what_does_not_fit_shortens_the_days() -> None:
-    """The newest 50 hours fill the share; whatever is older goes."""
+def test_data_that_does_not_fit_shortens_retention() -> None:
+    """The files of the newest 50 hours fill Loki's share."""
     files = [(NOW - hours * HOUR, 10) for hours in range(100)]
     assert fitting_hours(files, NOW, 500, 360) == 50
 
 
-def test_a_day_is_always_kept() -> None:
-    """Loki deletes by whole days."""
+def test_retention_is_at_least_a_day() -> None:
+    """Loki deletes only whole days."""
     assert fitting_hours([(NOW - HOUR, 10_000)], NOW, 1, 360) == 24
     assert fitting_hours([], NOW, 1, 12) == 24
 
 
-def test_loki_s_runtime_file_says_how_long(tmp_path: Path) -> None:
+def test_runtime_file_of_loki_has_its_retention(tmp_path: Path) -> None:
     layout = StateFolder(tmp_path)
     layout.make()
     chunks = layout.data / "loki" / "chunks" / "fake"
     chunks.mkdir(parents=True)
     assert limit_loki(layout, StackSettings(retention_gb=1)) == 360
     for hours in (1, 30, 60):
-        # Sparse: the size counts, the disk is not filled.
+        # A sparse file: it has the size, but needs no space on the disk.
         with open(chunks / f"chunk-{hours}", "wb") as chunk:
             chunk.truncate(300 << 20)
         written = (chunks / f"chunk-{hours}").stat().st_mtime - hours * HOUR

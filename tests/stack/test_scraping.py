@@ -1,4 +1,4 @@
-"""What is scraped: the engines' own metrics, whether a service answers, and the host."""
+"""Scrapes: the engines' own metrics, the services' `up`, and the host's metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.ports import free_port
 pytestmark = pytest.mark.stack
 
 
-def test_the_engines_own_metrics_are_scraped(stack: Stack) -> None:
+def test_metrics_of_engines_are_scraped(stack: Stack) -> None:
     stack.wait_query(
         'up{job=~"collector|prometheus|loki|alertmanager"} == 1', lambda found: len(found) == 4
     )
@@ -25,8 +25,8 @@ def test_the_engines_own_metrics_are_scraped(stack: Stack) -> None:
     stack.wait_query('loki_build_info{job="loki"}')
 
 
-def test_of_a_service_only_whether_it_answers_is_pulled(stack: Stack, tmp_path: Path) -> None:
-    """Its series come by OTLP: pulled, too, each would stand there twice."""
+def test_scrape_of_service_stores_only_up(stack: Stack, tmp_path: Path) -> None:
+    """A service's series come by OTLP; scraping them too would store each twice."""
     (tmp_path / "tiny.py").write_text(
         "from starlette.applications import Starlette\n"
         "from starlette.responses import PlainTextResponse\n"
@@ -58,7 +58,7 @@ def test_of_a_service_only_whether_it_answers_is_pulled(stack: Stack, tmp_path: 
     finally:
         process.terminate()
         process.wait(30)
-    # One that ended on purpose is not down: it isn't asked any more.
+    # A service that ended normally is not down: it is no longer a target.
     until(lambda: not stack.query('up{job="pulled"}'))
 
 

@@ -22,17 +22,17 @@ from tests.fixtures.stack import Stack
         (Search("a" * 32), '{service_name=~".+"} | trace_id="' + "a" * 32 + '"'),
     ],
 )
-def test_the_query(wanted: Search, logql: str) -> None:
+def test_search_is_translated_to_logql(wanted: Search, logql: str) -> None:
     assert wanted.logql == logql
 
 
 @pytest.mark.stack
-def test_lines_are_found_and_printed(stack: Stack) -> None:
+def test_matching_lines_are_printed(stack: Stack) -> None:
     trace = "5af7651916cd43dd8448eb211c80319c"
     for service, line in (
         ("finder", "Payment (no. 7) TIMED OUT"),
         ("finder", "\x1b]0;a title\x07\x1b[31mred\x1b[0m herring"),
-        ("other", "all is well"),
+        ("other", "all good"),
     ):
         record = {
             "timeUnixNano": str(time.time_ns()),
@@ -50,15 +50,15 @@ def test_lines_are_found_and_printed(stack: Stack) -> None:
     assert line.endswith("error finder Payment (no. 7) TIMED OUT")
     herring = stack.run("search", "--service", "finder", "herring").stdout
     assert herring.endswith("red herring\n")
-    assert "\x1b" not in herring, "what is printed doesn't reach the reader's terminal as commands"
+    assert "\x1b" not in herring, "control sequences are removed"
     by_trace = stack.run("search", trace, "--limit", "2").stdout.splitlines()
     assert len(by_trace) == 2
-    assert "other" in by_trace[-1], "the newest, oldest of them first"
+    assert "other" in by_trace[-1], "the newest lines, oldest first"
 
     nothing = stack.run("search", "no such words", check=False)
     assert nothing.returncode == 1
     assert nothing.stdout == ""
-    assert nothing.stderr.startswith("nothing in the last 60 min matches")
+    assert nothing.stderr.startswith("no line of the last 60 min matches")
     wrong = stack.run("search", "x", "--since", "yesterday", check=False)
     assert wrong.returncode == 64
     assert wrong.stderr.startswith("error: --since yesterday")

@@ -1,4 +1,4 @@
-"""Secrets do not get through the collector, whatever sent them; ordinary text does."""
+"""The collector masks secrets from any sender and leaves ordinary text unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET = [
     ("jwt", "got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "eyJzdWIiOiIxIn0"),
     ("github", "pushed with ghp_abcdefghijklmnopqrst1234", "ghp_abcdefghij"),
     ("json", '{"api_key": "0123456789abcdef"}', "0123456789abcdef"),
-    ("basic", "said Basic YW5uOmh1bnRlcjI=", "YW5uOmh1bnRlcjI"),
+    ("basic", "reported Basic YW5uOmh1bnRlcjI=", "YW5uOmh1bnRlcjI"),
     ("basic-header", "Proxy-Authorization: Basic YW5uOmh1bnRlcjI=", "YW5uOmh1bnRlcjI"),
     ("plain-header", "authorization: hunter22", "hunter22"),
     ("cookie", "Cookie: session=hunter22; theme=dark9", "dark9"),
@@ -31,7 +31,7 @@ SECRET = [
     ("header-in-a-pair", "[(b'cookie', b'a=1; id=hunter22')]", "hunter22"),
     ("pem", f"read {PEM.format('MIIEowIBAAKCAQEA7bq5')} done", "MIIEowIBAAKCAQEA7bq5"),
     ("cut-pem", f"read {PEM.format('MIIEowIBAAKCAQEA7bq5')[:60]}", "MIIEowIB"),
-    # Spelled in parts, so that those who scan repositories for keys don't stumble over them.
+    # Written in parts, so that scanners of repositories don't report them as leaked keys.
     ("stripe", "charged with " + "sk_" + "live_" + LETTERS[:24], LETTERS[:24]),
     ("stripe-restricted", "charged with " + "rk_" + "live_" + LETTERS[:24], LETTERS[:24]),
     ("slack-hook", "posted to https://hooks.slack.com/services/T0/B0/xyzzy9", "xyzzy9"),
@@ -65,8 +65,8 @@ ORDINARY = [
 
 
 @pytest.mark.parametrize(("name", "text", "secret"), SECRET, ids=[name for name, *_ in SECRET])
-def test_secrets_do_not_get_through(stack: Stack, name: str, text: str, secret: str) -> None:
-    """In a line and in an attribute, whatever sent it."""
+def test_secret_is_masked(stack: Stack, name: str, text: str, secret: str) -> None:
+    """The secret is masked both in the line and in an attribute."""
     service = f"secret-{name}"
     send_log(stack, service, text, note=text)
     (entry,) = lines(stack, f'{{service_name="{service}"}}', 1)
@@ -74,7 +74,7 @@ def test_secrets_do_not_get_through(stack: Stack, name: str, text: str, secret: 
     assert text.split()[0].strip('{":') in entry["line"], "the rest of the line stays"
 
 
-def test_ordinary_text_is_left_alone(stack: Stack) -> None:
+def test_ordinary_text_is_unchanged(stack: Stack) -> None:
     for text in ORDINARY:
         send_log(stack, "ordinary", text, note=text)
     found = lines(stack, '{service_name="ordinary"}', len(ORDINARY))
@@ -82,8 +82,8 @@ def test_ordinary_text_is_left_alone(stack: Stack) -> None:
     assert [entry["labels"]["note"] for entry in found] == ORDINARY
 
 
-def test_an_attribute_with_a_secret_s_name_is_masked(stack: Stack) -> None:
+def test_attribute_with_name_of_secret_is_masked(stack: Stack) -> None:
     send_log(stack, "masked", "a line", db_password="hunter22", tokensIn="12")
     (entry,) = lines(stack, '{service_name="masked"}', 1)
     assert "hunter22" not in json.dumps(entry)
-    assert entry["labels"]["tokensIn"] == "12", "a number of tokens is no secret"
+    assert entry["labels"]["tokensIn"] == "12", "a number of tokens is not a secret"

@@ -31,24 +31,24 @@ def _made(home: Path) -> StateFolder:
     return layout
 
 
-def test_the_state_folder_is_its_owner_s_only(tmp_path: Path) -> None:
+def test_state_folder_is_accessible_only_to_owner(tmp_path: Path) -> None:
     layout = _made(tmp_path / "deep" / "home")
     for folder in (layout.home, layout.data, layout.config, layout.output, layout.logs):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_state_folder_that_can_not_be_written() -> None:
-    """Nobody makes folders in /proc, root neither."""
+def test_unwritable_state_folder_is_reported() -> None:
+    """Not even root can create folders in /proc."""
     with pytest.raises(TelemetryError, match=r"state folder /proc/telemetry can't be written: "):
         StateFolder(Path("/proc/telemetry")).make()
 
 
-def test_a_state_folder_that_is_a_file(tmp_path: Path) -> None:
+def test_state_folder_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
     with pytest.raises(TelemetryError) as caught:
         StateFolder(tmp_path / "home").make()
     assert caught.value.message == f"state folder {tmp_path / 'home'} can't be written: File exists"
-    assert caught.value.remedy == "set TELEMETRY_HOME to a folder of yours"
+    assert caught.value.remedy == "set TELEMETRY_HOME to a folder that you can write"
     assert caught.value.exit_code == 73
 
 
@@ -61,16 +61,16 @@ def test_a_state_folder_that_is_a_file(tmp_path: Path) -> None:
         ("prometheus", True, "prometheus"),
     ],
 )
-def test_who_evaluates(given: str, grafana: bool, mode: str) -> None:
+def test_evaluator_is_as_set_or_grafana_if_it_runs(given: str, grafana: bool, mode: str) -> None:
     assert alerting_mode(StackSettings(evaluator=given), grafana) == mode
 
 
-def test_who_evaluates_must_be_there() -> None:
-    with pytest.raises(ConfigError, match="no Grafana was found here"):
+def test_chosen_but_missing_grafana_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no Grafana was found on this machine"):
         alerting_mode(StackSettings(evaluator="grafana"), False)
 
 
-def test_prometheus_gets_this_stack_s_addresses(tmp_path: Path) -> None:
+def test_prometheus_configuration_has_addresses_of_stack(tmp_path: Path) -> None:
     layout = _made(tmp_path)
     write_configs(layout, SETTINGS, ALERTS, "prometheus")
     written = yaml.safe_load((layout.config / "prometheus.yaml").read_text())
@@ -90,7 +90,7 @@ def test_prometheus_gets_this_stack_s_addresses(tmp_path: Path) -> None:
     }
     assert written["rule_files"] == [f"{layout.config}/prometheus/*.yaml"]
     shown = layout.config / "grafana" / "provisioning"
-    assert (shown / "dashboards" / "telemetry.yaml").exists(), "Grafana may run all the same"
+    assert (shown / "dashboards" / "telemetry.yaml").exists(), "Grafana may run too"
     assert (shown / "datasources" / "telemetry.yaml").exists()
     assert list((layout.config / "prometheus").glob("*.rules.yaml"))
     assert list((layout.config / "loki" / "fake").glob("*.rules.yaml"))
@@ -98,8 +98,8 @@ def test_prometheus_gets_this_stack_s_addresses(tmp_path: Path) -> None:
     assert services["file_sd_configs"][0]["files"] == [f"{layout.targets}/*.json"]
 
 
-def test_where_grafana_evaluates_nobody_else_does(tmp_path: Path) -> None:
-    """And a folder that was in the other mode before holds none of its rules any more."""
+def test_rules_are_removed_from_other_evaluator(tmp_path: Path) -> None:
+    """This holds for a folder in which the other evaluator was used before."""
     layout = _made(tmp_path)
     write_configs(layout, SETTINGS, ALERTS, "prometheus")
     write_configs(layout, SETTINGS, ALERTS, "grafana")
@@ -107,7 +107,7 @@ def test_where_grafana_evaluates_nobody_else_does(tmp_path: Path) -> None:
     assert "alerting" not in written
     jobs = {job["job_name"]: job for job in written["scrape_configs"]}
     assert "alertmanager" not in jobs
-    # Whose notices fail to arrive is counted by who sends them.
+    # The component that sends notices counts those that fail.
     assert jobs["grafana"]["static_configs"] == [{"targets": ["127.0.0.1:3200"]}]
     assert not list((layout.config / "prometheus").glob("*.rules.yaml"))
     assert not list((layout.config / "loki" / "fake").glob("*.yaml"))
@@ -119,7 +119,7 @@ def test_where_grafana_evaluates_nobody_else_does(tmp_path: Path) -> None:
     ]
 
 
-def test_targets_are_the_services_that_are_meant_to_run(tmp_path: Path) -> None:
+def test_targets_are_the_given_services(tmp_path: Path) -> None:
     layout = _made(tmp_path)
     write_targets(layout, {"proxy": 18080})
     (file,) = layout.targets.iterdir()

@@ -1,4 +1,4 @@
-"""The supervisor with plain programs: started again, kept, ended, and nothing left behind."""
+"""The supervisor, with shell scripts as processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from telemetry.errors import TelemetryError
 from telemetry.stack import supervisor_client, terminal
-from telemetry.stack.child import inherited
+from telemetry.stack.child import select_env
 from telemetry.stack.log_files import OUTPUT_BYTES
 from telemetry.stack.processes import Process
 from telemetry.stack.state_folder import STARTED, StateFolder
@@ -40,11 +40,11 @@ def pid(layout: StateFolder, name: str) -> int | None:
 
 
 def output(layout: StateFolder, name: str) -> str:
-    """What it printed, without the lines that say when it was started."""
+    """Return a process' output without the lines that mark the start of a run."""
     path = layout.output / f"{name}.log"
     try:
         text = path.read_text()
-    except FileNotFoundError:  # not begun, or just rotated away
+    except FileNotFoundError:  # not started yet, or just rotated
         text = ""
     return re.sub(rf"^{STARTED} \S+Z\n", "", text, flags=re.MULTILINE)
 
@@ -81,11 +81,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
         supervisor_client.reap(layout)
 
 
-def test_what_ends_is_started_again_ever_later(start: Start) -> None:
+def test_process_that_ends_is_restarted_with_back_off(start: Start) -> None:
     layout = start(shell("loki", "echo started; exit 3"), shell("other", FOREVER))
     until(lambda: output(layout, "loki").count("started") >= 3)
     pauses = re.findall(
-        r"loki ended \(exit code 3\); starting it again in (.+) s", output(layout, "supervisor")
+        r"loki ended \(exit code 3\); restarting it in (.+) s", output(layout, "supervisor")
     )
     assert pauses[:3] == ["0.2", "1.0", "3.0"][: len(pauses)]
     rows = {row["name"]: row for row in supervisor_client.ask(layout)["processes"]}
@@ -94,7 +94,7 @@ def test_what_ends_is_started_again_ever_later(start: Start) -> None:
     assert rows["other"]["restarts"] == 0
 
 
-def test_it_starts_beside_a_module_of_the_user_s_by_our_name(
+def test_supervisor_starts_beside_own_telemetry_module_of_user(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "telemetry.py").write_text("raise SystemExit('not this one')\n")
@@ -104,7 +104,7 @@ def test_it_starts_beside_a_module_of_the_user_s_by_our_name(
     until(lambda: pid(layout, "loki"))
 
 
-def test_a_killed_process_is_started_again_and_its_end_known(start: Start) -> None:
+def test_killed_process_is_restarted_and_its_signal_reported(start: Start) -> None:
     layout = start(shell("loki", FOREVER))
     first = until(lambda: pid(layout, "loki"))
     os.kill(first, signal.SIGKILL)
@@ -115,11 +115,11 @@ def test_a_killed_process_is_started_again_and_its_end_known(start: Start) -> No
     until(lambda: supervisor_client.ask(layout)["processes"][0]["restarts"] == 2)
 
 
-def test_a_disk_without_room_for_notes_starts_nothing_twice(start: Start, tmp_path: Path) -> None:
+def test_unwritable_files_do_not_start_processes_twice(start: Start, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    (home / "pids.json").mkdir(parents=True)  # where the note would be written
+    (home / "pids.json").mkdir(parents=True)  # so that the file can't be written
     layout = start(shell("loki", f"echo started; {FOREVER}"), home=home)
-    until(lambda: "could not note what runs" in output(layout, "supervisor"))
+    until(lambda: "could not write the process ids" in output(layout, "supervisor"))
     until(lambda: "started" in output(layout, "loki"))
     (home / "targets" / "stack.json").unlink()
     (home / "targets" / "stack.json").mkdir()
@@ -130,14 +130,14 @@ def test_a_disk_without_room_for_notes_starts_nothing_twice(start: Start, tmp_pa
     assert not alive(child)
 
 
-def test_a_program_that_is_not_there(start: Start) -> None:
+def test_missing_program_is_reported(start: Start) -> None:
     layout = start(Process("loki", ("/nowhere/loki",), "", ()))
     until(lambda: supervisor_client.ask(layout)["processes"][0]["restarts"] >= 1)
     assert "No such file" in supervisor_client.ask(layout)["processes"][0]["last_exit"]
 
 
-def test_workers_of_a_killed_process_do_not_hold_up_its_restart(start: Start) -> None:
-    """They have its output open, and its port."""
+def test_workers_of_killed_process_are_killed_before_restart(start: Start) -> None:
+    """The workers have its output and its port open."""
     layout = start(shell("proxy", f"({FOREVER}) & echo worker $!; {FOREVER}", tier=0))
     first = int(until(lambda: re.search(r"worker (\d+)", output(layout, "proxy")))[1])
     parent = until(lambda: pid(layout, "proxy"))
@@ -159,7 +159,7 @@ def test_output_is_kept_and_rotated(start: Start) -> None:
     )
 
 
-def test_last_words_are_kept(start: Start) -> None:
+def test_last_output_of_stopped_process_is_kept(start: Start) -> None:
     words = "trap 'echo stopping; sleep 0.2; echo flushed; exit 0' TERM"
     layout = start(shell("loki", f"{words}; echo ready; {FOREVER}"))
     until(lambda: "ready" in output(layout, "loki"))
@@ -167,8 +167,8 @@ def test_last_words_are_kept(start: Start) -> None:
     assert output(layout, "loki") == "ready\nstopping\nflushed\n"
 
 
-def test_stopped_in_the_order_of_the_data(start: Start, tmp_path: Path) -> None:
-    """Services, then what passes their data on, then what keeps it."""
+def test_processes_are_stopped_in_order_of_tiers(start: Start, tmp_path: Path) -> None:
+    """Services stop first, then the collector that forwards their data, then the stores."""
     note = tmp_path / "order"
 
     def noting(name: str, tier: int) -> Process:
@@ -185,7 +185,7 @@ def test_stopped_in_the_order_of_the_data(start: Start, tmp_path: Path) -> None:
     assert not layout.pids.exists()
 
 
-def test_what_does_not_stop_is_killed_with_its_children(start: Start) -> None:
+def test_process_that_ignores_sigterm_is_killed_with_its_children(start: Start) -> None:
     stubborn = "trap '' TERM"
     script = f"{stubborn}; ({stubborn}; {FOREVER}) & echo child $!; {FOREVER}"
     layout = start(shell("loki", script, grace_s=0.3))
@@ -195,7 +195,7 @@ def test_what_does_not_stop_is_killed_with_its_children(start: Start) -> None:
     until(lambda: not alive(parent) and not alive(child))
 
 
-def test_a_killed_supervisor_takes_its_processes_along(start: Start) -> None:
+def test_processes_of_killed_supervisor_end(start: Start) -> None:
     layout = start(shell("loki", FOREVER))
     child = until(lambda: pid(layout, "loki"))
     os.kill(supervisor(layout), signal.SIGKILL)
@@ -203,19 +203,19 @@ def test_a_killed_supervisor_takes_its_processes_along(start: Start) -> None:
     until(lambda: not supervisor_client.is_running(layout))
     with pytest.raises(supervisor_client.NotRunning):
         supervisor_client.ask(layout)
-    # Its socket and lock are still there; they are in nobody's way.
+    # Its socket and lock file still exist, but a new supervisor starts.
     assert layout.socket.exists()
     start(shell("loki", FOREVER))
     until(lambda: pid(layout, "loki"))
 
 
-def test_what_a_killed_supervisor_left_is_ended(start: Start) -> None:
+def test_reap_stops_processes_of_killed_supervisor(start: Start) -> None:
     layout = start(shell("loki", f"trap '' TERM; echo ready; {FOREVER}"))
     until(lambda: "ready" in output(layout, "loki"))
     child = until(lambda: pid(layout, "loki"))
     os.kill(supervisor(layout), signal.SIGKILL)
     until(lambda: not supervisor_client.is_running(layout))
-    assert alive(child), "it doesn't listen to SIGTERM"
+    assert alive(child), "it ignores SIGTERM"
     supervisor_client.REAP_S, before = 0.3, supervisor_client.REAP_S
     try:
         assert supervisor_client.reap(layout) == ["loki"]
@@ -225,40 +225,40 @@ def test_what_a_killed_supervisor_left_is_ended(start: Start) -> None:
     assert supervisor_client.reap(layout) == []
 
 
-def test_what_is_about_to_be_gone_is_waited_for(tmp_path: Path) -> None:
-    """A killed process has no environment left before its ports are free."""
+def test_reap_waits_for_exiting_process(tmp_path: Path) -> None:
+    """The kernel frees the environment of a killed process before its ports."""
     layout = StateFolder(tmp_path)
     layout.make()
     command = f"/bin/sleep 0.3; echo >{tmp_path}/ended"
     with subprocess.Popen(["/bin/sh", "-c", command], env={}, start_new_session=True) as leaving:
         layout.pids.write_text(json.dumps({"loki": os.getpgid(leaving.pid)}))
         assert supervisor_client.reap(layout) == []
-        assert (tmp_path / "ended").exists(), "by itself, before the next one starts"
+        assert (tmp_path / "ended").exists(), "it ended without a signal"
 
 
-def test_another_s_process_with_an_old_number_is_left_alone(tmp_path: Path) -> None:
-    """A stale pid file: the number is somebody else's by now."""
+def test_reap_spares_foreign_process_with_old_pid(tmp_path: Path) -> None:
+    """The number in a stale pid file may belong to another process by now."""
     layout = StateFolder(tmp_path)
     layout.make()
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
         layout.pids.write_text(json.dumps({"loki": os.getpgid(other.pid), "x": 2**22}))
         layout.lock.write_text(str(other.pid))
-        assert not supervisor_client.is_running(layout), "a lock is the kernel's, not the file's"
+        assert not supervisor_client.is_running(layout), "the kernel holds no lock on the file"
         assert supervisor_client.reap(layout) == []
         assert other.poll() is None
         other.terminate()
 
 
-def test_one_supervisor_a_folder(start: Start) -> None:
+def test_second_supervisor_in_same_folder_exits(start: Start) -> None:
     layout = start(shell("loki", FOREVER))
     command = [sys.executable, "-m", "telemetry.stack.supervisor", str(layout.home)]
     second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert second.returncode == 1
-    assert second.stderr.strip() == "another supervisor has this state folder"
-    assert pid(layout, "loki"), "the first is none the worse"
+    assert second.stderr.strip() == (f"another supervisor runs in the state folder {layout.home}")
+    assert pid(layout, "loki"), "the first one keeps running"
 
 
-def test_one_can_be_halted_and_started(start: Start) -> None:
+def test_process_is_halted_started_and_restarted_on_request(start: Start) -> None:
     layout = start(shell("proxy", FOREVER, tier=0), shell("loki", FOREVER))
     first = until(lambda: pid(layout, "proxy"))
     supervisor_client.ask(layout, 60.0, do="halt", name="proxy")
@@ -269,18 +269,18 @@ def test_one_can_be_halted_and_started(start: Start) -> None:
     supervisor_client.ask(layout, 60.0, do="restart", name="proxy")
     third = until(lambda: pid(layout, "proxy"))
     assert len({first, second, third}) == 3
-    assert supervisor_client.ask(layout)["processes"][0]["restarts"] == 0, "asked for, not a crash"
-    with pytest.raises(TelemetryError, match="nothing here is called 'tempo'"):
+    assert supervisor_client.ask(layout)["processes"][0]["restarts"] == 0, "not a crash"
+    with pytest.raises(TelemetryError, match="no process is called 'tempo'"):
         supervisor_client.ask(layout, do="restart", name="tempo")
 
 
-def test_a_state_folder_with_a_long_path(start: Start, tmp_path: Path) -> None:
-    """A socket's path may have 107 bytes; a folder's far more."""
+def test_socket_works_in_folder_with_long_path(start: Start, tmp_path: Path) -> None:
+    """A socket's path may have at most 107 bytes, a folder's many more."""
     layout = start(shell("loki", FOREVER), home=tmp_path / ("deep" * 20) / ("deeper" * 10))
     assert until(lambda: pid(layout, "loki"))
 
 
-def test_two_restarts_at_once_leave_it_running(start: Start) -> None:
+def test_concurrent_restarts_leave_process_running(start: Start) -> None:
     layout = start(shell("loki", FOREVER))
     first = until(lambda: pid(layout, "loki"))
     with ThreadPoolExecutor(4) as threads:
@@ -296,7 +296,7 @@ def test_two_restarts_at_once_leave_it_running(start: Start) -> None:
     assert not alive(last)
 
 
-def test_only_the_proxy_gets_the_providers_keys() -> None:
+def test_only_proxy_gets_provider_keys() -> None:
     engines = {"PATH": "/bin", "HOME": "/root", "TELEMETRY_HOME": "/x", "GF_LOG_LEVEL": "warn"}
     services = {
         **engines,
@@ -306,13 +306,16 @@ def test_only_the_proxy_gets_the_providers_keys() -> None:
         "AWS_SECRET_ACCESS_KEY": "secret",
     }
     environ = {**services, "ANTHROPIC_API_KEY": "secret", "OPENAI_API_KEY": "secret"}
-    assert inherited(shell("proxy", "", tier=0), environ) == environ
-    assert inherited(shell("gateway", "", tier=0), environ) == services
-    assert inherited(shell("loki", ""), environ) == {**engines, "TELEMETRY_PROXY_KEY": "secret"}
+    assert select_env(shell("proxy", "", tier=0), environ) == environ
+    assert select_env(shell("gateway", "", tier=0), environ) == services
+    assert select_env(shell("loki", ""), environ) == {
+        **engines,
+        "TELEMETRY_PROXY_KEY": "secret",
+    }
 
 
-def test_what_is_said_of_a_process_is_of_its_last_run(start: Start, tmp_path: Path) -> None:
-    """An older run's trouble is not this one's."""
+def test_reported_error_is_from_last_run(start: Start, tmp_path: Path) -> None:
+    """An error of an earlier run is not reported."""
     note = tmp_path / "ran"
     script = (
         f"if [ -e {note} ]; then echo quiet; else touch {note}; echo 'error: no disk'; fi; exit 1"
@@ -320,12 +323,12 @@ def test_what_is_said_of_a_process_is_of_its_last_run(start: Start, tmp_path: Pa
     layout = start(shell("loki", script))
     until(lambda: "no disk" in output(layout, "loki"))
     until(lambda: output(layout, "loki").count("quiet") >= 1)
-    assert terminal.complaint(layout, "loki") == "quiet"
-    assert terminal.complaint(layout, "tempo") == "it printed nothing"
+    assert terminal.find_error(layout, "loki") == "quiet"
+    assert terminal.find_error(layout, "tempo") == "it printed nothing"
 
 
 @pytest.mark.parametrize(
-    ("printed", "said"),
+    ("printed", "expected"),
     [
         ("a warning: an error may follow\nerror: port taken\n  -> free it\n", "port taken"),
         ("starting\nlevel=error no schema\ngoroutine 1\nexit\n", "level=error no schema"),
@@ -333,8 +336,10 @@ def test_what_is_said_of_a_process_is_of_its_last_run(start: Start, tmp_path: Pa
         (f"{STARTED} 1Z\nerror: old\n{STARTED} 2Z\nnew\n{STARTED} 3Z\n", "new"),
     ],
 )
-def test_the_line_that_says_what_is_wrong(tmp_path: Path, printed: str, said: str) -> None:
+def test_find_error_returns_line_that_explains_failure(
+    tmp_path: Path, printed: str, expected: str
+) -> None:
     layout = StateFolder(tmp_path)
     layout.make()
     (layout.output / "loki.log").write_text(printed)
-    assert terminal.complaint(layout, "loki") == said
+    assert terminal.find_error(layout, "loki") == expected

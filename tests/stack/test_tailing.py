@@ -1,4 +1,4 @@
-"""Files the collector reads: the interaction and activity log, and what containers print."""
+"""Files that the collector reads: the interaction and activity log, and containers' output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Containers:
     """A folder as Docker's json-file driver writes it.
 
     Args:
-        folder: stands for /var/lib/docker/containers.
+        folder: takes the place of /var/lib/docker/containers.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,8 +35,11 @@ class Containers:
         folder.mkdir()
 
     def write(self, name: str, *pieces: str | tuple[str, str], **attrs: str) -> None:
-        """Append what a container printed, on stdout or as ``(stream, piece)``, all in one write;
-        a piece without a line feed is one that Docker cut."""
+        """Append output of a container in one write.
+
+        A piece is text on stdout or ``(stream, text)``; one without a line feed was split by
+        Docker.
+        """
         path = self.folder / name / f"{name}-json.log"
         path.parent.mkdir(exist_ok=True)
         with open(path, "a") as file:
@@ -51,7 +54,7 @@ class Containers:
 
 @pytest.fixture(scope="module")
 def tailing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Containers]]:
-    """A stack that reads a folder of container logs of the tests' own."""
+    """A stack that reads the container logs in a folder of the test."""
     home = tmp_path_factory.mktemp("tailing")
     containers = Containers(home / "containers")
     stack = Stack(home / "home", free_ports())
@@ -81,7 +84,7 @@ def _dispatch(**fields: Any) -> str:
     return json.dumps(row) + "\n"
 
 
-def test_the_interaction_log_arrives_with_its_fields(tailing: tuple[Stack, Containers]) -> None:
+def test_interaction_log_arrives_with_its_fields(tailing: tuple[Stack, Containers]) -> None:
     stack, _ = tailing
     with open(stack.home / "logs" / "2026-01-02.jsonl", "a") as file:
         file.write(_dispatch())
@@ -99,14 +102,14 @@ def test_the_interaction_log_arrives_with_its_fields(tailing: tuple[Stack, Conta
     assert abs(at.timestamp() * 1e9 - good["time_ns"]) < 1e6
 
 
-def test_the_activity_log_arrives(tailing: tuple[Stack, Containers]) -> None:
+def test_activity_log_arrives(tailing: tuple[Stack, Containers]) -> None:
     stack, _ = tailing
     with open(stack.home / "logs" / "activity.log", "a") as file:
         file.write("12:00:01 web alice ok: how is my container?\n")
     lines(stack, '{service_name="gateway"} | log_source="activity"', 1)
 
 
-def test_container_lines_carry_their_handle(tailing: tuple[Stack, Containers]) -> None:
+def test_container_lines_have_their_handle(tailing: tuple[Stack, Containers]) -> None:
     stack, containers = tailing
     containers.write("c1", "INFO starting\n", "ERROR it broke\n", handle="bob")
     first, second = lines(stack, '{service_name="container", handle="bob"}', 2)
@@ -115,15 +118,15 @@ def test_container_lines_carry_their_handle(tailing: tuple[Stack, Containers]) -
     assert first["labels"]["log_iostream"] == "stdout"
 
 
-def test_containers_without_a_handle_or_with_otlp_are_left_out(
+def test_containers_without_handle_or_with_otlp_are_skipped(
     tailing: tuple[Stack, Containers],
 ) -> None:
     stack, containers = tailing
-    containers.write("c2", "nobody's\n")
+    containers.write("c2", "no handle\n")
     containers.write("c3", "sent already\n", handle="carol", **{"telemetry.logs": "otlp"})
     containers.write("c4", "the last one\n", handle="dave")
     lines(stack, '{service_name="container", handle="dave"}', 1)
-    assert not stack.logs('{service_name="container"} |~ "nobody|sent already"')
+    assert not stack.logs('{service_name="container"} |~ "no handle|sent already"')
 
 
 TRACEBACK = """\
@@ -142,7 +145,7 @@ app.errors.RuntimeError: gave up
 """
 
 
-def test_a_traceback_is_one_entry(tailing: tuple[Stack, Containers]) -> None:
+def test_traceback_is_one_entry(tailing: tuple[Stack, Containers]) -> None:
     stack, containers = tailing
     containers.write("c5", "INFO before\n", handle="erin")
     containers.write("c5", *TRACEBACK.splitlines(keepends=True), handle="erin")
@@ -153,8 +156,8 @@ def test_a_traceback_is_one_entry(tailing: tuple[Stack, Containers]) -> None:
     assert trace["labels"]["level"] == "error"
 
 
-def test_a_line_that_docker_cut_is_whole_again(tailing: tuple[Stack, Containers]) -> None:
-    """Docker cuts at 16 KiB: the pieces end without a line feed."""
+def test_line_split_by_docker_is_joined(tailing: tuple[Stack, Containers]) -> None:
+    """Docker splits lines at 16 KiB; the pieces end without a line feed."""
     stack, containers = tailing
     pieces = ["a" * 16384, "b" * 16384, "c" * 100 + "\n"]
     containers.write("c6", *pieces, "short\n", handle="frank")
@@ -163,8 +166,8 @@ def test_a_line_that_docker_cut_is_whole_again(tailing: tuple[Stack, Containers]
     assert short["line"] == "short"
 
 
-def test_two_streams_of_a_container_are_not_mixed(tailing: tuple[Stack, Containers]) -> None:
-    """A line of one comes amid a stack trace of the other, and amid a long line."""
+def test_streams_of_a_container_are_not_mixed(tailing: tuple[Stack, Containers]) -> None:
+    """A line of one stream comes within a traceback or a long line of the other."""
     stack, containers = tailing
     trace = TRACEBACK.splitlines(keepends=True)
     begin, end = ([("stderr", line) for line in part] for part in (trace[:3], trace[3:]))
@@ -180,14 +183,14 @@ def test_two_streams_of_a_container_are_not_mixed(tailing: tuple[Stack, Containe
     assert not [entry for entry in found if "log_of" in entry["labels"]]
 
 
-def test_the_level_is_what_is_called_so(tailing: tuple[Stack, Containers]) -> None:
+def test_level_is_read_from_line(tailing: tuple[Stack, Containers]) -> None:
     stack, containers = tailing
     containers.write("c13", *(f"{text}\n" for text, _ in LEVELS), handle="mona")
     found = lines(stack, '{service_name="container", handle="mona"}', len(LEVELS))
     assert {entry["line"]: entry["labels"]["level"] for entry in found} == dict(LEVELS)
 
 
-def test_two_containers_lines_are_not_mixed(tailing: tuple[Stack, Containers]) -> None:
+def test_lines_of_two_containers_are_not_mixed(tailing: tuple[Stack, Containers]) -> None:
     stack, containers = tailing
     for i in range(20):
         containers.write("c7", f"left {i}\n", handle="gina")
@@ -197,10 +200,10 @@ def test_two_containers_lines_are_not_mixed(tailing: tuple[Stack, Containers]) -
         assert [entry["line"] for entry in found] == [f"{word} {i}" for i in range(20)]
 
 
-def test_each_line_once_over_a_restart_of_the_collector(
+def test_restart_of_collector_neither_loses_nor_doubles_lines(
     tailing: tuple[Stack, Containers],
 ) -> None:
-    """The checkpoint outlives it: nothing missing, nothing twice."""
+    """The checkpoint is on disk, so no line is missing or there twice."""
     stack, containers = tailing
     for i in range(50):
         containers.write("c9", f"line {i}\n", handle="ivy")
@@ -216,9 +219,11 @@ def test_each_line_once_over_a_restart_of_the_collector(
     assert sorted(e["line"] for e in found) == sorted(f"line {i}" for i in range(150))
 
 
-def test_a_rotated_file_loses_nothing(tailing: tuple[Stack, Containers]) -> None:
-    """Docker renames a full file and begins a new one: whether the full one was read before, or
-    not even seen."""
+def test_rotated_file_loses_no_lines(tailing: tuple[Stack, Containers]) -> None:
+    """Docker renames a full file and begins a new one.
+
+    The full file may have been read before the rename or not.
+    """
     stack, containers = tailing
     log = containers.folder / "c10" / "c10-json.log"
     older, oldest = log.with_suffix(".log.1"), log.with_suffix(".log.2")
@@ -235,7 +240,7 @@ def test_a_rotated_file_loses_nothing(tailing: tuple[Stack, Containers]) -> None
     assert len({entry["line"] for entry in found}) == 122, "each once"
 
 
-def test_a_key_that_a_container_prints_line_by_line_is_known_for_one(
+def test_private_key_printed_line_by_line_is_masked(
     tailing: tuple[Stack, Containers],
 ) -> None:
     stack, containers = tailing
@@ -247,8 +252,11 @@ def test_a_key_that_a_container_prints_line_by_line_is_known_for_one(
     assert LETTERS[:20] not in json.dumps(found)
 
 
-def test_much_at_once_does_not_hold_up_what_comes_after(tailing: tuple[Stack, Containers]) -> None:
-    """The parts of Loki talk by gRPC, which by default takes 4 MB: more was tried for ever."""
+def test_large_batch_does_not_block_later_lines(tailing: tuple[Stack, Containers]) -> None:
+    """Loki's components use gRPC, which by default accepts 4 MB.
+
+    A larger batch would be retried without end and block the queue.
+    """
     stack, _ = tailing
     records = [{"body": {"stringValue": f"{n} " + "x" * 300_000}} for n in range(20)]
     name = {"key": "service.name", "value": {"stringValue": "much"}}

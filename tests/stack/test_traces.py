@@ -1,4 +1,4 @@
-"""Spans pass through to a trace back end, where there is one."""
+"""The collector forwards spans to a trace back end if one is configured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.stack.sending import RELAYED
 pytestmark = pytest.mark.stack
 
 
-def test_spans_pass_through_to_a_trace_backend(new_stack: Stack, otlp: Receiver) -> None:
+def test_spans_are_forwarded_to_trace_back_end(new_stack: Stack, otlp: Receiver) -> None:
     new_stack.run("up", "--no-services", TELEMETRY_TRACES_ENDPOINT=otlp.url)
     claimed = [{"key": "handle", "value": {"stringValue": "bob"}}]
     span = {
@@ -37,6 +37,6 @@ def test_spans_pass_through_to_a_trace_backend(new_stack: Stack, otlp: Receiver)
     assert ("bob" in relayed, relayed.count('"ann"')) == (False, 2), "its handle, its service"
 
 
-def test_without_a_trace_backend_senders_are_told(stack: Stack) -> None:
+def test_spans_without_trace_back_end_are_refused(stack: Stack) -> None:
     answer = json_http.send(f"{stack.otlp_http}/v1/traces", {"resourceSpans": []})
     assert answer.status == 404

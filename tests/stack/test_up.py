@@ -29,7 +29,7 @@ ENGINES = ("prometheus", "loki", "collector", "alertmanager")
 
 
 def _send(stack: Stack, service: str, *lines: str) -> None:
-    """Log lines and a gauge of a service, as an app would send them."""
+    """Send log lines and a gauge of a service, as an app does."""
     now = str(time.time_ns())
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
     records = [{"timeUnixNano": now, "body": {"stringValue": line}} for line in lines]
@@ -41,14 +41,14 @@ def _send(stack: Stack, service: str, *lines: str) -> None:
     json_http.post_json(f"{stack.otlp_http}/v1/metrics", {"resourceMetrics": [metrics]})
 
 
-def test_from_up_to_down(new_stack: Stack) -> None:
+def test_up_status_restart_logs_and_down_report_state(new_stack: Stack) -> None:
     stack = new_stack
     assert stack.run("status", check=False).returncode == 3, "nothing runs yet"
 
     up = stack.run("up", "--no-services").stdout
     for name in ENGINES:
         assert re.search(rf"^{name} +ready +http://127\.0\.0\.1:\d+ +\d", up, re.MULTILINE), up
-    assert re.search(r"Ready in \d+\.\d s; the first signal stood in Prometheus and Loki", up)
+    assert re.search(r"Ready in \d+\.\d s; first metric and log line visible after \d+\.\d s", up)
     for address in (stack.prometheus_url, stack.loki_url, stack.otlp_http):
         assert address in up
 
@@ -57,32 +57,32 @@ def test_from_up_to_down(new_stack: Stack) -> None:
     assert "Alerts are evaluated by prometheus." in status
 
     again = stack.run("up", "--no-services").stdout
-    assert again.startswith("All is running already.")
+    assert again.startswith("Already running.")
 
     more = stack.run("up", check=False)
     assert more.returncode == 1
-    assert more.stdout.startswith("The engines run already, without the services.")
+    assert more.stdout.startswith("The engines are already running, without the services.")
 
     before = stack.pid("loki")
     assert stack.run("restart", "loki").stdout == "loki is ready again.\n"
     assert stack.pid("loki") != before
     wrong = stack.run("restart", "lokki", check=False)
     assert wrong.returncode == 64
-    assert "there is: collector, prometheus, loki, alertmanager" in wrong.stderr
+    assert "use one of: collector, prometheus, loki, alertmanager" in wrong.stderr
 
     pids = [stack.pid(name) for name in ENGINES]
     assert re.fullmatch(r"Stopped in \d+\.\d s\.\n", stack.run("down").stdout)
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-    assert stack.run("down").stdout == f"Nothing runs in {stack.home}.\n"
-    # What they printed can still be read.
+    assert stack.run("down").stdout == f"No stack runs in {stack.home}.\n"
+    # Their output can still be read.
     assert "Received an OS signal" in stack.run("logs", "prometheus").stdout
     missing = stack.run("logs", "tempo", check=False)
     assert missing.returncode == 66
-    assert "there is: " in missing.stderr
+    assert "use one of: " in missing.stderr
 
 
-def test_down_loses_nothing_and_up_remembers(new_stack: Stack) -> None:
-    """What was accepted the moment before `down` is there after the next `up`."""
+def test_data_accepted_before_down_is_there_after_up(new_stack: Stack) -> None:
+    """Also data accepted just before `down` is there after the next `up`."""
     stack = new_stack
     stack.run("up", "--no-services")
     _send(stack, "last-minute", *(f"line {i}" for i in range(200)))
@@ -94,8 +94,8 @@ def test_down_loses_nothing_and_up_remembers(new_stack: Stack) -> None:
     assert float(series["value"][1]) == 200
 
 
-def test_a_store_that_is_away_at_down_gets_it_at_the_next_up(new_stack: Stack) -> None:
-    """The collector's queue on disk outlives it."""
+def test_data_for_halted_store_is_delivered_after_next_up(new_stack: Stack) -> None:
+    """The collector's queue is on disk."""
     stack = new_stack
     stack.run("up", "--no-services")
     stack.supervisor("halt", "loki")
@@ -105,8 +105,8 @@ def test_a_store_that_is_away_at_down_gets_it_at_the_next_up(new_stack: Stack) -
     stack.wait_logs('{service_name="kept-on-disk"}', lambda found: len(found) == 1)
 
 
-def test_a_killed_engine_comes_back_and_people_are_told(new_stack: Stack) -> None:
-    """Whoever evaluates the alerts can't report its own death: the supervisor does."""
+def test_killed_engine_is_restarted_and_notice_is_sent(new_stack: Stack) -> None:
+    """An evaluator can't report its own death, so the supervisor does."""
     stack = new_stack
     with mail_server() as mail:
         stack.run(
@@ -127,20 +127,20 @@ def test_a_killed_engine_comes_back_and_people_are_told(new_stack: Stack) -> Non
     assert "SIGKILL" in mail.messages[0].as_string()
 
 
-def test_a_killed_supervisor_is_cleaned_up_after(new_stack: Stack) -> None:
-    """kill -9 of the supervisor, then `up` again: all there, and what was accepted, too."""
+def test_up_after_killed_supervisor_keeps_accepted_data(new_stack: Stack) -> None:
+    """After kill -9 of the supervisor, `up` starts everything again."""
     stack = new_stack
     stack.run("up", "--no-services")
     _send(stack, "before-the-kill", "a line")
     layout = StateFolder(stack.home)
     os.kill(int(layout.lock.read_text()), signal.SIGKILL)
     until(lambda: not supervisor_client.is_running(layout))
-    assert "error: nothing runs in" in stack.run("status", check=False).stderr
+    assert "error: no stack runs in" in stack.run("status", check=False).stderr
     stack.run("up", "--no-services")
     stack.wait_logs('{service_name="before-the-kill"}', lambda found: len(found) == 1)
 
 
-def test_a_taken_port_stops_up_and_leaves_nothing(new_stack: Stack) -> None:
+def test_up_with_taken_port_exits_75_and_starts_nothing(new_stack: Stack) -> None:
     stack = new_stack
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", stack.ports["loki"]))
@@ -154,10 +154,10 @@ def test_a_taken_port_stops_up_and_leaves_nothing(new_stack: Stack) -> None:
     assert not supervisor_client.is_running(StateFolder(stack.home))
 
 
-def test_an_engine_that_does_not_start_stops_up_and_leaves_nothing(
+def test_up_with_failing_engine_exits_70_and_stops_the_rest(
     new_stack: Stack, tmp_path: Path
 ) -> None:
-    """It says which, and what that one said of it."""
+    """The error has the engine's name and its own error line."""
     broken = tmp_path / "engines" / "loki"
     broken.parent.mkdir()
     broken.write_text("#!/bin/sh\necho 'level=error msg=\"no such schema\"'\nexit 1\n")
@@ -174,8 +174,10 @@ def test_an_engine_that_does_not_start_stops_up_and_leaves_nothing(
     assert supervisor_client.reap(StateFolder(new_stack.home)) == []
 
 
-def test_up_from_releases(new_stack: Stack, releases: Releases, tmp_path: Path) -> None:
-    """An empty machine: each engine is fetched from its release, checked, unpacked and run."""
+def test_up_fetches_engines_from_releases(
+    new_stack: Stack, releases: Releases, tmp_path: Path
+) -> None:
+    """On an empty machine each engine is fetched, checked, unpacked and run."""
     for name in ENGINES:
         engine = engines.table()[name]
         ensure.ensure(engine, StackSettings.from_env(os.environ))
@@ -183,7 +185,7 @@ def test_up_from_releases(new_stack: Stack, releases: Releases, tmp_path: Path) 
             ensure.cached(engine, StackSettings.from_env(os.environ), program)
             for program in engine.programs
         ]
-        assert all(kept), "their tools are beside them"
+        assert all(kept), "the cache has the tools too"
         members = dict(zip(map(engine.fill, engine.members), kept, strict=True))
         pack = zipped if engine.release.endswith(".zip") else tarred
         releases.publish(
@@ -203,10 +205,10 @@ def test_up_from_releases(new_stack: Stack, releases: Releases, tmp_path: Path) 
         assert re.search(rf"^{name} +ready +\S+ +{version} ", up, re.MULTILINE)
     assert sorted(path.name for path in cache.iterdir()) == sorted(
         f"{name}-{engines.table()[name].version}" for name in ENGINES
-    ), "nothing but whole engines"
+    ), "only complete engines"
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing(new_stack: Stack) -> None:
+def test_interrupted_up_leaves_no_processes(new_stack: Stack) -> None:
     layout = StateFolder(new_stack.home)
     command = [sys.executable, "-m", "telemetry", "up", "--no-services"]
     with subprocess.Popen(
@@ -220,14 +222,14 @@ def test_ctrl_c_while_it_starts_leaves_nothing(new_stack: Stack) -> None:
     assert supervisor_client.reap(layout) == []
 
 
-def test_two_at_once(new_stack: Stack) -> None:
-    """The second `up` says that the first is at work."""
+def test_concurrent_up_exits_75(new_stack: Stack) -> None:
+    """The second `up` reports that the first is running."""
     layout = StateFolder(new_stack.home)
     layout.make()
-    with supervisor_client.only_one(layout):
+    with supervisor_client.exclusive(layout):
         done = new_stack.run("up", "--no-services", check=False)
     assert done.returncode == 75
-    assert "another `telemetry up` or `down` is at work" in done.stderr
+    assert "another `telemetry up` or `down` is running" in done.stderr
 
 
 def _rows(stack: Stack) -> list[dict[str, object]]:

@@ -1,1 +1,1 @@
-"""Where the engines come from: PATH, cache, releases, a build."""
+"""Get the engines: from the cache, PATH, an official release or a build."""

@@ -1,7 +1,7 @@
-"""Engines built with Go from pinned modules.
+"""Build engines with Go from pinned modules.
 
-`engines/<name>/go.mod` and `go.sum` are the pins and the checksums; nothing that they don't
-name is compiled. The collector's main package is written by the collector's own builder, from
+`engines/<name>/go.mod` holds the pins and `go.sum` the checksums. Only modules that they name are
+compiled. The collector's own builder generates the collector's main package from
 collector/builder.yaml.
 """
 
@@ -16,71 +16,71 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from telemetry.settings.stack import StackSettings
-from telemetry.stack.engines.engine import FOLDER, Engine, EngineError, Say
+from telemetry.stack.engines.engine import FOLDER, Engine, EngineError, Report
 from telemetry.stack.engines.fetch import install
 from telemetry.system import packaged_files
 from telemetry.system.file_locks import is_locked, locked
 
 
-def build(engine: Engine, target: Path, settings: StackSettings, say: Say) -> None:
+def build(engine: Engine, target: Path, settings: StackSettings, report: Report) -> None:
     """Compile the engine and its tools into ``target``.
 
     Args:
-        engine: which.
-        target: folder its programs are put in, whole or not at all.
+        engine: the engine to build.
+        target: folder for its programs; created only if the build succeeds.
         settings: PATH and Go's own variables.
-        say: told of progress.
+        report: called with the progress.
 
     Raises:
-        EngineError: Go is missing, or the build failed; says its last lines.
+        EngineError: Go is missing, or the build failed; the message has its last lines.
     """
     go = shutil.which("go", path=settings.search_path)
     if go is None:
         raise EngineError("Go is not installed", remedy="install Go 1.26 or later")
     child_env = {**settings.child_env, "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
-    with _work(target, say) as work:
+    with _work(target, report) as work:
         if work is None:
             return
         module = work / "module"
         shutil.copytree(FOLDER / engine.name, module)
         packages = list(engine.packages)
         if engine.name == "collector":
-            _generate_collector(go, module, child_env, say)
+            _generate_collector(go, module, child_env, report)
             packages = ["."]
         built: dict[str, bytes | Path] = {}
         for program, package in zip(engine.programs, packages, strict=True):
-            say(f"{program} {engine.version}: finding its modules")
+            report(f"{program} {engine.version}: finding its modules")
             flags = ["-trimpath", "-mod=readonly", f"-tags={engine.tags}"]
             parts = _go([go, "list", "-deps", *flags, package], module, child_env)
             out = work / program
             link = f"-ldflags=-s -w {engine.fill(engine.ldflags)}".rstrip()
             command = [go, "build", "-v", *flags, link, "-o", str(out), package]
-            compiled = _Count(f"{program} {engine.version}: compiling", len(parts), say)
+            compiled = _Count(f"{program} {engine.version}: compiling", len(parts), report)
             _go(command, module, child_env, compiled)
             built[program] = out
         install(target, built)
 
 
 class _Count:
-    """Counts the packages that `go build -v` names as it compiles them."""
+    """Report how many packages `go build -v` has compiled."""
 
-    def __init__(self, text: str, total: int, say: Say) -> None:
-        self.text, self.total, self.say = text, max(total, 1), say
+    def __init__(self, text: str, total: int, report: Report) -> None:
+        self.text, self.total, self.report = text, max(total, 1), report
         self.seen = 0
-        say(text, 0.0)
+        report(text, 0.0)
 
     def __call__(self, line: str) -> None:
         self.seen += 1
-        # What Go's own cache holds is not named; linking comes last and is silent.
+        # Go doesn't list packages from its build cache, and prints nothing while it links.
         done = min(self.seen / self.total, 0.99)
-        self.say(f"{self.text} ({self.seen} of {self.total} packages)", done)
+        self.report(f"{self.text} ({self.seen} of {self.total} packages)", done)
 
 
 @contextlib.contextmanager
-def _work(target: Path, say: Say) -> Iterator[Path | None]:
-    """A folder to build in; None if another process built the engine while this one waited.
+def _work(target: Path, report: Report) -> Iterator[Path | None]:
+    """Create a folder to build in; None if another process built the engine in the meantime.
 
-    Two builds at once would take twice as long each, and twice the memory.
+    A lock allows one build at a time: two would each take twice as long and need twice the memory.
     """
     lock = target.with_name(f".{target.name}.lock")
     prefix = f".build-{target.name}-"
@@ -88,34 +88,36 @@ def _work(target: Path, say: Say) -> Iterator[Path | None]:
         target.parent.mkdir(parents=True, exist_ok=True)
         waits = is_locked(lock)
         if waits:
-            say(f"waiting for another process, which is building {target.name}")
+            report(f"waiting for another process, which is building {target.name}")
         with locked(lock):
             if waits and target.exists():
                 yield None
                 return
-            for left in target.parent.glob(f"{prefix}*"):  # by a build that was killed
+            for left in target.parent.glob(f"{prefix}*"):  # of a build that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            # Beside the result, so that moving it into place is a rename.
+            # In the same folder as the result, so that a rename moves the result into place.
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as folder:
                 yield Path(folder)
     except OSError as error:
         raise EngineError(
             f"{target.parent} can't be written: {error.strerror or error}",
-            remedy="set TELEMETRY_ENGINES to a folder of yours, with 2 GB free",
+            remedy="set TELEMETRY_ENGINES to a folder that you can write, with 2 GB free",
         ) from error
 
 
-def _generate_collector(go: str, module: Path, child_env: Mapping[str, str], say: Say) -> None:
-    say("writing the collector's main package from collector/builder.yaml")
+def _generate_collector(
+    go: str, module: Path, child_env: Mapping[str, str], report: Report
+) -> None:
+    report("generating the collector's main package from collector/builder.yaml")
     generated = module.parent / "generated"
     manifest = module.parent / "builder.yaml"
-    # The builder takes the folder it writes to from its manifest only.
+    # The builder reads its output folder from the manifest only.
     text = packaged_files.path("collector/builder.yaml").read_text()
     manifest.write_text(text.replace("dist:\n", f"dist:\n  output_path: {generated}\n", 1))
     command = [go, "tool", "builder", f"--config={manifest}"]
     _go([*command, "--skip-compilation", "--skip-get-modules"], module, child_env)
     for source in generated.glob("*.go"):
-        # Ours are the pins: its go.mod stays behind.
+        # Without the generated go.mod: the pins are in ours.
         shutil.copy(source, module / source.name)
 
 
@@ -125,7 +127,7 @@ def _go(
     child_env: Mapping[str, str],
     on_line: Callable[[str], None] | None = None,
 ) -> list[str]:
-    """Run Go; returns the lines it printed."""
+    """Run Go and return the lines that it printed."""
     lines: list[str] = []
     with subprocess.Popen(
         command,
@@ -152,10 +154,10 @@ def _go(
     if running.returncode:
         raise EngineError(
             f"go {command[1]} failed: " + " | ".join(lines[-4:]),
-            remedy="is Go new enough (1.26), and can it reach its module proxy?",
+            remedy="check that Go is 1.26 or later and can reach its module proxy",
         )
     return lines
 
 
 def _nice() -> None:
-    os.nice(5)  # whoever works on this machine comes first
+    os.nice(5)  # keep the machine usable during a build

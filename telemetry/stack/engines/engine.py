@@ -1,4 +1,4 @@
-"""The engines as data: one row of engines.toml each, its version and where it comes from."""
+"""The table of engines: one row of engines.toml for each."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from telemetry.errors import TelemetryError
 Source = Literal["auto", "release", "go", "path"]
 
 
-class Say(Protocol):
-    """Told how work on an engine goes."""
+class Report(Protocol):
+    """A callback for the progress of a download or build."""
 
     def __call__(self, text: str, done: float | None = None) -> None:
-        """What happens now; ``done`` from 0 to 1 where that is known."""
+        """Report a step.
+
+        Args:
+            text: the current step.
+            done: completed part, from 0 to 1; None if unknown.
+        """
 
 
-def say_nothing(text: str, done: float | None = None) -> None:
-    """For callers who only want the result or the error."""
+def ignore_progress(text: str, done: float | None = None) -> None:
+    """Ignore progress, for callers that need only the result or the error."""
 
 
 FOLDER = Path(__file__).parent
@@ -31,7 +36,7 @@ _ARCH = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 class EngineError(TelemetryError):
-    """An engine can't be had, or can't be had this way."""
+    """An engine is unavailable, or unavailable from one source."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy, exit_code=69)  # EX_UNAVAILABLE
@@ -65,18 +70,18 @@ class Engine:
 
     @property
     def programs(self) -> tuple[str, ...]:
-        """File names in the cache: the engine itself, then its tools."""
+        """Return the file names in the cache: the engine itself, then its tools."""
         return (self.commands[0], *self.tools)
 
     def fill(self, text: str) -> str:
-        """``text`` with version, os and arch of this machine."""
+        """Fill in the engine's version and this machine's operating system and architecture."""
         arch = _ARCH.get(platform.machine(), platform.machine())
         return text.format(version=self.version, os=platform.system().lower(), arch=arch)
 
 
 @cache
 def table() -> Mapping[str, Engine]:
-    """All engines by name."""
+    """Return all engines by name."""
     rows = tomllib.loads((FOLDER / "engines.toml").read_text())
     return {name: _engine(name, row) for name, row in rows.items()}
 
@@ -87,5 +92,5 @@ def _engine(name: str, row: dict[str, Any]) -> Engine:
 
 
 def needed() -> tuple[str, ...]:
-    """The names of the engines without which the stack does not run."""
+    """Return the names of the engines that the stack requires."""
     return tuple(name for name, engine in table().items() if not engine.optional)

@@ -1,7 +1,7 @@
 """Find an engine's program, or fetch or build it.
 
-In order: TELEMETRY_ENGINES (or the cache), PATH, the official release with its checksum, a
-build with Go from pinned modules. Each step says why it moved on.
+The sources, in order: TELEMETRY_ENGINES (or the cache), PATH, the official release with its
+checksum, a build with Go from pinned modules. Each source that fails reports why.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 
 from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import build, fetch
-from telemetry.stack.engines.engine import Engine, EngineError, Say, Source, say_nothing
+from telemetry.stack.engines.engine import Engine, EngineError, Report, Source, ignore_progress
 
 
-def find(engine: Engine, settings: StackSettings, say: Say = say_nothing) -> Path | None:
-    """The engine's program in the cache or on PATH, None where there is none that fits."""
+def find(engine: Engine, settings: StackSettings, report: Report = ignore_progress) -> Path | None:
+    """Find the engine's program in the cache or on PATH; None if no version is suitable."""
     kept = cached(engine, settings)
     if kept is not None:
         return kept
@@ -27,16 +27,16 @@ def find(engine: Engine, settings: StackSettings, say: Say = say_nothing) -> Pat
         found = shutil.which(command, path=settings.search_path)
         if found is None:
             continue
-        version = version_of(Path(found))
+        version = read_version(Path(found))
         if version is None or _older(version, engine.oldest):
-            say(f"{found} is version {version or 'unknown'}, older than {engine.oldest}")
+            report(f"{found} is version {version or 'unknown'}, older than {engine.oldest}")
             continue
         return Path(found)
     return None
 
 
 def cached(engine: Engine, settings: StackSettings, program: str = "") -> Path | None:
-    """A program of the engine in the cache: by version, or put there by hand."""
+    """Find a program of the engine in the cache: in the version's folder, or put there by hand."""
     program = program or engine.programs[0]
     base = settings.engines
     for path in (base / f"{engine.name}-{engine.version}" / program, base / program):
@@ -46,31 +46,34 @@ def cached(engine: Engine, settings: StackSettings, program: str = "") -> Path |
 
 
 def ensure(
-    engine: Engine, settings: StackSettings, source: Source = "auto", say: Say = say_nothing
+    engine: Engine,
+    settings: StackSettings,
+    source: Source = "auto",
+    report: Report = ignore_progress,
 ) -> Path:
-    """The engine's program; fetched or built where it isn't there yet.
+    """Return the engine's program; fetch or build it if it is missing.
 
     Args:
-        engine: which.
-        settings: where engines are kept and looked for.
-        source: ``auto`` tries all in order; else the one way that is allowed.
-        say: told why a step moved on, and how far work is.
+        engine: the engine.
+        settings: the cache and PATH.
+        source: ``auto`` tries all sources in order; otherwise the only source to use.
+        report: called with the progress, and with the reason when a source fails.
 
     Raises:
-        EngineError: no way led to it; says which were tried and why each failed.
+        EngineError: every source failed; the message says why each did.
     """
     if source in ("auto", "path"):
-        found = find(engine, settings, say)
+        found = find(engine, settings, report)
         if found is not None:
             return found
     target = settings.engines / f"{engine.name}-{engine.version}"
     names = " or ".join(engine.commands)
-    reasons = [] if source in ("release", "go") else [f"no {names} that fits on PATH"]
+    reasons = [] if source in ("release", "go") else [f"no suitable {names} on PATH"]
     if reasons:
-        say(reasons[0])
+        report(reasons[0])
     ways: dict[str, Callable[[], None]] = {
-        "release": lambda: fetch.fetch(engine, target, settings, say),
-        "go": lambda: build.build(engine, target, settings, say),
+        "release": lambda: fetch.fetch(engine, target, settings, report),
+        "go": lambda: build.build(engine, target, settings, report),
     }
     for way, run in ways.items():
         if source not in ("auto", way):
@@ -80,23 +83,23 @@ def ensure(
             return target / engine.programs[0]
         except EngineError as error:
             reasons.append(f"{way}: {error.message}")
-            say(f"{way}: {error.message}")
+            report(f"{way}: {error.message}")
     raise EngineError(
-        f"{engine.name} {engine.version} can't be had: " + "; ".join(reasons),
+        f"{engine.name} {engine.version} is unavailable: " + "; ".join(reasons),
         remedy=f"connect to the internet, install Go 1.26 or later, or put {engine.programs[0]} "
         f"{engine.oldest} or later on PATH or into {settings.engines}",
     )
 
 
-def pinned(engine: Engine, program: Path, settings: StackSettings) -> str:
-    """The version of a program that was found: its pin where we put it there, else asked."""
+def installed_version(engine: Engine, program: Path, settings: StackSettings) -> str:
+    """Return the version of a program: the pin if it is from our cache, else what it reports."""
     if program.is_relative_to(settings.engines / f"{engine.name}-{engine.version}"):
         return engine.version
-    return version_of(program) or ""
+    return read_version(program) or ""
 
 
-def version_of(program: Path) -> str | None:
-    """What the program says of its version, e.g. ``3.16.0``."""
+def read_version(program: Path) -> str | None:
+    """Run ``--version`` and return the version, e.g. ``3.16.0``; None if it reports none."""
     try:
         done = subprocess.run(
             [program, "--version"], capture_output=True, text=True, timeout=20, check=False

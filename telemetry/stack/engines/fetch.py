@@ -1,4 +1,4 @@
-"""Engines from their official releases, with their checksums."""
+"""Download engines from their official releases and verify their checksums."""
 
 from __future__ import annotations
 
@@ -18,41 +18,42 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from telemetry.settings.stack import StackSettings
-from telemetry.stack.engines.engine import Engine, EngineError, Say
+from telemetry.stack.engines.engine import Engine, EngineError, Report
 
-CONNECT_TIMEOUT_S = 5.0  # a machine without internet should move on, not hang; a judgement
+# Without internet the next source is tried soon; chosen by judgement, not measured.
+CONNECT_TIMEOUT_S = 5.0
 _CHUNK = 1 << 20
 
 
 class Unreachable(EngineError):
-    """Nobody answers at an address."""
+    """An address can't be reached."""
 
 
-def fetch(engine: Engine, target: Path, settings: StackSettings, say: Say) -> None:
+def fetch(engine: Engine, target: Path, settings: StackSettings, report: Report) -> None:
     """Download, check and unpack the release into ``target``.
 
     Args:
-        engine: which.
-        target: folder its programs are put in, whole or not at all.
+        engine: the engine.
+        target: folder for its programs; created only if all of them are complete.
         settings: its ``releases`` replaces ``https://github.com`` and ``https://grafana.com``,
-            for a mirror that lays files out the same way.
-        say: told of progress.
+            for a mirror with the same paths.
+        report: called with the progress.
 
     Raises:
-        EngineError: unreachable, torn, or not what its checksum says.
+        EngineError: the release is unreachable, incomplete, or doesn't match its checksum.
     """
     address = _address(engine, settings)
     folder, _, name = address.rpartition("/")
-    data = _checked(address, _checksum(engine, folder, name), say)
+    data = _download_checked(address, _checksum(engine, folder, name), report)
     programs = dict(zip(engine.programs, map(engine.fill, engine.members), strict=True))
     install(target, {p: _member(name, data, member) for p, member in programs.items()})
 
 
-def fetch_tree(engine: Engine, target: Path, settings: StackSettings, say: Say) -> None:
-    """Download, check and unpack a release of which the whole folder is kept.
+def fetch_tree(engine: Engine, target: Path, settings: StackSettings, report: Report) -> None:
+    """Download, check and unpack a release, and keep its whole folder.
 
-    Its address answers JSON with the archive's ``url`` and ``sha256``. Arguments and errors as
-    for ``fetch``.
+    The release's address returns JSON with the archive's ``url`` and ``sha256``. Arguments and
+    errors are those of ``fetch``.
     """
     address = _address(engine, settings)
     try:
@@ -62,23 +63,25 @@ def fetch_tree(engine: Engine, target: Path, settings: StackSettings, say: Say) 
         if not (isinstance(archive, str) and isinstance(expected, str)):
             raise TypeError
     except (ValueError, KeyError, TypeError) as error:
-        raise EngineError(f"{address} names no archive with a checksum") from error
-    data = _checked(archive, expected, say)
-    with _fresh(target) as fresh:
+        raise EngineError(f"{address} returned no archive with a checksum") from error
+    data = _download_checked(archive, expected, report)
+    with _temporary_folder(target) as fresh:
         try:
             with tarfile.open(fileobj=io.BytesIO(data)) as tar:
                 tar.extractall(fresh / "unpacked", filter="data")
         except (tarfile.TarError, EOFError, OSError) as error:
-            raise EngineError(f"{archive} is not a whole archive: {error}") from error
+            raise EngineError(f"{archive} is not a complete archive: {error}") from error
         tops = list((fresh / "unpacked").iterdir())
         if len(tops) != 1:
-            raise EngineError(f"{archive} is not one folder: {', '.join(t.name for t in tops)}")
+            raise EngineError(
+                f"{archive} has more than one folder or none: {', '.join(t.name for t in tops)}"
+            )
         _replace(tops[0], target)
 
 
 def install(target: Path, programs: Mapping[str, bytes | Path]) -> None:
-    """Put programs into ``target``: all of them, or none. Never a partial file in its place."""
-    with _fresh(target) as fresh:
+    """Install programs into ``target`` atomically: all of them or none, never a partial file."""
+    with _temporary_folder(target) as fresh:
         whole = fresh / target.name
         whole.mkdir()
         for name, content in programs.items():
@@ -91,8 +94,8 @@ def install(target: Path, programs: Mapping[str, bytes | Path]) -> None:
 
 
 @contextlib.contextmanager
-def _fresh(target: Path) -> Iterator[Path]:
-    """A folder beside ``target``, so that moving from it into place is a rename."""
+def _temporary_folder(target: Path) -> Iterator[Path]:
+    """Create a temporary folder beside ``target``, so that a rename moves a result into place."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as fresh:
@@ -100,7 +103,7 @@ def _fresh(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise EngineError(
             f"{target.parent} can't be written: {error.strerror or error}",
-            remedy="set TELEMETRY_ENGINES to a folder of yours, with 2 GB free",
+            remedy="set TELEMETRY_ENGINES to a folder that you can write, with 2 GB free",
         ) from error
 
 
@@ -112,7 +115,7 @@ def _replace(whole: Path, target: Path) -> None:
     except OSError:
         if not target.exists():
             raise
-        # Another `up` put the same there meanwhile.
+        # Another `up` installed the same engine at the same time.
 
 
 def _address(engine: Engine, settings: StackSettings) -> str:
@@ -123,14 +126,14 @@ def _address(engine: Engine, settings: StackSettings) -> str:
     return address
 
 
-def _checked(address: str, expected: str, say: Say) -> bytes:
-    say(f"fetching {address}")
-    data = _download(address, say)
+def _download_checked(address: str, expected: str, report: Report) -> bytes:
+    report(f"fetching {address}")
+    data = _download(address, report)
     actual = hashlib.sha256(data).hexdigest()
     if actual != expected:
         raise EngineError(
-            f"{address.rpartition('/')[2]} has the checksum {actual}, its release says {expected}",
-            remedy="try again; if it stays so, tell the release's maintainers",
+            f"{address.rpartition('/')[2]} has the checksum {actual}, not {expected} as published",
+            remedy="try again; if it fails again, report it to the release's maintainers",
         )
     return data
 
@@ -144,7 +147,7 @@ def _checksum(engine: Engine, folder: str, name: str) -> str:
         except EngineError as error:
             reasons.append(error.message)
             if isinstance(error, Unreachable):
-                break  # the next one is no nearer
+                break  # the next file is on the same server
             continue
         for line in text.splitlines():
             digest, _, listed = line.strip().partition(" ")
@@ -154,7 +157,7 @@ def _checksum(engine: Engine, folder: str, name: str) -> str:
     raise EngineError("; ".join(reasons))
 
 
-def _download(address: str, say: Say) -> bytes:
+def _download(address: str, report: Report) -> bytes:
     with _open(address) as response:
         size = int(response.headers.get("content-length") or 0)
         data = io.BytesIO()
@@ -163,11 +166,13 @@ def _download(address: str, say: Say) -> bytes:
                 data.write(chunk)
                 if size:
                     text = f"fetched {data.tell() >> 20} of {size >> 20} MiB"
-                    say(text, data.tell() / size)
+                    report(text, data.tell() / size)
         except (OSError, http.client.HTTPException) as error:
-            raise EngineError(f"{address} broke off: {error}") from error
+            raise EngineError(f"the download of {address} broke off: {error}") from error
         if size and data.tell() != size:
-            raise EngineError(f"{address} broke off after {data.tell()} of {size} bytes")
+            raise EngineError(
+                f"the download of {address} broke off after {data.tell()} of {size} bytes"
+            )
         return data.getvalue()
 
 
@@ -186,7 +191,7 @@ def _open(address: str) -> http.client.HTTPResponse:
 
 
 def _member(archive: str, data: bytes, member: str) -> bytes:
-    """One file of an archive, by its name without folders."""
+    """Read one file of an archive, found by its name without folders."""
     try:
         if archive.endswith(".zip"):
             with zipfile.ZipFile(io.BytesIO(data)) as zipped:
@@ -201,5 +206,5 @@ def _member(archive: str, data: bytes, member: str) -> bytes:
                         if file is not None:
                             return file.read()
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise EngineError(f"{archive} is not a whole archive: {error}") from error
-    raise EngineError(f"{archive} holds no {member}")
+        raise EngineError(f"{archive} is not a complete archive: {error}") from error
+    raise EngineError(f"{archive} doesn't contain {member}")

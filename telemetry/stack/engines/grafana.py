@@ -1,5 +1,8 @@
-"""Grafana, where one can be had. It is never required: without it Prometheus, Loki and
-Alertmanager evaluate and notify, and only the dashboards are missing."""
+"""Find or fetch Grafana, which is optional.
+
+Without it Prometheus and Loki evaluate the alerts, Alertmanager notifies, and only the dashboards
+are missing.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,25 @@ from telemetry.settings.stack import StackSettings
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines import fetch
 
-# After a failed download `up` doesn't try again at each start, which shall take 3 s.
+# A failed download is not repeated at every `up`: a warm start takes 3 s.
 RETRY_S = 24 * 3600.0
 
 
 def ensure(
-    settings: StackSettings, source: engines.Source, say: engines.Say
+    settings: StackSettings, source: engines.Source, report: engines.Report
 ) -> tuple[Path | None, str]:
-    """Grafana's program, fetched where it isn't here.
+    """Return Grafana's program; fetch it if it is missing.
 
     Args:
-        settings: where it may be, and whether there may be one at all.
-        source: where engines may come from.
-        say: told of progress.
+        settings: where to look for it, and whether Grafana is on.
+        source: the sources to use.
+        report: called with the progress.
 
     Returns:
-        The program, or None; and why there is none.
+        The program and "", or None and the reason.
 
     Raises:
-        TelemetryError: one is named that isn't there.
+        TelemetryError: GRAFANA_BIN or GRAFANA_HOME is set but has no Grafana.
     """
     if not settings.grafana:
         return None, "TELEMETRY_GRAFANA is off"
@@ -45,26 +48,26 @@ def ensure(
     failed = target.parent / ".grafana-not-reached"
     try:
         if source == "auto" and time.time() - failed.stat().st_mtime < RETRY_S:
-            return None, "none was found, and grafana.com could not be reached lately"
+            return None, "none was found, and a download failed within the last 24 hours"
     except FileNotFoundError:
         pass
     try:
-        fetch.fetch_tree(engine, target, settings, say)
+        fetch.fetch_tree(engine, target, settings, report)
     except engines.EngineError as error:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             failed.touch()
         except OSError:
-            pass  # then it is tried each time
+            pass  # the next `up` tries again
         return None, f"none was found, and {error.message}"
     return target / "bin" / "grafana", ""
 
 
 def find(settings: StackSettings) -> Path | None:
-    """GRAFANA_BIN, GRAFANA_HOME, what was fetched, PATH, or where its package puts it.
+    """Find Grafana: GRAFANA_BIN, GRAFANA_HOME, the cache, PATH, then its package's folder.
 
     Raises:
-        TelemetryError: GRAFANA_BIN or GRAFANA_HOME is set, and there is none.
+        TelemetryError: GRAFANA_BIN or GRAFANA_HOME is set but has no Grafana.
     """
     for key, given, names in (
         ("GRAFANA_BIN", settings.grafana_bin, ("",)),
@@ -75,8 +78,8 @@ def find(settings: StackSettings) -> Path | None:
             found = next(filter(_runs, paths), None)
             if found is None:
                 raise TelemetryError(
-                    f"{key}={given!r} holds no Grafana",
-                    remedy=f"set {key} to one that is there, or unset it",
+                    f"{key}={given!r}: no Grafana found there",
+                    remedy=f"set {key} to an installed Grafana, or unset it",
                     exit_code=78,
                 )
             return found
@@ -88,7 +91,7 @@ def find(settings: StackSettings) -> Path | None:
 
 
 def home_of(program: Path, settings: StackSettings) -> str:
-    """The folder with Grafana's pages that belongs to the program."""
+    """Return the folder with the program's web pages."""
     if settings.grafana_home:
         return settings.grafana_home
     beside = program.resolve().parent.parent
@@ -100,7 +103,7 @@ def _fetched(settings: StackSettings) -> Path:
     return settings.engines / f"grafana-{engines.table()['grafana'].version}"
 
 
-# Before 9.4 the server was a program of its own.
+# Before 9.4 the server was a separate program.
 _IN_HOME = ("bin/grafana", "bin/grafana-server")
 
 
