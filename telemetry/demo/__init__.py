@@ -1,6 +1,6 @@
-"""`telemetry demo`: the whole stack with things happening in it.
+"""The command `telemetry demo`: run the whole stack with sample activity.
 
-A real third-party app under traffic, people who chat, users who spend (on a simulated model,
-which says so wherever it shows), containers that die. What it prints at its end is asked of
-Prometheus, Loki and the ledger, not of itself.
+The demo runs a real third-party app under traffic, users who call a simulated model (it is named
+so everywhere), and containers that are killed or run out of memory. The numbers at its end come
+from Prometheus, Loki and the ledger, not from the demo itself.
 """

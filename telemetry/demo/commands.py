@@ -1,4 +1,4 @@
-"""`telemetry demo`."""
+"""The command `telemetry demo`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def _run(args: argparse.Namespace) -> int:
     from telemetry.demo import show
     from telemetry.settings.stack import StackSettings
 
-    # As Ctrl-C: what was started for the show must not outlive it.
+    # Treat SIGTERM as Ctrl-C, so that the demo stops the processes that it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return show.run(StackSettings.from_env(os.environ), max(5, args.seconds))
     except KeyboardInterrupt:
-        print("\nInterrupted. What is up of the stack goes on running: telemetry down stops it.")
+        print("\nInterrupted. The stack may still be running; stop it with `telemetry down`.")
         raise

@@ -1,4 +1,4 @@
-"""Containers that live, die and run out of memory; where a Docker engine answers."""
+"""Run containers that keep running, are killed or run out of memory; needs Docker."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from telemetry.settings.stack import StackSettings
 from telemetry.system import json_http
 from telemetry.system.docker_engine import Engine
 
-NO_DOCKER = "no Docker here: the demo goes without containers; start Docker, or set DOCKER_HOST"
-CALL_S = 120.0  # a container may have to be stopped first
+NO_DOCKER = "no Docker here: the demo runs without containers; start Docker, or set DOCKER_HOST"
+CALL_S = 120.0  # the platform may have to stop a container first
 
 
 class Containers:
-    """The platform's API with its admin token.
+    """The demo's containers, managed through the platform's API.
 
     Args:
-        settings: the platform's address and its token; an image with a shell.
+        settings: the platform's address, its admin token, and an image with a shell.
     """
 
     def __init__(self, settings: StackSettings) -> None:
@@ -27,7 +27,7 @@ class Containers:
         self._engine = Engine(settings.child_env)
 
     def unavailable(self) -> str:
-        """What to tell people if there can be no containers here, "" if there can."""
+        """Return why the demo can't run containers on this machine; "" if it can."""
         import docker
 
         if not self._engine.is_expected:
@@ -42,14 +42,16 @@ class Containers:
             return f"no containers: {str(error).splitlines()[0]}"
         return ""
 
-    def live_and_die(self) -> str:
-        """One lives, one is killed behind the platform's back, one runs out of memory.
+    def run_all(self) -> str:
+        """Start three containers: one keeps running, one is killed, one runs out of memory.
+
+        The second is killed directly in Docker, without the platform.
 
         Returns:
-            What went wrong, "" where all went as meant.
+            The error, "" if there was none.
         """
         script = "while true; do echo working; sleep 1; done"
-        # A shell variable that doubles until the limit: no program but the shell is needed.
+        # A shell variable doubles up to the limit, so the image needs only a shell.
         greedy = "sleep 2; x=0123456789; while true; do x=$x$x; done"
         for handle, command, memory in (
             ("demo-1", script, 64),

@@ -1,4 +1,4 @@
-"""The demo's course, and what it shows at its end."""
+"""Run the demo and report its results."""
 
 from __future__ import annotations
 
@@ -28,24 +28,27 @@ ARRIVED_S = 20.0
 
 
 def run(settings: StackSettings, seconds: int) -> int:
-    """The demo, from nothing to numbers.
+    """Start the stack, send traffic, and print what was recorded.
 
     Args:
-        settings: the stack's.
-        seconds: how long the traffic goes.
+        settings: the stack's settings.
+        seconds: duration of the traffic.
 
     Returns:
-        0 where every request sent was found in Prometheus and its log line in Loki, once; else 1.
+        The exit code: 0 if Prometheus counted every request once and Loki has one access log line
+            for each, else 1.
 
     Raises:
-        TelemetryError: something is missing or did not start.
+        TelemetryError: a stack is running already, Datasette is not installed, or a process did
+            not start.
     """
     console = Console(highlight=False)
     folder = StateFolder(settings.home)
     if supervisor_client.is_running(folder):
         raise TelemetryError(
-            f"a stack runs already in {folder.home}; the demo wants one of its own",
-            remedy="telemetry down, or TELEMETRY_HOME=/some/other/folder telemetry demo",
+            f"a stack is already running in {folder.home}; the demo needs to start its own",
+            remedy="stop it with `telemetry down`, or use another folder: "
+            "TELEMETRY_HOME=/some/other/folder telemetry demo",
             exit_code=75,  # EX_TEMPFAIL
         )
     simulated = _free_port()
@@ -54,7 +57,7 @@ def run(settings: StackSettings, seconds: int) -> int:
         given[f"TELEMETRY_{provider}_URL"] = f"http://127.0.0.1:{simulated}/v1"
         given[f"{provider}_API_KEY"] = "simulated"
     settings = settings.changed(**given)
-    # Kept with the stack, so that the shell answers after the demo, too.
+    # The simulated model is part of the stack, so that the web shell also answers after the demo.
     model = Process(
         "simulated",
         own_package.command("telemetry.simulated", "--port", str(simulated)),
@@ -72,18 +75,20 @@ def run(settings: StackSettings, seconds: int) -> int:
     spending = threading.Thread(target=spenders.spend, args=(seconds,), daemon=True)
     began = time.time()
     with web.datasette(folder.data, _free_port(), settings) as base:
-        console.print(f"Datasette, unchanged, under `telemetry run`: {base}")
+        console.print(f"Datasette (unchanged) runs under `telemetry run`: {base}")
         console.print(f"{len(USERS)} users call the simulated model through the proxy")
         spending.start()
         if no_docker:
             console.print(no_docker)
         else:
-            wrong = containers.live_and_die()
-            console.print(wrong or "3 containers: one lives, one is killed, one wants too much")
+            wrong = containers.run_all()
+            console.print(
+                wrong or "3 containers: one keeps running, one is killed, one runs out of memory"
+            )
         with console.status(f"{seconds} s of traffic"):
             statuses = web.visit(base, seconds)
         spending.join()
-    console.rule("what is known of it")
+    console.rule("results")
     return _report(console, settings, statuses, spenders, began)
 
 
@@ -102,7 +107,7 @@ def _report(
         return _number(prometheus, f"sum(max_over_time({series}[{_since(began)}]))")
 
     def lines() -> float:
-        # Prometheus asks for /metrics to see whether it answers; that is not ours.
+        # Without Prometheus' own requests to /metrics.
         query = f'{{service_name="{web.SERVICE}"}} |= `"GET /` != `"GET /metrics`'
         return _logs_number(loki, f"sum(count_over_time({query} [{_since(began)}]))")
 
@@ -121,18 +126,21 @@ def _report(
     console.print()
     _alerts(console, settings)
     console.print(
-        "\nLook around: the shell, the platform's page and Prometheus are at the addresses above; "
-        f"log in with the tokens of {settings.home / credentials.FILE}.\n"
-        "The stack goes on running, with the simulated model; `telemetry down` stops it."
+        "\nLook around: the web shell, the platform's page and Prometheus are at the addresses "
+        f"above. Log in with the tokens in {settings.home / credentials.FILE}.\n"
+        "The stack keeps running, with the simulated model; stop it with `telemetry down`."
     )
     if (found, logged) != (sent, sent):
-        console.print("[red]What was sent and what was found are not the same.[/red]")
+        console.print(
+            "[red]The number of requests sent differs from the number recorded.[/red] "
+            "`telemetry doctor` checks each step of the way."
+        )
         return 1
     return 0
 
 
 def _since(began: float) -> str:
-    """A query's range that holds this demo only, not one before."""
+    """Return a query range that includes this demo but no earlier one."""
     return f"{time.time() - began:.0f}s"
 
 

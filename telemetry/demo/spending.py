@@ -1,4 +1,4 @@
-"""Users who spend money on a model: here a simulated one, priced like the real ones."""
+"""Simulated users who spend money on a simulated model, at the prices of the real ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from telemetry.settings.stack import StackSettings
 from telemetry.system import json_http
 
-# name, budget a day in USD (None for none), model. Carol's lasts for a few calls only.
+# Name, daily budget in USD, model. Carol's budget covers only a few calls.
 USERS = (
     ("alice", 5.0, "claude-sonnet-4-6"),
     ("bob", 2.0, "gpt-4o-mini"),
@@ -20,7 +20,7 @@ UNPRICED = "llama-of-my-own"
 
 
 class Spenders:
-    """Each with a key of their own.
+    """The simulated users, each with a key.
 
     Args:
         settings: the proxy's address and its admin token.
@@ -37,7 +37,7 @@ class Spenders:
             self._keys[name] = made["key"]
 
     def spend(self, seconds: float) -> None:
-        """Call for a while, each in turn."""
+        """Call the model for some seconds, one user after the other."""
         end = time.monotonic() + seconds
         turn = 0
         while time.monotonic() < end:
@@ -48,7 +48,7 @@ class Spenders:
             time.sleep(0.3)
 
     def costs(self) -> list[dict[str, Any]]:
-        """What the ledger says, a row a user: user_id, calls, tokens and cost of today."""
+        """Read today's costs from the ledger: one row per user (user_id, calls, tokens, cost)."""
         url = f"{self._proxy}/api/costs?since=today&group=user"
         rows: list[dict[str, Any]] = json_http.get_json(url, CALL_S, self._admin)["rows"]
         return rows

@@ -1,4 +1,4 @@
-"""A real app that nobody here wrote, unchanged, under traffic: Datasette over a small shop."""
+"""Run a real third-party app, unchanged, under traffic: Datasette with a small shop's data."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ STARTED_S = 30.0
 
 @contextmanager
 def datasette(folder: Path, port: int, settings: StackSettings) -> Iterator[str]:
-    """Datasette under `telemetry run`; gives its address.
+    """Run Datasette under `telemetry run`, and give its address.
 
     Raises:
-        TelemetryError: it is not installed or doesn't start.
+        TelemetryError: Datasette is not installed or doesn't start.
     """
     program = shutil.which("datasette", path=str(Path(sys.executable).parent)) or shutil.which(
         "datasette"
@@ -63,11 +63,11 @@ def datasette(folder: Path, port: int, settings: StackSettings) -> Iterator[str]
             stderr=file,
         )
     try:
-        # Without a request: what is counted at the end is what was sent for show, no more.
+        # Wait without a request: the demo compares the counted requests with those of `visit`.
         if not readiness.wait(lambda: _listens(port) or process.poll() is not None, STARTED_S) or (
             process.poll() is not None
         ):
-            raise TelemetryError("Datasette did not start", remedy=f"look at {output}")
+            raise TelemetryError("Datasette did not start", remedy=f"see its output in {output}")
         yield base
     finally:
         process.terminate()
@@ -75,7 +75,7 @@ def datasette(folder: Path, port: int, settings: StackSettings) -> Iterator[str]
 
 
 def visit(base: str, seconds: float) -> Counter[int]:
-    """People looking at pages for a while; statuses by how often they were answered."""
+    """Request random pages for some seconds, and count the answers by status."""
     random.seed(20)
     statuses: Counter[int] = Counter()
     end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""The demo's containers, where there is a Docker engine and where there is none."""
+"""The demo's containers without a Docker engine, and with an unreachable one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from telemetry.settings.stack import StackSettings
 from telemetry.system import docker_engine
 
 
-def test_machine_without_docker_is_told_so_in_plain_words(
+def test_missing_docker_is_reported_without_errno(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker_engine, "SOCKET", str(tmp_path / "docker.sock"))
-    told = Containers(StackSettings.from_env({})).unavailable()
-    assert told == NO_DOCKER
-    assert "Errno" not in told
+    reason = Containers(StackSettings.from_env({})).unavailable()
+    assert reason == NO_DOCKER
+    assert "Errno" not in reason
 
 
-def test_engine_that_is_named_and_does_not_answer_is_named(tmp_path: Path) -> None:
+def test_unreachable_docker_engine_is_reported_with_its_address(tmp_path: Path) -> None:
     address = f"unix://{tmp_path}/docker.sock"
-    told = Containers(StackSettings.from_env({"DOCKER_HOST": address})).unavailable()
-    assert told.startswith(f"no containers: no Docker engine answers at {address}: ")
+    reason = Containers(StackSettings.from_env({"DOCKER_HOST": address})).unavailable()
+    assert reason.startswith(f"no containers: no Docker engine answers at {address}: ")

@@ -147,7 +147,7 @@ def test_search_without_loki_exits_69(tmp_path: Path) -> None:
 
 
 def test_demo_with_running_stack_exits_75(tmp_path: Path) -> None:
-    """It wants one of its own, and says how."""
+    """The error says how to start the demo anyway."""
     home = tmp_path / "home"
     layout = StateFolder(home)
     layout.make()
@@ -155,7 +155,7 @@ def test_demo_with_running_stack_exits_75(tmp_path: Path) -> None:
     try:
         done = telemetry(home, "demo")
         assert done.returncode == 75
-        assert done.stderr.startswith(f"error: a stack runs already in {home}")
+        assert done.stderr.startswith(f"error: a stack is already running in {home}")
     finally:
         supervisor_client.ask(layout, 30.0, do="stop")
 

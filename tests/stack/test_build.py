@@ -18,7 +18,7 @@ from telemetry.stack.engines.engine import EngineError
 from telemetry.system.file_locks import hold
 
 LOKI = engines.table()["loki"]
-LOCK = ".loki-3.7.8.lock"  # stays: a file that a process may wait for is never removed
+LOCK = ".loki-3.7.8.lock"  # is never removed: a process may wait for it
 
 LIST = """
 case "$1" in

@@ -1,4 +1,4 @@
-"""`telemetry demo`: what it sent is what it finds, and what happened to its containers is known."""
+"""`telemetry demo` finds everything that it sent, and what happened to its containers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.stack
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_demo_leaves_the_stack_and_nothing_else(
+def test_interrupted_demo_leaves_only_the_stack_running(
     new_stack: Stack, signum: signal.Signals
 ) -> None:
     stack = new_stack
@@ -38,15 +38,15 @@ def test_an_interrupted_demo_leaves_the_stack_and_nothing_else(
             break
     assert shops()
     demo.send_signal(signum)
-    told, _ = demo.communicate(timeout=60)
+    printed, _ = demo.communicate(timeout=60)
     assert demo.returncode == 130
-    assert "telemetry down" in told
+    assert "telemetry down" in printed
     assert not shops()
     assert "ready" in stack.run("status", check=False).stdout
 
 
 @pytest.mark.docker
-def test_the_demo_from_nothing_to_numbers(new_stack: Stack, empty_docker: DockerEngine) -> None:
+def test_demo_finds_everything_it_sent(new_stack: Stack, empty_docker: DockerEngine) -> None:
     stack = new_stack
     given = {
         "DOCKER_HOST": empty_docker.base_url,
@@ -54,20 +54,22 @@ def test_the_demo_from_nothing_to_numbers(new_stack: Stack, empty_docker: Docker
         "TELEMETRY_PLATFORM_NETWORK": f"demo{stack.ports['platform']}",
     }
     done = stack.run("demo", "--seconds", "8", **given)
-    told = " ".join(done.stdout.split())
-    assert "3 containers: one lives, one is killed, one wants too much" in told
+    printed = " ".join(done.stdout.split())
+    assert "3 containers: one keeps running, one is killed, one runs out of memory" in printed
 
-    sent, found = re.search(r"requests to Datasette (\d+) (\d+) Prometheus", told).groups()  # type: ignore[union-attr]
+    sent, found = re.search(r"requests to Datasette (\d+) (\d+) Prometheus", printed).groups()  # type: ignore[union-attr]
     assert sent == found != "0"
-    sent, found = re.search(r"access log lines (\d+) (\d+) Loki", told).groups()  # type: ignore[union-attr]
+    sent, found = re.search(r"access log lines (\d+) (\d+) Loki", printed).groups()  # type: ignore[union-attr]
     assert sent == found != "0"
-    costs = dict(re.findall(r"(alice|bob|carol) \d+ \d+ \$(\S+)", told))
+    costs = dict(re.findall(r"(alice|bob|carol) \d+ \d+ \$(\S+)", printed))
     for user, cost in costs.items():
-        assert re.search(rf"{user} \d+ \d+ \${cost} \${cost} ", told), "ledger and Prometheus agree"
+        assert re.search(rf"{user} \d+ \d+ \${cost} \${cost} ", printed), (
+            "ledger and Prometheus agree"
+        )
     assert float(costs["alice"]) > 0
-    assert re.search(r"carol \d+ [1-9]\d* ", told), "carol's budget is spent, and she is refused"
+    assert re.search(r"carol \d+ [1-9]\d* ", printed), "carol's budget is spent, and she is refused"
 
-    # The stack goes on running, and knows of the containers.
+    # The stack keeps running, and has the state of the containers.
     stack.wait_query(
         'sum by (handle) (platform_container_up{handle=~"demo-.*"})',
         lambda rows: (
@@ -81,4 +83,4 @@ def test_the_demo_from_nothing_to_numbers(new_stack: Stack, empty_docker: Docker
 
     again = stack.run("demo", check=False)
     assert again.returncode == 75
-    assert "a stack runs already" in again.stderr
+    assert "a stack is already running" in again.stderr

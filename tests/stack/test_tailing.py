@@ -97,7 +97,7 @@ def test_interaction_log_arrives_with_its_fields(tailing: tuple[Stack, Container
     assert good["labels"]["tokensIn"] == "10"
     assert bad["labels"]["level"] == "error"
     assert "hunter22" not in json.dumps(bad)
-    # Each carries its own time, not that of reading.
+    # Each line has its own time, not the time of reading.
     at = datetime.fromisoformat(json.loads(good["line"])["timestamp"])
     assert abs(at.timestamp() * 1e9 - good["time_ns"]) < 1e6
 
