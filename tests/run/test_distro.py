@@ -38,7 +38,7 @@ def test_asgi_instrumentations_are_disabled(monkeypatch: pytest.MonkeyPatch) -> 
     assert disabled == ["redis", "asgi", "starlette", "fastapi"]
 
 
-def test_command_that_is_no_server_runs_unchanged(tmp_path: Path) -> None:
+def test_command_that_is_not_a_server_runs_unchanged(tmp_path: Path) -> None:
     done = instrumented(tmp_path, sys.executable, "-c", "raise SystemExit(7)")
     assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
 
