@@ -1,4 +1,4 @@
-"""Check whether the stack's processes are ready and deliver signals."""
+"""Check whether the stack's processes are ready and whether data gets through."""
 
 from __future__ import annotations
 

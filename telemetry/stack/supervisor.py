@@ -236,7 +236,7 @@ class Supervisor:
             writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
         except (ValueError, ConnectionError) as error:
-            _log.warning("control: %s", error)
+            _log.warning("a request on the control socket failed: %s", error)
         finally:
             writer.close()
 
