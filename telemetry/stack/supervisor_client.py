@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 10.0
 REAP_S = 15.0
+STOP_TIMEOUT_S = 90.0
+EXIT_TIMEOUT_S = 10.0
 LONGEST_SOCKET = 104
 
 
@@ -118,6 +120,16 @@ def start(folder: StateFolder, processes: list[Process], child_env: Mapping[str,
             exit_code=70,
         )
     child.returncode = 0  # It outlives this process: Popen must not warn that it still runs.
+
+
+def stop(folder: StateFolder) -> None:
+    """Have the supervisor stop its processes, and wait until it has exited itself.
+
+    Raises:
+        TelemetryError: it did not answer.
+    """
+    ask(folder, STOP_TIMEOUT_S, do="stop")
+    readiness.wait(lambda: not is_running(folder), EXIT_TIMEOUT_S)
 
 
 def reap(folder: StateFolder) -> list[str]:

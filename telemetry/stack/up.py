@@ -138,7 +138,7 @@ def _start(
     except BaseException:
         # Report the original error, not one from stopping.
         with contextlib.suppress(TelemetryError):
-            supervisor_client.ask(folder, 60.0, do="stop")
+            supervisor_client.stop(folder)
         raise
     return seen
 
@@ -244,8 +244,7 @@ def down(settings: StackSettings) -> int:
             return 0
         began = time.monotonic()
         with console.status("stopping: services, collector, stores"):
-            supervisor_client.ask(folder, 90.0, do="stop")
-            readiness.wait(lambda: not supervisor_client.is_running(folder), 10.0)
+            supervisor_client.stop(folder)
     console.print(f"Stopped in {time.monotonic() - began:.1f} s.")
     return 0
 
