@@ -1,1 +1,1 @@
-"""Files, processes, ports, JSON over HTTP, Docker: nothing of telemetry itself."""
+"""Files, processes, ports, JSON over HTTP, Docker: helpers that know nothing of telemetry."""

@@ -1,4 +1,4 @@
-"""The parser of the command lines: options are never abbreviated, wrong use is a `UsageError`."""
+"""The command-line parser: no abbreviated options, and wrong use raises `UsageError`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from telemetry.errors import UsageError
 
 
 class Parser(argparse.ArgumentParser):
-    """An `argparse.ArgumentParser` that raises where that one exits.
+    """An `argparse.ArgumentParser` that raises an error instead of exiting.
 
-    What it parses has itself, or the parser of the command that was given, as ``parser``.
+    The parsed arguments have an attribute ``parser``: the parser of the given command.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
         self.set_defaults(parser=self)
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print.
+        """Raise the message that argparse would print.
 
         Raises:
             UsageError: always.

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all, whoever reads it meanwhile."""
+"""Atomic file writes: a reader never sees a partial file."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 def replace_file(
     path: Path, data: str | bytes, mode: int = 0o600, *, durable: bool = False
 ) -> None:
-    """Put a file in place: a reader finds the one before or this one, never a part of it.
+    """Replace a file atomically: a reader gets the old or the new content, never a part of it.
 
     Args:
-        path: where, in an existing folder.
-        data: what; text is written as UTF-8.
-        mode: permissions, whatever the umask is.
-        durable: whether it must survive a power failure once this returns: state, which nobody
-            can make again.
+        path: the file, in an existing folder.
+        data: its content; text is written as UTF-8.
+        mode: permissions, independent of the umask.
+        durable: sync to disk, so that the file survives a power failure once this returns. For
+            state that can't be regenerated.
 
     Raises:
-        OSError: it can't be written; what was there is unchanged.
+        OSError: the file can't be written; the old one is unchanged.
     """
     content = data.encode() if isinstance(data, str) else data
-    # A name of its own: several threads or processes may write the same file.
+    # A unique name: several threads or processes may write the same file.
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
-        # Closed to others from the start: a secret is in no file that they can read, ever.
+        # Private from the start, so that other users can never read a secret.
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
             os.fchmod(file.fileno(), mode)

@@ -1,4 +1,4 @@
-"""The Docker engine, which may be absent, and may come and go."""
+"""Connection to the Docker engine, which may be absent or restart at any time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 from telemetry.errors import TelemetryError
 
 TIMEOUT_S = 60.0
-PING_TIMEOUT_S = 3.0  # of who only asks whether it is there: pages and probes wait for that
-# Kept open at most: the sampler asks so much at once where it can't read the kernel's files.
+PING_TIMEOUT_S = 3.0  # for availability checks, which pages and probes wait for
+# Size of the connection pool. The sampler sends as many requests in parallel if it can't read the
+# kernel's files.
 CONNECTIONS = 32
 SOCKET = "/var/run/docker.sock"
 
@@ -23,10 +24,12 @@ class EngineAbsent(TelemetryError):
 
 
 class Engine:
-    """Connects when it is first needed and again after the engine was lost. Blocks: threads only.
+    """A Docker engine: connects on first use, and reconnects after the engine was lost.
+
+    Its methods block, so call them from threads only.
 
     Args:
-        docker_env: DOCKER_HOST and its companions, as the docker command reads them.
+        docker_env: DOCKER_HOST and the other variables that the docker command reads.
     """
 
     def __init__(self, docker_env: Mapping[str, str]) -> None:
@@ -36,28 +39,28 @@ class Engine:
 
     @property
     def address(self) -> str:
-        """Where the engine is looked for."""
+        """The engine's address."""
         return self._docker_env.get("DOCKER_HOST") or f"unix://{SOCKET}"
 
     @property
     def is_expected(self) -> bool:
-        """Whether this machine has Docker, as far as one sees from outside: DOCKER_HOST names an
-        engine, or the usual socket exists."""
+        """True if this machine seems to have Docker: DOCKER_HOST is set, or the default socket
+        exists."""
         return bool(self._docker_env.get("DOCKER_HOST")) or os.path.exists(SOCKET)
 
     def client(self) -> Any:
-        """A `docker.DockerClient`.
+        """Return a `docker.DockerClient`, connected if necessary.
 
         Raises:
-            EngineAbsent: no engine answers, or it can't be talked to.
+            EngineAbsent: no engine answers, or the connection fails.
         """
         import docker
 
-        self._knock(TIMEOUT_S)
+        self._check_socket(TIMEOUT_S)
         with self._lock:
             if self._client is None:
                 try:
-                    # Asks the engine for its version: newer ones refuse old versions of the API.
+                    # This negotiates the API version: newer engines refuse old versions.
                     self._client = docker.from_env(
                         environment=self._docker_env, timeout=TIMEOUT_S, max_pool_size=CONNECTIONS
                     )
@@ -65,9 +68,9 @@ class Engine:
                     raise self.absent(error) from error
             return self._client
 
-    def _knock(self, timeout_s: float) -> None:
-        """See that somebody listens at a local socket, as docker's SDK would, which leaves its
-        own socket open where nobody does."""
+    def _check_socket(self, timeout_s: float) -> None:
+        """Check that a process listens on a local socket. Docker's SDK leaks a socket if none
+        does."""
         scheme, _, path = self.address.partition("://")
         if scheme != "unix":
             return
@@ -79,19 +82,21 @@ class Engine:
                 raise self.absent(error) from error
 
     def absent(self, error: BaseException) -> EngineAbsent:
-        """What to raise where ``error`` says that the engine is not there."""
+        """Make the error to raise if ``error`` means that the engine is absent."""
         return EngineAbsent(
             f"no Docker engine answers at {self.address}: {error}",
-            remedy="start Docker, or set DOCKER_HOST to where it is",
+            remedy="start Docker, or set DOCKER_HOST to its address",
             exit_code=69,  # EX_UNAVAILABLE
         )
 
     @contextmanager
     def asked(self) -> Iterator[Any]:
-        """A `docker.DockerClient` to ask; Docker's own refusals (`APIError`) are let through.
+        """Give a `docker.DockerClient`, and translate lost connections in the block.
+
+        Docker's error answers (`APIError`) are raised unchanged.
 
         Raises:
-            EngineAbsent: no engine answers, or it went away meanwhile.
+            EngineAbsent: no engine answers, or the connection was lost in the block.
         """
         import docker
         import requests
@@ -100,21 +105,24 @@ class Engine:
         try:
             yield self.client()
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            # Docker's own answers are RequestExceptions, too.
+            # Docker's error answers are RequestExceptions, too.
             if isinstance(error, docker.errors.APIError):
                 raise
             raise self.absent(error) from error
 
     def problem(self) -> str:
-        """Why there is no engine now, "" where one answers; known within seconds, by a connection
-        of its own: the others may be waiting for an engine that accepts and doesn't answer."""
+        """Return why the engine is unavailable, "" if it answers.
+
+        It takes a few seconds at most: it opens its own connection, since those of the pool may
+        be waiting for an engine that accepts connections and doesn't answer.
+        """
         import docker
         import requests
         import urllib3
 
-        version = docker.constants.DEFAULT_DOCKER_API_VERSION  # given, so that it isn't asked for
+        version = docker.constants.DEFAULT_DOCKER_API_VERSION  # given: no request to negotiate it
         try:
-            self._knock(PING_TIMEOUT_S)
+            self._check_socket(PING_TIMEOUT_S)
             with closing(docker.from_env(environment=self._docker_env, version=version)) as client:
                 url = f"{client.api.base_url}/_ping"
                 client.api.get(url, timeout=PING_TIMEOUT_S).raise_for_status()
@@ -129,19 +137,19 @@ class Engine:
         return ""
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
             client.close()
 
 
-def cut(stream: Any) -> None:
-    """End a stream of Docker's; whoever reads it finds its end.
+def close_stream(stream: Any) -> None:
+    """Close a Docker stream; its reader sees EOF.
 
     Args:
         stream: a ``docker.types.CancellableStream``, ended already or not.
     """
-    # Of one that has ended, the SDK looks for the socket where there is none any more.
+    # If the stream has ended, the SDK fails to find its socket.
     with suppress(AttributeError, OSError):
         stream.close()

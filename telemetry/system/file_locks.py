@@ -1,7 +1,7 @@
-"""Locks between processes, kept by the kernel: a dead process holds none.
+"""File locks between processes. The kernel releases the locks of a dead process.
 
-Most are `flock`'s: they belong to the open file, so that two threads of one process exclude each
-other too. `claim` takes a process' own, by `lockf`.
+Most use `flock`: the lock belongs to the open file, so two threads of one process exclude each
+other too. `claim` uses `lockf`: the lock belongs to the process.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path
 
 
 def hold(path: Path) -> int:
-    """Lock a file until the descriptor is closed or this process and its forks are gone.
+    """Lock a file until the descriptor is closed, or this process and its forks have ended.
 
     Args:
-        path: made where missing, for the owner only.
+        path: the file; created if missing, with mode 0600.
 
     Returns:
         The descriptor, open for reading and appending.
 
     Raises:
-        BlockingIOError: somebody holds it.
+        BlockingIOError: the lock is held already.
         OSError: the file can't be opened.
     """
     fd = _open(path)
@@ -37,11 +37,11 @@ def hold(path: Path) -> int:
 
 @contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[int]:
-    """Wait for the lock and hold it meanwhile; gives the descriptor, as `hold` does.
+    """Wait for the lock, and hold it in the block. Gives the descriptor, as `hold` does.
 
     Args:
-        path: made where missing, for the owner only.
-        shared: whether others who ask for a shared lock may hold it at the same time.
+        path: the file; created if missing, with mode 0600.
+        shared: take a shared lock, which several holders may have at the same time.
     """
     fd = _open(path)
     try:
@@ -52,7 +52,7 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[int]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds the file's lock; nobody does where there is no such file."""
+    """Check whether the file's lock is held; False if the file doesn't exist."""
     try:
         fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -67,15 +67,15 @@ def is_locked(path: Path) -> bool:
 
 
 def claim(path: Path) -> int:
-    """Lock a file for as long as this very process lives: a fork's child does not hold it.
+    """Lock a file for the lifetime of this process; forked children don't hold the lock.
 
-    The process must not open the file again: closing any descriptor of it ends the lock.
+    The process must not open the file again: closing any descriptor of it releases the lock.
 
     Args:
-        path: made where missing, for the owner only.
+        path: the file; created if missing, with mode 0600.
 
     Returns:
-        The descriptor, to be kept open.
+        The descriptor, which must be kept open.
     """
     fd = _open(path)
     fcntl.lockf(fd, fcntl.LOCK_EX)
@@ -84,7 +84,8 @@ def claim(path: Path) -> int:
 
 @contextmanager
 def abandoned(path: Path) -> Iterator[bool]:
-    """Whether the process that claimed the file is dead; if so, claimed meanwhile."""
+    """Check whether the process that claimed the file is dead; if so, hold its lock in the
+    block."""
     try:
         fd = os.open(path, os.O_RDWR)
     except FileNotFoundError:

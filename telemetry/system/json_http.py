@@ -1,4 +1,4 @@
-"""A small HTTP client for JSON over urllib, for commands that wait for what they ask."""
+"""A small blocking HTTP client for JSON, over urllib, for commands."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from urllib.parse import urlsplit
 
 TIMEOUT_S = 5.0
 SHOWN_CHARS = 300
-"""How much of an answer's body an error shows."""
+"""Characters of an answer's body that an error shows."""
 
 
 class AnswerError(OSError):
-    """Nobody answers, or the answer is of no use. Its text doesn't repeat the address, which may
-    hold a secret.
+    """A request without a usable answer.
+
+    Its text doesn't repeat the address, which may hold a secret.
 
     Args:
-        text: what went wrong, to be read after the name of whom was asked.
-        url: whom.
-        status: of HTTP; 0 if nobody answered.
+        text: what went wrong; completes a sentence that starts with the server's name.
+        url: the requested address.
+        status: HTTP status; 0 if there was no answer.
         body: the beginning of the answer.
     """
 
@@ -35,13 +36,13 @@ class AnswerError(OSError):
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer, an error's too.
+    """An HTTP answer; its status may be an error.
 
     Args:
-        url: who was asked.
-        status: of HTTP.
-        reason: its words, e.g. ``Not Found``.
-        body: all of it.
+        url: the requested address.
+        status: HTTP status.
+        reason: HTTP reason phrase, e.g. ``Not Found``.
+        body: the whole body.
     """
 
     url: str
@@ -51,18 +52,18 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The beginning of the body, for people."""
+        """The beginning of the body, for messages."""
         return self.body.decode(errors="replace").strip()[:SHOWN_CHARS]
 
     def json(self) -> Any:
-        """The body's JSON; None where it is empty.
+        """Parse the body as JSON; None if it is empty.
 
         Raises:
-            AnswerError: the status is an error's, or the body is not JSON.
+            AnswerError: the status is an error, or the body is not JSON.
         """
         if self.status >= 400:
-            said = f": {self.text}" if self.text else ""
-            raise AnswerError(f"answered {self.status}{said}", self.url, self.status, self.text)
+            detail = f": {self.text}" if self.text else ""
+            raise AnswerError(f"answered {self.status}{detail}", self.url, self.status, self.text)
         try:
             return json.loads(self.body) if self.body.strip() else None
         except ValueError as error:
@@ -73,10 +74,10 @@ class Answer:
 def get_json(
     url: str, timeout_s: float = TIMEOUT_S, headers: Mapping[str, str] | None = None
 ) -> Any:
-    """The JSON that ``url`` answers.
+    """Get the JSON at ``url``.
 
     Raises:
-        AnswerError: nobody answers, or with an error, or not with JSON.
+        AnswerError: there is no answer, or it is an error or not JSON.
     """
     return send(url, headers=headers, timeout_s=timeout_s).json()
 
@@ -84,10 +85,10 @@ def get_json(
 def post_json(
     url: str, body: Any, timeout_s: float = TIMEOUT_S, headers: Mapping[str, str] | None = None
 ) -> Any:
-    """Send JSON; returns the JSON that is answered.
+    """Send JSON, and return the JSON of the answer.
 
     Raises:
-        AnswerError: nobody answers, or with an error, or not with JSON.
+        AnswerError: there is no answer, or it is an error or not JSON.
     """
     return send(url, body, headers=headers, timeout_s=timeout_s).json()
 
@@ -100,17 +101,17 @@ def send(
     headers: Mapping[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Answer:
-    """Ask, and give whatever is answered.
+    """Send a request, and return the answer even if its status is an error.
 
     Args:
-        url: whom. What runs on this machine is never asked by way of an HTTP proxy.
-        body: JSON to send; None for nothing.
-        method: of HTTP; if not given GET, or POST with a body.
-        headers: on top of the content type.
-        timeout_s: for each step, seconds.
+        url: the address. Requests to loopback never go through an HTTP proxy.
+        body: JSON to send; None for no body.
+        method: HTTP method (default: POST with a body, else GET).
+        headers: headers in addition to the content type.
+        timeout_s: timeout of each socket operation, s.
 
     Raises:
-        AnswerError: nobody answers.
+        AnswerError: there is no answer.
     """
     data = None if body is None else json.dumps(body).encode()
     typed = {} if body is None else {"content-type": "application/json"}
@@ -120,9 +121,9 @@ def send(
             return Answer(url, response.status, response.reason, response.read())
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(url, error.code, error.reason, _rest(error))
+            return Answer(url, error.code, error.reason, _read_body(error))
     except (OSError, http.client.HTTPException, ValueError) as error:
-        # urllib wraps the operating system's own error.
+        # urllib wraps the operating system's error.
         cause = getattr(error, "reason", error)
         why = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
         raise AnswerError(f"does not answer: {why}", url) from error
@@ -141,7 +142,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _rest(error: urllib.error.HTTPError) -> bytes:
+def _read_body(error: urllib.error.HTTPError) -> bytes:
     try:
         return error.read()
     except (OSError, http.client.HTTPException):

@@ -1,4 +1,4 @@
-"""Numbered migrations: how the schema of a database of ours changes, in SQLite and PostgreSQL.
+"""Numbered schema migrations for SQLite and PostgreSQL.
 
 Each store has a list of migrations, and the n-th brings its database from version n - 1 to n. A
 schema is only changed by a new migration at the end of that list; one that was released is never
@@ -68,11 +68,11 @@ def migrate(
 
     Args:
         execute: runs a statement on one connection, outside of any transaction of its own.
-        dialect: of that connection.
+        dialect: SQL dialect of that connection.
         migrations: all of them, the oldest first.
 
     Raises:
-        NewerSchemaError: the database is beyond the last migration.
+        NewerSchemaError: the database is newer than the last migration.
     """
     if _is_newest(execute, dialect, migrations):
         return  # without a lock, since every command opens the database
@@ -109,7 +109,7 @@ def _is_newest(
 
 
 def _version(execute: Callable[[str], Cursor], dialect: Dialect) -> int:
-    """The version recorded in the database, 0 if none is."""
+    """Return the version recorded in the database, 0 if it has no version."""
     if not execute(dialect.count_tables).fetchone()[0]:
         return 0
     return int(execute("SELECT version FROM schema_version").fetchone()[0])

@@ -1,10 +1,11 @@
-"""Find this package by its own path, whatever else is called `telemetry`.
+"""Find this package by its own path, even if another module is called `telemetry`.
 
-A module of that name is common, and the working folder or PYTHONPATH comes before what is
-installed. Our own processes load the package by its path: as a script, this file runs one of its
-modules. In a process of the user's their module keeps the name, and ours is loaded under another.
+A module of that name is common, and the working folder and PYTHONPATH come before installed
+packages. Our own processes load the package by its path: as a script, this file runs one of its
+modules. In a user's process their module keeps the name, and ours is loaded under another name.
 
-Stands alone: it is run, and loaded by `telemetry_hooks`, before the package is there.
+This file imports nothing of the package: it runs, and `telemetry_hooks` loads it, before the
+package can be imported.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 NAME = "telemetry"
 ALIAS = "container_telemetry"
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# What tells another installation of this package from a stranger.
+# Only an installation of this package has this file; another package called `telemetry` doesn't.
 _OURS = os.path.join("run", "site", "telemetry_hooks.py")
 
 
 def command(module: str, *arguments: str) -> tuple[str, ...]:
-    """The command that runs a module of this package in a process of its own.
+    """Build the command that runs a module of this package in a new process.
 
     Args:
-        module: its name, e.g. ``telemetry.stack.supervisor``; of a package its ``__main__``.
-        arguments: what it finds in `sys.argv`.
+        module: its name, e.g. ``telemetry.stack.supervisor``; a package runs its ``__main__``.
+        arguments: its command-line arguments.
     """
     return sys.executable, "-P", os.path.abspath(__file__), module, *arguments
 
@@ -41,10 +42,10 @@ def importable(folders: Iterable[str]) -> str:
     """Make the package importable in this process.
 
     Args:
-        folders: where the process may import from, in that order.
+        folders: the process' import path, in order.
 
     Returns:
-        The name to import it by: `NAME`, or `ALIAS` if that is a module of the user's.
+        The name to import it by: `NAME`, or `ALIAS` if the user has a module of that name.
     """
     loaded = sys.modules.get(NAME)
     if loaded is not None:
@@ -61,8 +62,8 @@ def importable(folders: Iterable[str]) -> str:
 
 
 def _package_in(folder: str) -> str:
-    """The folder of what a path entry has by our name: "" if there is none, the entry itself if
-    it is a module."""
+    """Return the folder of the module or package called `NAME` in a path entry, "" if there is
+    none. A module's folder is the entry itself."""
     package = os.path.join(folder or os.curdir, NAME)
     if os.path.isfile(os.path.join(package, "__init__.py")):
         return package
@@ -83,13 +84,13 @@ def _load() -> None:
 
 
 class _Finder:
-    """Finds `ALIAS` and what is below it."""
+    """Finder of the package `ALIAS` and its modules."""
 
     @staticmethod
     def find_spec(
         name: str, path: object = None, target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """As `importlib.abc.MetaPathFinder.find_spec`."""
+        """Find a module's spec, as `importlib.abc.MetaPathFinder.find_spec` does."""
         top, *below = name.split(".")
         if top != ALIAS:
             return None
@@ -107,10 +108,10 @@ class _Finder:
 
 
 class _Renaming(importlib.machinery.SourceFileLoader):
-    """Loads a module that imports others of this package: by `ALIAS`."""
+    """Loader that makes a module import the rest of this package by `ALIAS`."""
 
     def get_code(self, fullname: str) -> CodeType:
-        # Not by way of the cache: that is of the source as it stands.
+        # Bypass the bytecode cache: it holds the unchanged source.
         file = self.get_filename(fullname)
         return compile(_renamed(self.get_data(file)), file, "exec", dont_inherit=True)
 
@@ -131,7 +132,7 @@ def _renamed(source: bytes) -> ast.Module:
     return tree
 
 
-# Where this is the script, also in the children that multiprocessing spawns.
+# If this file is the script, and in the children that multiprocessing spawns.
 if __name__ in ("__main__", "__mp_main__"):
     _load()
 
@@ -139,5 +140,5 @@ if __name__ == "__main__":
     import runpy
 
     del sys.argv[0]
-    # Not as sys.modules["__main__"], which spawned children would import by its name.
+    # Don't alter sys.modules["__main__"]: spawned children would import it by its name.
     runpy.run_module(sys.argv[0], run_name="__main__")

@@ -1,7 +1,7 @@
-"""Where the configuration files that travel with the package are.
+"""Locations of the configuration files that are shipped with the package.
 
-In a checkout they are the folders at its top (collector/, grafana/, compose/); in an
-installed wheel the same files stand under ``telemetry/_files/``. Never both.
+In a checkout they are in the top-level folders (collector/, grafana/, compose/). In an installed
+wheel the same files are in ``telemetry/_files/``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def path(relative: str) -> Path:
-    """The file or folder that travels as ``relative``, e.g. ``collector/config.yaml``.
+    """Find a shipped file or folder, e.g. ``collector/config.yaml``.
 
     Raises:
-        FileNotFoundError: it is neither in the wheel nor in the checkout.
+        FileNotFoundError: it is in neither the wheel nor the checkout.
     """
     for base in (_PACKAGE / "_files", _PACKAGE.parent):
         candidate = base / relative

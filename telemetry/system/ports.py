@@ -1,4 +1,4 @@
-"""Whether a TCP port can be had, and whose it is where it can't."""
+"""Check whether a TCP port is free, and which process holds it if not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 
 def bind_error(host: str, port: int) -> OSError | None:
-    """What keeps a server from listening on ``host`` and ``port``; None where nothing does."""
+    """Try to bind ``host`` and ``port``; return the error, None if it works."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -19,14 +19,16 @@ def bind_error(host: str, port: int) -> OSError | None:
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Whether somebody else listens there."""
+    """Check whether another process listens on ``host`` and ``port``."""
     error = bind_error(host, port)
     return error is not None and error.errno == errno.EADDRINUSE
 
 
 def owner(port: int) -> str:
-    """``process 123 (name)`` that listens on ``port``; "" where that can't be known: psutil is
-    not installed, or the process is another user's."""
+    """Describe the process that listens on ``port``, e.g. ``process 123 (name)``.
+
+    "" if it is unknown: psutil is not installed, or the process belongs to another user.
+    """
     try:
         import psutil
     except ImportError:

@@ -1,4 +1,4 @@
-"""Tables in a terminal, in one style."""
+"""One style for all tables in a terminal."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ def plain_table(*columns: str, numbers: Collection[str] = (), whole: bool = Fals
     """Make a table without lines.
 
     Args:
-        columns: their headings.
-        numbers: which of them hold numbers, and are aligned to the right.
-        whole: whether a cell that is too long is cut; else it continues in the next line.
+        columns: column headings.
+        numbers: columns of numbers, which are right-aligned.
+        whole: truncate a cell that is too long, instead of wrapping it.
     """
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:

@@ -1,4 +1,4 @@
-"""Blocking work in a thread, whatever runs the app's coroutines."""
+"""Blocking work in a thread, under asyncio or trio."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ T = TypeVar("T")
 
 
 async def in_thread(call: Callable[..., T], *args: object) -> T:
-    """What ``call`` returns for ``args``, from a thread; under asyncio, or trio as hypercorn has
-    it. Not by anyio, whose threads are the app's: all may be taken."""
+    """Run ``call`` in a thread, and return its result. Works under asyncio, and under trio, which
+    hypercorn may use.
+
+    Not via anyio: its worker threads belong to the app and may all be busy.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Durations and numbers as people, Prometheus, Loki and Grafana write them."""
+"""Durations and numbers in the notation of Prometheus, Loki and Grafana."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _DURATION = re.compile(r"(\d+)(s|m|h|d)")
 
 
 def parse_duration(text: str) -> int:
-    """Seconds of ``15s``, ``5m``, ``1h30m``, ``2d`` or ``0``.
+    """Parse a duration such as ``15s``, ``5m``, ``1h30m``, ``2d`` or ``0`` to seconds.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the text is not a duration.
     """
     if text == "0":
         return 0
@@ -22,7 +22,8 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(seconds: int) -> str:
-    """The shortest duration that Prometheus, Loki, Alertmanager and Grafana all read."""
+    """Format seconds as the shortest duration that Prometheus, Loki, Alertmanager and Grafana all
+    accept."""
     for unit in ("d", "h", "m"):
         if seconds and seconds % _UNIT_S[unit] == 0:
             return f"{seconds // _UNIT_S[unit]}{unit}"
@@ -30,5 +31,5 @@ def format_duration(seconds: int) -> str:
 
 
 def number(value: float) -> str:
-    """A number as people and PromQL write it: no exponent, no idle zeros."""
+    """Format a number for people and PromQL: no exponent, no trailing zeros."""
     return f"{value:.6f}".rstrip("0").rstrip(".")

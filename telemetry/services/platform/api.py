@@ -20,7 +20,7 @@ from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.liveness import is_up
 from telemetry.services.platform.state.observed import ContainerState, ObservedState
 from telemetry.services.platform.state.store import Record, Store
-from telemetry.system.docker_engine import cut
+from telemetry.system.docker_engine import close_stream
 
 TAIL = 200  # default number of log lines
 MAX_TAIL = 100_000
@@ -147,7 +147,7 @@ class Api:
                     return
                 yield chunk
         finally:
-            cut(stream)  # also wakes the thread that reads it
+            close_stream(stream)  # also wakes the thread that reads it
             # Read to the end; otherwise its connection stays open until it is garbage-collected.
             reader.submit(list, stream)
             reader.shutdown(wait=False)

@@ -37,7 +37,7 @@ from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.desired import HANDLE_LABEL, LOGS_LABEL, ContainerEvent
 from telemetry.services.platform.state.observed import ContainerState
 from telemetry.services.platform.state.store import Store
-from telemetry.system.docker_engine import Engine, cut
+from telemetry.system.docker_engine import Engine, close_stream
 
 DOCKER_CONTAINERS = Path("/var/lib/docker/containers")
 GATHER_S = 0.3  # wait for further lines, such as the rest of a stack trace
@@ -116,7 +116,7 @@ class Follower:
         with self._lock:
             streams = list(self._streams.values())
         for stream in filter(None, streams):
-            cut(stream)
+            close_stream(stream)
         self._buffer.wake()
         self._sender.join(5.0)
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
@@ -179,7 +179,7 @@ class Follower:
         with self._lock:
             self._streams[container.id] = stream
         if self._stopping.is_set():  # `stop` may have run before the stream was registered
-            cut(stream)
+            close_stream(stream)
         for name, at, text in lines(stream, tty=container.attrs["Config"]["Tty"]):
             # Docker takes whole seconds, so it repeats lines of this second that were sent.
             if at > until:
