@@ -1,6 +1,6 @@
-"""The secrets a stack needs, made once, kept in ``secrets.env`` (mode 0600) of its state folder.
+"""The stack's secrets: generated once, stored in ``secrets.env`` (mode 0600) of its state folder.
 
-What the environment names wins over the file. Provider keys are never kept here.
+Environment variables override the file. Provider keys are never stored here.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ FILE = "secrets.env"
 
 
 def _secret(variable: str, meaning: str) -> Setting[str]:
-    return Setting(variable, SECRET, "", meaning, shown="made at the first start")
+    return Setting(variable, SECRET, "", meaning, shown="generated at the first start")
 
 
-ADMIN_TOKEN = _secret("TELEMETRY_ADMIN_TOKEN", "platform and proxy: their admin APIs and pages")
-GATEWAY_TOKEN = _secret("TELEMETRY_GATEWAY_TOKEN", "the gateway's shell and API")
-WEBHOOK_TOKEN = _secret("TELEMETRY_WEBHOOK_TOKEN", "alerts that are sent to the gateway")
-GRAFANA_PASSWORD = _secret("TELEMETRY_GRAFANA_PASSWORD", "Grafana's user `admin`")
-OTLP_TOKEN = _secret("TELEMETRY_OTLP_TOKEN", "OTLP on any address but loopback")
+ADMIN_TOKEN = _secret(
+    "TELEMETRY_ADMIN_TOKEN", "token for the admin APIs and pages of the platform and the proxy"
+)
+GATEWAY_TOKEN = _secret("TELEMETRY_GATEWAY_TOKEN", "token for the gateway's web shell and API")
+WEBHOOK_TOKEN = _secret("TELEMETRY_WEBHOOK_TOKEN", "token for sending alerts to the gateway")
+GRAFANA_PASSWORD = _secret("TELEMETRY_GRAFANA_PASSWORD", "password of Grafana's user `admin`")
+OTLP_TOKEN = _secret("TELEMETRY_OTLP_TOKEN", "token for OTLP on any address except loopback")
 SETTINGS = (ADMIN_TOKEN, GATEWAY_TOKEN, WEBHOOK_TOKEN, GRAFANA_PASSWORD, OTLP_TOKEN)
 GENERATED = tuple(one.variable for one in SETTINGS)
 
 
 def ensure(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """All secrets of the stack at ``home``, missing ones made and kept.
+    """Return all secrets of the stack at ``home``; generate and store missing ones.
 
     Raises:
         TelemetryError: the state folder can't be written.
@@ -42,7 +44,7 @@ def ensure(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def remember(home: Path, name: str, value: str) -> None:
-    """Keep one more secret, or replace it.
+    """Store one more secret, or replace it.
 
     Raises:
         TelemetryError: the state folder can't be written.
@@ -54,7 +56,7 @@ def _update(home: Path, given: Mapping[str, str], missing: Mapping[str, str]) ->
     path = home / FILE
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Two services that start at once must not make two tokens.
+        # Two services that start at the same time must not generate two tokens.
         with locked(home / f"{FILE}.lock"):
             kept = _read(path)
             fresh = {name: secrets.token_urlsafe(32) for name in missing if not kept.get(name)}
@@ -65,7 +67,7 @@ def _update(home: Path, given: Mapping[str, str], missing: Mapping[str, str]) ->
     except OSError as error:
         raise TelemetryError(
             f"state folder {home} can't be written: {error.strerror or error}",
-            remedy="set TELEMETRY_HOME to a folder of yours",
+            remedy="set TELEMETRY_HOME to a folder that you can write",
             exit_code=73,  # EX_CANTCREAT
         ) from error
     return merged
@@ -79,7 +81,7 @@ def _read(path: Path) -> dict[str, str]:
     except UnicodeDecodeError as error:
         raise TelemetryError(
             f"{path} is not UTF-8 text: {error.reason} at byte {error.start}",
-            remedy="mend that line, or move the file away: fresh secrets are made",
+            remedy="fix that line, or move the file away: new secrets are then generated",
             exit_code=78,  # EX_CONFIG
         ) from error
     pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))

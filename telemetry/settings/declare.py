@@ -1,11 +1,11 @@
-"""Settings as data: each field names its variable, what it takes, its default and its meaning.
+"""Settings as data: each field declares its variable, kind, default and meaning.
 
     @dataclass(frozen=True)
     class Retention(Declared):
-        days: int = setting("RETENTION_DAYS", whole_number(1, 3650), 15, "how long data is kept")
+        days: int = setting("RETENTION_DAYS", whole_number(1, 3650), 15, "days to keep data")
 
-`Retention.from_env(environ)` reads and checks all of them; the tables in the documentation are
-made of `Retention.settings()`.
+`Retention.from_env(environ)` reads and checks all of them. The tables in the documentation are
+generated from `Retention.settings()`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from telemetry.system.units import format_duration, parse_duration
 
 T = TypeVar("T")
 Environ = Mapping[str, str]
-"""Variables by name, as `os.environ` holds them."""
+"""Environment variables by name, as in `os.environ`."""
 
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """What a variable may hold.
+    """The kind of value that a variable takes.
 
     Args:
-        parse: its text to its value; raises ValueError.
-        expected: what would be right, to be read after "is not".
-        show: a value as it is written in the documentation.
-        secret: never shown, in no error either.
+        parse: convert the variable's text to the value; raises ValueError.
+        expected: what is valid; completes a sentence that ends in "is not".
+        show: format a value for the documentation.
+        secret: the value is never shown, not even in errors.
     """
 
     parse: Callable[[str], T]
@@ -49,7 +49,7 @@ def _within(value: float, low: float, high: float) -> None:
 
 
 def whole_number(low: int, high: int) -> Kind[int]:
-    """A whole number in a range."""
+    """Kind of a whole number in a range."""
 
     def parse(text: str) -> int:
         value = int(text)
@@ -60,7 +60,7 @@ def whole_number(low: int, high: int) -> Kind[int]:
 
 
 def number(low: float, high: float, expected: str) -> Kind[float]:
-    """A number in a range, which ``expected`` words."""
+    """Kind of a number in a range; ``expected`` describes it."""
 
     def parse(text: str) -> float:
         value = float(text)
@@ -71,13 +71,13 @@ def number(low: float, high: float, expected: str) -> Kind[float]:
 
 
 def milliseconds(low: int, high: int) -> Kind[float]:
-    """Seconds that are written as whole milliseconds, in OpenTelemetry's way."""
+    """Kind of a time in seconds whose variable holds whole milliseconds, as OpenTelemetry's do."""
     whole = whole_number(low, high)
     return Kind(lambda text: whole.parse(text) / 1000, whole.expected, lambda s: f"{s * 1000:g}")
 
 
 def choice(*names: str) -> Kind[str]:
-    """One of a few words."""
+    """Kind of a word from a fixed set."""
 
     def parse(text: str) -> str:
         if text not in names:
@@ -102,7 +102,7 @@ def _http_url(text: str) -> str:
 
 TEXT = Kind(str, "a text")
 SECRET = Kind(str, "a text", secret=True)
-WORDS = Kind(lambda text: tuple(text.split()), "words with spaces between", " ".join)
+WORDS = Kind(lambda text: tuple(text.split()), "words separated by spaces", " ".join)
 PATH = Kind(lambda text: Path(text).expanduser().absolute(), "a path")
 FLAG = Kind(_flag, "true or false", lambda value: str(value).lower())
 DURATION = Kind(parse_duration, "a duration like 15s, 5m, 1h or 0", format_duration)
@@ -114,12 +114,12 @@ class Setting(Generic[T]):
     """One setting.
 
     Args:
-        variable: of the environment.
-        kind: what that may hold.
-        default: where it is unset or empty.
-        meaning: one sentence for the documentation, without a full stop.
-        otherwise: gives the default from the other variables, where it depends on them.
-        shown: the default in the documentation, where it is not ``default``.
+        variable: name of the environment variable.
+        kind: kind of value.
+        default: value if the variable is unset or empty.
+        meaning: noun phrase or short sentence for the documentation, without a full stop.
+        otherwise: compute the default from other variables, if it depends on them.
+        shown: the default as the documentation shows it, if that is not ``default``.
     """
 
     variable: str
@@ -130,10 +130,10 @@ class Setting(Generic[T]):
     shown: str = ""
 
     def read(self, environ: Environ) -> T:
-        """Its value.
+        """Return the setting's value in this environment.
 
         Raises:
-            ConfigError: the variable holds something else.
+            ConfigError: the variable's value is invalid.
         """
         text = environ.get(self.variable, "").strip()
         if not text:
@@ -146,33 +146,35 @@ class Setting(Generic[T]):
 
     @property
     def default_text(self) -> str:
-        """The default as the documentation shows it; "" for none."""
+        """The default as the documentation shows it; "" if there is no default."""
         if self.shown or self.default is None:
             return self.shown
         return self.kind.show(self.default)
 
 
 def setting(variable: str, kind: Kind[Any], default: Any, meaning: str, *, shown: str = "") -> Any:
-    """A field of a `Declared`; the arguments are `Setting`'s."""
+    """Declare a setting as a field of a `Declared`; the arguments are `Setting`'s."""
     return declared(Setting(variable, kind, default, meaning, shown=shown))
 
 
 def declared(one: Setting[Any]) -> Any:
-    """A field of a `Declared` that is declared elsewhere, since others read it too."""
-    # By a factory: a default may be a mapping.
+    """Make a field of a `Declared` from a setting that several classes share."""
+    # With a factory: a default may be a mapping.
     return field(
         default_factory=lambda: one.default, repr=not one.kind.secret, metadata={"setting": one}
     )
 
 
 def derived(find: Callable[[Environ], Any]) -> Any:
-    """A field of a `Declared` that is no setting of its own: ``find`` makes it of all variables.
-    Of an object that isn't made from the environment it is what no variable gives."""
+    """Make a field of a `Declared` that ``find`` computes from all variables.
+
+    An object that isn't read from the environment gets the value for an empty environment.
+    """
     return field(default_factory=lambda: find({}), repr=False, metadata={"derived": find})
 
 
 def declared_each(several: Mapping[str, Setting[Any]]) -> Any:
-    """A field of a `Declared` that holds one value for each name."""
+    """Make a field of a `Declared` that holds several settings' values by name."""
     return field(
         default_factory=lambda: {name: one.default for name, one in several.items()},
         metadata={"settings": several},
@@ -181,21 +183,22 @@ def declared_each(several: Mapping[str, Setting[Any]]) -> Any:
 
 @dataclass(frozen=True)
 class Declared:
-    """The base of objects whose fields are settings."""
+    """Base of classes whose fields are settings."""
 
     PREFIXES: ClassVar[tuple[str, ...]] = ()
-    """A variable that begins so must be one of these settings, or `ELSEWHERE`."""
+    """Prefixes of which all variables must be known: a field here, or listed in `ELSEWHERE`."""
     ELSEWHERE: ClassVar[tuple[str, ...]] = ()
+    """Variables with such a prefix that another class reads."""
     DOCUMENTED: ClassVar[str] = "docs/"
-    """Where the documentation lists them."""
+    """The page that lists them."""
 
     @classmethod
     def from_env(cls, environ: Environ) -> Self:
-        """Read the environment; what is unset or empty keeps its default.
+        """Read the environment; unset and empty variables keep their defaults.
 
         Raises:
-            ConfigError: a variable has a value that can't be used.
-            TelemetryError: a variable with one of `PREFIXES` names no setting.
+            ConfigError: a variable's value is invalid.
+            TelemetryError: a variable with one of `PREFIXES` is not a setting.
         """
         known = [*(one.variable for one in cls.settings()), *cls.ELSEWHERE]
         for name in sorted(environ):
@@ -220,7 +223,7 @@ class Declared:
 
     @classmethod
     def settings(cls) -> tuple[Setting[Any], ...]:
-        """All of them, in the order of the fields."""
+        """All settings, in the order of the fields."""
         found: list[Setting[Any]] = []
         for each in fields(cls):
             if one := each.metadata.get("setting"):
@@ -229,6 +232,6 @@ class Declared:
         return tuple(found)
 
     def given(self) -> dict[str, Any]:
-        """What differs from its default, by the variables' names."""
+        """Values that differ from their defaults, by variable."""
         values = ((each.metadata.get("setting"), getattr(self, each.name)) for each in fields(self))
         return {one.variable: value for one, value in values if one and value != one.default}

@@ -1,6 +1,7 @@
-"""Settings, read once at the edge into frozen objects. Argument, then environment, then default.
+"""The library's settings, read once into frozen objects.
 
-The standard OTEL_* variables come first; our own start with TELEMETRY_.
+An argument overrides the environment, which overrides the default. Standard OTEL_* variables are
+used if there is one; our own start with TELEMETRY_.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def _resource(text: str) -> dict[str, str]:
 
 
 def _grpc_address(text: str) -> str:
-    # gRPC takes an address without a scheme too.
+    # gRPC also accepts an address without a scheme.
     return text if "://" not in text and ":" in text else HTTP_URL.parse(text)
 
 
@@ -89,7 +90,7 @@ RESOURCE = Setting(
     "OTEL_RESOURCE_ATTRIBUTES",
     Kind(_resource, "a list like key=value,key=value"),
     {},
-    "what the telemetry is of: key=value,key=value",
+    "resource attributes of the telemetry: key=value,key=value",
     otherwise=lambda environ: {},
     shown="none",
 )
@@ -97,16 +98,16 @@ SERVICE_NAME = Setting(
     "OTEL_SERVICE_NAME",
     TEXT,
     "",
-    "the service's name",
+    "name of the service",
     otherwise=lambda environ: RESOURCE.read(environ).get("service.name", ""),
-    shown="the one given in code, or the app's",
+    shown="the name given in code, or the app's",
 )
 METRICS_PATH = Setting(
     "TELEMETRY_METRICS_PATH",
     Kind(_path, "a path such as /metrics, or off"),
     "/metrics",
-    "where the app answers with its metrics; off for nowhere",
-    # Set to nothing is off, too.
+    "path at which the app serves its metrics, or off",
+    # An empty value means off, too.
     otherwise=lambda environ: "" if "TELEMETRY_METRICS_PATH" in environ else "/metrics",
 )
 _PROTOCOL = choice("http/protobuf", "grpc")
@@ -117,40 +118,43 @@ _COMPRESSION = Kind(_compression, "gzip, deflate or none")
 
 @dataclass(frozen=True)
 class LogSettings(Declared):
-    """How logs are exported."""
+    """Settings of the log export."""
 
     level: int = setting(
         "TELEMETRY_LOG_LEVEL",
         Kind(_level, "DEBUG, INFO, WARNING, ERROR or CRITICAL", logging.getLevelName),
         logging.INFO,
-        "the lowest level that is exported",
+        "lowest level to export",
     )
     queue: int = setting(
-        "OTEL_BLRP_MAX_QUEUE_SIZE", whole_number(1, 1_000_000), 2048, "records that wait at most"
+        "OTEL_BLRP_MAX_QUEUE_SIZE",
+        whole_number(1, 1_000_000),
+        2048,
+        "maximum queued log records; further ones are dropped and counted",
     )
     batch: int = setting(
         "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
         whole_number(1, 100_000),
         512,
-        "records that are sent together at most",
+        "maximum log records per export",
     )
     delay_s: float = setting(
         "OTEL_BLRP_SCHEDULE_DELAY",
         milliseconds(1, 3_600_000),
         1.0,
-        "milliseconds that a record waits for others at most",
+        "maximum milliseconds that a log record waits before export",
     )
 
 
 @dataclass(frozen=True)
 class OTLP:
-    """Where and how one signal goes.
+    """Address and protocol of one signal's OTLP export.
 
     Args:
         protocol: ``http/protobuf`` or ``grpc``.
-        address: base address, or the whole one where that is set for one signal.
-        given: whether OTEL_* names the address, so that the SDK's exporter finds it itself.
-        timeout_given: the same of the timeout.
+        address: base address, or the full address if it is set for this signal.
+        given: an OTEL_* variable sets the address, so the SDK's exporter reads it itself.
+        timeout_given: an OTEL_* variable sets the timeout.
     """
 
     protocol: str
@@ -160,8 +164,10 @@ class OTLP:
 
 
 def _otlp(signal: str, environ: Mapping[str, str]) -> OTLP:
-    """How one signal is exported, "" for what is common to them. The SDK's exporters read the same
-    variables, and would complain of them one by one, later."""
+    """Read one signal's OTLP settings; signal "" gives those common to all.
+
+    The SDK's exporters read the same variables, but would report an invalid one later.
+    """
 
     def read(name: str, kind: Kind[Any]) -> Any:
         own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}"
@@ -181,59 +187,84 @@ def _otlp(signal: str, environ: Mapping[str, str]) -> OTLP:
 
 @dataclass(frozen=True)
 class Settings(Declared):
-    """What the library needs to know.
+    """The library's settings.
 
     Args:
-        service_name: "" for the one given in code or the app's name.
-        disabled: nothing is instrumented or exported.
-        traces_exporters: none unless set: spans are an option.
-        metrics_path: "" where it is ``off``.
-        metrics_port: 0 for none.
-        run_dir: the folder that several workers share, or None.
-        otlp: how each of ``metrics``, ``logs`` and ``traces`` is exported over OTLP; "" for what
-            is common to them.
+        service_name: "" for the name given in code, or the app's name.
+        disabled: instrument and export nothing.
+        traces_exporters: empty by default: spans are optional.
+        metrics_path: "" if it is ``off``.
+        metrics_port: 0 for no port.
+        run_dir: run folder that several workers share, or None.
+        otlp: OTLP settings of ``metrics``, ``logs`` and ``traces``, and under "" those common to
+            all.
     """
 
     service_name: str = declared(SERVICE_NAME)
     disabled: bool = setting(
-        "OTEL_SDK_DISABLED", FLAG, False, "true: nothing is instrumented or exported"
+        "OTEL_SDK_DISABLED", FLAG, False, "disable all instrumentation and export"
     )
     metrics_exporters: tuple[str, ...] = setting(
-        "OTEL_METRICS_EXPORTER", _exporters(*EXPORTERS), ("otlp",), "where metrics go"
+        "OTEL_METRICS_EXPORTER",
+        _exporters(*EXPORTERS),
+        ("otlp",),
+        "exporters for metrics, separated by commas: otlp, prometheus, console or none",
     )
     logs_exporters: tuple[str, ...] = setting(
-        "OTEL_LOGS_EXPORTER", _exporters("otlp", "console", "none"), ("otlp",), "where logs go"
+        "OTEL_LOGS_EXPORTER",
+        _exporters("otlp", "console", "none"),
+        ("otlp",),
+        "exporters for logs, separated by commas: otlp, console or none",
     )
     traces_exporters: tuple[str, ...] = setting(
-        "OTEL_TRACES_EXPORTER", _exporters("otlp", "console", "none"), (), "where spans go"
+        "OTEL_TRACES_EXPORTER",
+        _exporters("otlp", "console", "none"),
+        (),
+        "exporters for spans, separated by commas: otlp, console or none",
     )
     export_interval_s: float = setting(
         "OTEL_METRIC_EXPORT_INTERVAL",
         milliseconds(10, 3_600_000),
         5.0,
-        "milliseconds between two exports of metrics",
+        "milliseconds between exports of metrics",
     )
     export_timeout_s: float = setting(
         "OTEL_METRIC_EXPORT_TIMEOUT",
         milliseconds(1, 3_600_000),
         10.0,
-        "milliseconds that an export of metrics may take",
+        "timeout of an export of metrics in milliseconds, if no OTLP timeout is set",
     )
     metrics_path: str = declared(METRICS_PATH)
     metrics_port: int = setting(
-        "TELEMETRY_METRICS_PORT", whole_number(0, 65535), 0, "a port of its own for the metrics"
+        "TELEMETRY_METRICS_PORT",
+        whole_number(0, 65535),
+        0,
+        "separate port on 127.0.0.1 for the metrics; 0: none",
     )
     prometheus_host: str = setting(
-        "OTEL_EXPORTER_PROMETHEUS_HOST", TEXT, "127.0.0.1", "where the prometheus exporter listens"
+        "OTEL_EXPORTER_PROMETHEUS_HOST",
+        TEXT,
+        "127.0.0.1",
+        "listen address of the prometheus exporter",
     )
     prometheus_port: int = setting(
-        "OTEL_EXPORTER_PROMETHEUS_PORT", whole_number(1, 65535), 9464, "its port"
+        "OTEL_EXPORTER_PROMETHEUS_PORT",
+        whole_number(1, 65535),
+        9464,
+        "port of the prometheus exporter",
     )
     cardinality_limit: int = setting(
-        "TELEMETRY_CARDINALITY_LIMIT", whole_number(1, 1_000_000), 2000, "series of an instrument"
+        "TELEMETRY_CARDINALITY_LIMIT",
+        whole_number(1, 1_000_000),
+        2000,
+        'maximum series per instrument; further ones share `otel_metric_overflow="true"`',
     )
     run_dir: Path | None = setting(
-        "TELEMETRY_RUN_DIR", PATH, None, "the folder that a run's workers share", shown="none"
+        "TELEMETRY_RUN_DIR",
+        PATH,
+        None,
+        "run folder that the workers of one run share",
+        shown="set by `telemetry run`",
     )
     logs: LogSettings = derived(LogSettings.from_env)
     otlp: Mapping[str, OTLP] = derived(
@@ -244,7 +275,7 @@ class Settings(Declared):
 
     @property
     def otlp_endpoint(self) -> str:
-        """Base address for OTLP: OTEL_EXPORTER_OTLP_ENDPOINT, else the local collector."""
+        """Base address for OTLP: OTEL_EXPORTER_OTLP_ENDPOINT, or the local Collector."""
         return self.otlp[""].address
 
 
@@ -253,7 +284,7 @@ OTHERS = (
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         HTTP_URL,
         "",
-        "destination of OTLP; also for each signal: `…_METRICS_ENDPOINT`, `…_LOGS_ENDPOINT`, "
+        "base address for OTLP; also for each signal: `…_METRICS_ENDPOINT`, `…_LOGS_ENDPOINT`, "
         "`…_TRACES_ENDPOINT`",
         shown="http://127.0.0.1:4318, :4317 for gRPC",
     ),
@@ -261,20 +292,20 @@ OTHERS = (
         "OTEL_EXPORTER_OTLP_PROTOCOL",
         _PROTOCOL,
         "http/protobuf",
-        "`http/protobuf` or `grpc`; also for each signal",
+        "OTLP's protocol: `http/protobuf` or `grpc`; also for each signal",
     ),
     Setting(
         "OTEL_EXPORTER_OTLP_TIMEOUT",
         _TIMEOUT,
         10.0,
-        "seconds that an export may take, retries included; also for each signal",
+        "timeout of an OTLP export in seconds, retries included; also for each signal",
         shown="10",
     ),
     Setting(
         "OTEL_EXPORTER_OTLP_COMPRESSION",
         _COMPRESSION,
         "none",
-        "`none`, `gzip` or `deflate`; also for each signal",
+        "compression of OTLP: `none`, `gzip` or `deflate`; also for each signal",
     ),
     Setting(
         "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
@@ -290,4 +321,4 @@ OTHERS = (
         "regular expressions, one per line; matches are masked, in addition to known secrets",
     ),
 )
-"""Settings for the documentation that are read for each signal, by the SDK, or line by line."""
+"""Settings that are read elsewhere (for each signal, by the SDK, by the redactor), for the docs."""

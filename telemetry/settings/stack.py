@@ -1,4 +1,4 @@
-"""The stack on this machine: where it is, what it keeps, who evaluates its alerts."""
+"""Settings of the stack on this machine: folders, ports, retention, evaluator, secrets."""
 
 from __future__ import annotations
 
@@ -41,9 +41,26 @@ PORTS = {
 }
 
 
+# Names of the ports' services in the documentation.
+_TITLES = {
+    "gateway": "the gateway",
+    "proxy": "the proxy",
+    "platform": "the platform",
+    "grafana": "Grafana",
+    "prometheus": "Prometheus",
+    "loki": "Loki",
+    "loki_grpc": "Loki's gRPC API",
+    "alertmanager": "Alertmanager",
+    "otlp_grpc": "the Collector's OTLP/gRPC receiver",
+    "otlp_http": "the Collector's OTLP/HTTP receiver",
+    "collector_metrics": "the Collector's own metrics",
+    "collector_health": "the Collector's health check",
+}
+
+
 def _port(name: str, default: int) -> Setting[int]:
     variable = f"TELEMETRY_{name.upper()}_PORT"
-    meaning = f"port of {name.replace('_', ' ')} on 127.0.0.1"
+    meaning = f"port of {_TITLES[name]} on 127.0.0.1"
     return Setting(variable, whole_number(1, 65535), default, meaning)
 
 
@@ -53,14 +70,14 @@ def _url(name: str) -> Setting[str]:
         variable,
         HTTP_URL,
         f"http://127.0.0.1:{port.default}",
-        f"address of {name.replace('_', ' ')}, where it runs elsewhere",
+        f"base address of {_TITLES[name]}, if it runs elsewhere",
         otherwise=lambda environ: f"http://127.0.0.1:{port.read(environ)}",
         shown="its port on 127.0.0.1",
     )
 
 
 def _below(xdg: str, usual: str, more: str) -> Callable[[Environ], Path]:
-    """Finds a folder below one of the XDG folders, or below the home folder."""
+    """Make a function that finds a folder below an XDG folder, or below the home folder."""
     return lambda environ: (
         Path(environ.get(xdg) or Path(environ.get("HOME", "~")) / usual).expanduser().absolute()
         / more
@@ -80,32 +97,32 @@ HOME = Setting(
     "TELEMETRY_HOME",
     PATH,
     Path("~/.local/state/telemetry"),
-    "the state folder: data, configuration, output, secrets; one stack each",
+    "state folder of one stack: data, configuration, logs and secrets",
     otherwise=_below("XDG_STATE_HOME", ".local/state", "telemetry"),
 )
 ENGINES = Setting(
     "TELEMETRY_ENGINES",
     PATH,
     Path("~/.cache/telemetry/engines"),
-    "the engines' cache, shared by all stacks",
+    "folder of the fetched and built engines, shared by all stacks",
     otherwise=_below("XDG_CACHE_HOME", ".cache", "telemetry/engines"),
 )
 RETENTION_DAYS = Setting(
-    "TELEMETRY_RETENTION_DAYS", whole_number(1, 3650), 15, "days that metrics and logs are kept"
+    "TELEMETRY_RETENTION_DAYS", whole_number(1, 3650), 15, "days to keep metrics and logs"
 )
 _ADDRESS = Kind(_listening, "an address with a port, such as 172.17.0.1:4318")
 
 
 @dataclass(frozen=True)
 class StackSettings(Declared):
-    """What the commands for the stack, its alerts and the demo are told.
+    """Settings of the commands for the stack, its alerts and the demo.
 
     Args:
         home: the state folder.
-        ports: on 127.0.0.1, by the names in `PORTS`.
+        ports: ports on 127.0.0.1, by the names in `PORTS`.
         urls: base addresses by the same names, without a slash at the end.
-        child_env: the environment that child processes inherit: this process' own, with the
-            secrets once `with_secrets` has added them.
+        child_env: the environment that child processes inherit: this process' own, and after
+            `with_secrets` the secrets too.
     """
 
     home: Path = declared(HOME)
@@ -114,43 +131,43 @@ class StackSettings(Declared):
         "TELEMETRY_RELEASES",
         TEXT,
         "",
-        "a mirror of the releases, laid out the same way",
+        "address of a mirror of the engines' releases, with the same paths",
         shown="https://github.com, https://grafana.com",
     )
-    grafana: bool = setting("TELEMETRY_GRAFANA", FLAG, True, "off: no Grafana, though there is one")
-    grafana_home: str = setting("GRAFANA_HOME", TEXT, "", "Grafana's folder")
-    grafana_bin: str = setting("GRAFANA_BIN", TEXT, "", "Grafana's program")
+    grafana: bool = setting("TELEMETRY_GRAFANA", FLAG, True, "run Grafana if it is installed")
+    grafana_home: str = setting("GRAFANA_HOME", TEXT, "", "folder of Grafana's installation")
+    grafana_bin: str = setting("GRAFANA_BIN", TEXT, "", "path of Grafana's program")
     evaluator: str = setting(
         "TELEMETRY_ALERTING",
         choice("grafana", "prometheus"),
         "",
-        "who evaluates the alerts: grafana or prometheus",
-        shown="grafana where one runs",
+        "evaluator of the alert rules: grafana or prometheus",
+        shown="grafana if it runs, else prometheus",
     )
     retention_days: int = declared(RETENTION_DAYS)
     retention_gb: int = setting(
         "TELEMETRY_RETENTION_GB",
         whole_number(1, 100_000),
         10,
-        "GB of the disk that metrics and logs may fill, half each",
+        "maximum GB of disk for metrics and logs, half each",
     )
     traces_endpoint: str = setting(
         "TELEMETRY_TRACES_ENDPOINT",
         TEXT,
         "",
-        "OTLP address of a trace backend that spans are passed on to",
+        "OTLP address of a trace backend, to which the Collector forwards spans",
     )
     otlp_bridge_address: str = setting(
         "TELEMETRY_OTLP_BRIDGE_ADDRESS",
         _ADDRESS,
         "",
-        "ADDRESS:PORT of this machine on which other hosts, too, may send OTLP, with the token",
+        "further ADDRESS:PORT of this machine to accept OTLP from other hosts; requires the token",
     )
     demo_image: str = setting(
         "TELEMETRY_DEMO_IMAGE",
         TEXT,
         "busybox:stable",
-        "what `telemetry demo` runs in its containers; any image with a shell",
+        "image of the containers that `telemetry demo` starts; any image with a shell",
     )
     admin_token: str = declared(credentials.ADMIN_TOKEN)
     grafana_password: str = declared(credentials.GRAFANA_PASSWORD)
@@ -161,11 +178,11 @@ class StackSettings(Declared):
     )
 
     def changed(self, **variables: str) -> StackSettings:
-        """The same, with further variables in the environment."""
+        """Return these settings with further variables in the environment."""
         return StackSettings.from_env({**self.child_env, **variables})
 
     def with_secrets(self) -> StackSettings:
-        """The same, with the state folder's secrets, those that are missing made.
+        """Return these settings with the state folder's secrets; generate missing ones.
 
         Raises:
             TelemetryError: the state folder can't be written.
@@ -174,23 +191,24 @@ class StackSettings(Declared):
 
     @property
     def search_path(self) -> str | None:
-        """Where programs are looked for."""
+        """PATH of child processes, in which programs are searched."""
         return self.child_env.get("PATH")
 
     @property
     def store_mib(self) -> int:
-        """What one of the two stores, Prometheus and Loki, may use, in MiB."""
+        """Disk space that each of the two stores, Prometheus and Loki, may use, in MiB."""
         return self.retention_gb * 1024 // 2
 
 
 @dataclass(frozen=True)
 class ServiceSettings(Declared):
-    """The base of the gateway's and the platform's settings: reading them makes the state
-    folder's secrets where they are missing.
+    """Base of the gateway's and the platform's settings.
+
+    Reading them generates the state folder's secrets that are missing.
 
     Args:
         home: the state folder.
-        kept: what its file of secrets holds.
+        kept: the secrets stored in it.
     """
 
     home: Path = declared(HOME)
@@ -198,10 +216,10 @@ class ServiceSettings(Declared):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Read the environment; secrets that are missing are made and kept.
+        """Read the environment; generate and store missing secrets.
 
         Raises:
-            ConfigError: a variable has a value that can't be used.
+            ConfigError: a variable's value is invalid.
             TelemetryError: the state folder can't be written.
         """
         kept = credentials.ensure(HOME.read(environ), environ)
@@ -210,15 +228,15 @@ class ServiceSettings(Declared):
 
 
 def keep_loopback_direct(environ: MutableMapping[str, str]) -> None:
-    """Never ask what runs on this machine through an HTTP proxy: tokens would leave it.
+    """Exclude loopback from HTTP proxies, so that tokens never leave this machine.
 
     Args:
-        environ: changed where it names a proxy; what is started inherits it.
+        environ: changed if it names a proxy; child processes inherit it.
     """
     if not any(name.lower().endswith("_proxy") and environ[name] for name in environ):
         return
     given = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     names = [name.strip() for name in given.split(",") if name.strip()]
     names += [name for name in ("127.0.0.1", "localhost", "::1") if name not in names]
-    # Libraries differ in which of the two they read first.
+    # Libraries differ in which of the two variables they read first.
     environ["no_proxy"] = environ["NO_PROXY"] = ",".join(names)

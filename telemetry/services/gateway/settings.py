@@ -48,41 +48,48 @@ class Settings(ServiceSettings):
     webhook_token: str = declared(credentials.WEBHOOK_TOKEN)
     admin_token: str = declared(credentials.ADMIN_TOKEN)
     proxy_key: str = setting(
-        "TELEMETRY_PROXY_KEY", SECRET, "", "its key at the proxy", shown="it requests one"
+        "TELEMETRY_PROXY_KEY",
+        SECRET,
+        "",
+        "the gateway's key at the proxy",
+        shown="the gateway requests one",
     )
     proxy_url: str = declared(URL_SETTINGS["proxy"])
     prometheus_url: str = declared(URL_SETTINGS["prometheus"])
     loki_url: str = declared(URL_SETTINGS["loki"])
     model: str = setting(
-        "TELEMETRY_MODEL", TEXT, "claude-sonnet-4-6", "the model that the assistant calls"
+        "TELEMETRY_MODEL", TEXT, "claude-sonnet-4-6", "model that the assistant calls"
     )
-    kernel: str = setting("TELEMETRY_KERNEL", TEXT, "assistant", "the kernel's entry point name")
+    kernel: str = setting("TELEMETRY_KERNEL", TEXT, "assistant", "entry point name of the kernel")
     knowledge: Path | None = setting(
         "TELEMETRY_KNOWLEDGE",
         PATH,
         None,
         "file with the assistant's instructions",
-        shown="the one that ships",
+        shown="the file in the package",
     )
     handle: str = declared(HANDLE)
     max_turns: int = setting(
-        "TELEMETRY_GATEWAY_MAX_TURNS", whole_number(1, 100), 8, "model calls a dispatch may take"
+        "TELEMETRY_GATEWAY_MAX_TURNS", whole_number(1, 100), 8, "maximum model calls per dispatch"
     )
     queue_limit: int = setting(
-        "TELEMETRY_GATEWAY_QUEUE", whole_number(1, 100_000), 64, "messages that may wait"
+        "TELEMETRY_GATEWAY_QUEUE", whole_number(1, 100_000), 64, "maximum queued messages"
     )
     concurrency: int = setting(
         "TELEMETRY_GATEWAY_CONCURRENCY",
         whole_number(1, 1000),
         4,
-        "messages answered at the same time",
+        "maximum messages answered at the same time",
     )
     retention_days: int = declared(RETENTION_DAYS)
     origins: tuple[str, ...] = setting(
-        "TELEMETRY_GATEWAY_ORIGINS", WORDS, (), "further origins that pages may call from"
+        "TELEMETRY_GATEWAY_ORIGINS",
+        WORDS,
+        (),
+        "further origins whose pages may call the API, separated by spaces",
     )
 
     @property
     def stored_proxy_key(self) -> str:
-        """The key at the proxy that it requested before."""
+        """The key at the proxy that the gateway requested before."""
         return self.kept.get("TELEMETRY_PROXY_KEY", "")

@@ -38,21 +38,24 @@ _FOLDERS = Kind(
     _folders, "folders such as /srv/data:/mnt", lambda folders: ":".join(map(str, folders))
 )
 _ENDPOINT = Setting(
-    "OTEL_EXPORTER_OTLP_ENDPOINT", HTTP_URL, "", "where containers' telemetry goes, by HTTP"
+    "OTEL_EXPORTER_OTLP_ENDPOINT", HTTP_URL, "", "OTLP/HTTP address for the containers' telemetry"
 )
 SAMPLE_INTERVAL = Setting(
-    "TELEMETRY_PLATFORM_SAMPLE_INTERVAL", whole_number(1, 3600), 15, "seconds between samples"
+    "TELEMETRY_PLATFORM_SAMPLE_INTERVAL",
+    whole_number(1, 3600),
+    15,
+    "seconds between samples of the containers",
 )
 
 
 @dataclass(frozen=True)
 class Settings(ServiceSettings):
-    """What the platform is told.
+    """The platform's settings.
 
     Args:
-        otlp_url: where containers' telemetry goes: OTEL_EXPORTER_OTLP_ENDPOINT unless that is
-            for gRPC, which the relay does not speak; else this machine's collector.
-        environ: Docker's variables and the exporter's, for who reads them.
+        otlp_url: address for the containers' telemetry: OTEL_EXPORTER_OTLP_ENDPOINT unless that is
+            for gRPC, which the relay does not speak; else this machine's Collector.
+        environ: the environment, from which Docker's and the exporter's variables are read later.
     """
 
     port: int = declared(PORT_SETTINGS["platform"])
@@ -71,38 +74,41 @@ class Settings(ServiceSettings):
     )
     proxy_url: str = declared(URL_SETTINGS["proxy"])
     keys: bool = setting(
-        "TELEMETRY_PLATFORM_KEYS", FLAG, True, "false where no proxy runs: containers get no key"
+        "TELEMETRY_PLATFORM_KEYS",
+        FLAG,
+        True,
+        "give each container a key at the proxy; false if no proxy runs",
     )
     gateway_url: str = declared(URL_SETTINGS["gateway"])
     grafana_url: str = declared(URL_SETTINGS["grafana"])
     network: str = setting(
-        "TELEMETRY_PLATFORM_NETWORK", TEXT, NETWORK, "the Docker network of its containers"
+        "TELEMETRY_PLATFORM_NETWORK", TEXT, NETWORK, "Docker network of the containers"
     )
     relay_port: int = setting(
         "TELEMETRY_PLATFORM_RELAY_PORT",
         whole_number(1, 65535),
         RELAY_PORT,
-        "where containers reach OTLP and the proxy",
+        "port of the relay, through which containers reach OTLP and the proxy",
     )
     relay_host: str = setting(
         "TELEMETRY_PLATFORM_RELAY_HOST",
         TEXT,
         "",
-        "the name by which containers reach this machine's loopback",
+        "host name or address by which containers reach the relay on this machine",
         shown="the network's gateway address, which is right on Linux",
     )
     volumes: tuple[Path, ...] = setting(
         "TELEMETRY_PLATFORM_VOLUMES",
         _FOLDERS,
         (),
-        "folders (colon between) that containers may mount, with all below them",
+        "folders that containers may mount, with their subfolders; separated by colons",
     )
     sample_interval_s: int = declared(SAMPLE_INTERVAL)
     tailed: Path | None = setting(
         "TELEMETRY_DOCKER_CONTAINERS",
         PATH,
         None,
-        "Docker's folder of container logs, where the collector reads them",
+        "folder from which the Collector reads the logs of Docker's containers",
         shown="Docker's default",
     )
     environ: Mapping[str, str] = derived(dict)

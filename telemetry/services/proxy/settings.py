@@ -59,12 +59,12 @@ class Upstream:
 
     @property
     def needs_key(self) -> bool:
-        """Whether it needs a key: true unless it is on this machine."""
+        """True if it needs a key: always, except on this machine."""
         host = urlsplit(self.url).hostname or ""
         return not (host in ("localhost", "::1") or host.startswith("127."))
 
     def serves(self, model: str) -> bool:
-        """Whether it serves ``model``."""
+        """Check whether it serves ``model``."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
@@ -100,7 +100,7 @@ LEDGER_URL = Setting(
     "TELEMETRY_LEDGER_URL",
     TEXT,
     "sqlite:///ledger.db",
-    "or `postgresql://user@host/database`",
+    "database of the ledger: a `sqlite:` URL, or `postgresql://user@host/database`",
     otherwise=lambda environ: f"sqlite:///{HOME.read(environ) / 'ledger.db'}",
     shown="sqlite:///$TELEMETRY_HOME/ledger.db",
 )
@@ -108,7 +108,7 @@ UPSTREAMS = Setting(
     "TELEMETRY_PROXY_UPSTREAMS",
     Kind(_table, "a TOML file"),
     {},
-    "file of further upstreams and aliases",
+    "TOML file of further upstreams and model aliases",
     otherwise=lambda environ: {},
     shown="none",
 )
@@ -143,50 +143,58 @@ class Settings(Declared):
     aliases: Mapping[str, str] = derived(
         lambda environ: _aliases(UPSTREAMS.read(environ).get("aliases", {}))
     )
-    prices: Path | None = setting("TELEMETRY_PRICES", PATH, None, "file of prices")
+    prices: Path | None = setting(
+        "TELEMETRY_PRICES", PATH, None, "file of prices that add to or override the price list"
+    )
     connect_timeout_s: float = setting(
-        "TELEMETRY_PROXY_CONNECT_TIMEOUT", SECONDS, 5.0, "seconds to reach an upstream"
+        "TELEMETRY_PROXY_CONNECT_TIMEOUT",
+        SECONDS,
+        5.0,
+        "timeout for connecting to an upstream, in seconds",
     )
     read_timeout_s: float = setting(
         "TELEMETRY_PROXY_READ_TIMEOUT",
         SECONDS,
         300.0,
-        "seconds an upstream may be silent in a stream",
+        "maximum seconds of silence in an upstream's stream",
     )
     total_timeout_s: float = setting(
         "TELEMETRY_PROXY_TOTAL_TIMEOUT",
         SECONDS,
         1800.0,
-        "seconds a call may take, retries and fallbacks included",
+        "maximum seconds of a call, retries and fallbacks included",
     )
     retries: int = setting(
-        "TELEMETRY_PROXY_RETRIES", whole_number(0, 10), 1, "further tries before the first byte"
+        "TELEMETRY_PROXY_RETRIES",
+        whole_number(0, 10),
+        1,
+        "maximum retries before the first byte of an answer",
     )
     on_disconnect: OnDisconnect = setting(
         "TELEMETRY_PROXY_ON_DISCONNECT",
         choice("drain", "cancel"),
         "drain",
-        "what to do with a stream when its client disconnects: drain or cancel",
+        "what to do with an upstream's stream when the client disconnects: drain or cancel",
     )
     drain_limit_s: float = setting(
-        "TELEMETRY_PROXY_DRAIN_LIMIT", SECONDS, 60.0, "seconds a stream is drained at most"
+        "TELEMETRY_PROXY_DRAIN_LIMIT", SECONDS, 60.0, "maximum seconds of draining a stream"
     )
     max_body_bytes: int = setting(
         "TELEMETRY_PROXY_MAX_BODY",
         whole_number(1024, 1 << 30),
         32 * 1024 * 1024,  # Anthropic's own limit
-        "largest request in bytes",
+        "maximum size of a request body, in bytes",
     )
     max_output_tokens: int = setting(
         "TELEMETRY_PROXY_MAX_OUTPUT_TOKENS",
         whole_number(1, 10_000_000),
         16_384,
-        "reserved if a request names no maximum",
+        "output tokens to reserve for a request that sets no maximum",
     )
     wait_s: float = 2.0
 
     def upstream(self, name: str) -> Upstream | None:
-        """Return the upstream of this name, None if there is none."""
+        """Return the upstream of this name, or None."""
         return next((u for u in self.upstreams if u.name == name), None)
 
     def route(self, wire: str, model: str) -> Upstream | None:
