@@ -1,6 +1,6 @@
-"""Alert rules as data, and what notifies people of them.
+"""Alert rules as data, and the notifications about them.
 
-Rules stand once, in ``rules/``; ``provision`` renders them for who evaluates: Grafana, or
+Rules are defined once, in ``rules/``. ``provision`` renders them for the evaluator: Grafana, or
 Prometheus and Loki with Alertmanager.
 """
 

@@ -1,7 +1,7 @@
 """Render the files that the compose files mount: alert rules, channels, policies.
 
-Without ``--environment`` they are the committed ones: defaults, addresses as seen from
-containers, and the webhook's token read from a mounted secret, so that no secret stands in them.
+Without ``--environment`` these are the committed files. They have the defaults and the addresses
+as seen from containers, and contain no secret: the webhook's token is read from a mounted secret.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from telemetry.errors import TelemetryError
 from telemetry.system.arguments import Parser
 from telemetry.system.atomic_files import replace_file
 
-# Grafana takes its mail server from its own environment, which compose.yaml reads here.
+# compose.yaml passes this file to Grafana, which takes its mail server from its environment.
 _MAIL = Path("compose/grafana.env")
-# Above what containers mount. They run as other users, so what is mounted must be readable to all;
-# nobody else on the machine comes through here.
+# Parents of the mounted folders. Containers run as other users, so the mounted files must be
+# readable to all; with mode 0700 here, other users of the machine can't reach them.
 _CLOSED = ("compose", "grafana/provisioning")
 
 COMPOSE_ENVIRON = {
@@ -34,14 +34,14 @@ COMPOSE_ENVIRON = {
 
 
 def compose_settings(*, environment: bool) -> AlertSettings:
-    """The settings of the compose files.
+    """Read the settings of the compose files.
 
     Args:
-        environment: whether the environment is read; False for the committed files.
+        environment: read the environment; False for the committed files.
     """
     environ = os.environ if environment else {}
-    # Links are for people, whose browsers reach the published ports on 127.0.0.1; notices are
-    # sent by containers, which reach the gateway by name.
+    # Links are opened in browsers, which reach the published ports on 127.0.0.1. Notices are sent
+    # by containers, which reach the gateway by name.
     return AlertSettings(
         Links.from_env(environ),
         Channels.from_env({**COMPOSE_ENVIRON, **environ}),
@@ -50,7 +50,7 @@ def compose_settings(*, environment: bool) -> AlertSettings:
 
 
 def rendered(settings: AlertSettings) -> dict[str, str]:
-    """The files: path from the repository's top to content."""
+    """Render all files: path from the repository's root to content."""
     links, channels = settings.links, settings.channels
     rules = all_rules(settings.thresholds)
     files: dict[str, str] = {}
@@ -68,14 +68,16 @@ def rendered(settings: AlertSettings) -> dict[str, str]:
 
 
 def main(argv: list[str]) -> int:
-    """Write the files under the folder given, else the present one."""
+    """Write the files below the given folder (default: the working folder)."""
     parser = Parser("python -m telemetry.alerting", description=__doc__)
-    parser.add_argument("folder", nargs="?", default=".", type=Path, help="the repository's top")
+    parser.add_argument(
+        "folder", nargs="?", default=".", type=Path, help="root of the repository (default: .)"
+    )
     parser.add_argument(
         "--environment",
         action="store_true",
-        help="with the thresholds and channels of the environment; secrets stand in the files, "
-        "and only you can enter the folders above them",
+        help="use the thresholds and channels of the environment; the files then contain secrets, "
+        "and only you can enter their parent folders",
     )
     try:
         args = parser.parse_args(argv)

@@ -1,7 +1,7 @@
-"""Where notifications go: one settings object for Alertmanager, Grafana and direct sending.
+"""Notification channels: one settings object for Alertmanager, Grafana and direct sending.
 
 The gateway's webhook is always on; e-mail, Slack and Telegram are switched on by setting their
-variables. Half a channel is an error: a notice that goes nowhere is found out too late.
+variables. A half-configured channel is an error: otherwise the first alert would be lost.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Webhook:
 
     Args:
         url: its address.
-        token: the bearer token; empty where ``token_file`` names a file that holds it.
+        token: the bearer token; empty if ``token_file`` names a file with it.
         token_file: path of that file as the sender sees it, e.g. a mounted secret.
     """
 
@@ -52,10 +52,10 @@ class Email:
         to: the addresses.
         sender: the From address.
         host: the server.
-        port: its port.
-        user: log-in name, empty for none.
-        password: its password.
-        tls: whether TLS is required: from the first byte on port 465, by STARTTLS elsewhere.
+        port: the server's port.
+        user: log-in name; empty to send without log-in.
+        password: the user's password.
+        tls: require TLS: from the first byte on port 465, by STARTTLS on other ports.
     """
 
     to: tuple[str, ...]
@@ -91,11 +91,11 @@ class Telegram:
 
 @dataclass(frozen=True)
 class QuietHours:
-    """Hours in which warnings are held back; criticals never are.
+    """Hours in which warnings are held back; criticals are always sent.
 
     Args:
         start: ``HH:MM``, inclusive.
-        end: ``HH:MM``, exclusive; before ``start`` where midnight lies between.
+        end: ``HH:MM``, exclusive; earlier than ``start`` if the hours cross midnight.
         location: an IANA time zone.
     """
 
@@ -104,7 +104,7 @@ class QuietHours:
     location: str
 
     def spans(self) -> tuple[tuple[str, str], ...]:
-        """The same without crossing midnight, which the evaluators don't take."""
+        """Return the hours as spans within a day: the evaluators reject one across midnight."""
         if self.start < self.end:
             return ((self.start, self.end),)
         return tuple(s for s in ((self.start, "24:00"), ("00:00", self.end)) if s[0] != s[1])
@@ -112,12 +112,12 @@ class QuietHours:
 
 @dataclass(frozen=True)
 class Channels:
-    """Every configured channel.
+    """All configured channels.
 
     Args:
         webhook: the gateway.
-        email: or None where it is off; so are ``slack`` and ``telegram``.
-        quiet_hours: or None.
+        email: None if it is off; likewise ``slack`` and ``telegram``.
+        quiet_hours: None if there are no quiet hours.
     """
 
     webhook: Webhook
@@ -131,8 +131,8 @@ class Channels:
         """Read the channels' variables.
 
         Raises:
-            ConfigError: a value isn't what its variable takes.
-            TelemetryError: a channel is half configured, or a variable names no setting.
+            ConfigError: a variable's value is invalid.
+            TelemetryError: a channel is half configured, or a variable is not a setting.
         """
         variables = ChannelVariables.from_env(environ)
         given = variables.given()
@@ -180,7 +180,7 @@ _QUIET_HOURS = Kind(_parse_quiet_hours, "hours such as 22:00-07:00 or 22:00-07:0
 
 @dataclass(frozen=True)
 class ChannelVariables(Declared):
-    """The variables that `Channels` are made of."""
+    """The environment variables from which `Channels` is built."""
 
     PREFIXES: ClassVar[tuple[str, ...]] = (
         "TELEMETRY_SMTP_",
@@ -192,40 +192,58 @@ class ChannelVariables(Declared):
     gateway: str = declared(URL_SETTINGS["gateway"])
     webhook_token: str = declared(credentials.WEBHOOK_TOKEN)
     webhook_token_file: str = setting(
-        "TELEMETRY_WEBHOOK_TOKEN_FILE", TEXT, "", "file that holds the webhook's token instead"
+        "TELEMETRY_WEBHOOK_TOKEN_FILE",
+        TEXT,
+        "",
+        "file with the webhook's token, used if TELEMETRY_WEBHOOK_TOKEN is not set",
     )
-    email_to: str = setting("TELEMETRY_ALERT_EMAIL_TO", TEXT, "", "addresses, commas between")
-    smtp_host: str = setting("TELEMETRY_SMTP_HOST", TEXT, "", "the mail server")
+    email_to: str = setting(
+        "TELEMETRY_ALERT_EMAIL_TO", TEXT, "", "e-mail addresses, separated by commas"
+    )
+    smtp_host: str = setting("TELEMETRY_SMTP_HOST", TEXT, "", "host name of the mail server")
     smtp_port: int | None = setting(
-        "TELEMETRY_SMTP_PORT", whole_number(1, 65535), None, "its port", shown="587"
+        "TELEMETRY_SMTP_PORT", whole_number(1, 65535), None, "port of the mail server", shown="587"
     )
     smtp_user: str = setting("TELEMETRY_SMTP_USER", TEXT, "", "log-in name at the mail server")
-    smtp_password: str = setting("TELEMETRY_SMTP_PASSWORD", SECRET, "", "its password")
+    smtp_password: str = setting(
+        "TELEMETRY_SMTP_PASSWORD", SECRET, "", "password at the mail server"
+    )
     smtp_from: str = setting(
-        "TELEMETRY_SMTP_FROM", TEXT, "", "the sender", shown="TELEMETRY_SMTP_USER"
+        "TELEMETRY_SMTP_FROM", TEXT, "", "sender's e-mail address", shown="TELEMETRY_SMTP_USER"
     )
     smtp_tls: bool | None = setting(
         "TELEMETRY_SMTP_TLS",
         FLAG,
         None,
-        "whether TLS is required: from the first byte on port 465, else by STARTTLS",
+        "require TLS: from the first byte on port 465, by STARTTLS on other ports",
         shown="true",
     )
     slack_url: str = setting(
-        "TELEMETRY_SLACK_WEBHOOK_URL", _SLACK, "", "an incoming webhook; its address is a secret"
+        "TELEMETRY_SLACK_WEBHOOK_URL",
+        _SLACK,
+        "",
+        "address of an incoming webhook of Slack; it is a secret",
     )
-    telegram_token: str = setting("TELEMETRY_TELEGRAM_BOT_TOKEN", _BOT_TOKEN, "", "the bot's token")
+    telegram_token: str = setting(
+        "TELEMETRY_TELEGRAM_BOT_TOKEN", _BOT_TOKEN, "", "token of the Telegram bot"
+    )
     telegram_chat: int | None = setting(
-        "TELEMETRY_TELEGRAM_CHAT_ID", _CHAT_ID, None, "the chat it writes to; negative for groups"
+        "TELEMETRY_TELEGRAM_CHAT_ID",
+        _CHAT_ID,
+        None,
+        "id of the chat that the bot writes to; negative for groups",
     )
     telegram_api: str = setting(
-        "TELEMETRY_TELEGRAM_API_URL", HTTP_URL, "https://api.telegram.org", "the Bot API"
+        "TELEMETRY_TELEGRAM_API_URL",
+        HTTP_URL,
+        "https://api.telegram.org",
+        "address of Telegram's Bot API",
     )
     quiet_hours: QuietHours | None = setting(
         "TELEMETRY_ALERT_QUIET_HOURS",
         _QUIET_HOURS,
         None,
-        "hours in which warnings wait, e.g. 22:00-07:00 Europe/Berlin",
+        "hours in which warnings are held back, e.g. 22:00-07:00 Europe/Berlin",
     )
 
 
@@ -245,7 +263,7 @@ def _webhook(variables: ChannelVariables) -> Webhook:
     if not token and not file:
         raise TelemetryError(
             "TELEMETRY_WEBHOOK_TOKEN is not set: the gateway would refuse every alert",
-            remedy="`telemetry up` makes one and keeps it in secrets.env; or set it yourself",
+            remedy="run `telemetry up`, which stores one in secrets.env; or set it yourself",
             exit_code=78,
         )
     return Webhook(f"{variables.gateway}/api/alert", token, "" if token else file)

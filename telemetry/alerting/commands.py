@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(subparsers: Any) -> None:
-    """Add ``alerts`` and what it does."""
+    """Add ``alerts`` and its actions."""
     alerts = subparsers.add_parser("alerts", help="list alerts, send test notices, silence alerts")
     actions = alerts.add_subparsers(metavar="ACTION")
 

@@ -1,5 +1,6 @@
-"""Send a notice through the channels ourselves: for tests of a channel, and for the notice that
-the evaluator or the gateway is dead and can't send its own.
+"""Send a notice through the channels without the evaluator.
+
+This is for tests of a channel, and for the notice that the evaluator or the gateway is dead.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ class Notice:
         name: the alert's name.
         severity: ``critical`` or ``warning``.
         summary: one line.
-        description: what and why.
-        at: since when.
-        labels: what else it carries.
+        description: what happened and why.
+        at: start time.
+        labels: further labels.
         annotations: value and links.
     """
 
@@ -50,7 +51,7 @@ class Notice:
     annotations: Mapping[str, str]
 
     def text(self) -> str:
-        """The notice as the templates in messages.py would write it."""
+        """Format the notice as the templates in ``render/notices`` do."""
         lines = [
             f"FIRING {self.severity}: {self.summary}",
             self.description,
@@ -69,13 +70,13 @@ class Notice:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of one notice at one channel.
+    """Result of sending one notice through one channel.
 
     Args:
         channel: ``webhook``, ``e-mail``, ``Slack`` or ``Telegram``.
-        target: where it went, without secrets.
-        delivered: whether the channel took it.
-        answer: what it said.
+        target: the recipient, without secrets.
+        delivered: the channel accepted the notice.
+        answer: the channel's answer, or the error.
     """
 
     channel: str
@@ -85,16 +86,16 @@ class Delivery:
 
 
 def notify_directly(summary: str, description: str, channels: Channels) -> tuple[Delivery, ...]:
-    """Tell people through every configured channel but the gateway.
+    """Send a critical notice through every configured channel except the gateway.
 
     Args:
         summary: one line: what and where.
         description: what it means and what to do.
-        channels: all that are configured.
+        channels: the configured channels.
 
     Returns:
-        What became of it, one a channel; empty where none is configured. A channel that fails
-        is reported here, never raised: the caller has worse trouble already.
+        One result per channel; empty if no channel is configured. A channel's failure is a result
+        too, never an exception, since the caller is handling a failure already.
     """
     notice = Notice(
         name="TelemetrySupervisor",
@@ -112,9 +113,9 @@ def send(notice: Notice, channels: Channels, *, gateway: bool = True) -> tuple[D
     """Send ``notice`` through each configured channel, one after the other.
 
     Args:
-        notice: what to send.
-        channels: where to.
-        gateway: whether the gateway's webhook gets it too.
+        notice: the notice.
+        channels: the configured channels.
+        gateway: send it to the gateway's webhook too.
     """
     deliveries = []
     if gateway:
@@ -134,16 +135,16 @@ def _try(channel: str, target: str, deliver: Callable[[], str]) -> Delivery:
     try:
         return Delivery(channel, target, True, deliver())
     except (OSError, smtplib.SMTPException, ValueError) as error:
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Delivery(channel, target, False, said)
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Delivery(channel, target, False, reason)
 
 
 def test_notice(rule: Rule | None, links: Links) -> Notice:
-    """A notice that says it is a test.
+    """Make a notice that says it is a test.
 
     Args:
-        rule: whose name, labels and links it carries; None for none.
-        links: where it links to.
+        rule: the rule to imitate, with its name, labels and links; None for a plain notice.
+        links: base addresses of the links.
     """
     now = datetime.now(UTC)
     if rule is None:
@@ -151,7 +152,8 @@ def test_notice(rule: Rule | None, links: Links) -> Notice:
             name="TelemetryTest",
             severity="warning",
             summary="Test of the notification channels",
-            description="Nothing is wrong: `telemetry alerts test` sent this.",
+            description="This is a test notification from `telemetry alerts test`; "
+            "no action needed.",
             at=now,
             labels={"job": "telemetry"},
             annotations={"value": "1"},
@@ -161,7 +163,8 @@ def test_notice(rule: Rule | None, links: Links) -> Notice:
         name=rule.name,
         severity=rule.severity,
         summary=f"Test of {rule.name}",
-        description=f"Nothing is wrong: `telemetry alerts test {rule.name}` sent this.",
+        description=f"This is a test notification from `telemetry alerts test {rule.name}`; "
+        "no action needed.",
         at=now,
         labels=labels,
         annotations={
@@ -173,7 +176,7 @@ def test_notice(rule: Rule | None, links: Links) -> Notice:
 
 
 def resolve(notice: Notice, channels: Channels) -> Delivery:
-    """Tell the gateway that ``notice`` is over; it keeps what fires, people read and forget."""
+    """Send the gateway that ``notice`` is resolved: unlike the others, it lists firing alerts."""
     hook = channels.webhook
     return _try("webhook", hook.url, lambda: _webhook(notice, hook, resolved=True))
 
@@ -231,10 +234,10 @@ def _telegram(notice: Notice, telegram: Telegram) -> str:
 def _post(url: str, body: Any, headers: Mapping[str, str] | None = None) -> str:
     answer = json_http.send(url, body, headers=headers, timeout_s=_TIMEOUT_S)
     text = answer.text[:_ANSWER_CHARACTERS]
-    said = f"{answer.status} {answer.reason}" + (f": {text}" if text else "")
+    result = f"{answer.status} {answer.reason}" + (f": {text}" if text else "")
     if answer.status >= 400:
-        raise AnswerError(said, url, answer.status, text)
-    return said
+        raise AnswerError(result, url, answer.status, text)
+    return result
 
 
 def _email(notice: Notice, email: Email) -> str:

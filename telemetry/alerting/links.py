@@ -1,4 +1,4 @@
-"""Where an alert's links lead: its runbook and its dashboard."""
+"""An alert's links: its runbook and its dashboard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RUNBOOKS = Setting(
     "TELEMETRY_ALERT_RUNBOOK_URL",
     HTTP_URL,
     "http://127.0.0.1:4000/runbooks",
-    "where the runbooks are; an alert's heading is added after #",
+    "address of the runbooks; links add # and the alert's heading",
     otherwise=lambda environ: f"{URL_SETTINGS['gateway'].read(environ)}/runbooks",
     shown="the gateway's /runbooks",
 )
@@ -23,26 +23,26 @@ _RUNBOOKS = Setting(
 
 @dataclass(frozen=True)
 class Links(Declared):
-    """The addresses that links start with.
+    """Base addresses of the links.
 
     Args:
-        grafana: base address of Grafana as a person's browser reaches it.
-        runbooks: address of the runbooks; an alert's heading is added after ``#``.
+        grafana: base address of Grafana, as browsers reach it.
+        runbooks: address of the runbooks; links add ``#`` and the alert's heading.
     """
 
     grafana: str = declared(URL_SETTINGS["grafana"])
     runbooks: str = declared(_RUNBOOKS)
 
     def runbook(self, rule: Rule) -> str:
-        """The address of the rule's runbook."""
+        """Return the address of the rule's runbook."""
         return f"{self.runbooks}#{rule.name.lower()}"
 
     def dashboard(self, rule: Rule, labels: Mapping[str, str] | None = None) -> str:
-        """The address of the panel that shows the rule's value.
+        """Return the address of the panel that shows the rule's value.
 
         Args:
             rule: the rule.
-            labels: an alert's labels; None for a Go template that fills them in.
+            labels: an alert's labels; None for a Go template that inserts them.
         """
         uid, panel = PANELS[rule.panel]
         variables = "".join(
@@ -54,17 +54,18 @@ class Links(Declared):
             )
             for variable, label in rule.variables
         )
-        # Ten minutes lie between two points of seven days: too long to see what an alert is
-        # about.
+        # In a range of seven days points are ten minutes apart: too far to see an alert's cause.
         lately = "&from=now-6h&to=now" if uid in BY_DAYS else ""
         return f"{self.grafana}/d/{uid}?viewPanel={panel}{lately}{variables}"
 
 
 def texts(rule: Rule, links: Links, value: str) -> dict[str, str]:
-    """What goes with every alert of ``rule``: its texts and links, as Go templates.
+    """Return the annotations of a rule's alerts: texts and links, as Go templates.
 
     Args:
-        value: what the evaluator calls the rule's present number, e.g. ``.Value``.
+        rule: the rule.
+        links: base addresses of the links.
+        value: the evaluator's template expression for the current value, e.g. ``.Value``.
     """
     templates = {
         "summary": rule.summary,

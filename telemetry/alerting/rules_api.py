@@ -1,7 +1,7 @@
-"""Ask whoever evaluates the rules: their states, the firing alerts, silences.
+"""Client of the evaluators' APIs: states of the rules, firing alerts, silences.
 
-Prometheus, Loki's ruler and Grafana answer `/api/v1/rules` in one form, and Alertmanager's API
-for silences is Grafana's too.
+Prometheus, Loki's ruler and Grafana have the same `/api/v1/rules`, and Grafana has Alertmanager's
+API for silences.
 
 Source: https://prometheus.io/docs/prometheus/latest/querying/api/#rules and
 https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
@@ -26,7 +26,7 @@ from telemetry.system.json_http import AnswerError
 
 _NO_ENTRY = (
     "set TELEMETRY_GRAFANA_PASSWORD to the password of Grafana's user admin, or "
-    "TELEMETRY_ALERTING=prometheus where Alertmanager notifies"
+    "TELEMETRY_ALERTING=prometheus if Alertmanager sends the notices"
 )
 _SIGNS = {(True, False): "=", (False, False): "!=", (True, True): "=~", (False, True): "!~"}
 
@@ -36,10 +36,10 @@ class Instance:
     """One alert that is pending or firing.
 
     Args:
-        labels: what it is told apart by, without name and severity.
-        firing: False while its ``for`` runs.
-        since: when its condition began to hold.
-        value: the present value as its rule words it.
+        labels: labels that identify it, without name and severity.
+        firing: False while it is pending.
+        since: time since which its condition holds.
+        value: the current value, formatted by its rule.
     """
 
     labels: Mapping[str, str]
@@ -56,8 +56,8 @@ class RuleState:
         name: the alert's name.
         severity: its severity.
         evaluator: ``prometheus``, ``loki`` or ``grafana``.
-        error: why it can't be evaluated; empty where it can.
-        instances: the alerts it holds now.
+        error: why its evaluation failed; empty if it didn't.
+        instances: its current alerts.
     """
 
     name: str
@@ -78,14 +78,14 @@ class RuleState:
 
 @dataclass(frozen=True)
 class Silence:
-    """A silence in force.
+    """An active or future silence.
 
     Args:
-        id: what ends it.
-        matchers: ``name=value`` of the alerts it holds back; as in PromQL, one made in a browser
-            may have ``!=``, ``=~`` or ``!~`` instead.
-        until: when it ends.
-        comment: why it was made.
+        id: the id to end it by.
+        matchers: ``name=value`` of the silenced alerts; one made in a browser may have ``!=``,
+            ``=~`` or ``!~``, as in PromQL.
+        until: end time.
+        comment: the reason.
     """
 
     id: str
@@ -95,10 +95,10 @@ class Silence:
 
 
 def rule_states(settings: StackSettings) -> tuple[RuleState, ...]:
-    """Every rule that is loaded, with what it holds now, from whoever evaluates.
+    """Read every loaded rule with its current alerts, from all evaluators.
 
     Raises:
-        TelemetryError: nobody evaluates any rule, or can't be asked.
+        TelemetryError: no evaluator answers, or none has rules.
     """
     states: list[RuleState] = []
     failures: list[TelemetryError] = []
@@ -120,17 +120,17 @@ def rule_states(settings: StackSettings) -> tuple[RuleState, ...]:
             if failures
             else TelemetryError(
                 "no alert rules are loaded: Prometheus, Loki and Grafana answer, but have none",
-                remedy="`telemetry doctor` says who should evaluate them",
+                remedy="run `telemetry doctor` to see which evaluator should have them",
             )
         )
     return tuple(states)
 
 
 def silences(settings: StackSettings) -> tuple[Silence, ...]:
-    """The silences in force, the one that ends first first.
+    """Read the silences that have not expired, by end time.
 
     Raises:
-        TelemetryError: Grafana, where it evaluates, or else Alertmanager can't be asked.
+        TelemetryError: Grafana (if it evaluates) or Alertmanager does not answer.
     """
     found = _request(f"{_alertmanager(settings)}/silences", settings)
     current = [
@@ -156,20 +156,20 @@ def silence(
     author: str,
     settings: StackSettings,
 ) -> str:
-    """Hold back the alerts that carry all these labels.
+    """Silence the alerts that have all these labels.
 
     Args:
         matchers: label to value; the alert's name is ``alertname``.
-        duration: from now.
-        comment: why.
-        author: who.
+        duration: length, from now.
+        comment: the reason.
+        author: the user's name.
         settings: addresses and Grafana's password.
 
     Returns:
         The silence's id.
 
     Raises:
-        TelemetryError: Grafana, where it evaluates, or else Alertmanager doesn't take it.
+        TelemetryError: Grafana (if it evaluates) or Alertmanager refuses or does not answer.
     """
     now = datetime.now(UTC)
     body = {
@@ -190,12 +190,12 @@ def end_silence(silence_id: str, settings: StackSettings) -> None:
     """End a silence now.
 
     Raises:
-        TelemetryError: there is none of that id, or nobody can be asked.
+        TelemetryError: there is no silence with this id, or no answer.
     """
     if silence_id not in {silence.id for silence in silences(settings)}:
         raise TelemetryError(
-            f"there is no silence {silence_id} in force",
-            remedy="`telemetry alerts silence` lists them",
+            f"there is no active silence {silence_id}",
+            remedy="run `telemetry alerts silence` to list the silences",
         )
     _request(f"{_alertmanager(settings)}/silence/{silence_id}", settings, method="DELETE")
 
@@ -229,11 +229,11 @@ def _time(text: str) -> datetime:
 
 
 class _Status(TelemetryError):
-    """An answer that is no success, or none.
+    """A request without a successful answer.
 
     Args:
-        message: who answered what.
-        status: of HTTP; 0 if nobody answered.
+        message: the address and the error.
+        status: HTTP status; 0 if there was no answer.
         remedy: what to do about it.
     """
 
@@ -243,7 +243,7 @@ class _Status(TelemetryError):
 
 
 def _alertmanager(settings: StackSettings) -> str:
-    # Whose silences count: an Alertmanager may run idle beside a Grafana that evaluates.
+    # Only the evaluator's silences count, and an idle Alertmanager may run beside Grafana.
     given = settings.evaluator
     if given == "grafana" or (given != "prometheus" and _grafana_evaluates(settings)):
         return settings.urls["grafana"] + "/api/alertmanager/grafana/api/v2"
@@ -251,12 +251,12 @@ def _alertmanager(settings: StackSettings) -> str:
 
 
 def _grafana_evaluates(settings: StackSettings) -> bool:
-    # One that only shows may hold rules of its own.
+    # A Grafana that only shows dashboards may have other rules.
     ours = {rule.name for rule in all_rules(Thresholds())}
     try:
         answer = _request(_grafana_rules(settings), settings)
     except _Status as error:
-        # None runs, it is no Grafana, or its alerting is switched off.
+        # No Grafana runs there, or its alerting is switched off.
         if error.status < 400 or error.status == http.HTTPStatus.NOT_FOUND:
             return False
         raise
@@ -288,7 +288,7 @@ def _request(
         if is_grafana and error.status in (401, 403):
             remedy = _NO_ENTRY
         elif not error.status:
-            remedy = "`telemetry status` says what runs, `telemetry up` starts the rest"
+            remedy = "run `telemetry status` to see what runs, and `telemetry up` to start the rest"
         else:
             remedy = ""
         raise _Status(f"{url} {error}", error.status, remedy) from None

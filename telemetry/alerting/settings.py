@@ -1,4 +1,4 @@
-"""What the alerts are told: limits, channels, links."""
+"""Settings of the alerts: thresholds, channels, links."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from telemetry.settings.declare import Declared, derived
 
 @dataclass(frozen=True)
 class AlertSettings(Declared):
-    """Everything that the rules and notices are rendered from.
+    """Settings from which rules and notices are rendered.
 
     Args:
-        links: where notices link to.
-        channels: where notices go.
-        thresholds: what the rules compare with.
+        links: base addresses of the links in notices.
+        channels: channels that notices are sent through.
+        thresholds: thresholds of the rules.
     """
 
     links: Links = derived(Links.from_env)

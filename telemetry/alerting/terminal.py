@@ -1,4 +1,4 @@
-"""What ``telemetry alerts`` prints."""
+"""Output of ``telemetry alerts``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SWITCHES = {
 
 
 def age(since: datetime, now: datetime) -> str:
-    """How long ago (or ahead) ``since`` is, in its two largest units, e.g. ``2h 5m``."""
+    """Format the time between ``since`` and ``now`` in its two largest units, e.g. ``2h 5m``."""
     seconds = int(abs((now - since).total_seconds()))
     parts = []
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
@@ -33,7 +33,7 @@ def age(since: datetime, now: datetime) -> str:
 
 
 def print_rules(states: Iterable[RuleState], now: datetime) -> None:
-    """Firing and pending alerts first, then every rule."""
+    """Print firing and pending alerts, then all rules."""
     console = Console(highlight=False)
     ordered = sorted(states, key=lambda state: (_ORDER.index(state.state), state.name))
     active = plain_table("ALERT", "STATE", "WHERE", "SINCE", "VALUE")
@@ -61,7 +61,7 @@ def print_rules(states: Iterable[RuleState], now: datetime) -> None:
 
 
 def print_deliveries(deliveries: Iterable[Delivery]) -> None:
-    """What each channel answered, and how to switch on the others."""
+    """Print each channel's answer, and how to switch on the other channels."""
     console = Console(highlight=False)
     table = plain_table("CHANNEL", "TO", "ANSWER")
     sent = set()
@@ -77,11 +77,11 @@ def print_deliveries(deliveries: Iterable[Delivery]) -> None:
 
 
 def print_silences(silences: Iterable[Silence], now: datetime) -> None:
-    """The silences in force."""
+    """Print the silences."""
     console = Console(highlight=False)
     table = plain_table("SILENCED", "ENDS IN", "COMMENT", "ID")
     for silence in silences:
         table.add_row(
             " ".join(silence.matchers), age(silence.until, now), silence.comment, silence.id
         )
-    console.print(table if table.row_count else "nothing is silenced")
+    console.print(table if table.row_count else "no silences")

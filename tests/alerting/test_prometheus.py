@@ -243,7 +243,7 @@ def test_silence_holds_back_lists_and_ends(
     assert ("firing", "silenced") not in stack.notices("ContainerDown")
     alerts("silence", "--end", row[2])
     until(lambda: ("firing", "silenced") in stack.notices("ContainerDown"))
-    assert alerts("silence")[1].strip() == "nothing is silenced"
+    assert alerts("silence")[1].strip() == "no silences"
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_silence_holds_back_lists_and_ends(
         (["silence", "ContanerDown"], "there is no alert ContanerDown", "ContainerDown?"),
         (["silence", "ContainerDown", "--for", "soon"], "--for soon is not a duration", "2h"),
         (["silence", "ContainerDown", "--label", "x"], "--label x is not NAME=VALUE", "handle="),
-        (["silence", "--end", "no"], "there is no silence no in force", "alerts silence"),
+        (["silence", "--end", "no"], "there is no active silence no", "alerts silence"),
         (["test", "Nothing"], "there is no alert Nothing", ""),
     ],
 )

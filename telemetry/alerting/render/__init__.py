@@ -1,1 +1,1 @@
-"""Alert rules, routes and channels as each evaluator's files."""
+"""Render alert rules, routes and channels as each evaluator's files."""

@@ -17,10 +17,10 @@ _HEAD = "Rendered by `python -m telemetry.alerting`; change telemetry/alerting i
 
 
 def configuration(channels: Channels) -> dict[str, str]:
-    """Alertmanager's files: name to content.
+    """Render Alertmanager's files: name to content.
 
     Args:
-        channels: where notifications go. Their secrets stand in the configuration.
+        channels: the configured channels. The configuration contains their secrets.
     """
     document: dict[str, Any] = {
         "route": {
@@ -32,7 +32,7 @@ def configuration(channels: Channels) -> dict[str, str]:
         "templates": [TEMPLATE_FILE],
     }
     if channels.quiet_hours:
-        # The root route can't be muted, so warnings get a route of their own.
+        # The root route can't be muted, so warnings get a separate route.
         document["route"]["routes"].append(
             {"matchers": ['severity!="critical"'], "mute_time_intervals": [QUIET_HOURS]}
         )
@@ -44,7 +44,7 @@ def configuration(channels: Channels) -> dict[str, str]:
 
 
 def quiet_interval(quiet: QuietHours) -> dict[str, Any]:
-    """Quiet hours as the time interval that Alertmanager and Grafana both read."""
+    """Render quiet hours as a time interval, in the format of Alertmanager and Grafana."""
     return {
         "name": QUIET_HOURS,
         "time_intervals": [
@@ -95,7 +95,7 @@ def _email(email: Email) -> dict[str, Any]:
         "to": ", ".join(email.to),
         "from": email.sender,
         "smarthost": f"{email.host}:{email.port}",
-        # On port 465 Alertmanager speaks TLS from the first byte and must not ask for more.
+        # On port 465 Alertmanager uses TLS from the first byte and must not use STARTTLS too.
         "require_tls": email.tls and email.port != 465,
         "headers": {"Subject": templates.SUBJECT},
         "html": templates.HTML,
@@ -123,7 +123,7 @@ def _telegram(telegram: Telegram) -> dict[str, Any]:
         "api_url": telegram.api_url,
         "bot_token": telegram.token,
         "chat_id": telegram.chat_id,
-        # Plain text: names of containers and users need no escaping then.
+        # Plain text, so that names of containers and users need no escaping.
         "parse_mode": "",
         "message": templates.TEXT,
     }

@@ -2,9 +2,9 @@
 
 Source: https://grafana.com/docs/grafana/latest/alerting/set-up/provision-alerting-resources/file-provisioning/
 and pkg/services/provisioning/alerting of grafana/grafana. Environment variables (``$NAME``) are
-interpolated in contact point settings, labels and names; in annotations by some versions only,
-in a rule's queries and in templates never. So our own texts hold no ``$`` at all (a test says
-so), and settings that may are escaped.
+interpolated in contact point settings, labels and names; in annotations by some versions only; in
+a rule's queries and in templates never. So our own texts contain no ``$`` (a test checks this),
+and settings that may contain one are escaped.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _CHANNEL_UIDS = ("telemetry-webhook", "telemetry-email", "telemetry-slack", "tel
 def provisioning(
     rules: Iterable[Rule], links: Links, channels: Channels, retired: Iterable[str]
 ) -> dict[str, str]:
-    """The files for ``provisioning/alerting``: name to content.
+    """Render the files for ``provisioning/alerting``: name to content.
 
     Args:
         rules: all rules.
-        links: where the alerts' links lead.
-        channels: where notifications go. Their secrets stand in ``contact-points.yaml``.
-        retired: names of rules that earlier releases had, to be deleted.
+        links: base addresses of the alerts' links.
+        channels: the configured channels. ``contact-points.yaml`` contains their secrets.
+        retired: names of earlier releases' rules, to be deleted.
     """
     return {
         "rules.yaml": _file(_rules(rules, links, retired)),
@@ -68,9 +68,10 @@ def provisioning(
 
 
 def no_rules(rules: Iterable[Rule], retired: Iterable[str]) -> dict[str, str]:
-    """The files where a Grafana runs that does not evaluate: name to content.
+    """Render the files for a Grafana that does not evaluate: name to content.
 
-    One that did before keeps the rules in its database, and would go on beside Prometheus.
+    They delete the rules: a Grafana that evaluated before keeps them in its database, and would
+    continue to evaluate them beside Prometheus.
     """
     names = (*(rule.name for rule in rules), *retired)
     gone = [{"orgId": _ORG, "uid": rule_uid(name)} for name in names]
@@ -78,7 +79,7 @@ def no_rules(rules: Iterable[Rule], retired: Iterable[str]) -> dict[str, str]:
 
 
 def environment(channels: Channels) -> dict[str, str]:
-    """The mail server as Grafana wants it: in its own environment, not in a contact point."""
+    """Return the mail server's settings as Grafana's environment: contact points have none."""
     email = channels.email
     if email is None:
         return {}
@@ -88,7 +89,7 @@ def environment(channels: Channels) -> dict[str, str]:
         "GF_SMTP_HOST": f"{email.host}:{email.port}",
         "GF_SMTP_USER": email.user,
         "GF_SMTP_PASSWORD": email.password,
-        # "Telemetry <alerts@example.org>" in one piece keeps Grafana from starting.
+        # Grafana does not start with name and address in one: "Telemetry <alerts@example.org>".
         "GF_SMTP_FROM_ADDRESS": address,
         **({"GF_SMTP_FROM_NAME": name} if name else {}),
         "GF_SMTP_STARTTLS_POLICY": "MandatoryStartTLS" if email.tls else "NoStartTLS",
@@ -96,12 +97,12 @@ def environment(channels: Channels) -> dict[str, str]:
 
 
 def rule_uid(name: str) -> str:
-    """The stable uid of a rule, from its name."""
+    """Return the uid of a rule, derived from its name so that it is stable."""
     return f"telemetry-{name.lower()}"
 
 
 def escape(text: str) -> str:
-    """``text`` as it must be written where Grafana interpolates."""
+    """Escape ``text`` for a field in which Grafana interpolates variables."""
     return text.replace("$", "$$")
 
 
@@ -137,8 +138,8 @@ def _rule(rule: Rule, links: Links) -> dict[str, Any]:
         "condition": "C",
         "data": [
             _query(rule),
-            # The reduction is idle for an instant query in today's Grafana and needed in 9.4,
-            # where even that is a series (of one point).
+            # Grafana 9.4 needs the reduction even for an instant query, which it returns as a
+            # series of one point. It has no effect in current versions.
             _expression("B", {"type": "reduce", "expression": "A", "reducer": "last"}),
             _expression("C", {"type": "threshold", "expression": "B", **_threshold(rule)}),
         ],
@@ -147,7 +148,7 @@ def _rule(rule: Rule, links: Links) -> dict[str, Any]:
         "noDataState": rule.no_data,
         "execErrState": rule.on_error,
         "for": format_duration(rule.for_s),
-        # `index`, since `.Values.B` is an error while a query has no data, and the text stays raw.
+        # With `index`: `.Values.B` is an error while a query has no data, and leaves the raw text.
         "annotations": texts(rule, links, '(index .Values "B").Value'),
         "labels": {"severity": rule.severity},
         "isPaused": False,
@@ -224,7 +225,7 @@ def _contact_points(channels: Channels) -> dict[str, Any]:
     content: dict[str, Any] = {
         "contactPoints": [{"orgId": _ORG, "name": RECEIVER, "receivers": receivers}]
     }
-    # Grafana keeps what earlier files gave it: a channel that was switched off must be deleted.
+    # Grafana keeps the contact points of earlier files, so delete those that were switched off.
     off = [{"orgId": _ORG, "uid": uid} for uid in _CHANNEL_UIDS if uid not in on]
     return {**content, "deleteContactPoints": off} if off else content
 
@@ -248,8 +249,8 @@ def _webhook(channels: Channels) -> dict[str, Any]:
         {
             "url": escape(webhook.url),
             "httpMethod": "POST",
-            # Grafana 9.4 loses a bearer's credentials between its file and its notifier; a
-            # password arrives in every version.
+            # Grafana 9.4 doesn't pass a bearer token from its file to its notifier; a password
+            # works in every version.
             "username": "grafana",
             "password": credentials,
         },

@@ -1,4 +1,4 @@
-"""Rule files for Prometheus and Loki's ruler (and Mimir, which reads the same).
+"""Rule files for Prometheus and Loki's ruler (and Mimir, which reads the same format).
 
 Source: https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/
 """
@@ -17,11 +17,11 @@ _HEAD = "Rendered by `python -m telemetry.alerting`; change telemetry/alerting/r
 
 
 def rule_files(rules: Iterable[Rule], links: Links, source: Source) -> dict[str, str]:
-    """The rule files of one store: file name to content, one file a group.
+    """Render the rule files of one store: file name to content, one file per group.
 
     Args:
         rules: all rules; those of the other store are left out.
-        links: where the alerts' links lead.
+        links: base addresses of the alerts' links.
         source: the store that evaluates them.
     """
     groups: dict[str, dict[str, Any]] = {}
@@ -43,7 +43,7 @@ def rule_files(rules: Iterable[Rule], links: Links, source: Source) -> dict[str,
 
 
 def condition(rule: Rule) -> str:
-    """The rule as one expression that is empty while all is well."""
+    """Return the rule as one expression, whose result is empty unless the alert fires."""
     body = rule.expression
     if "\n" in body:
         inner = "\n".join("  " + line for line in body.splitlines())

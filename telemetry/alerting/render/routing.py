@@ -1,4 +1,4 @@
-"""When notifications go out, the same for Alertmanager and Grafana."""
+"""Grouping and timing of notifications, common to Alertmanager and Grafana."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ QUIET_HOURS = "quiet-hours"
 
 @dataclass(frozen=True)
 class Timing:
-    """How alerts of one severity are gathered into notifications.
+    """Grouping of one severity's alerts into notifications.
 
     Args:
-        group_by: labels whose alerts share a notification; ``...`` is every label, so each
-            alert is alone.
-        group_wait: how long the first alert of a group waits for others.
-        group_interval: how long a change to the group waits; a resolved notice too.
-        repeat_interval: when to remind of what still fires.
+        group_by: alerts with equal values of these labels share a notification; ``...`` means all
+            labels, so that each alert has its own.
+        group_wait: time that the first alert of a group waits for others.
+        group_interval: time that a change of the group waits, also when an alert is resolved.
+        repeat_interval: time between reminders of alerts that still fire.
     """
 
     group_by: tuple[str, ...]
@@ -26,9 +26,9 @@ class Timing:
     repeat_interval: str = "4h"
 
 
-# Alone and at once. One that fired before waits out the interval, even long after it was resolved:
-# Alertmanager forgets a group only at the next half minute.
+# Each alone and immediately. If the alert fires again, it waits for the interval, even some time
+# after it was resolved: Alertmanager removes old groups every half minute.
 CRITICAL = Timing(("...",), "0s", "1s")
 WARNING = Timing(("alertname", "handle", "user_id", "job", "service_name"), "1m", "1m")
-# A data source that fails makes every rule fail: one notice, not fifteen (Grafana only).
+# A failing data source makes every rule fail: send one notice, not fifteen (Grafana only).
 DATASOURCE = Timing(("alertname", "datasource_uid"), "10s", "1m")

@@ -1,7 +1,7 @@
-"""The notification templates: what, where, since when, value, links.
+"""The notification templates: summary, place, start time, value, links.
 
-They are written in the language that Alertmanager and Grafana share, without template variables,
-so that nothing in them looks like an environment variable to Grafana's provisioning.
+They use the template language that Alertmanager and Grafana share. They have no template
+variables, which Grafana's provisioning would take for environment variables.
 
 Source: https://prometheus.io/docs/alerting/latest/notifications/
 """
@@ -18,10 +18,10 @@ HTML = '{{ template "telemetry.html" . }}'
 
 
 def text_templates() -> str:
-    """Definitions of the subject and the plain text."""
+    """Return the templates of the subject and the plain text."""
     return (_FOLDER / "message.tmpl").read_text(encoding="utf-8")
 
 
 def html_templates() -> str:
-    """Definitions of the e-mail's body; they need the text's."""
+    """Return the templates of the e-mail's body, which use those of the text."""
     return (_FOLDER / "email.tmpl").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Write what the evaluator in charge reads."""
+"""Write the files that the evaluator reads."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from telemetry.system.atomic_files import replace_file
 
 Mode = Literal["grafana", "prometheus"]
 
-LOKI_TENANT = "fake"  # What Loki calls the only tenant where it has none.
+LOKI_TENANT = "fake"  # Loki's name for the tenant if multi-tenancy is off
 
 
 def provision(mode: Mode, target: Path, settings: AlertSettings) -> tuple[Path, ...]:
     """Write the rules and the notification settings for ``mode`` under ``target``.
 
-    ``prometheus``: ``prometheus/*.rules.yaml``, ``loki/fake/*.rules.yaml`` (Loki's ruler
-    wants a folder a tenant; "fake" is the one of a Loki without tenants), ``alertmanager.yaml`` and
-    its ``alertmanager.tmpl``, and what has a Grafana delete the rules it had. ``grafana``:
-    ``grafana/provisioning/alerting/*.yaml``. What the other mode left there is removed, so that
-    never both evaluate.
+    The files of ``prometheus`` are ``prometheus/*.rules.yaml``, ``loki/fake/*.rules.yaml`` (Loki's
+    ruler expects one folder per tenant), ``alertmanager.yaml`` with its ``alertmanager.tmpl``, and
+    provisioning that makes Grafana delete its rules. The files of ``grafana`` are
+    ``grafana/provisioning/alerting/*.yaml``. Files of the other mode are removed, so that the two
+    never evaluate at the same time.
 
     Args:
-        mode: who evaluates.
-        target: a folder; made where missing.
-        settings: what the rules and notices are rendered from.
+        mode: the evaluator.
+        target: a folder; created if missing.
+        settings: settings from which the rules and notices are rendered.
 
     Returns:
-        The files written, all readable by their owner only.
+        The written files, all readable by their owner only.
 
     Raises:
         TelemetryError: ``target`` can't be written.
@@ -54,7 +54,7 @@ def provision(mode: Mode, target: Path, settings: AlertSettings) -> tuple[Path, 
     return write(target, contents, mode=0o600)
 
 
-# Everything a rendering may have written; what is not written now is removed.
+# All files that `provision` may have written; those that it doesn't write now are removed.
 _OURS = (
     "prometheus/*.rules.yaml",
     "loki/fake/*.rules.yaml",
@@ -65,8 +65,8 @@ _OURS = (
 
 
 def write(target: Path, contents: Mapping[str, str], *, mode: int) -> tuple[Path, ...]:
-    """Write ``contents`` (relative name to text) under ``target``, each file whole or not at all,
-    and remove what an earlier rendering left there.
+    """Write ``contents`` (relative name to text) below ``target``, each file atomically, and
+    remove files that an earlier rendering left there.
 
     Raises:
         TelemetryError: a file can't be written.
@@ -80,7 +80,7 @@ def write(target: Path, contents: Mapping[str, str], *, mode: int) -> tuple[Path
         for name, text in contents.items():
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            # The evaluators read these again while they run.
+            # Running evaluators reload these files.
             replace_file(path, text, mode)
             paths.append(path)
     except OSError as error:

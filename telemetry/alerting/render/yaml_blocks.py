@@ -1,4 +1,4 @@
-"""YAML as this project commits it: stable order, multi-line texts as blocks."""
+"""YAML in this project's format: stable order, multi-line texts as blocks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 @cache
 def _dumper() -> type[yaml.SafeDumper]:
-    import yaml  # it comes with the extra `stack`; without it `telemetry --help` still works
+    import yaml  # installed with the extra `stack`; `telemetry --help` works without it
 
     class Dumper(yaml.SafeDumper):
         def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-            # Items of a list indented below their key: easier to read, and to comment out.
+            # Indent list items below their key: easier to read and to comment out.
             super().increase_indent(flow, False)
 
     def text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -27,11 +27,11 @@ def _dumper() -> type[yaml.SafeDumper]:
 
 
 def dump(document: Any, *, head: str) -> str:
-    """``document`` as YAML.
+    """Format ``document`` as YAML.
 
     Args:
         document: dicts, lists, strings, numbers.
-        head: comment lines for the top, without ``#``.
+        head: comment lines for the top of the file, without ``#``.
     """
     import yaml
 
