@@ -32,8 +32,10 @@ from telemetry.services.proxy.wires import WIRES
 
 
 class _App(Starlette):
-    """Takes a generating call straight to its endpoint: Starlette's layers on the way cost it
-    much and give it nothing, a `Generate` tells of its errors itself.
+    """App that passes a generating call directly to its endpoint.
+
+    This bypasses Starlette's layers, which are slow and not needed: `Generate` answers its errors
+    itself.
     """
 
     def __init__(self, direct: Sequence[Route], routes: Sequence[Route], **others: Any) -> None:
@@ -51,7 +53,7 @@ class _App(Starlette):
 
 
 def bare_app(settings: Settings) -> Starlette:
-    """The proxy without the library's instrumentation. ``app.state.proxy`` is its `Proxy`.
+    """Make the proxy without the library's instrumentation; ``app.state.proxy`` is its `Proxy`.
 
     Raises:
         TelemetryError: the ledger or the price file can't be opened.
@@ -108,7 +110,7 @@ def bare_app(settings: Settings) -> Starlette:
 
 
 def create_app(settings: Settings) -> ASGIApp:
-    """The proxy, instrumented.
+    """Make the proxy, instrumented.
 
     Raises:
         TelemetryError: the ledger or the price file can't be opened.
@@ -118,12 +120,12 @@ def create_app(settings: Settings) -> ASGIApp:
 
 
 def from_env() -> ASGIApp:
-    """The proxy as the environment configures it; what each worker of the server makes."""
-    # Before the library adds its own handler, so that people see warnings on the console too.
+    """Make the proxy from the environment; each worker of the server calls this."""
+    # Before the library adds its own handler, so that the console shows warnings too.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = create_app(Settings.from_env(os.environ))
-    # The table of prices and the libraries' objects, 90,000 of them, stay as long as the process
-    # does: to look through them for garbage again and again holds every call for tens of ms.
+    # The price list and the libraries have 90,000 objects, which live as long as the process.
+    # Without this, each full garbage collection would traverse them and delay calls by tens of ms.
     gc.collect()
     gc.freeze()
     return app

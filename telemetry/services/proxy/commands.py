@@ -1,5 +1,6 @@
-"""``telemetry keys`` and ``telemetry costs``: they open the ledger themselves, so the proxy need
-not be running.
+"""The commands ``telemetry keys`` and ``telemetry costs``.
+
+They open the ledger themselves, so the proxy need not be running.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def add_commands(subparsers: Any) -> None:
         "--group",
         default="",
         choices=("user", "model", "day"),
-        help="add up by this alone (default: user and model)",
+        help="group by this only (default: user and model)",
     )
     _finish(costs, _costs)
 
@@ -109,7 +110,7 @@ def _create(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"id": made.id, "user_id": made.user_id, "key": made.key}))
     else:
-        print(f"{made.key}\n\nKey {made.id} of {made.user_id}. Keep it: it is not shown again.")
+        print(f"{made.key}\n\nKey {made.id} of {made.user_id}. Store it: it is not shown again.")
     return 0
 
 
@@ -122,7 +123,7 @@ def _list(args: argparse.Namespace) -> int:
         print(json.dumps(found))
         return 0
     _table(
-        ["key", "ends", "user", "made", "state"],
+        ["key", "ends", "user", "created", "state"],
         [
             [
                 key["id"],
@@ -134,9 +135,9 @@ def _list(args: argparse.Namespace) -> int:
             for key in found
         ],
         numbers=0,
-        empty="no keys yet: telemetry keys create USER",
+        empty="no keys yet; create one: telemetry keys create USER",
     )
-    # A user's limits hold for all their keys together.
+    # A user's limits apply to all their keys together.
     users = {key["user_id"]: key for key in found}
     if users:
         _limits_table(list(users.values()))
@@ -218,7 +219,7 @@ def _table(
     empty: str = "",
     total: list[str] | None = None,
 ) -> None:
-    """Print a table whose last ``numbers`` columns are figures."""
+    """Print a table whose last ``numbers`` columns are numbers."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -233,7 +234,7 @@ def _table(
             name,
             footer=total[index] if total else "",
             justify="right" if index >= first_number else "left",
-            # A long name wraps; ids and figures would be useless if cut short.
+            # Long names wrap; ids and numbers don't, since a part of one is useless.
             overflow="fold",
             no_wrap=name not in ("user", "user_id", "model"),
         )
@@ -241,6 +242,6 @@ def _table(
         table.add_row(*row)
     console = Console()
     if not console.is_terminal:
-        # A pipe or a file has no width to fit in; lines stay whole for grep.
+        # A pipe or a file has no width; keep each row in one line, for grep.
         console.width = console.measure(table, options=console.options.update(width=1000)).maximum
     console.print(table)

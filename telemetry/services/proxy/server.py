@@ -15,12 +15,11 @@ from telemetry.services.proxy.settings import Settings
 from telemetry.services.serve import stop_on_sigterm
 from telemetry.system.arguments import Parser
 
-# Calls in flight may finish within this time after a stop signal.
-GRACE_S = 30
+GRACE_S = 30  # for calls in flight to finish after a stop signal
 
 
 def parser() -> Parser:
-    """The service's own command line."""
+    """Return the parser of the service's own command line."""
     parser = Parser(prog="telemetry proxy", description="Run the proxy: metered model calls.")
     parser.add_argument("--port", type=int, help="port (default: TELEMETRY_PROXY_PORT or 8080)")
     parser.add_argument(
@@ -38,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the proxy; returns the exit code.
 
     Raises:
-        TelemetryError: a setting can't be used, the port is taken, the ledger can't be opened.
+        TelemetryError: a setting is invalid, the port is taken or the ledger can't be opened.
     """
     from telemetry.settings import credentials
 
@@ -54,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(settings: Settings) -> None:
-    """Fail here with one clear message, rather than in each worker."""
+    """Check the ledger and the price file, to fail with one message instead of one per worker."""
     from telemetry.services.proxy.ledger.migrations import open_ledger
     from telemetry.services.proxy.ledger.stores import parse_url
     from telemetry.services.proxy.pricing.prices import read_overrides
@@ -97,7 +96,7 @@ def _run_folder() -> Iterator[None]:
     killed ones.
     """
     if os.environ.get("TELEMETRY_RUN_DIR"):
-        yield  # the parent process has made one, and removes it
+        yield  # the parent process created it and will remove it
         return
     from telemetry.run.adopt import adopt
 

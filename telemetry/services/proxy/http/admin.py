@@ -1,4 +1,4 @@
-"""The admin API: keys, budgets, costs; and a user's look at their own calls."""
+"""The admin API for keys, budgets and costs, and the users' API for their own calls."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from telemetry.services.proxy.ledger import accounts
 from telemetry.services.proxy.ledger.call_ids import parse
 from telemetry.services.proxy.ledger.reports import costs
 
-# Longest wait for a call to be settled; a client gives up later than that.
+# Maximum time to wait for a call to be settled; shorter than clients' timeouts.
 SETTLE_WAIT_S = 10.0
 _POLL_S = 0.02
 
-# Of errors that the command line shares, by its exit code.
+# HTTP status by exit code, for errors that the command line has too.
 _STATUS = {64: 400, 66: 404}
 
 
 def routes(proxy: Proxy) -> list[Route]:
-    """The routes below ``/api``."""
+    """Return the routes below ``/api``."""
     engine = proxy.ledger.engine
     token = proxy.settings.admin_token
     access = Access(token, "TELEMETRY_ADMIN_TOKEN")
@@ -45,7 +45,7 @@ def routes(proxy: Proxy) -> list[Route]:
     def check(request: Request) -> None:
         if not token:
             raise HTTPError(503, "the admin API is off", "set TELEMETRY_ADMIN_TOKEN")
-        # A key of the proxy's comes in either header, and so may this token.
+        # The token may be in either of the two headers that carry a key.
         if not access.is_token(key_of(request.scope["headers"])):
             raise access.unauthorized()
 
@@ -88,7 +88,7 @@ def routes(proxy: Proxy) -> list[Route]:
         key = key_of(request.scope["headers"])
         user = await run_in_threadpool(accounts.user_of, engine, key) if key else None
         if user is None:
-            raise HTTPError(401, "unknown key", "send the key the call was made with")
+            raise HTTPError(401, "unknown key", "send the key that the call was made with")
         until = time.monotonic() + SETTLE_WAIT_S
         while number is not None:
             found = await run_in_threadpool(proxy.ledger.call, number)
@@ -97,7 +97,9 @@ def routes(proxy: Proxy) -> list[Route]:
             if found["status"] != "open" or time.monotonic() > until:
                 return JSONResponse(found)
             await asyncio.sleep(_POLL_S)
-        raise HTTPError(404, "no such call of yours", "take the id from x-telemetry-call-id")
+        raise HTTPError(
+            404, "this user has no such call", "take the id from the header x-telemetry-call-id"
+        )
 
     return [
         Route("/api/keys", guarded(create, check), methods=["POST"]),
