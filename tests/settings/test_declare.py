@@ -103,7 +103,7 @@ def test_kinds_parse_and_show(kind: Kind[Any], text: str, value: Any, shown: str
         (declare.HTTP_URL, "ftp://h", "an address such as http://127.0.0.1:4318"),
     ],
 )
-def test_value_that_can_not_be_used_is_named_with_what_it_may_be(
+def test_invalid_value_is_an_error_that_says_what_is_expected(
     kind: Kind[Any], text: str, expected: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -111,7 +111,7 @@ def test_value_that_can_not_be_used_is_named_with_what_it_may_be(
     assert caught.value.message == f"X={text!r} is not {expected}"
 
 
-def test_secrets_are_in_no_error() -> None:
+def test_secret_is_masked_in_errors() -> None:
     kind = Kind(int, "a number", secret=True)
     with pytest.raises(ConfigError, match=r"X='\*\*\*' is not a number"):
         Setting("X", kind, 0, "x").read({"X": "s3cret"})

@@ -1,4 +1,4 @@
-"""Settings from the environment, and what is said of those that can't be used."""
+"""The library's settings from the environment, and errors about invalid ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from telemetry.errors import ConfigError, TelemetryError
 from telemetry.settings.library import Settings
 
 
-def test_nothing_set_is_the_local_collector() -> None:
+def test_default_settings_export_to_the_local_collector() -> None:
     settings = Settings.from_env({})
     assert settings.metrics_exporters == settings.logs_exporters == ("otlp",)
     assert settings.traces_exporters == ()
@@ -21,7 +21,7 @@ def test_nothing_set_is_the_local_collector() -> None:
     assert not settings.disabled
 
 
-def test_what_is_set_is_taken() -> None:
+def test_variables_override_the_defaults() -> None:
     settings = Settings.from_env(
         {
             "OTEL_RESOURCE_ATTRIBUTES": "service.name=sh%6fp, handle=amy",
@@ -48,7 +48,7 @@ def test_what_is_set_is_taken() -> None:
 
 
 @pytest.mark.parametrize("value", ["off", "OFF", "none", " "])
-def test_metrics_can_be_off(value: str) -> None:
+def test_metrics_path_can_be_switched_off(value: str) -> None:
     assert Settings.from_env({"TELEMETRY_METRICS_PATH": value}).metrics_path == ""
 
 
@@ -71,7 +71,7 @@ def test_metrics_can_be_off(value: str) -> None:
         ("TELEMETRY_LOG_LEVEL", "LOUD"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named_with_what_it_may_be(key: str, value: str) -> None:
+def test_invalid_value_is_an_error_that_names_the_variable(key: str, value: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Settings.from_env({key: value})
     error = caught.value
@@ -82,14 +82,16 @@ def test_a_value_that_cannot_be_used_is_named_with_what_it_may_be(key: str, valu
     assert error.exit_code == 78
 
 
-def test_instrument_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instrument_raises_an_invalid_setting_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "often")
     with telemetry.testing.isolated(), pytest.raises(ConfigError, match="'often'"):
         telemetry.instrument(None)
 
 
-def test_every_error_is_one_of_ours() -> None:
-    error = TelemetryError("the port is taken", remedy="stop who has it", exit_code=3)
-    assert (str(error), error.remedy) == ("the port is taken", "stop who has it")
+def test_config_error_is_a_telemetry_error() -> None:
+    error = TelemetryError(
+        "the port is taken", remedy="stop the process that holds it", exit_code=3
+    )
+    assert (str(error), error.remedy) == ("the port is taken", "stop the process that holds it")
     assert error.exit_code == 3
     assert issubclass(ConfigError, TelemetryError)

@@ -20,7 +20,7 @@ def test_defaults() -> None:
     assert (settings.grafana, settings.evaluator, settings.retention_days) == (True, "", 15)
 
 
-def test_an_address_follows_its_port_unless_it_is_given() -> None:
+def test_address_follows_its_port_unless_it_is_set() -> None:
     settings = StackSettings.from_env(
         {"TELEMETRY_PROMETHEUS_PORT": "1", "TELEMETRY_LOKI_URL": "https://loki/"}
     )
@@ -28,7 +28,7 @@ def test_an_address_follows_its_port_unless_it_is_given() -> None:
     assert settings.urls["loki"] == "https://loki"
 
 
-def test_state_folder_is_named_or_below_xdgs() -> None:
+def test_state_folder_is_telemetry_home_or_below_xdg_state_home() -> None:
     assert StackSettings.from_env({"TELEMETRY_HOME": "/x"}).home == Path("/x")
     xdg = StackSettings.from_env({"XDG_STATE_HOME": "/y", "XDG_CACHE_HOME": "/z"})
     assert (xdg.home, xdg.engines) == (Path("/y/telemetry"), Path("/z/telemetry/engines"))
@@ -45,7 +45,9 @@ def test_state_folder_is_named_or_below_xdgs() -> None:
         ("TELEMETRY_OTLP_BRIDGE_ADDRESS", "4318", "an address with a port, such as"),
     ],
 )
-def test_a_value_that_can_not_be_used_is_named(key: str, value: str, expected: str) -> None:
+def test_invalid_value_is_an_error_that_names_the_variable(
+    key: str, value: str, expected: str
+) -> None:
     with pytest.raises(ConfigError, match=f"{key}='{value}' is not {expected}") as caught:
         StackSettings.from_env({key: value})
     assert caught.value.exit_code == 78
@@ -55,7 +57,7 @@ def test_child_processes_inherit_the_environment_with_the_secrets(tmp_path: Path
     given = {"TELEMETRY_HOME": str(tmp_path), "PATH": "/bin", "TELEMETRY_ADMIN_TOKEN": "mine"}
     settings = StackSettings.from_env(given)
     assert settings.grafana_password == ""
-    assert not (tmp_path / credentials.FILE).exists(), "nothing is written until it is asked for"
+    assert not (tmp_path / credentials.FILE).exists(), "reading the settings writes nothing"
     with_secrets = settings.with_secrets()
     assert with_secrets.admin_token == "mine"
     assert len(with_secrets.grafana_password) > 30
@@ -90,14 +92,14 @@ def test_every_setting_has_a_meaning_and_one_variable() -> None:
         ({"all_proxy": "x", "no_proxy": "localhost, a"}, "localhost,a,127.0.0.1,::1"),
     ],
 )
-def test_this_machine_is_never_asked_through_a_proxy(given: dict[str, str], kept: str) -> None:
+def test_loopback_is_excluded_from_an_http_proxy(given: dict[str, str], kept: str) -> None:
     environ = dict(given)
-    for _ in range(2):  # once more in each process that is started
+    for _ in range(2):  # child processes do it again
         keep_loopback_direct(environ)
         assert (environ["no_proxy"], environ["NO_PROXY"]) == (kept, kept)
 
 
-def test_without_a_proxy_nothing_is_changed() -> None:
+def test_environment_without_a_proxy_is_unchanged() -> None:
     environ = {"PATH": "/bin", "http_proxy": ""}
     keep_loopback_direct(environ)
     assert environ == {"PATH": "/bin", "http_proxy": ""}

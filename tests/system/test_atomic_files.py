@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_text_and_bytes_are_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_mode_does_not_depend_on_umask_or_the_file_before(tmp_path: Path, umask: int) -> None:
+def test_mode_does_not_depend_on_umask_or_the_old_file(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         replace_file(tmp_path / "secret", "x")
@@ -41,7 +41,7 @@ def test_mode_does_not_depend_on_umask_or_the_file_before(tmp_path: Path, umask:
     ]
 
 
-def test_failed_write_leaves_the_file_before_and_nothing_beside(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     replace_file(path, "before")
     with pytest.raises(UnicodeEncodeError):

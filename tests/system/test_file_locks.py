@@ -28,13 +28,13 @@ def test_held_lock_is_refused_to_others_until_it_is_closed(tmp_path: Path) -> No
     os.close(file_locks.hold(path))
 
 
-def test_looking_at_a_lock_does_not_end_it(tmp_path: Path) -> None:
+def test_checking_a_lock_does_not_release_it(tmp_path: Path) -> None:
     held = file_locks.hold(tmp_path / "lock")
     assert [file_locks.is_locked(tmp_path / "lock") for _ in range(3)] == [True] * 3
     os.close(held)
 
 
-def test_threads_wait_for_each_other(tmp_path: Path) -> None:
+def test_thread_waits_until_another_releases_the_lock(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def second() -> None:
@@ -49,7 +49,7 @@ def test_threads_wait_for_each_other(tmp_path: Path) -> None:
     assert seen == ["first", "second"]
 
 
-def test_shared_lock_is_shared(tmp_path: Path) -> None:
+def test_shared_lock_admits_only_shared_holders(tmp_path: Path) -> None:
     with (
         file_locks.locked(tmp_path / "lock", shared=True),
         file_locks.locked(tmp_path / "lock", shared=True),
@@ -59,7 +59,7 @@ def test_shared_lock_is_shared(tmp_path: Path) -> None:
     os.close(file_locks.hold(tmp_path / "lock"))
 
 
-def test_what_is_written_through_a_lock_is_appended(tmp_path: Path) -> None:
+def test_writes_through_a_locked_descriptor_are_appended(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("one\n")
     with file_locks.locked(tmp_path / "log") as fd:
         os.write(fd, b"two\n")
@@ -78,7 +78,7 @@ if os.fork() == 0:
 """
 
 
-def test_claim_ends_with_its_process_though_a_fork_of_it_lives(tmp_path: Path) -> None:
+def test_claim_is_released_when_its_process_ends_even_if_a_fork_lives(tmp_path: Path) -> None:
     path = tmp_path / "worker.lock"
     with subprocess.Popen(
         [sys.executable, "-c", _FORKING, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -95,7 +95,7 @@ def test_claim_ends_with_its_process_though_a_fork_of_it_lives(tmp_path: Path) -
             assert dead
 
 
-def test_nothing_is_abandoned_where_nothing_was_claimed(tmp_path: Path) -> None:
+def test_missing_file_is_not_abandoned(tmp_path: Path) -> None:
     with file_locks.abandoned(tmp_path / "lock") as dead:
         assert not dead
     assert not (tmp_path / "lock").exists()

@@ -46,7 +46,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """Answers what it was asked."""
+    """Address of a server that answers with the request it received."""
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -56,7 +56,7 @@ def server() -> Iterator[str]:
     serving.server_close()
 
 
-def test_get_and_post_return_the_answers_json(server: str) -> None:
+def test_get_and_post_return_the_json_of_the_answer(server: str) -> None:
     got = json_http.get_json(f"{server}/a?b=c", headers={"authorization": "Bearer x"})
     assert got == {
         "method": "GET",
@@ -85,24 +85,24 @@ def test_answer_that_is_not_json_is_an_error(server: str) -> None:
         json_http.get_json(f"{server}/text")
 
 
-def test_send_returns_an_errors_answer_too(server: str) -> None:
+def test_send_returns_the_answer_even_if_it_is_an_error(server: str) -> None:
     answer = json_http.send(f"{server}/error")
     assert (answer.status, answer.reason) == (503, "Service Unavailable")
 
 
-def test_nobody_answering_is_an_error_without_status(server: str) -> None:
+def test_missing_answer_is_an_error_without_status(server: str) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{bound.getsockname()[1]}/"
+        closed = f"http://127.0.0.1:{bound.getsockname()[1]}/"
         with pytest.raises(AnswerError, match=r"^does not answer: Connection refused$") as caught:
-            json_http.get_json(nobody)
+            json_http.get_json(closed)
     assert caught.value.status == 0
     for broken in (f"{server}/closes", "no address", "http://[::1/"):
         with pytest.raises(AnswerError, match=r"^does not answer: ."):
             json_http.get_json(broken)
 
 
-def test_loopback_is_never_asked_through_a_proxy(
+def test_request_to_loopback_bypasses_the_proxy(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", f"{server}")

@@ -1,4 +1,4 @@
-"""Numbered migrations: applied once, in order, whole or not at all."""
+"""Numbered migrations: applied once, in order and atomically."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ def _printed(width: int, *, whole: bool = False) -> list[list[str]]:
     return [line.split() for line in file.getvalue().splitlines()]
 
 
-def test_cell_that_is_too_long_continues_in_the_next_line() -> None:
+def test_long_cell_wraps() -> None:
     assert _printed(40) == [["NAME", "CALLS"], ["a-long-name", "7"]]
     assert _printed(14) == [["NAME", "CALLS"], ["a-long-", "7"], ["name"]]
 
 
-def test_whole_cells_stay_in_one_line() -> None:
+def test_long_whole_cell_stays_in_one_line() -> None:
     assert len(_printed(14, whole=True)) == 2

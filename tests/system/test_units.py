@@ -1,4 +1,4 @@
-"""Durations and numbers as people and the engines write them."""
+"""Durations and numbers in the engines' notation."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def test_numbers_are_written_without_exponents() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "5 m", "m", "-5m", "1.5h", "5M"])
-def test_text_that_is_no_duration_is_refused(text: str) -> None:
+def test_text_that_is_not_a_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=text or "^$"):
         parse_duration(text)
