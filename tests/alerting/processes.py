@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager with the files we render, each in its own folder."""
+"""Prometheus and Alertmanager processes with the rendered files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.ports import free_port
 
 
 def get(url: str) -> Any:
-    """The JSON at ``url``."""
+    """Get the JSON at ``url``."""
     with urllib.request.urlopen(url, timeout=5) as response:
         return json.loads(response.read())
 
@@ -52,7 +52,7 @@ def process(command: list[str], ready: str, log: Path) -> Iterator[None]:
 
 @contextmanager
 def alertmanager(folder: Path) -> Iterator[str]:
-    """Alertmanager with ``folder``'s configuration; its address."""
+    """Run Alertmanager with ``folder``'s configuration; gives its address."""
     url = f"http://127.0.0.1:{free_port()}"
     command = [
         engine("alertmanager"),
@@ -67,8 +67,11 @@ def alertmanager(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def prometheus(folder: Path, alertmanager_url: str) -> Iterator[str]:
-    """Prometheus with ``folder``'s rules, which takes OTLP and tells Alertmanager; its address.
-    It is ready before it has looked where to send alerts: what fires then goes to nobody."""
+    """Run Prometheus with ``folder``'s rules, OTLP and Alertmanager; gives its address.
+
+    This waits until Prometheus has discovered Alertmanager, which happens after it is ready: an
+    alert that fires earlier is not sent.
+    """
     url = f"http://127.0.0.1:{free_port()}"
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},

@@ -1,5 +1,5 @@
-"""Receivers that alerts are really delivered to: an SMTP server and HTTP servers that take and
-answer what the gateway, Slack and Telegram do. The last two are simulated: nobody has them here.
+"""Receivers of notices: an SMTP server, and HTTP servers that answer as the gateway, Slack and
+Telegram do. The last two are simulated, since tests have no account there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TELEGRAM_CHAT = -1001234567890
 
 @dataclass
 class Request:
-    """One request that came in."""
+    """One received request."""
 
     path: str
     headers: dict[str, str]
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass
 class HttpReceiver:
-    """An HTTP server that keeps what it gets and answers ``status`` with ``answer``."""
+    """An HTTP server that records requests and answers with ``status`` and ``answer``."""
 
     answer: bytes
     content_type: str = "application/json"
@@ -42,7 +42,7 @@ class HttpReceiver:
     url: str = ""
 
     def alerts(self) -> list[dict[str, Any]]:
-        """Every alert of every webhook so far."""
+        """Return all alerts of all webhook requests so far."""
         return [alert for request in list(self.requests) for alert in request.body["alerts"]]
 
 
@@ -81,18 +81,18 @@ def http_receiver(
 
 
 def simulated_slack() -> Any:
-    """Slack's incoming webhook answers a bare ok, as HTML: by that Grafana 9.4 knows it."""
+    """Make a receiver that answers as Slack's webhook: "ok" as HTML, which Grafana 9.4 checks."""
     return http_receiver(b"ok", content_type="text/html")
 
 
 def simulated_telegram() -> Any:
-    """The Bot API answers the message it has sent."""
+    """Make a receiver that answers as Telegram's Bot API: with the sent message."""
     message = {"message_id": 7, "date": 0, "chat": {"id": TELEGRAM_CHAT, "type": "supergroup"}}
     return http_receiver(json.dumps({"ok": True, "result": message}).encode())
 
 
 class MailServer(Controller):
-    """An SMTP server that keeps the messages it takes."""
+    """An SMTP server that records messages."""
 
     def __init__(self) -> None:
         self.messages: list[EmailMessage] = []
@@ -108,7 +108,7 @@ class MailServer(Controller):
         return "250 accepted"
 
     def _trigger_server(self) -> None:
-        # Controller asks the port it was given, which is 0: the real one is known by now.
+        # Controller connects to the port it was given, which is 0; replace it by the real one.
         assert self.server is not None
         self.port = self.server.sockets[0].getsockname()[1]
         super()._trigger_server()
@@ -126,7 +126,7 @@ def mail_server() -> Iterator[MailServer]:
 
 @dataclass
 class Receivers:
-    """One of each, and the environment that points at them."""
+    """One receiver per channel, and the environment that configures them."""
 
     webhook: HttpReceiver
     mail: MailServer

@@ -1,4 +1,4 @@
-"""A real Alertmanager, with the configuration we render, delivers to real receivers."""
+"""Alertmanager with the rendered configuration delivers notices to receivers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ANNOTATIONS = {
 
 
 class Alertmanager:
-    """The API of one that runs."""
+    """The API of a running Alertmanager."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -41,7 +41,7 @@ class Alertmanager:
         return get(self.url + path)
 
     def metric(self, name: str, integration: str) -> float:
-        """The sum of a counter's series for one integration."""
+        """Return the sum of a counter's series for one integration."""
         with urllib.request.urlopen(self.url + "/metrics", timeout=5) as response:
             lines = response.read().decode().splitlines()
         return sum(
@@ -51,7 +51,7 @@ class Alertmanager:
         )
 
     def post(self, *alerts: dict[str, Any]) -> None:
-        """Give it alerts, as Prometheus does."""
+        """Send alerts, as Prometheus does."""
         request = urllib.request.Request(
             self.url + "/api/v2/alerts",
             data=json.dumps(alerts).encode(),
@@ -86,14 +86,14 @@ def inbox() -> Iterator[Receivers]:
         yield all_of_them
 
 
-def test_a_critical_alert_reaches_every_channel_at_once_and_so_does_its_end(
+def test_critical_alert_and_its_resolution_reach_every_channel_immediately(
     inbox: Receivers, tmp_path: Path
 ) -> None:
     with running(tmp_path, inbox.environ) as alertmanager:
         alertmanager.post(alert("ContainerDown", "critical", handle="demo-1"))
         until(lambda: inbox.webhook.requests and inbox.mail.messages)
         until(lambda: inbox.slack.requests and inbox.telegram.requests)
-        # A second container must not wait out the first one's interval.
+        # A second container must not wait for the first one's interval.
         alertmanager.post(alert("ContainerDown", "critical", handle="demo-2"))
         until(lambda: len(inbox.webhook.requests) == len(inbox.mail.messages) == 2)
         until(lambda: len(inbox.slack.requests) == len(inbox.telegram.requests) == 2)
@@ -153,7 +153,9 @@ def test_a_critical_alert_reaches_every_channel_at_once_and_so_does_its_end(
     assert inbox.mail.messages[2]["Subject"] == "[RESOLVED] ContainerDown demo-1"
 
 
-def test_criticals_are_alone_and_warnings_are_grouped(inbox: Receivers, tmp_path: Path) -> None:
+def test_criticals_are_sent_one_by_one_and_warnings_grouped(
+    inbox: Receivers, tmp_path: Path
+) -> None:
     with running(tmp_path, inbox.environ) as alertmanager:
         alertmanager.post(
             alert("TelemetryLoss", "warning", job="collector", metric="a"),
@@ -173,11 +175,11 @@ def test_criticals_are_alone_and_warnings_are_grouped(inbox: Receivers, tmp_path
             ("TelemetryLoss", "collector", 2),
             ("TelemetryLoss", "loki", 1),
         ]
-    # The criticals went out at once; the warnings wait a minute for others.
+    # The criticals are sent immediately; the warnings wait a minute for others.
     assert {a["labels"]["alertname"] for a in inbox.webhook.alerts()} == {"ServiceDown"}
 
 
-def test_a_receiver_that_is_down_is_tried_again_counted_and_nothing_is_lost(
+def test_notice_to_a_failed_receiver_is_counted_and_retried(
     inbox: Receivers, tmp_path: Path
 ) -> None:
     inbox.slack.status = 503
@@ -187,7 +189,7 @@ def test_a_receiver_that_is_down_is_tried_again_counted_and_nothing_is_lost(
         until(lambda: inbox.webhook.requests)  # the others don't wait for it
         assert len(inbox.webhook.requests) == 1
         failed = "alertmanager_notifications_failed_total"
-        # Counted when a whole attempt, of up to 10 s, is given up: what TelemetryLoss reads.
+        # Alertmanager counts a failure, which TelemetryLoss reads, after retrying for up to 10 s.
         until(lambda: alertmanager.metric(failed, "slack") >= 1, timeout_s=40)
         inbox.slack.status = 200
         tried = len(inbox.slack.requests)
@@ -198,7 +200,7 @@ def test_a_receiver_that_is_down_is_tried_again_counted_and_nothing_is_lost(
 
 
 def _settled(alertmanager: Alertmanager, inbox: Receivers) -> bool:
-    """Nothing more is tried once Slack has taken it."""
+    """Check that Alertmanager doesn't retry after Slack accepted the notice."""
     before = len(inbox.slack.requests)
     failed = alertmanager.metric("alertmanager_notifications_failed_total", "slack")
     time.sleep(1)
@@ -207,9 +209,7 @@ def _settled(alertmanager: Alertmanager, inbox: Receivers) -> bool:
     )
 
 
-def test_quiet_hours_hold_back_warnings_and_never_criticals(
-    inbox: Receivers, tmp_path: Path
-) -> None:
+def test_quiet_hours_hold_back_warnings_but_not_criticals(inbox: Receivers, tmp_path: Path) -> None:
     environ = {**inbox.environ, "TELEMETRY_ALERT_QUIET_HOURS": "00:00-23:59 Europe/Berlin"}
     with running(tmp_path, environ) as alertmanager:
         alertmanager.post(
@@ -226,7 +226,7 @@ def test_quiet_hours_hold_back_warnings_and_never_criticals(
     assert [a["labels"]["alertname"] for a in inbox.webhook.alerts()] == ["ContainerDown"]
 
 
-def test_secrets_do_not_show_in_alertmanagers_own_pages(inbox: Receivers, tmp_path: Path) -> None:
+def test_alertmanager_pages_do_not_show_secrets(inbox: Receivers, tmp_path: Path) -> None:
     with running(tmp_path, inbox.environ) as alertmanager:
         config = alertmanager.get("/api/v2/status")["config"]["original"]
     assert "webhook-secret" not in config

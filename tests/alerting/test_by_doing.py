@@ -1,4 +1,4 @@
-"""Every alert is made to fire by doing the thing, on the whole stack, up to the gateway."""
+"""Every alert is triggered by a real fault on the whole stack, and reaches the gateway."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.ports import free_port
 
 pytestmark = [pytest.mark.stack, pytest.mark.docker]
 
-# The limits are the plan's; only what must last is shortened. The gateway answers one message at
+# The thresholds are the defaults; only durations are shortened. The gateway answers one message at
 # a time, and its model is slow.
 HASTE = {
     **{
@@ -38,11 +38,11 @@ HASTE = {
     "TELEMETRY_GATEWAY_CONCURRENCY": "1",
     "TELEMETRY_MODEL": "simulated-slow",
 }
-# Warnings are batched for a minute, log rules are evaluated once a minute.
-TOLD_S = 240.0
+# Warnings are grouped for a minute, and log rules are evaluated once a minute.
+NOTICE_TIMEOUT_S = 240.0
 _MIB = 1 << 20
 _GREEDY = "sleep 1; x=0123456789; while true; do x=$x$x; done"
-# What lies in shared memory counts as the container's, and nothing can reclaim it.
+# Shared memory counts as the container's, and the kernel can't reclaim it.
 _FULL = "dd if=/dev/zero of=/dev/shm/full bs=1M count=60 2>/dev/null; exec sleep 3600"
 _SHOP = """
 async def app(scope, receive, send):
@@ -60,47 +60,46 @@ telemetry.shutdown()
 """
 
 
-class Told:
-    """What the gateway was told, as it came: much of it has resolved again by the time that its
-    test asks.
+class AlertRecorder:
+    """Recorder of the alerts that the gateway receives: many are resolved before their test runs.
 
     Args:
-        stack: whose gateway.
+        stack: the stack of the gateway.
     """
 
     def __init__(self, stack: Whole) -> None:
         self.alerts: dict[str, dict[str, Any]] = {}
         self.stack = stack
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._record)
 
-    def __enter__(self) -> Told:
+    def __enter__(self) -> AlertRecorder:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        while not self._over.wait(1):
+    def _record(self) -> None:
+        while not self._stop.wait(1):
             try:
                 found = _alerts(self.stack)
             except httpx.TransportError:
-                continue  # a second later, then
+                continue  # try again after a second
             for alert in found:
                 self.alerts.setdefault(json.dumps(alert["labels"]), alert)
 
 
 @pytest.fixture(scope="module")
-def told(
+def recorder(
     docker_engine: DockerEngine, simulated_upstream: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Told]:
-    """Of a stack in which all of it has been done."""
+) -> Iterator[AlertRecorder]:
+    """Recorder of a stack in which all faults were caused."""
     folder = tmp_path_factory.mktemp("trouble")
     within_a_day(180)
     with whole_stack(docker_engine, simulated_upstream, **HASTE) as stack, ExitStack() as undo:
-        told = undo.enter_context(Told(stack))
+        recorder = undo.enter_context(AlertRecorder(stack))
         undo.enter_context(_full_disk(folder / "disk"))
         _backlog(stack)
         _error_lines(stack)
@@ -109,18 +108,18 @@ def told(
         _fail(stack)
         _killed_app(stack, folder)
         _containers(stack)
-        yield told
+        yield recorder
 
 
 @pytest.fixture
-def trouble(told: Told) -> Whole:
-    """The stack."""
-    return told.stack
+def trouble(recorder: AlertRecorder) -> Whole:
+    """The stack in which all faults were caused."""
+    return recorder.stack
 
 
 @contextmanager
 def _full_disk(folder: Path) -> Iterator[None]:
-    """A small file system on a disk of its own, nearly full."""
+    """Mount a small file system that is nearly full."""
     folder.mkdir()
     image = folder.with_suffix(".image")
     with image.open("wb") as file:
@@ -148,7 +147,7 @@ def _backlog(stack: Whole) -> None:
                 timeout=400,
             )
         except httpx.TransportError:
-            pass  # the stack is gone, the test over
+            pass  # the tests have ended and stopped the stack
 
     for _ in range(30):
         threading.Thread(target=chat, daemon=True).start()
@@ -166,7 +165,7 @@ def _lose_a_line(stack: Whole) -> None:
 
 
 def _spend(stack: Whole) -> None:
-    """Users who are dear, near their budget, refused, and served by a model without a price."""
+    """Make calls with high costs, a nearly spent budget, refusals and an unpriced model."""
     assert stack.call(stack.key("rich"), simulated="input=4000000").is_success
     assert stack.call(stack.key("near", daily_budget_usd=1), simulated="input=310000").is_success
     keen = stack.key("keen", requests_per_minute=1)
@@ -182,7 +181,7 @@ def _fail(stack: Whole) -> None:
 
 
 def _killed_app(stack: Whole, folder: Path) -> None:
-    """An app under `telemetry run`, killed with everything that belongs to it."""
+    """Run an app under `telemetry run`, and kill all its processes."""
     (folder / "shop.py").write_text(_SHOP)
     port = free_port()
     process = subprocess.Popen(
@@ -223,7 +222,7 @@ def _of(alerts: Iterable[dict[str, Any]], name: str, **labels: str) -> list[dict
 
 
 def firing(stack: Whole, name: str, **labels: str) -> list[dict[str, Any]]:
-    """The alerts of this name and with these labels that fire now, as the gateway has them."""
+    """Read the gateway's firing alerts with this name and these labels."""
     return _of(_alerts(stack), name, **labels)
 
 
@@ -247,16 +246,20 @@ CASES: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_told(told: Told, tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+def test_alert_reaches_the_gateway_with_complete_texts(
+    recorder: AlertRecorder, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
     labels = CASES[name]
     if name == "DiskSpaceLow":
         labels = {"mountpoint": str(next(tmp_path_factory.getbasetemp().glob("trouble*/disk")))}
     [alert] = until(
-        lambda: _of(tuple(told.alerts.values()), name, **labels), TOLD_S, f"{name} {labels}"
+        lambda: _of(tuple(recorder.alerts.values()), name, **labels),
+        NOTICE_TIMEOUT_S,
+        f"{name} {labels}",
     )
     rule = next(rule for rule in all_rules(Thresholds()) if rule.name == name)
     assert alert["severity"] == rule.severity
-    # Said in full: no template left a hole.
+    # Every template is filled in.
     for text in (alert["summary"], alert["description"], alert["value"]):
         assert text
         assert "<no value>" not in text
@@ -269,16 +272,18 @@ def test_every_alert_has_a_case() -> None:
     assert set(CASES) == {rule.name for rule in all_rules(Thresholds())}
 
 
-def test_what_was_stopped_on_purpose_fires_nothing(trouble: Whole) -> None:
-    # Killed after the other was stopped, by a rule of the same group.
-    until(lambda: firing(trouble, "ContainerDown", handle="killed"), TOLD_S)
+def test_container_stopped_on_request_fires_no_alert(trouble: Whole) -> None:
+    # The other container was killed later, and a rule of the same group fires for it.
+    until(lambda: firing(trouble, "ContainerDown", handle="killed"), NOTICE_TIMEOUT_S)
     assert not firing(trouble, "ContainerDown", handle="stopped")
     assert not trouble.query('ALERTS{handle="stopped"}')
 
 
-def test_it_fires_until_the_container_is_back_or_removed(trouble: Whole) -> None:
+def test_container_down_fires_until_the_container_is_started_or_removed(trouble: Whole) -> None:
     for handle in ("killed", "greedy"):
-        until(lambda handle=handle: firing(trouble, "ContainerDown", handle=handle), TOLD_S)
+        until(
+            lambda handle=handle: firing(trouble, "ContainerDown", handle=handle), NOTICE_TIMEOUT_S
+        )
     assert trouble.ask("platform", "POST", "/api/containers/killed/start").is_success
     assert trouble.ask("platform", "DELETE", "/api/containers/greedy").is_success
     for handle in ("killed", "greedy"):
@@ -288,10 +293,10 @@ def test_it_fires_until_the_container_is_back_or_removed(trouble: Whole) -> None
         )
 
 
-def test_the_command_line_lists_what_fires(trouble: Whole) -> None:
+def test_alerts_list_shows_firing_alerts(trouble: Whole) -> None:
     wanted = (("ContainerRestartLoop", "handle=loops"), ("HighCostRate", "user_id=rich"))
     for name, _ in wanted:
-        until(lambda name=name: firing(trouble, name, **CASES[name]), TOLD_S, name)
+        until(lambda name=name: firing(trouble, name, **CASES[name]), NOTICE_TIMEOUT_S, name)
     listed = trouble.run("alerts", "list", COLUMNS="200").stdout.splitlines()
     for name, where in wanted:
         [line] = [line for line in listed if name in line and where in line]

@@ -1,4 +1,4 @@
-"""Channels are switched on by variables; half of one is an error that says which half."""
+"""Variables switch channels on; a half-configured one is an error that names what is missing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ EVERY = {
 }
 
 
-def test_only_the_gateway_is_told_by_default() -> None:
+def test_gateway_is_the_only_channel_by_default() -> None:
     assert Channels.from_env(TOKEN) == Channels(Webhook("http://127.0.0.1:4000/api/alert", "w"))
 
 
@@ -86,7 +86,7 @@ def test_every_channel_is_rendered_for_both_evaluators_and_sent_to_directly(
         ("TELEMETRY_TELEGRAM_CHAT", "did you mean TELEMETRY_TELEGRAM_CHAT_ID"),
     ],
 )
-def test_a_misspelt_variable_is_no_channel_that_stays_off(key: str, meant: str) -> None:
+def test_misspelt_variable_of_a_channel_is_an_error(key: str, meant: str) -> None:
     with pytest.raises(TelemetryError, match=f"{key} is not a setting") as raised:
         Channels.from_env({**TOKEN, key: "x"})
     assert meant in raised.value.remedy
@@ -150,7 +150,7 @@ def test_a_misspelt_variable_is_no_channel_that_stays_off(key: str, meant: str) 
         ),
     ],
 )
-def test_what_is_half_configured_or_malformed_is_named(
+def test_half_configured_or_invalid_channel_is_an_error(
     environ: dict[str, str], message: str
 ) -> None:
     with pytest.raises(TelemetryError) as error:
@@ -195,6 +195,6 @@ def test_quiet_hours_over_midnight_are_two_spans(
     assert QuietHours(start, end, "UTC").spans() == spans
 
 
-def test_the_token_may_stand_in_a_file() -> None:
+def test_token_may_be_read_from_a_file() -> None:
     channels = Channels.from_env({"TELEMETRY_WEBHOOK_TOKEN_FILE": "/run/secrets/t"})
     assert channels.webhook == Webhook("http://127.0.0.1:4000/api/alert", "", "/run/secrets/t")

@@ -1,4 +1,4 @@
-"""Notices that we send ourselves reach real receivers, and say what became of them."""
+"""Direct notices reach the receivers, and their results are returned."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Dashboard: http://127.0.0.1:3200/d/x
 Runbook: http://127.0.0.1:4000/runbooks#containerdown"""
 
 
-def test_a_notice_reaches_every_channel_and_each_says_what_it_answered() -> None:
+def test_notice_reaches_every_channel_and_the_answers_are_returned() -> None:
     with receivers() as inbox:
         deliveries = send(NOTICE, Channels.from_env(inbox.environ))
         assert [(d.channel, d.target, d.delivered, d.answer) for d in deliveries] == [
@@ -72,7 +72,7 @@ def test_a_notice_reaches_every_channel_and_each_says_what_it_answered() -> None
         assert telegram.body == {"chat_id": TELEGRAM_CHAT, "text": TEXT}
 
 
-def test_the_supervisor_reaches_people_without_the_gateway() -> None:
+def test_supervisor_notifies_without_the_gateway() -> None:
     with receivers() as inbox:
         channels = Channels.from_env(inbox.environ)
         deliveries = notify_directly("Prometheus is dead", "It exited with 137.", channels)
@@ -85,7 +85,7 @@ def test_the_supervisor_reaches_people_without_the_gateway() -> None:
         assert "FIRING critical: Prometheus is dead" in inbox.slack.requests[0].body["text"]
 
 
-def test_without_channels_the_supervisor_is_told_that_nobody_was() -> None:
+def test_direct_notice_without_channels_has_no_deliveries() -> None:
     none = Channels.from_env({"TELEMETRY_WEBHOOK_TOKEN": "w"})
     assert notify_directly("Prometheus is dead", "It exited with 137.", none) == ()
 

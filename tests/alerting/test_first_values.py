@@ -1,4 +1,4 @@
-"""The first event of all is seen, from the library through the collector to the rule."""
+"""The first event of a counter fires its rule, from the library through the Collector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fixtures.stack import Stack
 pytestmark = pytest.mark.stack
 
 RULES = {rule.name: rule for rule in all_rules(Thresholds())}
-# A process that counts once, says so, and is gone.
+# A process that counts once, exports and exits.
 ONCE = """
 import telemetry
 from telemetry import catalog, metrics
@@ -36,7 +36,7 @@ assert telemetry.flush(10)
         ("TelemetryLoss", "TELEMETRY_DROPPED", 1, {"signal": "logs", "reason": "first"}),
     ],
 )
-def test_a_first_value_raises_its_alert(
+def test_first_value_of_a_counter_fires_its_alert(
     stack: Stack, rule: str, metric: str, times: int, attributes: dict[str, str]
 ) -> None:
     code = ONCE.format(metric=metric, times=times, attributes=attributes)

@@ -1,6 +1,6 @@
-"""Grafana's provisioning files, held against the documented format field by field.
+"""Grafana's provisioning files have the documented format, field by field.
 
-No Grafana can be had where these tests run by default, so the format is written down here, from
+Most test machines have no Grafana, so the format is repeated here, from
 https://grafana.com/docs/grafana/latest/alerting/set-up/provision-alerting-resources/file-provisioning/
 and the types that read it (pkg/services/provisioning/alerting in grafana/grafana).
 """
@@ -45,7 +45,7 @@ def _files(environ: dict[str, str], retired: tuple[str, ...] = ()) -> dict[str, 
 
 
 def _interpolate(text: str) -> str:
-    """What Grafana makes of an interpolated value (values.go): $$ is $, $NAME the environment."""
+    """Interpolate a value as Grafana's values.go does: $$ is $, $NAME an environment variable."""
     return "$".join(os.path.expandvars(part) for part in text.split("$$"))
 
 
@@ -86,7 +86,7 @@ def test_rules_have_the_documented_fields() -> None:
         # Grafana's limits: a uid of 40 characters of this set, a title of 190.
         assert re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", rule["uid"])
         assert (rule["dashboardUid"], rule["panelId"]) == PANELS[source.panel]
-        # 9.4 stops at a state it doesn't know, such as KeepLast.
+        # Grafana 9.4 does not start with an unknown state, such as KeepLast.
         assert rule["noDataState"] in ("OK", "NoData", "Alerting")
         assert rule["execErrState"] in ("OK", "Error", "Alerting")
         assert parse_duration(rule["for"]) == source.for_s
@@ -134,16 +134,16 @@ def test_conditions_are_query_reduction_threshold() -> None:
         assert threshold["model"]["conditions"] == [{"evaluator": evaluator}]
 
 
-def test_nothing_of_a_rule_or_template_looks_like_an_environment_variable() -> None:
+def test_rules_and_templates_contain_no_dollar_sign() -> None:
     texts = provisioning(RULES, Links.from_env({}), Channels.from_env(ENVIRON), ())
     assert "$" not in texts["rules.yaml"]
     assert "$" not in texts["templates.yaml"]
 
 
-def test_rule_texts_ask_for_the_reduced_value() -> None:
+def test_rule_texts_use_the_reduced_value() -> None:
     text = provisioning(RULES, Links.from_env({}), Channels.from_env(ENVIRON), ())["rules.yaml"]
     assert '(index .Values "B").Value' in text
-    assert not re.search(r"(?<!\))\.Value\b(?!s)", text), "`.Value` is a text in Grafana"
+    assert not re.search(r"(?<!\))\.Value\b(?!s)", text), "`.Value` is a string in Grafana"
 
 
 def test_rules_of_earlier_releases_are_deleted() -> None:
@@ -197,7 +197,7 @@ def test_a_negative_chat_id_stays_a_string() -> None:
     assert "chatid: '-1001234567890'" in texts["contact-points.yaml"]
 
 
-def test_channels_that_are_off_are_deleted_and_so_are_mute_times() -> None:
+def test_switched_off_channels_and_mute_times_are_deleted() -> None:
     files = _files({"TELEMETRY_WEBHOOK_TOKEN": "t"})
     assert files["contact-points.yaml"]["deleteContactPoints"] == [
         {"orgId": 1, "uid": uid}
@@ -207,7 +207,7 @@ def test_channels_that_are_off_are_deleted_and_so_are_mute_times() -> None:
     assert "deleteContactPoints" not in _files(ENVIRON)["contact-points.yaml"]
 
 
-def test_policies_route_criticals_at_once_and_alone_and_batch_warnings() -> None:
+def test_policies_send_criticals_immediately_and_group_warnings() -> None:
     [root] = _files(ENVIRON)["policies.yaml"]["policies"]
     routes = root.pop("routes")
     assert root["orgId"] == 1
@@ -256,7 +256,7 @@ def test_mute_times_and_templates_have_the_documented_fields() -> None:
     assert '{{ define "telemetry.text" -}}' in template["template"]
 
 
-def test_the_mail_server_goes_to_grafanas_environment() -> None:
+def test_mail_server_is_set_in_grafanas_environment() -> None:
     assert environment(Channels.from_env(ENVIRON)) == {
         "GF_SMTP_ENABLED": "true",
         "GF_SMTP_HOST": "mail.example.org:587",
@@ -268,8 +268,8 @@ def test_the_mail_server_goes_to_grafanas_environment() -> None:
     assert environment(Channels.from_env({"TELEMETRY_WEBHOOK_TOKEN": "t"})) == {}
 
 
-def test_a_senders_name_is_apart_from_its_address() -> None:
-    """Grafana does not start with both in one."""
+def test_name_and_address_of_the_sender_are_separate_variables() -> None:
+    """Grafana does not start if one variable has both."""
     named = {**ENVIRON, "TELEMETRY_SMTP_FROM": "Night Watch <watch@example.org>"}
     given = environment(Channels.from_env(named))
     assert given["GF_SMTP_FROM_ADDRESS"] == "watch@example.org"
@@ -278,7 +278,7 @@ def test_a_senders_name_is_apart_from_its_address() -> None:
 
 @pytest.mark.parametrize("name", ["rules.yaml", "policies.yaml"])
 def test_the_committed_files_are_valid_yaml_for_grafanas_parser(name: str) -> None:
-    """No anchors, no tabs: yaml.v2 reads it as we do."""
+    """Without anchors and tabs, yaml.v2 reads them as we do."""
     text = (Path(__file__).parents[2] / "grafana/provisioning/alerting" / name).read_text()
     assert "\t" not in text
     assert not re.search(r"(?m)^\s*\w+: [&*]\w", text)

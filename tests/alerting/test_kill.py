@@ -1,4 +1,4 @@
-"""A container is killed: a person who has the shell open sees it, and sees that it is over."""
+"""The open web shell shows a killed container, and its recovery."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.docker, pytest.mark.browser]
 HANDLE = "kill-me"
 
 
-def test_a_kill_is_seen_in_the_shell_until_the_container_is_back(whole: Whole, page: Page) -> None:
+def test_shell_shows_a_killed_container_until_it_is_started_again(whole: Whole, page: Page) -> None:
     whole.provision(HANDLE)
     whole.wait_query(f'platform_container_up{{handle="{HANDLE}"}} == 1')
     page.goto(whole.url("gateway"))
@@ -27,7 +27,7 @@ def test_a_kill_is_seen_in_the_shell_until_the_container_is_back(whole: Whole, p
         whole.container(HANDLE).kill()
         expect(notice.locator(".severity")).to_have_text("critical", timeout=30_000)
         expect(notice.locator(".summary")).to_have_text(f"Container {HANDLE} is down")
-        # Nothing but its return ends it, however long Prometheus looks.
+        # The alert continues to fire until the container is up again.
         whole.wait_query(f'count_over_time(ALERTS{{handle="{HANDLE}"}}[12s]) >= 5')
         expect(notice.locator(".severity")).to_have_text("critical")
         assert whole.ask("platform", "POST", f"/api/containers/{HANDLE}/start").is_success

@@ -1,4 +1,4 @@
-"""The provisioning files in a live Grafana, where one is at hand."""
+"""The provisioning files in a live Grafana, if one is installed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from tests.alerting.test_prometheus import (
     TOTAL,
     UP,
     Stack,
-    a_container_crashes_again_and_again,
-    a_host_dies_while_another_lives,
+    crash_container_repeatedly,
+    kill_host_while_another_is_up,
 )
 from tests.fixtures.stack import until
 from tests.ports import free_port
@@ -85,7 +85,7 @@ def grafana(tmp_path_factory: pytest.TempPathFactory, grafana_program: Path) -> 
             "GF_SECURITY_ADMIN_PASSWORD": PASSWORD,
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
             "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
-            # As the stack has it: until the second look at whom to tell it tells nobody.
+            # As in the stack: Grafana sends no notice before its second poll of the configuration.
             "GF_UNIFIED_ALERTING_ALERTMANAGER_CONFIG_POLL_INTERVAL": "10s",
             **environment(Channels.from_env(inbox.environ)),
         }
@@ -99,12 +99,12 @@ def grafana(tmp_path_factory: pytest.TempPathFactory, grafana_program: Path) -> 
 
 
 def test_every_rule_contact_point_and_policy_is_loaded(grafana: Grafana) -> None:
-    # Today's Grafana answers before it has provisioned everything.
+    # Current versions of Grafana answer before they have provisioned everything.
     wanted = {rule.name for rule in all_rules(Thresholds())}
     until(lambda: {rule["title"] for rule in grafana.get("alert-rules")} == wanted)
     points = {point["type"]: point for point in grafana.get("contact-points")}
     assert {"webhook", "email", "slack", "telegram"} <= set(points)
-    # Grafana knows only Telegram's own address: its settings are all that can be checked.
+    # Grafana sends only to Telegram's own address, so only the settings can be checked.
     assert points["telegram"]["settings"]["chatid"] == str(TELEGRAM_CHAT)
     policy = grafana.get("policies")
     assert policy["receiver"] == "telemetry"
@@ -124,7 +124,7 @@ def test_a_container_that_is_down_reaches_the_receivers(grafana: Grafana) -> Non
     assert alert["annotations"]["summary"] == "Container demo-1 is down"
     assert alert["annotations"]["value"] == "down"
     assert alert["annotations"]["dashboard_url"].endswith("&var-handle=demo-1")
-    # Loki, which is not there, is told of as well.
+    # There are notices about the missing Loki too.
     text = "FIRING critical: Container demo-1 is down"
     until(lambda: any(text in json.dumps(request.body) for request in inbox.slack.requests))
     until(lambda: any("ContainerDown" in mail["Subject"] for mail in inbox.mail.messages))
@@ -132,15 +132,15 @@ def test_a_container_that_is_down_reaches_the_receivers(grafana: Grafana) -> Non
     until(lambda: ("resolved", "demo-1") in grafana.stack.notices("ContainerDown"), 60)
 
 
-def test_a_host_that_dies_is_told_while_another_lives(grafana: Grafana) -> None:
-    a_host_dies_while_another_lives(grafana.stack)
+def test_dead_host_fires_while_another_host_is_up(grafana: Grafana) -> None:
+    kill_host_while_another_is_up(grafana.stack)
 
 
-def test_a_container_that_runs_between_crashes_is_down(grafana: Grafana) -> None:
-    a_container_crashes_again_and_again(grafana.stack)
+def test_crash_looping_container_is_down(grafana: Grafana) -> None:
+    crash_container_repeatedly(grafana.stack)
 
 
-def test_a_silence_is_grafanas_where_it_evaluates(grafana: Grafana) -> None:
+def test_silence_is_made_in_grafana_if_it_evaluates(grafana: Grafana) -> None:
     environ = {
         "TELEMETRY_GRAFANA_URL": grafana.url,
         "TELEMETRY_GRAFANA_PASSWORD": PASSWORD,

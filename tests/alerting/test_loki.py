@@ -1,4 +1,4 @@
-"""The log rules in a real Loki with the configuration we ship."""
+"""The log rules in Loki with the shipped configuration."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Loki:
     inbox: HttpReceiver
 
     def push(self, level: str, ages_s: list[float], **resource: str) -> None:
-        """Push a line for each age, as the collector does: level and handle on the resource."""
+        """Push a line for each age, as the Collector does: level and handle on the resource."""
         now = time.time()
         request = ExportLogsServiceRequest()
         group = request.resource_logs.add()
@@ -59,7 +59,7 @@ class Loki:
             pass
 
     def holds(self) -> dict[tuple[str, str], float]:
-        """(service, handle) to lines, for which the rule's condition holds now."""
+        """Return the lines by (service, handle) for which the rule's condition holds now."""
         query = urllib.parse.urlencode({"query": condition(RULE)})
         answer = get(f"{self.url}/loki/api/v1/query?{query}")
         return {
@@ -81,7 +81,7 @@ def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loki]:
             "TELEMETRY_ALERT_ERROR_LINES_FOR": "0",
         }
         provision("prometheus", folder, AlertSettings.from_env(environ))
-        # Evaluated once a minute in earnest.
+        # The real interval is a minute.
         [rules] = (folder / "loki").rglob("*.yaml")
         rules.write_text(rules.read_text().replace("interval: 1m", "interval: 1s"))
         with alertmanager(folder) as alerts:
@@ -115,7 +115,7 @@ def test_loki_loads_and_evaluates_every_log_rule(loki: Loki) -> None:
     assert [rule["name"] for rule in rules()] == ["ErrorLogBurst"]
 
 
-def test_a_burst_fires_and_just_under_it_is_silent(loki: Loki) -> None:
+def test_burst_fires_and_one_line_less_does_not(loki: Loki) -> None:
     services = ("burst", "under", "only-warnings")
     recent = [10 + n / 10 for n in range(21)]
     loki.push("error", recent, service_name="burst")
@@ -127,7 +127,7 @@ def test_a_burst_fires_and_just_under_it_is_silent(loki: Loki) -> None:
     assert holds == {("burst", ""): 21, ("burst", "demo-1"): 21}
 
 
-def test_a_service_that_always_logs_errors_fires_only_at_five_times_its_own_rate(
+def test_service_that_always_logs_errors_fires_only_at_five_times_its_own_rate(
     loki: Loki,
 ) -> None:
     recent = [20 + n / 10 for n in range(30)]
@@ -156,22 +156,22 @@ def _lines(loki: Loki, service: str) -> int:
     return sum(int(series["value"][1]) for series in answer["data"]["result"])
 
 
-def test_the_ruler_tells_alertmanager_which_tells_the_receiver(loki: Loki) -> None:
-    """A warning: it waits a minute for others, so Alertmanager is asked, not the receiver."""
-    loki.push("error", [5 + n / 10 for n in range(40)], service_name="told")
+def test_ruler_sends_alert_to_alertmanager(loki: Loki) -> None:
+    """Ask Alertmanager, not the receiver: a warning waits a minute for others."""
+    loki.push("error", [5 + n / 10 for n in range(40)], service_name="ruled")
 
-    def told() -> list[dict[str, dict[str, str]]]:
+    def alerts_of_service() -> list[dict[str, dict[str, str]]]:
         groups = get(f"{loki.url}/prometheus/api/v1/rules")["data"]["groups"]
         alerts = [a for g in groups for r in g["rules"] for a in r["alerts"]]
-        return [alert for alert in alerts if alert["labels"]["service_name"] == "told"]
+        return [alert for alert in alerts if alert["labels"]["service_name"] == "ruled"]
 
-    [alert] = until(told)
+    [alert] = until(alerts_of_service)
     assert alert["labels"] == {
         "alertname": "ErrorLogBurst",
         "severity": "warning",
-        "service_name": "told",
+        "service_name": "ruled",
     }
     assert alert["annotations"]["description"] == (
-        "told logged 40 error lines in 5 minutes: more than 20, and 5 times its rate of the "
+        "ruled logged 40 error lines in 5 minutes: more than 20, and 5 times its rate of the "
         "last day."
     )

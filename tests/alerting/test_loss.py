@@ -1,4 +1,4 @@
-"""What the engines themselves count as lost is what TelemetryLoss reads."""
+"""TelemetryLoss reads the engines' own counters of lost data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.stack
 
 
 def test_the_engines_have_the_counters_that_the_rule_names(stack: Stack) -> None:
-    """A release that renames one must not leave the rule blind. Others come with a loss only."""
+    """A release that renames one must fail here. Other counters appear only after a loss."""
     wanted = {
         "alertmanager_notifications_failed_total",
         "loki_prometheus_rule_evaluation_failures_total",
@@ -81,8 +81,8 @@ def test_a_line_that_loki_refuses_is_reported(stack: Stack) -> None:
     with urllib.request.urlopen(call, timeout=5):
         pass
 
-    def told(found: list[dict[str, Any]]) -> bool:
+    def reported(found: list[dict[str, Any]]) -> bool:
         losses = {series["metric"]["metric"]: series["metric"] for series in found}
         return losses.get("loki_discarded_samples_total", {}).get("job") == "loki"
 
-    stack.wait_query(condition(RULE), told)
+    stack.wait_query(condition(RULE), reported)

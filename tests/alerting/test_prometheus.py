@@ -1,4 +1,4 @@
-"""The rules in a real Prometheus, from a pushed sample to the receiver and back."""
+"""The rules in Prometheus, from a pushed sample to the receiver."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from tests.fixtures.stack import until
 
 pytestmark = pytest.mark.stack
 
-NO_RECORDED_VALUE = 1  # OTLP's flag; Prometheus takes it as a stale marker.
+NO_RECORDED_VALUE = 1  # OTLP's flag; Prometheus reads it as a staleness marker
 
 
 @dataclass
 class Stack:
-    """What one test drives."""
+    """A Prometheus with Alertmanager and a receiver."""
 
     prometheus: str
     alertmanager: str
@@ -52,8 +52,10 @@ class Stack:
         job: str = "platform",
         age_s: float = 0,
     ) -> None:
-        """Push points over OTLP, as the collector does; None ends a series. Each push is of a
-        later millisecond: Prometheus refuses a second value for the same one."""
+        """Push points over OTLP, as the Collector does; None ends a series.
+
+        Each push has a later time in ms, since Prometheus refuses a second value for the same one.
+        """
         request = ExportMetricsServiceRequest()
         resource = request.resource_metrics.add()
         for key, value in (("service.name", job), ("service.instance.id", instance)):
@@ -85,7 +87,7 @@ class Stack:
             pass
 
     def notices(self, name: str) -> list[tuple[str, str]]:
-        """(status, handle) of each notice of an alert so far."""
+        """Return (status, handle) of each notice of an alert so far."""
         return [
             (alert["status"], alert["labels"]["handle"])
             for alert in self.inbox.alerts()
@@ -111,7 +113,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             environ |= {
                 "TELEMETRY_PROMETHEUS_URL": first,
                 "TELEMETRY_ALERTMANAGER_URL": second,
-                # Nothing listens there: only Prometheus evaluates.
+                # These addresses are unreachable: only Prometheus evaluates.
                 "TELEMETRY_LOKI_URL": "http://127.0.0.1:9",
                 "TELEMETRY_GRAFANA_URL": "http://127.0.0.1:9",
             }
@@ -123,8 +125,8 @@ TOTAL = (catalog.PLATFORM_CONTAINERS_TOTAL, {"status": "running"}, 1.0)
 HOST = (catalog.Metric("system.memory.usage", "gauge", "By", ""), {"state": "used"}, 1.0)
 
 
-def a_host_dies_while_another_lives(stack: Stack) -> None:
-    """An agent's last word is 6 minutes old, past what Prometheus shows as present."""
+def kill_host_while_another_is_up(stack: Stack) -> None:
+    """Push an agent's last samples, 6 minutes old, and current ones of another host."""
     stack.push("b", TOTAL, (UP, {"handle": "db"}, 0.0), job="agent", age_s=360)
     stack.push("a", TOTAL, (UP, {"handle": "ann"}, 1.0))
     stack.push("localhost", HOST, job="host")
@@ -135,8 +137,8 @@ def a_host_dies_while_another_lives(stack: Stack) -> None:
     )
 
 
-def a_container_crashes_again_and_again(stack: Stack) -> None:
-    """It runs at this moment, after four restarts."""
+def crash_container_repeatedly(stack: Stack) -> None:
+    """Push samples of a container that is up now, after four restarts."""
     restarts, here = catalog.PLATFORM_CONTAINER_RESTARTS, {"handle": "loop"}
     stack.push("c", TOTAL, (UP, here, 0.0), (restarts, here, 0.0), age_s=30)
     stack.push("c", TOTAL, (UP, here, 1.0), (restarts, here, 4.0))
@@ -160,15 +162,15 @@ def test_a_container_that_is_removed_while_down_resolves(stack: Stack) -> None:
     until(lambda: ("resolved", "removed") in stack.notices("ContainerDown"))
 
 
-def test_a_host_that_dies_is_told_while_another_lives(stack: Stack) -> None:
-    a_host_dies_while_another_lives(stack)
+def test_dead_host_fires_while_another_host_is_up(stack: Stack) -> None:
+    kill_host_while_another_is_up(stack)
 
 
-def test_a_container_that_runs_between_crashes_is_down(stack: Stack) -> None:
-    a_container_crashes_again_and_again(stack)
+def test_crash_looping_container_is_down(stack: Stack) -> None:
+    crash_container_repeatedly(stack)
 
 
-def test_the_first_oom_kill_of_a_container_is_seen(stack: Stack) -> None:
+def test_first_oom_kill_of_a_container_fires(stack: Stack) -> None:
     kills, here = catalog.PLATFORM_CONTAINER_OOM_KILLS, {"handle": "oom"}
     stack.push("a", TOTAL, (kills, here, 0.0))
     stack.push("a", TOTAL, (kills, here, 1.0))
@@ -176,7 +178,7 @@ def test_the_first_oom_kill_of_a_container_is_seen(stack: Stack) -> None:
 
 
 def evaluated(stack: Stack) -> list[dict[str, object]]:
-    """Every rule, once it has been evaluated."""
+    """All rules, after each was evaluated."""
 
     def rules() -> list[dict[str, object]]:
         groups = get(f"{stack.prometheus}/api/v1/rules")["data"]["groups"]
@@ -197,7 +199,7 @@ def test_every_rule_is_evaluated_without_an_error(stack: Stack) -> None:
 def alerts(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str]]:
-    """``telemetry alerts …`` against the stack: exit code and what it printed."""
+    """Run ``telemetry alerts …`` against the stack; returns exit code and output."""
     for key, value in stack.environ.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("COLUMNS", "160")
@@ -212,7 +214,7 @@ def alerts(
     return run
 
 
-def test_list_shows_what_fires_and_every_rule(
+def test_list_shows_firing_alerts_and_every_rule(
     stack: Stack, alerts: Callable[..., tuple[int, str]]
 ) -> None:
     stack.push("a", TOTAL, (UP, {"handle": "listed"}, 0.0))
@@ -225,7 +227,7 @@ def test_list_shows_what_fires_and_every_rule(
     assert re.search(r"^HighCostRate +warning +ok +prometheus *$", text, re.M)
 
 
-def test_silence_holds_back_lists_and_ends(
+def test_silence_suppresses_notices_is_listed_and_can_be_ended(
     stack: Stack, alerts: Callable[..., tuple[int, str]]
 ) -> None:
     code, text = alerts(
@@ -256,7 +258,7 @@ def test_silence_holds_back_lists_and_ends(
         (["test", "Nothing"], "there is no alert Nothing", ""),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_wrong_argument_is_an_error_with_a_remedy(
     alerts: Callable[..., tuple[int, str]], arguments: list[str], message: str, remedy: str
 ) -> None:
     with pytest.raises(TelemetryError) as error:
@@ -265,14 +267,14 @@ def test_what_cannot_be_done_is_said(
     assert remedy in error.value.remedy
 
 
-def test_test_sends_one_through_each_channel_and_says_what_it_answered(
+def test_test_notice_goes_through_each_channel_and_answers_are_printed(
     stack: Stack, alerts: Callable[..., tuple[int, str]]
 ) -> None:
     code, text = alerts("test", "ContainerDown")
     assert code == 0
     assert re.search(rf"^webhook +{stack.inbox.url}/api/alert +delivered: 200 OK", text, re.M)
     assert "Slack is off; set TELEMETRY_SLACK_WEBHOOK_URL\n" in text
-    # Of what Prometheus has to say a notice may come in between.
+    # Notices from Prometheus may arrive in between.
     firing, resolved = (
         alert
         for alert in stack.inbox.alerts()

@@ -1,4 +1,4 @@
-"""The committed files are what the code renders, and the evaluators can read them."""
+"""The committed files are the rendered ones, and the evaluators can read them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLDERS = (
 )
 
 
-def test_what_is_committed_is_what_is_rendered() -> None:
+def test_committed_files_are_the_rendered_ones() -> None:
     committed = {
         str(path.relative_to(TOP)): path.read_text()
         for folder in FOLDERS
@@ -46,7 +46,7 @@ def test_rendering_twice_gives_the_same_bytes_and_removes_a_stale_group(tmp_path
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == first
 
 
-def test_the_environments_settings_are_rendered_when_asked_for(
+def test_option_environment_renders_the_environments_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TELEMETRY_ALERT_COST_USD", "3")
@@ -59,7 +59,7 @@ def test_the_environments_settings_are_rendered_when_asked_for(
     configuration = tmp_path / "compose/alertmanager/alertmanager.yaml"
     assert "api_url: https://hooks.slack.com/services/T/B/X" in configuration.read_text()
     assert "url: http://gateway:4000/api/alert" in configuration.read_text()
-    # Read by containers, which run as other users, and by nobody else on the machine.
+    # Containers, which run as other users, can read them; other users of the machine can't.
     assert configuration.stat().st_mode & 0o777 == 0o644
     for closed in ("compose", "grafana/provisioning"):
         assert (tmp_path / closed).stat().st_mode & 0o777 == 0o700
@@ -72,7 +72,7 @@ def test_the_environments_settings_are_rendered_when_asked_for(
     assert capsys.readouterr().err.startswith("error: TELEMETRY_ALERT_COST_USD='three' is not")
 
 
-def test_grafana_in_compose_is_told_of_the_mail_server(
+def test_compose_passes_the_mail_server_to_grafana(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TELEMETRY_ALERT_EMAIL_TO", "ops@example.org")
@@ -93,7 +93,7 @@ def test_grafana_in_compose_is_told_of_the_mail_server(
 
 
 def test_no_secret_is_committed() -> None:
-    """The token is read from a mounted secret, by Alertmanager and by Grafana."""
+    """Alertmanager and Grafana read the token from a mounted secret."""
     credentials = [
         line.split(": ", 1)
         for text in rendered(compose_settings(environment=False)).values()
@@ -116,12 +116,12 @@ def _rules(source: Any) -> list[dict[str, Any]]:
     ]
 
 
-def test_each_rule_goes_to_the_store_it_asks() -> None:
+def test_each_rule_is_rendered_for_the_store_it_queries() -> None:
     assert len(_rules("prometheus")) == 14
     assert [rule["alert"] for rule in _rules("loki")] == ["ErrorLogBurst"]
 
 
-def test_a_rule_file_holds_all_that_an_alert_needs() -> None:
+def test_rule_file_is_complete() -> None:
     files = rule_files(all_rules(Thresholds()), Links.from_env({}), "prometheus")
     [group] = yaml.safe_load(files["spending.rules.yaml"])["groups"]
     assert (group["name"], group["interval"]) == ("spending", "10s")
@@ -142,7 +142,7 @@ def test_a_rule_file_holds_all_that_an_alert_needs() -> None:
     }
 
 
-def test_the_container_events_are_evaluated_every_second_by_themselves() -> None:
+def test_container_events_are_a_separate_group_evaluated_every_second() -> None:
     files = rule_files(all_rules(Thresholds()), Links.from_env({}), "prometheus")
     [group] = yaml.safe_load(files["container-events.rules.yaml"])["groups"]
     assert group["interval"] == "1s"

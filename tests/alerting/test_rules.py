@@ -1,4 +1,4 @@
-"""What holds for every rule."""
+"""Properties of every rule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from telemetry.dashboards import PANELS, render
 TOP = Path(__file__).parents[2]
 RULES = all_rules(Thresholds())
 
-# The plan's table: alert, seconds it must hold, severity.
+# The plan's table: alert, duration in s, severity.
 PLAN = {
     "ContainerOOM": (300, "critical"),
     "ContainerOOMKilled": (0, "critical"),
@@ -39,7 +39,7 @@ PLAN = {
 }
 
 
-def test_the_rules_are_those_of_the_plan() -> None:
+def test_rules_have_the_planned_durations_and_severities() -> None:
     assert {rule.name: (rule.for_s, rule.severity) for rule in RULES} == PLAN
     assert len(RULES) == len(PLAN)
 
@@ -47,18 +47,18 @@ def test_the_rules_are_those_of_the_plan() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_is_complete(rule: Rule) -> None:
     assert rule.panel in PANELS
-    assert "@value@" in rule.description, "the description must hold the present value"
+    assert "@value@" in rule.description, "the description must contain the current value"
     assert "@value@" in rule.value
     assert rule.states_reason.endswith(".")
     assert rule.summary
     texts = (rule.expression, rule.summary, rule.description, rule.value)
-    # Grafana's versions differ in where they take a dollar sign for an environment variable.
+    # Grafana's versions differ in where they interpolate environment variables.
     assert not any("$" in text for text in texts)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_is_aggregated_to_the_labels_it_alerts_on(rule: Rule) -> None:
-    """Every selector stands inside an aggregation by exactly these labels or finer ones."""
+    """Every selector is inside an aggregation by exactly these labels, or more."""
     wanted = set(rule.labels)
     by = [
         {label.strip() for label in labels.split(",")}
@@ -91,7 +91,7 @@ def test_links_lead_to_panels_and_variables_that_the_dashboards_have(tmp_path: P
 
 
 def test_own_metrics_are_named_as_in_the_catalog() -> None:
-    """A metric that is renamed in the catalog must not leave a rule behind that never fires."""
+    """A rule with a metric that was renamed in the catalog would never fire."""
     ours = re.compile(r"\b(?:platform|proxy|gateway|telemetry|http_server)_[a-z_]+\b")
     known = {metric.prometheus for metric in catalog.METRICS.values()}
     known |= {name + "_count" for name in known}
@@ -99,7 +99,7 @@ def test_own_metrics_are_named_as_in_the_catalog() -> None:
         assert set(ours.findall(rule.expression)) <= known, rule.name
 
 
-def test_a_rule_that_was_ever_released_is_present_or_pruned() -> None:
+def test_every_released_rule_still_exists_or_is_retired() -> None:
     released = (Path(__file__).parent / "released_rules.txt").read_text().split()
     names = {rule.name for rule in RULES}
     assert set(released) <= names | set(RETIRED)
@@ -116,7 +116,7 @@ def test_every_rule_has_a_runbook_that_answers_the_four_questions(rule: Rule) ->
         assert part in sections[rule.name], part
 
 
-def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
+def test_documented_settings_are_those_in_use() -> None:
     text = (TOP / "docs/alerting.md").read_text()
     documented = set(re.findall(r"\bTELEMETRY_(?:ALERT|SMTP|SLACK|TELEGRAM|WEBHOOK)_[A-Z_]+", text))
     settings = (*Thresholds.settings(), *ChannelVariables.settings(), *Links.settings())

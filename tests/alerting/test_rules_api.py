@@ -1,4 +1,4 @@
-"""Whoever evaluates, `telemetry alerts` reads its answer; who can't be asked is named."""
+"""`telemetry alerts` reads the answers of each evaluator, and names an unreachable one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from telemetry.errors import TelemetryError
 from telemetry.settings.stack import StackSettings
 from tests.alerting.receivers import http_receiver
 
-NOBODY = "http://127.0.0.1:9"
-# As Grafana answers it: its own words for the states, a folder label, nanoseconds.
+UNREACHABLE = "http://127.0.0.1:9"
+# Grafana's answer, with its own names of the states, a folder label and nanoseconds.
 GRAFANA = {
     "status": "success",
     "data": {
@@ -65,9 +65,9 @@ GRAFANA = {
 
 def _environ(grafana: str) -> dict[str, str]:
     return {
-        "TELEMETRY_PROMETHEUS_URL": NOBODY,
-        "TELEMETRY_LOKI_URL": NOBODY,
-        "TELEMETRY_ALERTMANAGER_URL": NOBODY,
+        "TELEMETRY_PROMETHEUS_URL": UNREACHABLE,
+        "TELEMETRY_LOKI_URL": UNREACHABLE,
+        "TELEMETRY_ALERTMANAGER_URL": UNREACHABLE,
         "TELEMETRY_GRAFANA_URL": grafana,
         "TELEMETRY_GRAFANA_PASSWORD": "grafana-secret",
     }
@@ -102,16 +102,16 @@ def test_grafanas_rules_are_read_with_its_password() -> None:
 
 def test_the_password_goes_to_grafana_only() -> None:
     with http_receiver(b'{"data": {"groups": []}}') as prometheus:
-        environ = {**_environ(NOBODY), "TELEMETRY_PROMETHEUS_URL": prometheus.url}
+        environ = {**_environ(UNREACHABLE), "TELEMETRY_PROMETHEUS_URL": prometheus.url}
         with pytest.raises(TelemetryError):
             rules_api.rule_states(StackSettings.from_env(environ))
     assert "Authorization" not in prometheus.requests[0].headers
 
 
-def test_nobody_to_ask_is_an_error_with_a_remedy() -> None:
+def test_unreachable_evaluators_are_an_error_with_a_remedy() -> None:
     for ask in (rules_api.rule_states, rules_api.silences):
-        with pytest.raises(TelemetryError, match=f"{NOBODY}.* does not answer") as error:
-            ask(StackSettings.from_env(_environ(NOBODY)))
+        with pytest.raises(TelemetryError, match=f"{UNREACHABLE}.* does not answer") as error:
+            ask(StackSettings.from_env(_environ(UNREACHABLE)))
         assert "telemetry up" in error.value.remedy
 
 
@@ -119,23 +119,25 @@ def test_evaluators_without_rules_are_an_error_too() -> None:
     with http_receiver(b'{"data": {"groups": []}}') as empty:
         environ = {
             key: empty.url if key.endswith("_URL") else value
-            for key, value in _environ(NOBODY).items()
+            for key, value in _environ(UNREACHABLE).items()
         }
         with pytest.raises(TelemetryError, match="no alert rules are loaded"):
             rules_api.rule_states(StackSettings.from_env(environ))
 
 
-def test_an_answer_that_is_no_json_is_named() -> None:
+def test_answer_that_is_not_json_is_an_error() -> None:
     with (
         http_receiver(b"<html>log in</html>") as page,
         pytest.raises(TelemetryError, match="answered something that is not JSON"),
     ):
         rules_api.silences(
-            StackSettings.from_env({**_environ(NOBODY), "TELEMETRY_ALERTMANAGER_URL": page.url})
+            StackSettings.from_env(
+                {**_environ(UNREACHABLE), "TELEMETRY_ALERTMANAGER_URL": page.url}
+            )
         )
 
 
-def test_silences_go_to_the_grafana_that_evaluates_not_to_an_idle_alertmanager() -> None:
+def test_silence_goes_to_grafana_if_it_evaluates_not_to_an_idle_alertmanager() -> None:
     answer = json.dumps({**GRAFANA, "silenceID": "abc"}).encode()
     with http_receiver(answer) as grafana, http_receiver(b"[]") as idle:
         matchers = {"alertname": "ContainerDown", "handle": "demo-1"}
@@ -163,7 +165,9 @@ OTHERS_RULES = {"data": {"groups": [{"name": "shop", "rules": [{"name": "TooFewO
     ("status", "rules"),
     [(200, {"data": {"groups": []}}), (200, OTHERS_RULES), (404, {"message": "not found"})],
 )
-def test_silences_go_to_alertmanager_where_grafana_only_shows(status: int, rules: object) -> None:
+def test_silence_goes_to_alertmanager_if_grafana_does_not_evaluate(
+    status: int, rules: object
+) -> None:
     with http_receiver(json.dumps(rules).encode()) as shows, http_receiver(b"[]") as alertmanager:
         shows.status = status
         environ = {**_environ(shows.url), "TELEMETRY_ALERTMANAGER_URL": alertmanager.url}
@@ -172,7 +176,7 @@ def test_silences_go_to_alertmanager_where_grafana_only_shows(status: int, rules
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_grafana_that_lets_nobody_in_is_named_and_alertmanager_gets_no_silence(
+def test_grafana_that_refuses_the_log_in_is_an_error_and_alertmanager_gets_no_silence(
     status: int,
 ) -> None:
     with http_receiver(b'{"message": "Unauthorized"}') as grafana, http_receiver(b"[]") as idle:
@@ -193,7 +197,7 @@ def test_a_grafana_that_lets_nobody_in_is_named_and_alertmanager_gets_no_silence
 
 
 @pytest.mark.parametrize("mode", ["grafana", "prometheus"])
-def test_who_evaluates_is_not_asked_where_it_is_said(mode: str) -> None:
+def test_configured_evaluator_is_not_detected(mode: str) -> None:
     with http_receiver(b"[]") as grafana, http_receiver(b"[]") as alertmanager:
         environ = {
             **_environ(grafana.url),
@@ -206,7 +210,7 @@ def test_who_evaluates_is_not_asked_where_it_is_said(mode: str) -> None:
     assert asked == [grafanas if mode == "grafana" else "/api/v2/silences"]
 
 
-def test_a_silence_made_in_a_browser_is_shown_as_it_is() -> None:
+def test_matchers_of_a_silence_from_the_browser_are_shown() -> None:
     matchers = [
         {"name": name, "value": "x", "isEqual": equal, "isRegex": regex}
         for name, equal, regex in (
@@ -224,7 +228,7 @@ def test_a_silence_made_in_a_browser_is_shown_as_it_is() -> None:
         "status": {"state": "active"},
     }
     with http_receiver(json.dumps([made]).encode()) as alertmanager:
-        environ = {**_environ(NOBODY), "TELEMETRY_ALERTMANAGER_URL": alertmanager.url}
+        environ = {**_environ(UNREACHABLE), "TELEMETRY_ALERTMANAGER_URL": alertmanager.url}
         [shown] = rules_api.silences(StackSettings.from_env(environ))
     assert shown.matchers == ("a=x", "b!=x", "c=~x", "d!~x")
 
@@ -232,12 +236,12 @@ def test_a_silence_made_in_a_browser_is_shown_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0s"), (59, "59s"), (3661, "1h 1m"), (90061, "1d 1h")]
 )
-def test_ages_are_short(seconds: int, text: str) -> None:
+def test_age_has_at_most_two_units(seconds: int, text: str) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     assert terminal.age(now - timedelta(seconds=seconds), now) == text
 
 
-def test_what_fires_and_what_fails_stands_first(capsys: pytest.CaptureFixture[str]) -> None:
+def test_firing_and_failing_rules_are_listed_first(capsys: pytest.CaptureFixture[str]) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     fires = Instance({"handle": "demo-1"}, True, now - timedelta(minutes=2), "down")
     terminal.print_rules(

@@ -1,4 +1,4 @@
-"""A notice's runbook link leads to its alert's heading."""
+"""A notice's runbook link leads to the alert's heading."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def test_every_rules_anchor_is_on_the_page() -> None:
         assert f'<h2 id="{rule.name.lower()}">{rule.name}</h2>' in html
 
 
-def test_commands_are_escaped_and_tables_are_tables() -> None:
+def test_commands_are_escaped_and_tables_are_rendered() -> None:
     html = page()
     assert "<td><code>loki_discarded_samples_total</code></td>" in html
     assert "'{{json .State}}'" in html
     assert "tail</code>" in html
 
 
-def test_panels_are_named_as_they_stand_on_their_dashboards() -> None:
+def test_panels_have_their_titles_on_the_dashboards() -> None:
     titles = {
         model["title"]: {panel["title"] for panel in model["panels"]} for model in dashboards()
     }

@@ -1,4 +1,4 @@
-"""Thresholds come from TELEMETRY_ALERT_*, and reach the rules."""
+"""Thresholds are read from TELEMETRY_ALERT_*, and change the rules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from telemetry.alerting.thresholds import Thresholds
 from telemetry.errors import ConfigError, TelemetryError
 
 
-def test_the_defaults_are_the_plans() -> None:
+def test_thresholds_have_the_planned_defaults() -> None:
     assert Thresholds.from_env({}) == Thresholds(
         memory_percent=90,
         memory_for_s=300,
@@ -33,7 +33,7 @@ def test_the_defaults_are_the_plans() -> None:
     )
 
 
-def test_the_environment_changes_a_rule_without_promql() -> None:
+def test_environment_changes_the_threshold_of_a_rule() -> None:
     environ = {"TELEMETRY_ALERT_COST_USD": "2.5", "TELEMETRY_ALERT_MEMORY_FOR": "30s"}
     rules = {rule.name: rule for rule in all_rules(Thresholds.from_env(environ))}
     assert rules["HighCostRate"].threshold == 2.5
@@ -42,7 +42,7 @@ def test_the_environment_changes_a_rule_without_promql() -> None:
 
 
 def test_every_setting_reaches_a_rule() -> None:
-    """A setting that changes nothing would be a lie."""
+    """A setting that changes no rule would be useless."""
     before = all_rules(Thresholds())
     for key in (one.variable for one in Thresholds.settings()):
         changed = Thresholds.from_env({key: "77s" if key.endswith("_FOR") else "77"})
@@ -62,7 +62,7 @@ def test_every_setting_reaches_a_rule() -> None:
         ("TELEMETRY_ALERT_MEMORY_FOR", "5 m", "a duration like 15s, 5m, 1h or 0"),
     ],
 )
-def test_a_malformed_threshold_is_named_with_what_was_expected(
+def test_invalid_threshold_is_an_error_that_says_what_is_expected(
     key: str, value: str, expected: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
@@ -71,13 +71,13 @@ def test_a_malformed_threshold_is_named_with_what_was_expected(
     assert error.value.exit_code == 78
 
 
-def test_a_misspelt_setting_is_not_ignored() -> None:
+def test_misspelt_setting_is_an_error() -> None:
     with pytest.raises(TelemetryError, match="TELEMETRY_ALERT_COSTS_USD is not a setting") as error:
         Thresholds.from_env({"TELEMETRY_ALERT_COSTS_USD": "3"})
     assert error.value.remedy == "did you mean TELEMETRY_ALERT_COST_USD?"
 
 
-def test_the_settings_of_the_channels_and_of_the_evaluator_are_not_thresholds() -> None:
+def test_settings_of_channels_and_evaluator_are_not_thresholds() -> None:
     Thresholds.from_env(
         {"TELEMETRY_ALERT_EMAIL_TO": "a@b.c", "TELEMETRY_ALERTING": "grafana", "PATH": "/bin"}
     )

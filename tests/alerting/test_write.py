@@ -1,4 +1,4 @@
-"""What `telemetry up` gives the evaluators: the right files, only them, and only for the owner."""
+"""`telemetry up` writes the evaluators' files: only the needed ones, readable by the owner only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROMETHEUS = {
     "loki/fake/logs.rules.yaml",
     "alertmanager.yaml",
     "alertmanager.tmpl",
-    "grafana/provisioning/alerting/rules.yaml",  # which has it delete them
+    "grafana/provisioning/alerting/rules.yaml",  # deletes Grafana's rules
 }
 GRAFANA = {
     f"grafana/provisioning/alerting/{name}.yaml"
@@ -48,15 +48,15 @@ def test_each_mode_writes_its_files_and_removes_the_others(tmp_path: Path) -> No
     assert _names(tmp_path) == GRAFANA | {"prometheus.yaml"}, "never both"
     provision("prometheus", tmp_path, AlertSettings.from_env(ENVIRON))
     assert _names(tmp_path) == PROMETHEUS | {"prometheus.yaml"}
-    told = yaml.safe_load((tmp_path / "grafana/provisioning/alerting/rules.yaml").read_text())
-    assert set(told) == {"apiVersion", "deleteRules"}
-    assert {row["uid"] for row in told["deleteRules"]} == {
+    deletion = yaml.safe_load((tmp_path / "grafana/provisioning/alerting/rules.yaml").read_text())
+    assert set(deletion) == {"apiVersion", "deleteRules"}
+    assert {row["uid"] for row in deletion["deleteRules"]} == {
         f"telemetry-{rule.name.lower()}" for rule in all_rules(Thresholds())
     }
 
 
 @pytest.mark.parametrize("mode", ["prometheus", "grafana"])
-def test_files_are_for_their_owner_only(mode: str, tmp_path: Path) -> None:
+def test_files_are_readable_by_their_owner_only(mode: str, tmp_path: Path) -> None:
     secret = False
     for path in provision(mode, tmp_path, AlertSettings.from_env(ENVIRON)):  # type: ignore[arg-type]
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -64,7 +64,7 @@ def test_files_are_for_their_owner_only(mode: str, tmp_path: Path) -> None:
     assert secret, "the evaluator needs the token"
 
 
-def test_a_file_that_others_could_read_is_replaced_by_one_they_cannot(tmp_path: Path) -> None:
+def test_file_readable_by_others_is_replaced_by_a_private_one(tmp_path: Path) -> None:
     path = tmp_path / "alertmanager.yaml"
     path.write_text("old")
     path.chmod(0o644)
@@ -72,7 +72,7 @@ def test_a_file_that_others_could_read_is_replaced_by_one_they_cannot(tmp_path: 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_nothing_is_written_where_a_setting_is_wrong(tmp_path: Path) -> None:
+def test_invalid_setting_writes_nothing(tmp_path: Path) -> None:
     for broken in (
         {},
         {**ENVIRON, "TELEMETRY_ALERT_COST_USD": "ten"},
@@ -83,7 +83,7 @@ def test_nothing_is_written_where_a_setting_is_wrong(tmp_path: Path) -> None:
     assert _names(tmp_path) == set()
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TelemetryError, match=r"cannot write alerting files: .*/file") as error:
         provision("prometheus", tmp_path / "file", AlertSettings.from_env(ENVIRON))
