@@ -15,8 +15,8 @@ pytest_plugins = [
     if path.stem != "__init__"
 ]
 
-# A background job ignores these, one under nohup the last, and so does whatever it starts: what
-# the tests start has to hear them.
+# Restore the default handling of these signals for the tests' child processes: a background job
+# ignores SIGINT and SIGQUIT, one under nohup SIGHUP, and children inherit that.
 for number, usual in (
     (signal.SIGINT, signal.default_int_handler),
     (signal.SIGQUIT, signal.SIG_DFL),

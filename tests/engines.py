@@ -1,7 +1,7 @@
-"""The engines that tests drive directly, found, fetched or built as `telemetry up` does it.
+"""The engines that tests run directly, found, fetched or built as by `telemetry up`.
 
-`python -m tests.engines` gets all of them before the tests: the first build on a machine takes
-longer than a test may.
+Run `python -m tests.engines` before the tests to get all of them: the first build on a machine
+takes longer than a test's time limit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def engine(name: str) -> str:
 
 
 def main() -> None:
-    """Get what the stack needs; print where it is, or why it is missing."""
+    """Get the engines that the stack needs; print each one's path, or why it is missing."""
     for name in engines.needed():
         try:
             print(f"{name}: {engine(name)}", flush=True)

@@ -1,6 +1,6 @@
-"""Count what keeps the package easy to move into: `python -m tests.structure`.
+"""Count structural problems, to keep the package easy to change: `python -m tests.structure`.
 
-Circles and layers are import-linter's, with `nox -s lint`.
+Import cycles and layers are checked by import-linter, with `nox -s lint`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def sources() -> list[Path]:
-    """Every Python file of the project."""
+    """Return every Python file of the project."""
     found = (path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))
     return sorted([*found, *ROOT.glob("*.py")])
 
 
 def top_level_modules() -> list[str]:
-    """Modules of the package that are in no folder, but for `__init__` and `__main__`."""
+    """Return the package's top-level modules, except `__init__` and `__main__`."""
     return sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__"))
 
 
 def functions() -> Iterator[tuple[str, Function]]:
-    """Every function of the package, with where it is."""
+    """Yield every function of the package with its location."""
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, Function):
@@ -47,12 +47,12 @@ def _parameters(function: Function) -> list[ast.arg]:
 
 
 def long_signatures(most: int = 8) -> list[str]:
-    """Functions with more than so many parameters, `self` aside."""
+    """Return functions with more than ``most`` parameters, not counting `self`."""
     return [where for where, function in functions() if len(_parameters(function)) > most]
 
 
 def takes_environment() -> list[str]:
-    """Functions that are given the environment instead of a value or a settings object."""
+    """Return functions that take the environment instead of a value or a settings object."""
     return [
         where
         for where, function in functions()
@@ -65,13 +65,13 @@ def takes_environment() -> list[str]:
 
 
 def long_files(most: int = 395) -> list[str]:
-    """Python files with more lines than that, which press against the limit of 400."""
+    """Return Python files with more than ``most`` lines; the limit is 400."""
     lengths = ((path, len(path.read_text().splitlines())) for path in sources())
     return [f"{path.relative_to(ROOT)}: {lines}" for path, lines in lengths if lines > most]
 
 
 def fmt_comments() -> list[str]:
-    """Where the formatter is switched off."""
+    """Return the comments that switch the formatter off."""
     return [
         f"{path.relative_to(ROOT)}:{number}"
         for path in sources()
@@ -87,11 +87,11 @@ LIMITS: dict[str, tuple[Callable[[], list[str]], int]] = {
     "files of more than 395 lines": (long_files, 0),
     "comments that switch the formatter off": (fmt_comments, 20),
 }
-"""What is counted, by how, and how many there may be."""
+"""Name of each count: function that lists its items, and their maximum number."""
 
 
 def main() -> int:
-    """Print the counts, and what is counted when there is too much of it."""
+    """Print the counts, and the items of each count above its maximum."""
     over = False
     for what, (find, limit) in LIMITS.items():
         found = find()

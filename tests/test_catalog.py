@@ -1,4 +1,4 @@
-"""Every metric has the same Prometheus name on both routes, and a form that dashboards rely on."""
+"""Every metric has the same Prometheus name by OTLP and by scrape, as the dashboards expect."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from telemetry import catalog
 from telemetry.catalog import METRICS, Metric
 from telemetry.naming import label_name, prometheus_name, unit_suffix
 
-# What the OTLP route makes of a unit: Prometheus' otlptranslator, `unitMap`.
+# Units as OTLP's route renames them: `unitMap` in Prometheus' otlptranslator.
 _OTLP_UNITS = {"s": "seconds", "By": "bytes", "%": "percent", "usd": "usd"}
 
 
 def otlp_name(metric: Metric) -> str:
-    """The rule of UnderscoreEscapingWithSuffixes, written down a second time and otherwise.
-    Source: https://github.com/prometheus/otlptranslator/blob/main/metric_namer.go"""
+    """Translate a name by UnderscoreEscapingWithSuffixes, independently of the package's code.
+
+    Source: https://github.com/prometheus/otlptranslator/blob/main/metric_namer.go
+    """
     tokens = [token for token in re.split(r"[^a-zA-Z0-9:]", metric.name) if token]
     unit = re.sub(r"\{.*\}", "", metric.unit)
     if unit and _OTLP_UNITS[unit] not in tokens:
@@ -32,7 +34,7 @@ def otlp_name(metric: Metric) -> str:
 
 @pytest.fixture(scope="module")
 def exported() -> Iterator[dict[str, str]]:
-    """What OpenTelemetry's own Prometheus exporter calls each metric, and of what type."""
+    """Name and type of each metric by OpenTelemetry's own Prometheus exporter."""
     registry = CollectorRegistry()
     reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
     provider = MeterProvider([reader], shutdown_on_exit=False)
@@ -61,7 +63,7 @@ def test_one_name_on_both_routes(metric: Metric, exported: dict[str, str]) -> No
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-def test_each_entry_is_whole(metric: Metric) -> None:
+def test_each_entry_is_complete(metric: Metric) -> None:
     assert metric.description.endswith(".")
     assert (metric.kind == "histogram") == bool(metric.buckets)
     assert list(metric.buckets) == sorted(set(metric.buckets))
@@ -71,12 +73,12 @@ def test_each_entry_is_whole(metric: Metric) -> None:
     assert getattr(catalog, re.sub(r"[.]", "_", metric.name).upper()) is metric
 
 
-def test_names_are_told_apart() -> None:
+def test_prometheus_names_are_unique() -> None:
     names = [metric.prometheus for metric in METRICS.values()]
     assert len(set(names)) == len(names)
 
 
-def test_a_namespace_s_bounds_are_among_the_conventions() -> None:
+def test_namespaced_bucket_bounds_are_a_subset_of_the_conventions() -> None:
     assert set(catalog.NAMESPACED_BUCKETS) <= set(catalog.DURATION_BUCKETS)
 
 

@@ -1,4 +1,4 @@
-"""The command line: help, what is meant, wrong use, and every command that the docs name."""
+"""The command line: help, suggestions, wrong use, and every command that the docs name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", ROOT / "collector/README.md", *sorted((ROOT / "docs
 
 
 def commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, ...]]:
-    """Every command, with its parents."""
+    """Yield every command with its parents."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, below in action.choices.items():
@@ -30,7 +30,7 @@ COMMANDS = list(commands(cli.parser()))
 
 
 @pytest.mark.parametrize("argv", [(), ("keys",), ("alerts",)])
-def test_a_command_alone_shows_its_help(
+def test_command_without_arguments_shows_its_help(
     argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(argv) == 0
@@ -49,7 +49,7 @@ def test_a_command_alone_shows_its_help(
         (("gateway", "--prot", "1"), "see `telemetry gateway --help`"),
     ],
 )
-def test_wrong_use_says_what_is_meant(
+def test_wrong_use_is_an_error_with_a_suggestion(
     argv: tuple[str, ...], remedy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(argv) == 64
@@ -61,7 +61,7 @@ def test_wrong_use_says_what_is_meant(
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c != ("run",)], ids=" ".join)
-def test_an_unknown_option_is_wrong_use_of_every_command(
+def test_unknown_option_is_an_error_of_every_command(
     command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = {"create": ["ann"], "revoke": ["id"], "budget": ["ann"]}.get(command[-1], [])
@@ -75,13 +75,13 @@ def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def documented() -> list[str]:
-    """Every command that a page names, as one would type it: in backticks, or in a block."""
+    """Return every command line in a page, in backticks or in a block."""
     found = set()
     for page in PAGES:
         text = page.read_text()
         found |= set(re.findall(r"`telemetry ([^`]+)`", text))
         found |= set(re.findall(r"^(?:\$ )?telemetry ([a-z][^\n#]*)", text, re.MULTILINE))
-    # Alternatives, and what stands for several options, are not typed.
+    # Leave out alternatives, which are not command lines.
     return sorted(c.strip() for c in found if "|" not in c)
 
 

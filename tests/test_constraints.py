@@ -1,4 +1,4 @@
-"""What CI installs is pinned: all that pyproject.toml asks for, in a version that it allows."""
+"""constraints.txt pins every dependency in pyproject.toml to a version that it allows."""
 
 from __future__ import annotations
 
@@ -36,4 +36,4 @@ def test_constraints_pin_everything_that_pyproject_asks_for() -> None:
             for pin in pinned.get(canonicalize_name(package.name), ())
         )
     ]
-    assert not missing, "renew constraints.txt: nox -s constraints"
+    assert not missing, "regenerate constraints.txt: nox -s constraints"

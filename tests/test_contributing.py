@@ -26,7 +26,7 @@ def test_every_named_path_exists(page: str) -> None:
 
 
 def _exists(path: str) -> bool:
-    # A bare file name of the state folder, or of an engine's folder, is at no fixed path.
+    # Files of the state folder or an engine's folder have no fixed path.
     return path in ("secrets.env", "go.mod", "go.sum") or any(
         (ROOT / below / path).exists() for below in ("", "telemetry", "docs")
     )

@@ -32,13 +32,13 @@ def run(folder: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_how_to_install_is_said_once() -> None:
+def test_installation_is_described_only_in_the_readme() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
     ours = re.compile(r"pip install \S*(\.|container-telemetry)")
     assert [page.name for page in pages if ours.search(page.read_text())] == ["README.md"]
 
 
-def test_no_page_has_others() -> None:
+def test_every_page_with_python_blocks_is_tested() -> None:
     pages = [path.relative_to(ROOT) for path in ROOT.glob("*.md")]
     pages += [
         path.relative_to(ROOT)
@@ -51,13 +51,13 @@ def test_no_page_has_others() -> None:
     }
 
 
-def test_the_library_s_instrument_count_and_test(tmp_path: Path) -> None:
+def test_library_page_blocks_run(tmp_path: Path) -> None:
     instrument, count, test = blocks("docs/library.md")
     (tmp_path / "shop.py").write_text(SHOP + instrument + count)
     (tmp_path / "test_shop.py").write_text(test)
     run(tmp_path, "-m", "pytest", "-q", "test_shop.py")
 
 
-def test_the_proxy_s_make_clients(tmp_path: Path) -> None:
+def test_proxy_page_block_makes_clients(tmp_path: Path) -> None:
     (block,) = blocks("docs/proxy.md")
     run(tmp_path, "-c", f"import anthropic, openai\n{block}")

@@ -1,4 +1,4 @@
-"""The generated pages and tables of docs/ are what docs/render.py makes of the code."""
+"""The committed pages and tables of docs/ are those that docs/render.py generates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_committed_page_is_the_rendered_one(name: str) -> None:
     assert (ROOT / name).read_text() == FILES[name], "run `nox -s render` and commit"
 
 
-def test_alerts_are_in_a_page_of_prose() -> None:
+def test_generated_table_is_inserted_into_a_page() -> None:
     assert "[ContainerDown](runbooks.md#containerdown)" in FILES["docs/alerting.md"]
 
 
@@ -43,7 +43,7 @@ def test_default_in_the_help_moves_to_its_own_column() -> None:
     assert render._argument(port) == ("`--port PORT`", "port to listen on", "")
 
 
-def test_every_exit_code_has_a_meaning_and_the_reverse() -> None:
+def test_documented_exit_codes_are_those_in_use() -> None:
     code = "".join(path.read_text() for path in (ROOT / "telemetry").rglob("*.py"))
     used = {int(found) for found in re.findall(r"exit_code=(\d+)", code)}
     used |= {int(found) for found in re.findall(r"^\s+(?:return )?(\d+),?  # EX_", code, re.M)}

@@ -7,7 +7,7 @@ import re
 from telemetry import catalog
 from telemetry.system import packaged_files
 
-# The library's own: what an instrumented app imports.
+# The library: files that an instrumented app imports.
 _LIBRARY = (
     "asgi/*.py",
     "export/*.py",
@@ -19,7 +19,7 @@ _LIBRARY = (
     "run/distro.py",
     "settings/library.py",
 )
-# Named in the code, and documented elsewhere: docs/running.md.
+# Named in the library's code, but documented in docs/running.md.
 _STACK = {"TELEMETRY_HOME", "TELEMETRY_PROMETHEUS_PORT", "TELEMETRY_PROMETHEUS_URL"}
 
 
@@ -30,7 +30,7 @@ def _table(heading: str) -> list[list[str]]:
 
 
 def _read() -> set[str]:
-    """Every variable that a string or docstring of the library names in whole."""
+    """Return every variable whose whole name is in the library's source."""
     found: set[str] = set()
     package = packaged_files.path("telemetry")
     for path in (path for pattern in _LIBRARY for path in package.glob(pattern)):
@@ -39,9 +39,9 @@ def _read() -> set[str]:
     return found - constants - _STACK
 
 
-def test_every_setting_is_in_the_table_and_the_reverse() -> None:
+def test_table_lists_exactly_the_settings_of_the_library() -> None:
     documented = {row[0].strip("`") for row in _table("Settings")}
-    # Put together from its parts in the code, for each signal.
+    # The code builds these names from parts, for each signal.
     built = {f"OTEL_EXPORTER_OTLP_{what}" for what in ("COMPRESSION", "PROTOCOL")}
     of_one_signal = re.compile(r"OTEL_EXPORTER_OTLP_(METRICS|LOGS|TRACES)?_?(ENDPOINT|TIMEOUT)?$")
     read = {name for name in _read() if not of_one_signal.match(name)}

@@ -16,7 +16,7 @@ QUIET = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
 
 
 @pytest.mark.usefixtures("recorded")
-def test_one_pipeline_a_process_whoever_comes_first_names_it(
+def test_process_has_one_pipeline_named_by_the_first_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert telemetry.current_pipeline() is None
@@ -36,7 +36,7 @@ def test_an_instrumented_app_keeps_its_type_for_a_type_checker() -> None:
     assert isinstance(hints["app"], typing.TypeVar)
 
 
-def test_the_public_names_are_those_and_importing_them_is_light() -> None:
+def test_public_names_exist_and_their_import_loads_no_heavy_package() -> None:
     assert telemetry.__all__ == sorted(telemetry.__all__, key=lambda n: (n[0].islower(), n))
     assert all(hasattr(telemetry, name) for name in telemetry.__all__)
     heavy = ("starlette", "fastapi", "django", "sqlalchemy", "docker", "grpc", "yaml")
@@ -48,7 +48,7 @@ def test_the_public_names_are_those_and_importing_them_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_namespaced_view_adds_up_what_it_does_not_tell_apart() -> None:
+def test_namespaced_view_sums_over_labels_that_it_drops() -> None:
     from telemetry import catalog
 
     def point(error: str, status: str, route: str, quick: int, slow: int) -> Point:
@@ -93,5 +93,5 @@ def test_a_namespaced_view_adds_up_what_it_does_not_tell_apart() -> None:
     assert {p.start_time_ns for p in points} == {7}
 
 
-def test_a_namespaced_view_of_nothing_is_nothing() -> None:
+def test_namespaced_view_of_no_points_is_empty() -> None:
     assert NamespacedHTTP("shop")([]) == []

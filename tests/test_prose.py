@@ -32,7 +32,7 @@ WORDS = {
 }
 _ANY = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in WORDS), re.I)
 
-# Text of a line that may have such a word, and why.
+# Text of a line that may have such a word, and the reason.
 EXCEPTIONS: dict[str, str] = {}
 
 FILES = [

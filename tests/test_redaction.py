@@ -1,4 +1,4 @@
-"""Secrets of every shape leave no trace, wherever they stand; ordinary text is left alone."""
+"""Secrets of every shape are masked anywhere in a text; ordinary text is unchanged."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ PEM = (
     "MIIEowIBAAKCAQEA7bq5\nl2k4\n-----END RSA PRIVATE KEY-----"
 )
 
-# Known by their own shape: masked wherever they stand. (Spelled in parts, so that those who
-# scan repositories for keys don't stumble over them.)
+# Keys with a known shape, masked anywhere. They are split in parts, so that secret scanners don't
+# report this file.
 BY_SHAPE: dict[str, Callable[[], str]] = {
     "anthropic": lambda: "sk-ant-" + "api03-" + _some(90),
     "openai": lambda: "sk-" + "proj-" + _some(48),
@@ -71,7 +71,7 @@ AROUND = (
 
 @pytest.mark.parametrize("kind", BY_SHAPE)
 @pytest.mark.parametrize("around", AROUND)
-def test_a_key_of_known_shape_is_masked_wherever_it_stands(kind: str, around: str) -> None:
+def test_key_of_known_shape_is_masked_anywhere(kind: str, around: str) -> None:
     if kind == "aws" and around == "a_{}":
         pytest.skip("four letters and sixteen more within a word are a word")
     secret = BY_SHAPE[kind]()
@@ -135,14 +135,14 @@ FORMS: dict[str, Callable[[str, str], str]] = {
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("form", FORMS)
-def test_a_value_under_a_secret_s_name_is_masked_in_every_form(name: str, form: str) -> None:
+def test_value_with_a_secret_name_is_masked_in_every_form(name: str, form: str) -> None:
     for value in ("hunter2", _some(24), _some(12) + "-_./+" + _some(4), "12345678"):
         masked = redact(FORMS[form](name, value))
         encoded = urllib.parse.quote_plus(value)
         assert value not in masked, masked
         assert encoded not in masked, masked
         assert MASK in masked
-        assert name.lower() in masked.lower(), "which one it was is still to be seen"
+        assert name.lower() in masked.lower(), "the name must stay visible"
 
 
 @pytest.mark.parametrize("form", ["json", "json in json", "repr", "keyword", "logfmt"])
@@ -154,13 +154,13 @@ def test_a_quoted_value_is_masked_to_its_closing_quote(form: str, value: str) ->
 
 
 @pytest.mark.parametrize("value", ["p)ssword1", "ab;cd;ef123", "Tr0ub4dor&3zz", "a,b}c]d"])
-def test_marks_within_a_value_don_t_end_it(value: str) -> None:
+def test_punctuation_within_a_value_is_masked_too(value: str) -> None:
     assert redact(f"DB_PASSWORD={value}") == f"DB_PASSWORD={MASK}"
     assert redact(f"connect(password={value}, n=3)") == f"connect(password={MASK}, n=3)"
     assert redact(f"password={value}&user=ann") == f"password={MASK}&user=ann"
 
 
-def test_what_stands_beside_a_masked_value_stays() -> None:
+def test_text_beside_a_masked_value_is_kept() -> None:
     assert redact('{"user": "ann", "password": "p w", "n": 3}') == (
         f'{{"user": "ann", "password": "{MASK}", "n": 3}}'
     )
@@ -197,7 +197,7 @@ def test_headers_that_carry_secrets_are_masked(text: str) -> None:
     assert MASK in masked
 
 
-def test_the_header_beside_a_masked_one_stays() -> None:
+def test_header_beside_a_masked_one_is_kept() -> None:
     text = "{'authorization': 'Bearer abc.def', 'accept': 'text/html'}"
     assert redact(text) == f"{{'authorization': '{MASK}', 'accept': 'text/html'}}"
 
@@ -220,7 +220,7 @@ def test_the_header_beside_a_masked_one_stays() -> None:
         ),
     ],
 )
-def test_urls_lose_their_credentials_only(url: str, masked: str) -> None:
+def test_only_credentials_of_urls_are_masked(url: str, masked: str) -> None:
     assert redact(url) == masked
     assert redact(f"could not connect to {url}: timed out") == (
         f"could not connect to {masked}: timed out"
@@ -262,11 +262,11 @@ ORDINARY = (
 
 
 @pytest.mark.parametrize("text", ORDINARY)
-def test_ordinary_text_is_left_alone(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     assert redact(text) == text
 
 
-def test_redacting_twice_changes_nothing_more() -> None:
+def test_redaction_is_idempotent() -> None:
     for form in FORMS.values():
         for name in NAMES:
             once = redact(form(name, "hunter2 x"))
@@ -300,8 +300,8 @@ def test_redacting_twice_changes_nothing_more() -> None:
         "'token', '",
     ],
 )
-def test_no_hostile_text_makes_a_pattern_backtrack(seed: str) -> None:
-    """What is linear takes well under a second here; what is quadratic, minutes."""
+def test_hostile_text_is_redacted_in_linear_time(seed: str) -> None:
+    """A linear pattern needs much less than a second here, a quadratic one minutes."""
     assert redact(seed * 10_000) is not None
 
 
@@ -335,7 +335,7 @@ def test_attributes_are_masked_by_their_names_and_in_their_texts() -> None:
     }
 
 
-def test_names_of_counts_and_words_are_no_secrets() -> None:
+def test_names_of_counts_and_words_are_not_masked() -> None:
     for name in ("tokens", "max_tokens", "author", "keys", "authority", "cookie_count", "sigma"):
         assert not is_secret(name), name
 
@@ -347,6 +347,6 @@ def test_further_patterns_come_from_the_environment() -> None:
     assert redactor.text("password=hunter2") == f"password={MASK}"
 
 
-def test_a_pattern_that_is_none_is_named() -> None:
+def test_invalid_pattern_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"TELEMETRY_REDACT_PATTERNS='\(' is not a regular"):
         Redactor.from_env({"TELEMETRY_REDACT_PATTERNS": "fine\n("})

@@ -1,4 +1,4 @@
-"""The package stays easy to move into: small files, short signatures, few places for settings."""
+"""The package stays easy to change: small files, short signatures, settings in few places."""
 
 from __future__ import annotations
 

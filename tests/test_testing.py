@@ -31,15 +31,17 @@ def app() -> object:
     return telemetry.instrument(Starlette(routes=[Route("/items/{id}", hello)]))
 
 
-def test_an_app_instrumented_before_is_seen_each_time_anew(app: object) -> None:
+def test_each_isolated_block_records_an_app_instrumented_before(app: object) -> None:
     for _ in range(3):
         with isolated() as recorded, TestClient(app) as client:  # type: ignore[arg-type]
             client.get("/items/1")
             assert recorded.value(DURATION, http_route="/items/{id}") == 1
-        assert recorded.value(DURATION, http_route="/items/{id}") == 1, "afterwards too"
+        assert recorded.value(DURATION, http_route="/items/{id}") == 1, (
+            "readable after the block too"
+        )
 
 
-def test_bound_series_go_on_and_what_was_there_is_back() -> None:
+def test_isolated_block_keeps_bound_series_and_restores_values() -> None:
     ORDERS.add(1, {"country": "fr"})
     BOUND.add(5)
     before = collect()
@@ -57,7 +59,7 @@ def test_bound_series_go_on_and_what_was_there_is_back() -> None:
     assert recorded.value("test_orders_total", country="de") == 2
 
 
-def test_one_within_another() -> None:
+def test_isolated_blocks_can_be_nested() -> None:
     with isolated() as outer:
         BOUND.add(1)
         with isolated() as inner:
@@ -79,7 +81,7 @@ def test_nothing_is_started_or_exported(app: object, monkeypatch: pytest.MonkeyP
     assert not {name for name in started if name.startswith("telemetry")}
 
 
-def test_an_error_inside_is_raised_and_the_slate_is_clean_again() -> None:
+def test_error_in_isolated_block_is_raised_and_values_are_restored() -> None:
     before = collect()
 
     def failing() -> None:
@@ -92,7 +94,7 @@ def test_an_error_inside_is_raised_and_the_slate_is_clean_again() -> None:
     assert collect() == before
 
 
-def test_labels_that_must_not_be_there_and_sources() -> None:
+def test_value_matches_absent_labels_and_sources() -> None:
     class Source:
         resource = {"service.name": "ledger"}  # noqa: RUF012
         metrics = (ORDERS.metric,)
@@ -113,7 +115,7 @@ def test_labels_that_must_not_be_there_and_sources() -> None:
         assert recorded.value("test_orders_total") is None
 
 
-def test_a_fixed_clock_moves_as_told() -> None:
+def test_fixed_clock_advances_by_its_step() -> None:
     clock = fixed_clock(100, 5)
     assert [clock(), clock(), clock()] == [100, 105, 110]
     still = fixed_clock(7)

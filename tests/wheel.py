@@ -1,7 +1,7 @@
-"""Run by `nox -s build` with the installed wheel, in an empty folder, far from the checkout.
+"""Test the installed wheel; `nox -s build` runs this in an empty folder outside the checkout.
 
-wheel.py base    with the base install: an app is instrumented, and little came along
-wheel.py stack   with the extra: the stack starts, takes a signal, and stops
+wheel.py base    base install: instrument an app; there are few dependencies
+wheel.py stack   with the extra: start the stack, scrape a metric, stop the stack
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ from telemetry.system import packaged_files
 
 
 def free_ports() -> dict[str, str]:
-    """A free port for each of the stack's, as its variables; by path, since `tests` is no package
-    where this runs."""
+    """Return free ports for the stack, as environment variables.
+
+    This runs ports.py by its path: there is no package `tests` outside the checkout.
+    """
     ports = runpy.run_path(str(Path(__file__).parent / "ports.py"))
     found = ports["free_ports"]()
     return {f"TELEMETRY_{name.upper()}_PORT": str(port) for name, port in found.items()}
 
 
 def base() -> None:
-    """OpenTelemetry and Prometheus packages only; a command that needs more says what."""
+    """Check that the base install needs only OpenTelemetry and Prometheus packages, instruments an
+    app, and names the extra that a command needs."""
     needs = importlib.metadata.requires("container-telemetry") or []
     base_needs = [need for need in needs if "extra ==" not in need]
     assert base_needs
@@ -48,7 +51,7 @@ def base() -> None:
 
 
 def stack() -> None:
-    """From `up` to `down`, with the configurations that travel in the wheel."""
+    """Run the stack from `up` to `down`, with the configuration files of the wheel."""
     package = Path(telemetry.__file__).parent
     assert "site-packages" in str(package), f"not the installed wheel: {package}"
     assert packaged_files.path("collector/config.yaml").is_relative_to(package)
@@ -64,7 +67,7 @@ def stack() -> None:
             jobs = sorted(r["metric"]["job"] for r in answer["data"]["result"])
             print("Prometheus scrapes:", ", ".join(jobs))
             assert answer["status"] == "success"
-            # 1 where Docker is missing: the platform says so.
+            # 1 if Docker is missing: the platform is then unhealthy.
             assert subprocess.run([*command, "status"], env=env, check=False).returncode in (0, 1)
         finally:
             subprocess.run([*command, "down"], env=env, check=True)
