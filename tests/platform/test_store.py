@@ -156,8 +156,8 @@ def test_full_disk_is_reported_to_callers_and_does_not_stop_the_watcher(store: S
     with pytest.raises(HTTPError) as caught:
         store.begin("bob", {"image": "x" * 100_000})
     assert caught.value.status == 507
-    assert "make room" in caught.value.remedy
-    assert store.get("bob") is None, "what is not kept is not begun"
+    assert "free space" in caught.value.remedy
+    assert store.get("bob") is None, "a container that is not stored must not be started"
     for n in range(100):
         store.started(f"bob-{n}", "c" * 1000)
     assert store.wanted("bob-99")

@@ -122,7 +122,7 @@ class Store:
                 os.close(self._only_one)
             raise TelemetryError(
                 f"the desired state in {path} can't be opened: {error}",
-                remedy="make room, or set TELEMETRY_HOME to a folder of yours",
+                remedy="free disk space, or set TELEMETRY_HOME to a folder that you can write",
                 exit_code=73,  # EX_CANTCREAT
             ) from error
 
@@ -320,7 +320,7 @@ class Store:
             raise HTTPError(
                 507,
                 f"the desired state in {self.path} can't be written: {error}",
-                "make room on its disk; see that the platform's user may write there",
+                "free space on its disk, and check that the platform's user may write there",
             ) from error
 
     def _identity(self) -> tuple[str, str]:
