@@ -33,7 +33,7 @@ class Containers:
         if not self._engine.is_expected:
             return NO_DOCKER
         try:
-            with self._engine.asked() as client:
+            with self._engine.connect() as client:
                 try:
                     client.images.get(self._image)
                 except docker.errors.ImageNotFound:
@@ -74,7 +74,7 @@ class Containers:
         return self._kill("demo-2")
 
     def _kill(self, handle: str) -> str:
-        with self._engine.asked() as client:
+        with self._engine.connect() as client:
             for container in client.containers.list(filters={"label": f"handle={handle}"}):
                 container.kill()
                 return ""

@@ -183,7 +183,7 @@ def _docker(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     from telemetry.system.docker_engine import Engine, EngineAbsent
 
     try:
-        with Engine(settings.child_env).asked() as client:
+        with Engine(settings.child_env).connect() as client:
             version = client.version()["Version"]
     except EngineAbsent as error:
         remedy = f"{error.remedy}; only containers of the platform need it"

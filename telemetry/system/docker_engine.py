@@ -65,7 +65,7 @@ class Engine:
                         environment=self._docker_env, timeout=TIMEOUT_S, max_pool_size=CONNECTIONS
                     )
                 except docker.errors.DockerException as error:
-                    raise self.absent(error) from error
+                    raise self._absent_error(error) from error
             return self._client
 
     def _check_socket(self, timeout_s: float) -> None:
@@ -79,9 +79,9 @@ class Engine:
             try:
                 probe.connect(path)
             except OSError as error:
-                raise self.absent(error) from error
+                raise self._absent_error(error) from error
 
-    def absent(self, error: BaseException) -> EngineAbsent:
+    def _absent_error(self, error: BaseException) -> EngineAbsent:
         """Make the error to raise if ``error`` means that the engine is absent."""
         return EngineAbsent(
             f"no Docker engine answers at {self.address}: {error}",
@@ -90,7 +90,7 @@ class Engine:
         )
 
     @contextmanager
-    def asked(self) -> Iterator[Any]:
+    def connect(self) -> Iterator[Any]:
         """Give a `docker.DockerClient`, and translate lost connections in the block.
 
         Docker's error answers (`APIError`) are raised unchanged.
@@ -108,7 +108,7 @@ class Engine:
             # Docker's error answers are RequestExceptions, too.
             if isinstance(error, docker.errors.APIError):
                 raise
-            raise self.absent(error) from error
+            raise self._absent_error(error) from error
 
     def problem(self) -> str:
         """Return why the engine is unavailable, "" if it answers.
@@ -133,7 +133,7 @@ class Engine:
             requests.RequestException,
             urllib3.exceptions.HTTPError,
         ) as error:
-            return self.absent(error).message
+            return self._absent_error(error).message
         return ""
 
     def close(self) -> None:

@@ -103,7 +103,7 @@ class Printed:
         self.api = self
 
     @contextmanager
-    def asked(self) -> Iterator[Printed]:
+    def connect(self) -> Iterator[Printed]:
         yield self
 
     def get(self, url: str, **_: Any) -> Any:

@@ -137,7 +137,7 @@ class Platform:
         self.lifecycle.recover()
         self.follower.follow_all(self.observed.all())
         if any(record.provisioned for record in self.store.all()):
-            with self.engine.asked() as client:
+            with self.engine.connect() as client:
                 self._open_relay(network.ensure(client, self.settings.network))
 
     def _open_relay(self, gateway: str) -> str:

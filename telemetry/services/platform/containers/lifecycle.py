@@ -77,7 +77,7 @@ class Lifecycle:
             if self._observed.get(spec.handle) or self._store.get(spec.handle):
                 raise taken(spec.handle)
             with self._timed(self._provision):
-                with self._engine.asked() as client:
+                with self._engine.connect() as client:
                     client.ping()  # without Docker nothing starts, and nothing has to be undone
                 self._store.begin(spec.handle, spec.to_json())
                 try:
@@ -159,7 +159,7 @@ class Lifecycle:
         records = (
             self._store.all()
         )  # before the list, which may not include containers recorded later
-        with self._engine.asked() as client:
+        with self._engine.connect() as client:
             if not self._store.belongs_to(client.info()["ID"]):
                 raise HTTPError(
                     503,
@@ -192,7 +192,7 @@ class Lifecycle:
     # --- steps ----------------------------------------------------------------------------------
 
     def _create(self, spec: Spec) -> ContainerState:
-        with self._engine.asked() as client, _translated_errors(spec):
+        with self._engine.connect() as client, _translated_errors(spec):
             self._pull_if_missing(client, spec.image)
             gateway = network.ensure(client, self._settings.network)
             address = self._open_relay(gateway)
@@ -257,7 +257,7 @@ class Lifecycle:
         import docker
 
         ours = [f"{HANDLE_LABEL}={handle}", f"{PLATFORM_LABEL}={self._store.platform_id}"]
-        with self._engine.asked() as client:
+        with self._engine.connect() as client:
             # Also one created just before a crash, whose id is not recorded.
             found = client.containers.list(all=True, filters={"label": ours}, ignore_removed=True)
             for each in {container_id, *(c.id for c in found)} - {""}:
@@ -284,7 +284,7 @@ class Lifecycle:
         container_id = state.id if state else record.container_id if record else ""
         if not container_id:
             raise unknown(handle)
-        with self._engine.asked() as client:
+        with self._engine.connect() as client:
             try:
                 yield client.containers.get(container_id)
             except docker.errors.NotFound:

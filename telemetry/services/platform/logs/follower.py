@@ -159,7 +159,7 @@ class Follower:
         import docker
 
         try:
-            with self._engine.asked() as client:
+            with self._engine.connect() as client:
                 container = client.containers.get(container_id)
                 if by_api(container.attrs, self._settings):
                     self._read_from(client, container, handle)

@@ -35,7 +35,7 @@ def read_all(
 def _read(engine: Engine, state: ContainerState) -> Reading | None:
     import docker
 
-    with engine.asked() as client:
+    with engine.connect() as client:
         try:
             stats = client.api.stats(state.id, stream=False, one_shot=True)
         except docker.errors.APIError:

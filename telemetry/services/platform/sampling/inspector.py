@@ -43,7 +43,7 @@ class Inspector:
 
     def list_ids(self) -> set[str]:
         """Return the ids of all containers with a handle."""
-        with self._engine.asked() as client:
+        with self._engine.connect() as client:
             listed = client.api.containers(all=True, filters={"label": [HANDLE_LABEL]})
         return {each["Id"] for each in listed}
 
@@ -53,7 +53,7 @@ class Inspector:
 
         asked_at = time.monotonic()
         try:
-            with self._engine.asked() as client:
+            with self._engine.connect() as client:
                 return Inspected(client.api.inspect_container(id), asked_at)
         except docker.errors.NotFound:
             return None  # its `destroy` event follows
@@ -78,7 +78,7 @@ class Inspector:
             id: the container.
             since_ns: end of its last run, Unix nanoseconds.
         """
-        with self._engine.asked() as client:
+        with self._engine.connect() as client:
             until = to_seconds(to_ns(client.info()["SystemTime"]))
             filters = {"container": [id], "event": ["stop"]}
             stops = client.api.events(

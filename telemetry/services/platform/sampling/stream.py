@@ -99,7 +99,7 @@ class EventStream:
             delay_s = min(delay_s * 2, MAX_DELAY_S)
 
     def _follow(self) -> None:
-        with self._engine.asked() as client:
+        with self._engine.connect() as client:
             # By the engine's own clock: that of a remote engine may differ from ours.
             now_ns = to_ns(client.info()["SystemTime"])
             remembers = True
