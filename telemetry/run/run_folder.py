@@ -130,7 +130,8 @@ def _write_target(
     }
     path = folder / f"run-{socket.gethostname()}-{port}.json"
     try:
-        replace_file(path, json.dumps([target]))
+        # No secret; Prometheus may run as another user than the app.
+        replace_file(path, json.dumps([target]), 0o644)
     except OSError as error:
         print(
             f"telemetry: {path} can't be written, so Prometheus does not scrape this service: "

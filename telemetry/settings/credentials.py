@@ -38,9 +38,10 @@ def ensure(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
     Raises:
         TelemetryError: the state folder can't be written.
     """
-    wanted = {name: "" for name in GENERATED if not environ.get(name)}
+    given = {name: text for name, value in environ.items() if (text := value.strip())}
+    wanted = {name: "" for name in GENERATED if name not in given}
     kept = _update(home, {}, wanted)
-    return kept | {name: environ[name] for name in (*GENERATED, *kept) if environ.get(name)}
+    return kept | {name: given[name] for name in (*GENERATED, *kept) if name in given}
 
 
 def remember(home: Path, name: str, value: str) -> None:
@@ -75,7 +76,7 @@ def _update(home: Path, given: Mapping[str, str], missing: Mapping[str, str]) ->
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError as error:

@@ -10,7 +10,6 @@ generated from `Retention.settings()`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -44,7 +43,7 @@ class Kind(Generic[T]):
 
 
 def _within(value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
+    if not low <= value <= high:  # nor is NaN
         raise ValueError(value)
 
 

@@ -52,11 +52,17 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[int]:
 
 
 def is_locked(path: Path) -> bool:
-    """Check whether the file's lock is held; False if the file doesn't exist."""
+    """Check whether the file's lock is held.
+
+    Returns:
+        False if the file doesn't exist; True if it can't be opened, since it is another user's.
+    """
     try:
         fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
+    except OSError:
+        return True
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

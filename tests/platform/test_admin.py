@@ -8,10 +8,16 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Route as PageRoute
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from telemetry.services.gateway.app import create_app
 from telemetry.services.gateway.settings import Settings as GatewaySettings
+from telemetry.services.http import HTTPError
 from telemetry.services.platform.admin import PAGES
 from tests.fixtures.docker import IMAGE, DockerEngine
 from tests.fixtures.simulated import served
@@ -100,6 +106,27 @@ def test_dashboard_names_what_is_unavailable(absent: Running) -> None:
     assert "no Docker engine" in body["problems"]["docker"]
     assert "does not answer" in body["problems"]["alerts"]
     assert body["problems"]["costs"] == ""
+
+
+@pytest.mark.parametrize("answer", ['{"status": "ok"}', "[]", "null", ""])
+def test_dashboard_names_a_program_that_is_not_gateway_or_proxy(
+    run_platform: Start, answer: str
+) -> None:
+    async def other(request: Request) -> Response:
+        return Response(answer, media_type="application/json")
+
+    routes = [Route("/{path:path}", other, methods=["GET", "POST"])]
+    with (
+        served(Starlette(routes=routes)) as url,
+        run_platform(TELEMETRY_GATEWAY_URL=url, TELEMETRY_PROXY_URL=url) as running,
+    ):
+        problems = dashboard(running)["problems"]
+        assert problems["alerts"] == f"what answers at {url} is not the gateway"
+        assert problems["costs"].startswith(f"the proxy at {url} answered something")
+        with pytest.raises(HTTPError) as refused:
+            running.platform.keys.create("ann")
+    assert refused.value.status == 503
+    assert "TELEMETRY_PROXY_URL" in refused.value.remedy
 
 
 def test_dashboard_has_costs_and_alerts(run_platform: Start, gateway_url: str) -> None:
@@ -232,7 +259,7 @@ def test_page_fits_a_phone_in_light_and_dark(
 
 @pytest.mark.browser
 def test_page_waits_for_a_slow_answer_before_it_asks_again(absent: Running, page: Page) -> None:
-    held: list[Route] = []
+    held: list[PageRoute] = []
     page.route("**/admin/dashboard", lambda route: held.append(route))
     page.clock.install()
     page.goto(f"{absent.url}/admin")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,3 +166,22 @@ async def test_only_the_thread_checkpoints(tmp_path: Path, monkeypatch: pytest.M
     assert log.stat().st_size < calls * 2 * 4096 / 2
     assert watched.path.stat().st_size > empty
     watched.ledger.stop()
+
+
+def test_writer_stops_although_a_stuck_statement_holds_the_lock(watched: Watched) -> None:
+    lock = watched.ledger._writer._backlog.lock
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            release.wait(60)
+
+    stuck = threading.Thread(target=hold)
+    stuck.start()
+    try:
+        assert held.wait(10)
+        watched.ledger._writer.stop(timeout_s=0.05)
+    finally:
+        release.set()
+        stuck.join()

@@ -29,6 +29,7 @@ def test_scrape_target_exists_while_run_lasts(folder: Path, otlp: Receiver) -> N
     command = [*TELEMETRY, "run", "shop:app", "--port", str(port)]
     with served(command, folder, env, port) as server:
         (file,) = targets.iterdir()
+        assert file.stat().st_mode & 0o777 == 0o644, "Prometheus may run as another user"
         assert json.loads(file.read_text()) == [
             {
                 "targets": [f"127.0.0.1:{port}"],

@@ -29,6 +29,12 @@ def test_empty_secret_is_replaced(tmp_path: Path) -> None:
     assert credentials.ensure(tmp_path, {})["TELEMETRY_ADMIN_TOKEN"]
 
 
+def test_blank_secret_in_the_environment_is_not_one(tmp_path: Path) -> None:
+    assert credentials.ensure(tmp_path, {"TELEMETRY_GRAFANA_PASSWORD": " "})[
+        "TELEMETRY_GRAFANA_PASSWORD"
+    ].strip()
+
+
 def test_remembered_secret_is_stored_and_can_be_replaced(tmp_path: Path) -> None:
     credentials.remember(tmp_path, "TELEMETRY_PROXY_KEY", "tk-1")
     credentials.remember(tmp_path, "TELEMETRY_PROXY_KEY", "tk-2")

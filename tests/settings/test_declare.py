@@ -96,6 +96,7 @@ def test_kinds_parse_and_show(kind: Kind[Any], text: str, value: Any, shown: str
         (declare.FLAG, "maybe", "true or false"),
         (declare.whole_number(1, 5), "6", "a whole number from 1 to 5"),
         (declare.whole_number(1, 5), "1.5", "a whole number from 1 to 5"),
+        (declare.whole_number(1, 5), "9" * 400, "a whole number from 1 to 5"),
         (declare.milliseconds(1, 5), "0", "a whole number from 1 to 5"),
         (declare.number(0, 1, "a share"), "nan", "a share"),
         (declare.choice("a", "b"), "c", "a or b"),

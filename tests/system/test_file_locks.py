@@ -99,3 +99,8 @@ def test_missing_file_is_not_abandoned(tmp_path: Path) -> None:
     with file_locks.abandoned(tmp_path / "lock") as dead:
         assert not dead
     assert not (tmp_path / "lock").exists()
+
+
+def test_lock_that_cannot_be_opened_counts_as_held(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert file_locks.is_locked(tmp_path / "file" / "lock")

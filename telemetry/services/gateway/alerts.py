@@ -93,7 +93,7 @@ class Alerts:
 
     def _save(self) -> None:
         try:
-            replace_file(self._path, json.dumps(list(self._firing.values())), durable=True)
+            replace_file(self._path, json.dumps(list(self._firing.values())))
         except OSError as error:
             _log.error("alerts could not be stored: %s", error)
 

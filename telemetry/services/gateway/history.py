@@ -97,7 +97,7 @@ class History:
         files = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for path in files[-MAX_SESSIONS:]:
             try:
-                turns = json.loads(path.read_text())
+                turns = json.loads(path.read_text("utf-8"))
                 if turns and all(isinstance(turn[key], str) for turn in turns for key in _KEYS):
                     self._sessions[path.stem] = turns
             except (OSError, ValueError, KeyError, TypeError) as error:

@@ -94,4 +94,6 @@ class Admin:
             alerts: list[dict[str, Any]] = answer["alerts"]
         except AnswerError as error:
             return [], f"the gateway at {self._settings.gateway_url} {error}"
+        except (KeyError, TypeError):
+            return [], f"what answers at {self._settings.gateway_url} is not the gateway"
         return alerts, ""

@@ -43,7 +43,7 @@ class ProxyKeys:
         Raises:
             HTTPError: the proxy does not answer, or refuses.
         """
-        answer = self._ask("POST", "/api/keys", {"user_id": handle})
+        answer = self._ask("POST", "/api/keys", {"user_id": handle}, has="key")
         return Key(answer["id"], answer["key"])
 
     def revoke(self, key_id: str) -> None:
@@ -66,7 +66,7 @@ class ProxyKeys:
         """
         return [
             key["id"]
-            for key in self._ask("GET", "/api/keys")["keys"]
+            for key in self._ask("GET", "/api/keys", has="keys")["keys"]
             if key["user_id"] == handle
             and key["revoked_ms"] is None
             and from_ms <= key["created_ms"] <= to_ms
@@ -78,22 +78,25 @@ class ProxyKeys:
         Raises:
             HTTPError: the proxy does not answer, or refuses.
         """
-        rows = self._ask("GET", "/api/costs?since=today&group=user")["rows"]
+        rows = self._ask("GET", "/api/costs?since=today&group=user", has="rows")["rows"]
         return {row["user_id"]: float(row["cost_usd"]) for row in rows}
 
-    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+    def _ask(self, method: str, path: str, body: Any = None, *, has: str = "") -> Any:
         headers = {"authorization": f"Bearer {self._token}"}
         url = self._url + path
         try:
-            return json_http.send(
+            answer = json_http.send(
                 url, body, method=method, headers=headers, timeout_s=TIMEOUT_S
             ).json()
+            if not isinstance(answer, dict) or (has and has not in answer):
+                raise AnswerError("answered something that is not the proxy's", url)
+            return answer
         except AnswerError as error:
             if error.status == 404:
                 raise HTTPError(404, f"the proxy has no {path}") from None
             remedy = (
                 "check that it has the same TELEMETRY_ADMIN_TOKEN"
-                if error.status
+                if error.status >= 400
                 else "start it (telemetry proxy), set TELEMETRY_PROXY_URL to its address, or set "
                 "TELEMETRY_PLATFORM_KEYS=false for containers without a key"
             )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from telemetry.errors import ConfigError, TelemetryError
+from telemetry.redaction import redact
 from telemetry.services.proxy.wires import WIRES, Wire
 from telemetry.settings import credentials
 from telemetry.settings.declare import (
@@ -279,7 +280,7 @@ def _base_of(name: str, url: str) -> str:
     try:
         return _base(url)
     except ValueError:
-        raise ConfigError(f"upstreams.{name}.url", url, BASE_URL.expected) from None
+        raise ConfigError(f"upstreams.{name}.url", redact(url), BASE_URL.expected) from None
 
 
 def _aliases(table: Any) -> dict[str, str]:

@@ -35,6 +35,7 @@ SETTLE_WITHIN_S = 0.005
 # chosen by judgement, not measured.
 STALL_S = 0.02
 STALLED_FOR_S = 1.0
+CLOSE_TIMEOUT_S = 1.0
 
 
 class Writer:
@@ -85,10 +86,14 @@ class Writer:
         """Write what is queued, give up the worker's place, and end."""
         self._backlog.stop()
         self._thread.join(timeout_s)
-        with self._backlog.lock:
-            if self._quick is not None:
+        # The thread holds the lock while it writes. If the database doesn't answer, the process
+        # must end all the same.
+        if self._quick is not None and self._backlog.lock.acquire(timeout=CLOSE_TIMEOUT_S):
+            try:
                 self._quick.store.close()
                 self._quick = None
+            finally:
+                self._backlog.lock.release()
 
     @property
     def problem(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from telemetry.services.proxy.wires import Wire
 
@@ -26,6 +26,6 @@ class UpstreamRequest:
     wire: Wire
     method: str
     path: str
-    headers: RawHeaders
-    body: bytes = b""
+    headers: RawHeaders = field(repr=False)  # with the client's key
+    body: bytes = field(default=b"", repr=False)
     whole: bool = False
