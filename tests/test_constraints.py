@@ -19,6 +19,7 @@ def test_constraints_pin_everything_that_pyproject_asks_for() -> None:
         *project["project"]["dependencies"],
         *(package for extra in extras for package in extra),
         *project["dependency-groups"]["dev"],
+        *project["dependency-groups"]["lint"],
     ]
     pins = (
         Requirement(line)
