@@ -64,7 +64,12 @@ def test_wrong_use_is_an_error_with_a_suggestion(
 def test_unknown_option_is_an_error_of_every_command(
     command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = {"create": ["ann"], "revoke": ["id"], "budget": ["ann"]}.get(command[-1], [])
+    arguments = {
+        "create": ["ann"],
+        "revoke": ["id"],
+        "budget": ["ann"],
+        "open": ["prometheus"],
+    }.get(command[-1], [])
     assert cli.main([*command, *arguments, "--no-such-option"]) == 64
     assert "--no-such-option" in capsys.readouterr().err
 

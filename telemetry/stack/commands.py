@@ -1,4 +1,4 @@
-"""The commands `telemetry up|down|status|restart|logs|search|doctor`."""
+"""The commands `telemetry up|down|status|restart|logs|search|open|doctor`."""
 
 from __future__ import annotations
 
@@ -61,6 +61,9 @@ def add_commands(subparsers: Any) -> None:
         "--limit", type=int, default=100, metavar="N", help="show the newest N lines (default: 100)"
     )
     p.set_defaults(run=_search)
+    p = subparsers.add_parser("open", help="show the page of an engine in the browser")
+    p.add_argument("name", choices=("prometheus", "alertmanager"), help="the engine")
+    p.set_defaults(run=_open)
     p = subparsers.add_parser("doctor", help="find problems and say how to fix them")
     p.set_defaults(run=_doctor)
 
@@ -117,6 +120,12 @@ def _search(args: argparse.Namespace) -> int:
         )
     wanted = Search(args.text, args.service, args.handle, args.level, since_s, args.limit)
     return search(_settings(), wanted)
+
+
+def _open(args: argparse.Namespace) -> int:
+    from telemetry.stack.page import open_page
+
+    return open_page(_settings(), args.name)
 
 
 def _doctor(args: argparse.Namespace) -> int:
