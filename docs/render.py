@@ -26,7 +26,7 @@ from telemetry.services.commands import SERVICES
 from telemetry.services.gateway import settings as gateway
 from telemetry.services.platform import settings as platform
 from telemetry.services.proxy import settings as proxy
-from telemetry.settings import library
+from telemetry.settings import credentials, library
 from telemetry.settings.declare import Setting
 from telemetry.settings.stack import PORT_SETTINGS, StackSettings
 
@@ -54,6 +54,10 @@ def files() -> dict[str, str]:
             if not one.kind.secret and not one.variable.endswith(("_PORT", "_URL"))
         ),
         "ports": settings(PORT_SETTINGS.values()),
+        "secrets": _table(
+            ("variable", "for"),
+            ((f"`{one.variable}`", one.meaning) for one in credentials.SETTINGS),
+        ),
         "library settings": settings(
             sorted(
                 [*library.Settings.settings(), *library.LogSettings.settings(), *library.OTHERS],

@@ -283,7 +283,7 @@ def _request(
         credentials = base64.b64encode(f"admin:{password}".encode()).decode()
         headers["authorization"] = f"Basic {credentials}"
     try:
-        return json_http.send(url, body, method=method, headers=headers).json()
+        return json_http.send(url, body, method=method, headers=headers, tls=settings.tls).json()
     except AnswerError as error:
         if is_grafana and error.status in (401, 403):
             remedy = _NO_ENTRY

@@ -99,17 +99,16 @@ def _report(
     spenders: Spenders,
     began: float,
 ) -> int:
-    prometheus, loki = settings.urls["prometheus"], settings.urls["loki"]
     sent = sum(statuses.values())
 
     def requests(which: str = "") -> float:
         series = f'http_server_request_duration_seconds_count{{job="{web.SERVICE}"{which}}}'
-        return _number(prometheus, f"sum(max_over_time({series}[{_since(began)}]))")
+        return _number(settings, f"sum(max_over_time({series}[{_since(began)}]))")
 
     def lines() -> float:
         # Without Prometheus' own requests to /metrics.
         query = f'{{service_name="{web.SERVICE}"}} |= `"GET /` != `"GET /metrics`'
-        return _logs_number(loki, f"sum(count_over_time({query} [{_since(began)}]))")
+        return _logs_number(settings, f"sum(count_over_time({query} [{_since(began)}]))")
 
     readiness.wait(lambda: requests() >= sent, ARRIVED_S)
     readiness.wait(lambda: lines() >= sent, ARRIVED_S)
@@ -122,12 +121,12 @@ def _report(
     table.add_row("of them not found (404)", str(missing), f"{not_found:.0f}", "Prometheus")
     console.print(table)
     console.print()
-    console.print(_costs(prometheus, spenders))
+    console.print(_costs(settings, spenders))
     console.print()
     _alerts(console, settings)
     console.print(
-        "\nLook around: the web shell, the platform's page and Prometheus are at the addresses "
-        f"above. Log in with the tokens in {settings.home / credentials.FILE}.\n"
+        "\nLook around: the web shell and the platform's page are at the addresses above. Log in "
+        f"with the tokens in {settings.home / credentials.FILE}.\n"
         "The stack keeps running, with the simulated model; stop it with `telemetry down`."
     )
     if (found, logged) != (sent, sent):
@@ -144,7 +143,7 @@ def _since(began: float) -> str:
     return f"{time.time() - began:.0f}s"
 
 
-def _costs(prometheus: str, spenders: Spenders) -> Table:
+def _costs(settings: StackSettings, spenders: Spenders) -> Table:
     numbers = ("calls", "refused", "cost today (ledger)", "(Prometheus)", "budget")
     table = plain_table("user", *numbers, numbers=numbers)
     budgets = {name: budget for name, budget, _ in USERS}
@@ -154,7 +153,7 @@ def _costs(prometheus: str, spenders: Spenders) -> Table:
         query = f'max(proxy_user_cost_today_usd{{user_id="{name}"}})'
         cost = float(row["cost_usd"])
         readiness.wait(
-            lambda q=query, c=cost: abs(_number(prometheus, q) - c) < 1e-9,  # type: ignore[misc]
+            lambda q=query, c=cost: abs(_number(settings, q) - c) < 1e-9,  # type: ignore[misc]
             ARRIVED_S,
         )
         table.add_row(
@@ -162,7 +161,7 @@ def _costs(prometheus: str, spenders: Spenders) -> Table:
             str(sum(statuses.values())),
             str(statuses[429]),
             f"${cost:.6f}",
-            f"${_number(prometheus, query):.6f}",
+            f"${_number(settings, query):.6f}",
             f"${budgets[name]:.2f}",
         )
     return table
@@ -184,21 +183,23 @@ def _alerts(console: Console, settings: StackSettings) -> None:
         console.print(f"[bold]{state.severity}[/bold] {state.name} {where}: {instance.value}")
 
 
-def _query(prometheus: str, promql: str) -> list[dict[str, Any]]:
+def _query(settings: StackSettings, promql: str) -> list[dict[str, Any]]:
     query = urllib.parse.urlencode({"query": promql})
-    answer = json_http.get_json(f"{prometheus}/api/v1/query?{query}")
+    url = f"{settings.urls['prometheus']}/api/v1/query?{query}"
+    answer = json_http.get_json(url, tls=settings.tls)
     found: list[dict[str, Any]] = answer["data"]["result"]
     return found
 
 
-def _number(prometheus: str, promql: str) -> float:
-    found = _query(prometheus, promql)
+def _number(settings: StackSettings, promql: str) -> float:
+    found = _query(settings, promql)
     return float(found[0]["value"][1]) if found else 0.0
 
 
-def _logs_number(loki: str, logql: str) -> float:
+def _logs_number(settings: StackSettings, logql: str) -> float:
     query = urllib.parse.urlencode({"query": logql, "time": time.time_ns()})
-    found = json_http.get_json(f"{loki}/loki/api/v1/query?{query}")["data"]["result"]
+    url = f"{settings.urls['loki']}/loki/api/v1/query?{query}"
+    found = json_http.get_json(url, tls=settings.tls)["data"]["result"]
     return float(found[0]["value"][1]) if found else 0.0
 
 

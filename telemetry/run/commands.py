@@ -39,5 +39,9 @@ def add_commands(subparsers: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from telemetry.run import parent
+    from telemetry.settings import credentials, otlp_token
+    from telemetry.settings.stack import OTLP_AUTH
 
+    if OTLP_AUTH.read(os.environ) == "required":
+        otlp_token.add(os.environ, credentials.APPS_TOKEN)
     return parent.run(args.rest, os.environ)

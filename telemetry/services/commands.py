@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from typing import Any
 
 # Each module has `parser()` and `main(argv)`.
@@ -25,6 +26,9 @@ def add_commands(subparsers: Any) -> None:
 
 def _runner(module: str) -> Any:
     def run(args: argparse.Namespace) -> int:
+        from telemetry.settings import credentials, otlp_token
+
+        otlp_token.add(os.environ, credentials.OTLP_TOKEN)
         code: int = importlib.import_module(module).main(args.rest)
         return code
 

@@ -27,8 +27,21 @@ ADMIN_TOKEN = _secret(
 GATEWAY_TOKEN = _secret("TELEMETRY_GATEWAY_TOKEN", "token for the gateway's web shell and API")
 WEBHOOK_TOKEN = _secret("TELEMETRY_WEBHOOK_TOKEN", "token for sending alerts to the gateway")
 GRAFANA_PASSWORD = _secret("TELEMETRY_GRAFANA_PASSWORD", "password of Grafana's user `admin`")
-OTLP_TOKEN = _secret("TELEMETRY_OTLP_TOKEN", "token for OTLP on any address except loopback")
-SETTINGS = (ADMIN_TOKEN, GATEWAY_TOKEN, WEBHOOK_TOKEN, GRAFANA_PASSWORD, OTLP_TOKEN)
+OTLP_TOKEN = _secret(
+    "TELEMETRY_OTLP_TOKEN",
+    "token for OTLP from other machines, and for what services and engines say of themselves",
+)
+APPS_TOKEN = _secret(
+    "TELEMETRY_APPS_TOKEN", "token for OTLP of apps if TELEMETRY_OTLP_AUTH is required"
+)
+SETTINGS = (
+    ADMIN_TOKEN,
+    GATEWAY_TOKEN,
+    WEBHOOK_TOKEN,
+    GRAFANA_PASSWORD,
+    OTLP_TOKEN,
+    APPS_TOKEN,
+)
 GENERATED = tuple(one.variable for one in SETTINGS)
 
 

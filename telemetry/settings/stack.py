@@ -39,7 +39,8 @@ PORTS = {
     "collector_metrics": 8888,
     "collector_health": 13133,
 }
-
+# These know the stack by its certificates, and answer nobody else.
+TLS_ENGINES = ("prometheus", "loki", "alertmanager")
 
 # Names of the ports' services in the documentation.
 _TITLES = {
@@ -58,6 +59,11 @@ _TITLES = {
 }
 
 
+def own_url(name: str, port: int) -> str:
+    """Return the address of one of `PORTS` on this machine."""
+    return f"{'https' if name in TLS_ENGINES else 'http'}://127.0.0.1:{port}"
+
+
 def _port(name: str, default: int) -> Setting[int]:
     variable = f"TELEMETRY_{name.upper()}_PORT"
     meaning = f"port of {_TITLES[name]} on 127.0.0.1"
@@ -69,9 +75,9 @@ def _url(name: str) -> Setting[str]:
     return Setting(
         variable,
         HTTP_URL,
-        f"http://127.0.0.1:{port.default}",
+        own_url(name, port.default),
         f"base address of {_TITLES[name]}, if it runs elsewhere",
-        otherwise=lambda environ: f"http://127.0.0.1:{port.read(environ)}",
+        otherwise=lambda environ: own_url(name, port.read(environ)),
         shown="its port on 127.0.0.1",
     )
 
@@ -107,8 +113,23 @@ ENGINES = Setting(
     "folder of the fetched and built engines, shared by all stacks",
     otherwise=_below("XDG_CACHE_HOME", ".cache", "telemetry/engines"),
 )
+TLS = Setting(
+    "TELEMETRY_TLS",
+    PATH,
+    Path("~/.local/state/telemetry/tls"),
+    "folder of the certificates by which Prometheus, Loki and Alertmanager know the stack: "
+    "ca.pem, stack.pem and stack-key.pem",
+    otherwise=lambda environ: HOME.read(environ) / "tls",
+    shown="the folder tls of the state folder",
+)
 RETENTION_DAYS = Setting(
     "TELEMETRY_RETENTION_DAYS", whole_number(1, 3650), 15, "days to keep metrics and logs"
+)
+OTLP_AUTH = Setting(
+    "TELEMETRY_OTLP_AUTH",
+    choice("optional", "required"),
+    "optional",
+    "whether apps on this machine need a token for OTLP: optional or required",
 )
 _ADDRESS = Kind(_listening, "an address with a port, such as 172.17.0.1:4318")
 
@@ -169,8 +190,11 @@ class StackSettings(Declared):
         "busybox:stable",
         "image of the containers that `telemetry demo` starts; any image with a shell",
     )
+    tls: Path = declared(TLS)
+    otlp_auth: str = declared(OTLP_AUTH)
     admin_token: str = declared(credentials.ADMIN_TOKEN)
     grafana_password: str = declared(credentials.GRAFANA_PASSWORD)
+    otlp_token: str = declared(credentials.OTLP_TOKEN)
     ports: Mapping[str, int] = declared_each(PORT_SETTINGS)
     urls: Mapping[str, str] = declared_each(URL_SETTINGS)
     child_env: Mapping[str, str] = derived(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from telemetry.alerting import AlertSettings
 
 Alerting = Literal["grafana", "prometheus"]
+TLS_IN_CONTAINERS = "/run/secrets"  # the folder of the certificates in the files for compose
 
 
 def alerting_mode(settings: StackSettings, grafana: bool) -> Alerting:
@@ -46,15 +47,19 @@ def write_configs(
         target = folder.config / "grafana" / "provisioning" / part
         shutil.copytree(source, target, dirs_exist_ok=True)
     _write_prometheus(folder, settings, mode)
+    (folder.config / "web.yaml").write_text(_read("compose/web.yaml", settings))
     write_targets(folder, {})
+
+
+def _read(relative: str, settings: StackSettings) -> str:
+    text = packaged_files.path(relative).read_text()
+    return text.replace(TLS_IN_CONTAINERS, str(settings.tls))
 
 
 def _write_prometheus(folder: StateFolder, settings: StackSettings, mode: Alerting) -> None:
     import yaml
 
-    base: dict[str, Any] = yaml.safe_load(
-        packaged_files.path("compose/prometheus/prometheus.yaml").read_text()
-    )
+    base: dict[str, Any] = yaml.safe_load(_read("compose/prometheus/prometheus.yaml", settings))
     ports = settings.ports
     alertmanager = f"127.0.0.1:{ports['alertmanager']}"
     addresses = {

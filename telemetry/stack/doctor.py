@@ -225,7 +225,7 @@ def _processes(folder: StateFolder, settings: StackSettings) -> Iterator[Finding
         yield Finding("processes", "note", "none is running", "`telemetry up` starts the stack")
     for row in rows:
         name, restarts = row["name"], row["restarts"]
-        found = readiness.condition(row["ready"]) if row["pid"] else ""
+        found = readiness.condition(row["ready"], settings.tls) if row["pid"] else ""
         if not found:
             why = row["last_exit"] or "it does not answer"
             yield Finding(
@@ -269,7 +269,8 @@ def _scrapes(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:
     if not _rows(folder):
         return
     try:
-        answer = json_http.get_json(f"{settings.urls['prometheus']}/api/v1/targets?state=active")
+        url = f"{settings.urls['prometheus']}/api/v1/targets?state=active"
+        answer = json_http.get_json(url, tls=settings.tls)
     except OSError:
         return  # `_processes` reports that Prometheus is down
     targets = answer["data"]["activeTargets"]
@@ -306,7 +307,7 @@ def _round_trip(folder: StateFolder, settings: StackSettings) -> Iterator[Findin
         return
     began = time.monotonic()
     try:
-        seen = readiness.check_round_trip(settings, ROUND_TRIP_S)
+        seen = readiness.check_round_trip(settings.with_secrets(), ROUND_TRIP_S)
     except OSError as error:
         yield Finding(
             "round trip",

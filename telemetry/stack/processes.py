@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from telemetry.settings.stack import StackSettings
+from telemetry.settings.stack import StackSettings, own_url
 from telemetry.stack.configuration import Alerting
 from telemetry.stack.engines import grafana
 from telemetry.stack.engines.engine import table
@@ -80,7 +80,7 @@ def engines(
         mode: the evaluator.
         channels: the channels, for the mail settings of Grafana.
     """
-    own = {name: f"http://127.0.0.1:{port}" for name, port in settings.ports.items()}
+    own = {name: own_url(name, port) for name, port in settings.ports.items()}
     values = {
         "home": folder.home,
         "data": folder.data,
@@ -89,6 +89,8 @@ def engines(
         "port": settings.ports,
         "own": own,
         "url": settings.urls,
+        "tls": settings.tls,
+        "pem": _Texts(settings.tls),
         "days": settings.retention_days,
         "store_mib": settings.store_mib,
         "host": settings.child_env.get("HOSTNAME") or socket.gethostname(),
@@ -125,12 +127,25 @@ class _Files:
         return packaged_files.path(relative)
 
 
+class _Texts:
+    """Texts of the files of a folder by name, for ``{pem[FILE]}``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> str:
+        path = self._folder / name
+        return path.read_text() if path.exists() else ""
+
+
 def _adjust_arguments(
     name: str, program: Path, arguments: list[str], settings: StackSettings
 ) -> list[str]:
     """Adjust an engine's arguments for what engines.toml can't express."""
-    if name == "collector" and settings.traces_endpoint:
-        return [*arguments, f"--config={packaged_files.path('collector/traces.yaml')}"]
+    if name == "collector":
+        optional = {"traces": settings.traces_endpoint, "auth": settings.otlp_auth == "required"}
+        overlays = (f"collector/{overlay}.yaml" for overlay, wanted in optional.items() if wanted)
+        return [*arguments, *(f"--config={packaged_files.path(file)}" for file in overlays)]
     if program.name == "grafana-server":
         return arguments[1:]  # before 9.4 the server was a separate program
     return arguments

@@ -6,6 +6,7 @@ import time
 import urllib.parse
 import uuid
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from telemetry.errors import TelemetryError
@@ -17,22 +18,18 @@ from telemetry.system.json_http import AnswerError
 POLL_S = 0.05
 
 
-def answers(url: str, timeout_s: float = 1.0) -> bool:
-    """Return whether ``url`` returns 200."""
-    try:
-        return json_http.send(url, timeout_s=timeout_s).status == 200
-    except AnswerError:
-        return False
-
-
-def condition(url: str) -> str:
+def condition(url: str, tls: Path) -> str:
     """Read the state of a process from its health address.
+
+    Args:
+        url: the address.
+        tls: folder of the stack's certificates.
 
     Returns:
         ``ready``, the text of the error reply, or "" if nothing answers.
     """
     try:
-        answer = json_http.send(url, timeout_s=1.0)
+        answer = json_http.send(url, timeout_s=1.0, tls=tls)
     except AnswerError:
         return ""
     return "ready" if answer.status < 400 else answer.text or f"returns {answer.status}"
@@ -47,9 +44,9 @@ def note(url: str) -> str:
         return ""
 
 
-def started(process: Process) -> bool:
+def started(process: Process, tls: Path) -> bool:
     """Return whether an engine is ready, or a service answers at all."""
-    found = condition(process.ready)
+    found = condition(process.ready, tls)
     return bool(found) if process.is_service else found == "ready"
 
 
@@ -130,7 +127,8 @@ def collector_drained(url: str, timeout_s: float) -> bool:
 def check_round_trip(settings: StackSettings, timeout_s: float) -> bool:
     """Send one metric and one log record and wait until both can be read from their stores."""
     marker = uuid.uuid4().hex
-    endpoint = settings.urls["otlp_http"]
+    endpoint, tls = settings.urls["otlp_http"], settings.tls
+    token = {"authorization": f"Bearer {settings.otlp_token}"}
     now = str(time.time_ns())
     resource = {"attributes": [_attribute("service.name", "telemetry-up")]}
     point = {"asDouble": 1, "timeUnixNano": now, "attributes": [_attribute("probe", marker)]}
@@ -139,17 +137,19 @@ def check_round_trip(settings: StackSettings, timeout_s: float) -> bool:
     json_http.post_json(
         f"{endpoint}/v1/metrics",
         {"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}]},
+        headers=token,
     )
     json_http.post_json(
         f"{endpoint}/v1/logs",
         {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]},
+        headers=token,
     )
     query = urllib.parse.quote(f'telemetry_probe{{probe="{marker}"}}')
     line = urllib.parse.quote(f'{{service_name="telemetry-up"}} |= "{marker}"')
     metric_url = f"{settings.urls['prometheus']}/api/v1/query?query={query}"
     start = int(now) - 60 * 10**9
     log_url = f"{settings.urls['loki']}/loki/api/v1/query_range?query={line}&start={start}"
-    return wait(lambda: _found(metric_url) and _found(log_url), timeout_s)
+    return wait(lambda: _found(metric_url, tls) and _found(log_url, tls), timeout_s)
 
 
 def wait(condition: Callable[[], bool], timeout_s: float) -> bool:
@@ -166,8 +166,8 @@ def _attribute(key: str, value: str) -> dict[str, Any]:
     return {"key": key, "value": {"stringValue": value}}
 
 
-def _found(url: str) -> bool:
+def _found(url: str, tls: Path) -> bool:
     try:
-        return bool(json_http.get_json(url)["data"]["result"])
+        return bool(json_http.get_json(url, tls=tls)["data"]["result"])
     except (AnswerError, KeyError):
         return False

@@ -93,7 +93,8 @@ def entries(settings: StackSettings, wanted: Search) -> list[dict[str, Any]]:
     )
     loki = settings.urls["loki"]
     try:
-        answer = json_http.get_json(f"{loki}/loki/api/v1/query_range?{query}", 30.0)
+        url = f"{loki}/loki/api/v1/query_range?{query}"
+        answer = json_http.get_json(url, 30.0, tls=settings.tls)
     except AnswerError as error:
         raise TelemetryError(
             f"Loki at {loki} {error}",

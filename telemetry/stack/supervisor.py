@@ -97,7 +97,9 @@ class Supervisor:
         deadline = time.monotonic() + ENGINES_FIRST_S
         while time.monotonic() < deadline:
             if all(
-                await asyncio.gather(*(asyncio.to_thread(readiness.started, p) for p in engines))
+                await asyncio.gather(
+                    *(asyncio.to_thread(readiness.started, p, self.settings.tls) for p in engines)
+                )
             ):
                 break
             await asyncio.sleep(readiness.POLL_S)

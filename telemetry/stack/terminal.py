@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -70,13 +71,18 @@ class ProgressBars:
         return report
 
 
-def addresses(rows: list[dict[str, Any]]) -> Group:
-    """Make the table of processes, followed by the problems and notes of each."""
+def addresses(rows: list[dict[str, Any]], tls: Path) -> Group:
+    """Make the table of processes, followed by the problems and notes of each.
+
+    Args:
+        rows: the supervisor's rows.
+        tls: folder of the stack's certificates.
+    """
     columns = ("", "state", "address", "version", "up", "restarts")
     table = plain_table(*columns, numbers=("up", "restarts"), whole=True)
     remarks = []
     for row in rows:
-        state, remark = _state(row)
+        state, remark = _state(row, tls)
         if remark:
             remarks.append(Text(f"{row['name']}: {remark}"))
         table.add_row(
@@ -90,10 +96,10 @@ def addresses(rows: list[dict[str, Any]]) -> Group:
     return Group(table, *remarks)
 
 
-def _state(row: Mapping[str, Any]) -> tuple[str, str]:
+def _state(row: Mapping[str, Any], tls: Path) -> tuple[str, str]:
     if row["pid"] is None:
         return "[red]down[/red]", row["last_exit"] or "not started"
-    found = readiness.condition(row["ready"])
+    found = readiness.condition(row["ready"], tls)
     if found == "ready":
         return "[green]ready[/green]", readiness.note(row["ready"]) if row["service"] else ""
     if found and row["service"]:
@@ -110,14 +116,14 @@ def format_problems(answer: str) -> str:
         return answer
 
 
-def is_healthy(row: Mapping[str, Any]) -> bool:
+def is_healthy(row: Mapping[str, Any], tls: Path) -> bool:
     """Return whether a process runs and reports that it is ready."""
-    return row["pid"] is not None and readiness.condition(row["ready"]) == "ready"
+    return row["pid"] is not None and readiness.condition(row["ready"], tls) == "ready"
 
 
-def is_up(row: Mapping[str, Any]) -> bool:
+def is_up(row: Mapping[str, Any], tls: Path) -> bool:
     """Return whether an engine is ready, or a service answers at all."""
-    found = readiness.condition(row["ready"])
+    found = readiness.condition(row["ready"], tls)
     return bool(found) if row["service"] else found == "ready"
 
 
@@ -159,8 +165,8 @@ def status(settings: StackSettings) -> int:
     folder = StateFolder(settings.home)
     console = Console(highlight=False)
     rows = supervisor_client.ask(folder)["processes"]
-    console.print(addresses(rows))
+    console.print(addresses(rows, settings.tls))
     # Alertmanager runs only if Prometheus is the evaluator.
     alertmanager = any(row["name"] == "alertmanager" for row in rows)
     console.print(f"Alerts are evaluated by {'prometheus' if alertmanager else 'grafana'}.")
-    return 0 if all(is_healthy(row) for row in rows) else 1
+    return 0 if all(is_healthy(row, settings.tls) for row in rows) else 1

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -59,10 +60,11 @@ def up(
     folder.make()
     with supervisor_client.exclusive(folder):
         if supervisor_client.is_running(folder):
-            return _running_already(folder, console, with_services)
+            return _running_already(folder, settings, console, with_services)
         for name in supervisor_client.reap(folder):
             console.print(f"{name} was left running by a killed supervisor; stopped it.")
         settings = settings.with_secrets()
+        _ensure_certificates(settings)
         alerts = AlertSettings.from_env(settings.child_env)
         library.Settings.from_env(settings.child_env)  # the services' own telemetry
         _check_ports(folder, settings)
@@ -77,13 +79,20 @@ def up(
         configuration.write_configs(folder, settings, alerts, mode)
         limit_loki(folder, settings)
         seen = _start(folder, processes, settings, console) - began
-    console.print(terminal.addresses(supervisor_client.ask(folder)["processes"]))
+    rows = supervisor_client.ask(folder)["processes"]
+    console.print(terminal.addresses(rows, settings.tls))
     console.print(
         f"Ready in [bold]{time.monotonic() - began:.1f} s[/bold]; "
         f"first metric and log line visible after {seen:.1f} s."
     )
     _notes(console, settings, mode, no_grafana, folder)
     return 0
+
+
+def _ensure_certificates(settings: StackSettings) -> None:
+    from telemetry.stack import certificates  # takes 0.1 s to import
+
+    certificates.ensure(settings.tls)
 
 
 def _check_ports(folder: StateFolder, settings: StackSettings) -> None:
@@ -94,9 +103,11 @@ def _check_ports(folder: StateFolder, settings: StackSettings) -> None:
     readiness.check_ports((p for p in expected if p.name != "alertmanager"), settings)
 
 
-def _running_already(folder: StateFolder, console: Console, with_services: bool) -> int:
+def _running_already(
+    folder: StateFolder, settings: StackSettings, console: Console, with_services: bool
+) -> int:
     rows = supervisor_client.ask(folder)["processes"]
-    healthy = all(terminal.is_healthy(row) for row in rows)
+    healthy = all(terminal.is_healthy(row, settings.tls) for row in rows)
     missing = with_services and not any(row["service"] for row in rows)
     if missing:
         console.print(
@@ -110,7 +121,7 @@ def _running_already(folder: StateFolder, console: Console, with_services: bool)
             "[yellow]Already running, but some processes are unhealthy.[/yellow] "
             "See `telemetry logs NAME`; restart with `telemetry restart NAME`."
         )
-    console.print(terminal.addresses(rows))
+    console.print(terminal.addresses(rows, settings.tls))
     return 0 if healthy and not missing else 1
 
 
@@ -124,7 +135,7 @@ def _start(
     """
     try:
         supervisor_client.start(folder, processes, settings.child_env)
-        _wait_ready(folder, [p for p in processes if not p.is_service], console)
+        _wait_ready(folder, [p for p in processes if not p.is_service], settings, console)
         with console.status("waiting for the first metric and log line"):
             if not readiness.check_round_trip(settings, READY_TIMEOUT_S):
                 raise TelemetryError(
@@ -134,7 +145,7 @@ def _start(
                     exit_code=70,  # EX_SOFTWARE
                 )
         seen = time.monotonic()
-        _wait_ready(folder, [p for p in processes if p.is_service], console)
+        _wait_ready(folder, [p for p in processes if p.is_service], settings, console)
     except BaseException:
         # Report the original error, not one from stopping.
         with contextlib.suppress(TelemetryError):
@@ -181,14 +192,16 @@ def _with_version(
     return dataclasses.replace(process, version=version)
 
 
-def _wait_ready(folder: StateFolder, processes: list[Process], console: Console) -> None:
+def _wait_ready(
+    folder: StateFolder, processes: list[Process], settings: StackSettings, console: Console
+) -> None:
     waiting = {process.name: process for process in processes}
     deadline = time.monotonic() + READY_TIMEOUT_S
     with console.status("starting") as status:
         while waiting:
             status.update(f"waiting for {', '.join(waiting)}")
             for name, process in list(waiting.items()):
-                if readiness.started(process):
+                if readiness.started(process, settings.tls):
                     del waiting[name]
             if not waiting:
                 return
@@ -263,7 +276,11 @@ def restart(settings: StackSettings, names: list[str]) -> int:
     for name in names or list(processes):
         supervisor_client.ask(folder, 60.0, do="restart", name=name)
         row = processes[name]
-        if not readiness.wait(lambda row=row: terminal.is_up(row), READY_TIMEOUT_S):  # type: ignore[misc]
+
+        def is_up(row: Mapping[str, Any] = row) -> bool:
+            return terminal.is_up(row, settings.tls)
+
+        if not readiness.wait(is_up, READY_TIMEOUT_S):
             raise TelemetryError(
                 f"{name} is not ready {READY_TIMEOUT_S:.0f} s after its restart; "
                 + terminal.find_error(folder, name),

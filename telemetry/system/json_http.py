@@ -9,8 +9,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from telemetry.system import tls as certificates
 
 TIMEOUT_S = 5.0
 SHOWN_CHARS = 300
@@ -72,14 +75,17 @@ class Answer:
 
 
 def get_json(
-    url: str, timeout_s: float = TIMEOUT_S, headers: Mapping[str, str] | None = None
+    url: str,
+    timeout_s: float = TIMEOUT_S,
+    headers: Mapping[str, str] | None = None,
+    tls: Path | None = None,
 ) -> Any:
-    """Get the JSON at ``url``.
+    """Get the JSON at ``url``; the arguments are those of `send`.
 
     Raises:
         AnswerError: there is no answer, or it is an error or not JSON.
     """
-    return send(url, headers=headers, timeout_s=timeout_s).json()
+    return send(url, headers=headers, timeout_s=timeout_s, tls=tls).json()
 
 
 def post_json(
@@ -100,6 +106,7 @@ def send(
     method: str | None = None,
     headers: Mapping[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
+    tls: Path | None = None,
 ) -> Answer:
     """Send a request, and return the answer even if its status is an error.
 
@@ -109,6 +116,7 @@ def send(
         method: HTTP method (default: POST with a body, else GET).
         headers: headers in addition to the content type.
         timeout_s: timeout of each socket operation, s.
+        tls: folder of the stack's certificates, for requests to engines.
 
     Raises:
         AnswerError: there is no answer.
@@ -117,7 +125,7 @@ def send(
     typed = {} if body is None else {"content-type": "application/json"}
     try:
         request = urllib.request.Request(url, data, {**typed, **(headers or {})}, method=method)
-        with _opener(url).open(request, timeout=timeout_s) as response:
+        with _opener(url, tls).open(request, timeout=timeout_s) as response:
             return Answer(url, response.status, response.reason, response.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -129,13 +137,19 @@ def send(
         raise AnswerError(f"does not answer: {why}", url) from error
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    if _is_loopback(urlsplit(url).hostname or ""):
-        return urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return urllib.request.build_opener()
+def _opener(url: str, tls: Path | None) -> urllib.request.OpenerDirector:
+    parts = urlsplit(url)
+    handlers: list[urllib.request.BaseHandler] = []
+    if is_loopback(parts.hostname or ""):
+        handlers.append(urllib.request.ProxyHandler({}))
+    if tls and parts.scheme == "https":
+        context = certificates.client_context(tls)
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address is this machine's loopback."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,19 +10,19 @@ from typing import Any
 
 import yaml
 
+from telemetry.system import json_http
 from tests.engines import engine
 from tests.fixtures.stack import until
 from tests.ports import free_port
 
 
-def get(url: str) -> Any:
-    """Get the JSON at ``url``."""
-    with urllib.request.urlopen(url, timeout=5) as response:
-        return json.loads(response.read())
+def get(url: str, tls: Path | None = None) -> Any:
+    """Get the JSON at ``url``; ``tls`` is the folder of an engine's certificates."""
+    return json_http.get_json(url, tls=tls)
 
 
 @contextmanager
-def process(command: list[str], ready: str, log: Path) -> Iterator[None]:
+def process(command: list[str], ready: str, log: Path, tls: Path | None = None) -> Iterator[None]:
     """Run ``command`` until the block ends; it is ready when ``ready`` answers 200."""
     with log.open("wb") as output:
         running = subprocess.Popen(command, stdout=output, stderr=output)
@@ -32,8 +30,7 @@ def process(command: list[str], ready: str, log: Path) -> Iterator[None]:
     def is_ready() -> bool:
         assert running.poll() is None, log.read_text()
         try:
-            with urllib.request.urlopen(ready, timeout=1):
-                return True
+            return json_http.send(ready, timeout_s=1, tls=tls).status == 200
         except OSError:
             return False
 

@@ -20,6 +20,7 @@ import pytest
 
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
+from telemetry.system.tls import client_context
 from tests.days import within_a_day
 from tests.fixtures.docker import DockerEngine
 from tests.fixtures.stack import until
@@ -160,7 +161,8 @@ def _error_lines(stack: Whole) -> None:
 def _lose_a_line(stack: Whole) -> None:
     old = str(time.time_ns() - 30 * 86_400 * 10**9)
     line = {"stream": {"service_name": "late"}, "values": [[old, "older than Loki takes"]]}
-    answer = httpx.post(f"{stack.loki_url}/loki/api/v1/push", json={"streams": [line]})
+    url, context = f"{stack.loki_url}/loki/api/v1/push", client_context(stack.tls)
+    answer = httpx.post(url, json={"streams": [line]}, verify=context)
     assert answer.status_code == 400
 
 

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -18,7 +19,9 @@ from telemetry.alerting.render.write import provision
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.settings import AlertSettings
 from telemetry.alerting.thresholds import Thresholds
+from telemetry.stack import certificates
 from telemetry.system import packaged_files
+from telemetry.system.tls import client_context
 from tests.alerting.processes import alertmanager, get, process
 from tests.alerting.receivers import HttpReceiver, http_receiver
 from tests.engines import engine
@@ -35,7 +38,11 @@ DAY_S = 24 * 60 * MINUTE_S
 @dataclass
 class Loki:
     url: str
+    tls: Path
     inbox: HttpReceiver
+
+    def get(self, path: str) -> Any:
+        return get(f"{self.url}{path}", self.tls)
 
     def push(self, level: str, ages_s: list[float], **resource: str) -> None:
         """Push a line for each age, as the Collector does: level and handle on the resource."""
@@ -55,13 +62,13 @@ class Loki:
             data=request.SerializeToString(),
             headers={"Content-Type": "application/x-protobuf"},
         )
-        with urllib.request.urlopen(call, timeout=10):
+        with urllib.request.urlopen(call, timeout=10, context=client_context(self.tls)):
             pass
 
     def holds(self) -> dict[tuple[str, str], float]:
         """Return the lines by (service, handle) for which the rule's condition holds now."""
         query = urllib.parse.urlencode({"query": condition(RULE)})
-        answer = get(f"{self.url}/loki/api/v1/query?{query}")
+        answer = self.get(f"/loki/api/v1/query?{query}")
         return {
             (series["metric"]["service_name"], series["metric"].get("handle", "")): float(
                 series["value"][1]
@@ -73,7 +80,8 @@ class Loki:
 @pytest.fixture(scope="module")
 def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loki]:
     folder: Path = tmp_path_factory.mktemp("loki")
-    url = f"http://127.0.0.1:{free_port()}"
+    url, tls = f"https://127.0.0.1:{free_port()}", folder / "tls"
+    certificates.ensure(tls)
     with http_receiver() as inbox:
         environ = {
             "TELEMETRY_GATEWAY_URL": inbox.url,
@@ -91,6 +99,7 @@ def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loki]:
                 "TELEMETRY_LOKI_DATA": str(folder / "data"),
                 "TELEMETRY_LOKI_RULES": str(folder / "loki"),
                 "TELEMETRY_ALERTMANAGER_URL": alerts,
+                "TELEMETRY_TLS": str(tls),
             }
             command = [
                 "env",
@@ -99,14 +108,14 @@ def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loki]:
                 f"-config.file={packaged_files.path('compose/loki/loki.yaml')}",
                 "-config.expand-env=true",
             ]
-            with process(command, f"{url}/ready", folder / "loki.log"):
-                yield Loki(url, inbox)
+            with process(command, f"{url}/ready", folder / "loki.log", tls):
+                yield Loki(url, tls, inbox)
 
 
 def test_loki_loads_and_evaluates_every_log_rule(loki: Loki) -> None:
     def rules() -> list[dict[str, str]]:
         try:
-            groups = get(f"{loki.url}/prometheus/api/v1/rules")["data"]["groups"]
+            groups = loki.get("/prometheus/api/v1/rules")["data"]["groups"]
         except OSError:  # 404 until the ruler has read its folder
             return []
         return [rule for group in groups for rule in group["rules"]]
@@ -152,7 +161,7 @@ def test_old_errors_and_silence_do_not_fire(loki: Loki) -> None:
 def _lines(loki: Loki, service: str) -> int:
     query = f'sum(count_over_time({{service_name="{service}"}}[1h]))'
     parameters = urllib.parse.urlencode({"query": query})
-    answer = get(f"{loki.url}/loki/api/v1/query?{parameters}")
+    answer = loki.get(f"/loki/api/v1/query?{parameters}")
     return sum(int(series["value"][1]) for series in answer["data"]["result"])
 
 
@@ -161,7 +170,7 @@ def test_ruler_sends_alert_to_alertmanager(loki: Loki) -> None:
     loki.push("error", [5 + n / 10 for n in range(40)], service_name="ruled")
 
     def alerts_of_service() -> list[dict[str, dict[str, str]]]:
-        groups = get(f"{loki.url}/prometheus/api/v1/rules")["data"]["groups"]
+        groups = loki.get("/prometheus/api/v1/rules")["data"]["groups"]
         alerts = [a for g in groups for r in g["rules"] for a in r["alerts"]]
         return [alert for alert in alerts if alert["labels"]["service_name"] == "ruled"]
 

@@ -14,7 +14,6 @@ from telemetry.alerting.render.prometheus import condition
 from telemetry.alerting.rules import all_rules
 from telemetry.alerting.thresholds import Thresholds
 from telemetry.promql.losses import LOSS_COUNTERS
-from tests.alerting.processes import get
 from tests.fixtures.stack import Stack
 
 pytestmark = pytest.mark.stack
@@ -51,7 +50,7 @@ def test_the_engines_have_the_counters_that_the_rule_names(stack: Stack) -> None
 
 def test_every_rule_is_evaluated_by_the_stack_without_an_error(stack: Stack) -> None:
     def healths(url: str) -> dict[str, str]:
-        groups = get(f"{url}/api/v1/rules")["data"]["groups"]
+        groups = stack.get(f"{url}/api/v1/rules")["data"]["groups"]
         return {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
 
     deadline = time.monotonic() + 90  # The log rules are evaluated once a minute.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from telemetry.dashboards import Query
+from telemetry.system.tls import client_context
 from tests.fixtures.stack import Stack
 
 DAY_S = 86_400
@@ -54,12 +55,12 @@ def run_query(stack: Stack, query: Query, *, now: float | None = None) -> list[S
         form |= {"start": last - query.range_s // step * step, "end": last, "step": f"{step}s"}
     kind = "query" if query.instant else "query_range"
     if query.datasource == "prometheus":
-        return _series(_post(f"{stack.prometheus_url}/api/v1/{kind}", form, query))
+        return _series(_post(stack, f"{stack.prometheus_url}/api/v1/{kind}", form, query))
     if not query.instant:
         form |= {"start": int(form["start"] * 1e9), "end": int(end * 1e9), "limit": 1000}
     else:
         form |= {"time": int(end * 1e9)}
-    return _series(_post(f"{stack.loki_url}/loki/api/v1/{kind}", form, query))
+    return _series(_post(stack, f"{stack.loki_url}/loki/api/v1/{kind}", form, query))
 
 
 def last_values(found: list[Series], *labels: str) -> dict[Any, float]:
@@ -69,10 +70,11 @@ def last_values(found: list[Series], *labels: str) -> dict[Any, float]:
     return {tuple(s.labels.get(label, "") for label in labels): s.last for s in found}
 
 
-def _post(url: str, form: dict[str, Any], query: Query) -> dict[str, Any]:
-    body = urllib.parse.urlencode(form).encode()
+def _post(stack: Stack, url: str, form: dict[str, Any], query: Query) -> dict[str, Any]:
+    request = urllib.request.Request(url, urllib.parse.urlencode(form).encode())
+    context = client_context(stack.tls)
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=60, context=context) as response:
             answer = json.load(response)
     except urllib.error.HTTPError as error:
         why = error.read().decode(errors="replace")

@@ -15,6 +15,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
+from telemetry.system.tls import client_context
 from tests.days import within_a_day
 from tests.fixtures.stack import until
 from tests.fixtures.whole import MODEL, Whole
@@ -205,7 +206,8 @@ def _dispatches(day: Day) -> None:
 def _refused_by_loki(whole: Whole) -> None:
     old = str(time.time_ns() - 30 * 86400 * 10**9)
     line = {"stream": {"service_name": "day"}, "values": [[old, "older than Loki takes"]]}
-    answer = httpx.post(f"{whole.loki_url}/loki/api/v1/push", json={"streams": [line]})
+    url, context = f"{whole.loki_url}/loki/api/v1/push", client_context(whole.tls)
+    answer = httpx.post(url, json={"streams": [line]}, verify=context)
     assert answer.status_code == 400
 
 

@@ -16,7 +16,7 @@ def test_defaults() -> None:
     assert settings.home == Path("/h/.local/state/telemetry")
     assert settings.engines == Path("/h/.cache/telemetry/engines")
     assert settings.ports == PORTS
-    assert settings.urls["prometheus"] == "http://127.0.0.1:9090"
+    assert settings.urls["prometheus"] == "https://127.0.0.1:9090"
     assert (settings.grafana, settings.evaluator, settings.retention_days) == (True, "", 15)
 
 
@@ -24,7 +24,7 @@ def test_address_follows_its_port_unless_it_is_set() -> None:
     settings = StackSettings.from_env(
         {"TELEMETRY_PROMETHEUS_PORT": "1", "TELEMETRY_LOKI_URL": "https://loki/"}
     )
-    assert settings.urls["prometheus"] == "http://127.0.0.1:1"
+    assert settings.urls["prometheus"] == "https://127.0.0.1:1"
     assert settings.urls["loki"] == "https://loki"
 
 
@@ -68,7 +68,7 @@ def test_child_processes_inherit_the_environment_with_the_secrets(tmp_path: Path
 def test_further_variables_change_the_settings_and_what_children_inherit() -> None:
     settings = StackSettings.from_env({"TELEMETRY_LOKI_PORT": "1"}).changed(TELEMETRY_LOKI_PORT="2")
     assert settings.ports["loki"] == 2
-    assert settings.urls["loki"] == "http://127.0.0.1:2"
+    assert settings.urls["loki"] == "https://127.0.0.1:2"
     assert settings.child_env["TELEMETRY_LOKI_PORT"] == "2"
 
 

@@ -68,7 +68,8 @@ def agent(home: Path, upstream: str, token: str) -> Iterator[dict[str, int]]:
     with open(home / "output", "w") as output:
         process = subprocess.Popen([program, *configs], env=environ, stdout=output, stderr=output)
     try:
-        until(lambda: readiness.answers(f"http://127.0.0.1:{ports['collector_health']}/"))
+        health = f"http://127.0.0.1:{ports['collector_health']}/"
+        until(lambda: readiness.condition(health, home) == "ready")
         yield ports
     finally:
         process.terminate()

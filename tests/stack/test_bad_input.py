@@ -142,7 +142,7 @@ def test_logs_without_output_exits_66(tmp_path: Path) -> None:
 def test_search_without_loki_exits_69(tmp_path: Path) -> None:
     home = tmp_path / "home"
     error, remedy = refused(telemetry(home, "search", "x"), home, 69)
-    assert error.startswith("Loki at http://127.0.0.1:")
+    assert error.startswith("Loki at https://127.0.0.1:")
     assert "telemetry up" in remedy
 
 

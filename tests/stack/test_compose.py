@@ -18,10 +18,11 @@ from telemetry.stack.engines import engine as engines
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose"
-ENGINES, SERVICES, EVALUATED = (
+ENGINES, SERVICES, EVALUATED, AUTH = (
     yaml.safe_load((COMPOSE / f"compose{name}.yaml").read_text())
-    for name in ("", ".services", ".prometheus")
+    for name in ("", ".services", ".prometheus", ".auth")
 )
+CERTIFICATES = ("TELEMETRY_TLS_CA", "TELEMETRY_TLS_CERTIFICATE", "TELEMETRY_TLS_KEY")
 OURS = {"gateway", "platform", "proxy"}
 
 
@@ -85,19 +86,42 @@ def test_only_proxy_gets_provider_keys_in_compose() -> None:
 
 
 def test_secrets_have_no_default_and_are_all_generated() -> None:
-    text = "".join((COMPOSE / f"compose{n}.yaml").read_text() for n in ("", ".services"))
-    used = dict(re.findall(r"\$\{(TELEMETRY_\w+(?:TOKEN|PASSWORD))(:.)", text))
+    text = "".join((COMPOSE / f"compose{n}.yaml").read_text() for n in ("", ".services", ".auth"))
+    used = dict(re.findall(r"\$\{(TELEMETRY_(?:\w+(?:TOKEN|PASSWORD)|TLS_\w+))(:.)", text))
     assert set(used.values()) == {":?"}, "compose must refuse to start without it"
-    made = re.search(r"for name in ([A-Z_ ]+)\n", text)
+    script = (COMPOSE / "secrets.sh").read_text()
+    made = re.search(r"for name in ([A-Z_ ]+);", script)
     assert made is not None
     names = {f"TELEMETRY_{name}" for name in made[1].split()}
     assert names == set(credentials.GENERATED)
-    assert set(used) | {"TELEMETRY_WEBHOOK_TOKEN"} == names
-    assert "secrets.env" in (ROOT / ".gitignore").read_text().split()
+    written = names | set(re.findall(r"TELEMETRY_TLS_\w+", script))
+    assert set(used) | {"TELEMETRY_WEBHOOK_TOKEN"} == written == names | set(CERTIFICATES)
+    assert {"secrets.env", "/secrets/"} <= set((ROOT / ".gitignore").read_text().split())
+
+
+def test_engines_get_the_certificates_that_their_files_name() -> None:
+    def files(row: dict[str, Any]) -> set[str]:
+        return {f"/run/secrets/{s['target']}" for s in row["secrets"] if isinstance(s, dict)}
+
+    rows = _all()
+    named = {
+        name: set(re.findall(r"/run/secrets/[\w-]+\.pem", (COMPOSE / file).read_text()))
+        for name, file in (
+            ("prometheus", "web.yaml"),
+            ("prometheus", "client.yaml"),
+            ("prometheus", "prometheus/prometheus.yaml"),
+            ("alertmanager", "web.yaml"),
+        )
+    }
+    assert {name: files(rows[name]) for name in named} == named
+    for name in ("collector", "loki", "gateway"):
+        assert files(rows[name]) == named["prometheus"], name
+    for row in ENGINES["secrets"].values():
+        assert "environment" in row or row["file"].startswith("../secrets/")
 
 
 def test_every_mounted_file_exists() -> None:
-    for document in (ENGINES, SERVICES, EVALUATED):
+    for document in (ENGINES, SERVICES, EVALUATED, AUTH):
         for row in document["services"].values():
             for volume in row.get("volumes", []):
                 source = volume.split(":")[0] if isinstance(volume, str) else ""
@@ -133,12 +157,14 @@ def test_prometheus_targets_contain_every_service() -> None:
 
 
 @pytest.mark.parametrize(
-    "overlays", [(), (".services",), (".prometheus",), (".services", ".prometheus")]
+    "overlays",
+    [(), (".services",), (".prometheus",), (".auth",), (".services", ".prometheus", ".auth")],
 )
 @pytest.mark.stack
 def test_docker_compose_accepts_files(overlays: tuple[str, ...], docker_compose: list[str]) -> None:
     files = [f"--file={COMPOSE}/compose{name}.yaml" for name in ("", *overlays)]
-    environ = {**os.environ, **dict.fromkeys(credentials.GENERATED, "x")}
+    secrets = (*credentials.GENERATED, *CERTIFICATES)
+    environ = {**os.environ, **dict.fromkeys(secrets, "x")}
     done = subprocess.run(
         [*docker_compose, *files, "config", "--format", "json"],
         env=environ,
@@ -155,7 +181,7 @@ def test_docker_compose_accepts_files(overlays: tuple[str, ...], docker_compose:
     alerting = "no-alerting" if ".prometheus" in overlays else "alerting"
     assert Path(sources["/etc/grafana/provisioning/alerting"]).name == alerting
 
-    without = {key: value for key, value in environ.items() if key not in credentials.GENERATED}
+    without = {key: value for key, value in environ.items() if key not in secrets}
     refused = subprocess.run(
         [*docker_compose, *files, "config"],
         env=without,

@@ -50,7 +50,7 @@ def test_data_source_addresses_come_from_environment() -> None:
     environment = _environment()
     for kind, source in _sources().items():
         assert source["url"] == f"$TELEMETRY_{kind.upper()}_URL"
-        assert environment[source["url"][1:]].startswith("http://127.0.0.1:")
+        assert environment[source["url"][1:]].startswith("https://127.0.0.1:")
         assert source["access"] == "proxy", "browsers can't reach the stores"
 
 

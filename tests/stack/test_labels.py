@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import httpx
@@ -9,9 +10,8 @@ import pytest
 
 from telemetry.catalog import METRICS
 from telemetry.naming import prometheus_name
-from telemetry.system import json_http
 from tests.fixtures.stack import Stack, until
-from tests.stack.sending import RELAYED, lines, send_log
+from tests.stack.sending import lines, relayed, send_log, signed
 
 pytestmark = pytest.mark.stack
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.stack
 def test_loki_stores_few_labels_and_the_rest_as_metadata(stack: Stack) -> None:
     send_log(stack, "labelled", "a line", order_id="17")
     (entry,) = lines(stack, '{service_name="labelled"}', 1)
-    series = json_http.get_json(
+    series = stack.get(
         f"{stack.loki_url}/loki/api/v1/series?match[]=%7Bservice_name%3D%22labelled%22%7D"
     )
     assert series["data"] == [{"service_name": "labelled", "level": "warn"}]
@@ -32,11 +32,11 @@ def test_loki_stores_few_labels_and_the_rest_as_metadata(stack: Stack) -> None:
 def test_streams_have_no_other_labels(stack: Stack) -> None:
     send_log(stack, "any", "a line")
     lines(stack, '{service_name="any"}', 1)
-    labels = json_http.get_json(f"{stack.loki_url}/loki/api/v1/labels")["data"]
+    labels = stack.get(f"{stack.loki_url}/loki/api/v1/labels")["data"]
     assert set(labels) <= {"service_name", "handle", "level", "deployment_environment"}
 
 
-# --- data from the platform's relay --------------------------------------------------------------
+# --- what services, containers and apps may say --------------------------------------------------
 
 
 def send_as(stack: Stack, service: str, headers: dict[str, str]) -> None:
@@ -60,21 +60,20 @@ def send_as(stack: Stack, service: str, headers: dict[str, str]) -> None:
         assert answer.status_code == 200, answer.text
 
 
+RESERVED_SERVICES = (
+    *("gateway", "proxy", "platform", "agent", "container", "host"),
+    *("collector", "prometheus", "loki", "alertmanager", "grafana"),
+)
+
+
 @pytest.mark.parametrize(
     ("claimed", "stored"),
-    [
-        ("shop", "shop"),
-        ("gateway", "gateway"),
-        ("proxy", "ann/proxy"),
-        ("platform", "ann/platform"),
-        ("host", "ann/host"),
-        ("", "ann"),
-    ],
+    [("shop", "shop"), ("", "ann"), *((name, f"ann/{name}") for name in RESERVED_SERVICES)],
 )
 def test_data_of_container_gets_its_own_handle_and_no_reserved_service(
     stack: Stack, claimed: str, stored: str
 ) -> None:
-    send_as(stack, claimed, RELAYED)
+    send_as(stack, claimed, relayed(stack))
     (entry,) = lines(stack, f'{{handle="ann"}} |= "as {claimed}" | service_name="{stored}"', 1)
     assert entry["labels"]["handle"] == "ann"
     stack.wait_query(f'claimed{{job="{stored}", handle="ann"}}')
@@ -83,11 +82,36 @@ def test_data_of_container_gets_its_own_handle_and_no_reserved_service(
     assert not stack.logs(f'{{handle="bob", service_name=~"{names}"}} |= "as {claimed}"')
 
 
-def test_handle_sent_without_relay_is_kept(stack: Stack) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer guessed"},
+        {"authorization": "Basic guessed", "x-telemetry-handle": "ann"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    ("claimed", "stored"),
+    [("mine", "mine"), ("", "unknown_service"), *((n, f"app/{n}") for n in RESERVED_SERVICES)],
+)
+def test_app_without_the_token_gets_no_reserved_service(
+    stack: Stack, claimed: str, stored: str, headers: dict[str, str]
+) -> None:
+    send_as(stack, claimed, headers)
+    stack.wait_logs(f'{{service_name="{stored}"}} |= "as {claimed}"')
+    stack.wait_query(f'claimed{{job="{stored}", handle="bob"}}')
+    assert not stack.query(f'claimed{{job="{claimed or "proxy"}"}} unless {{job="{stored}"}}')
+    # Only the relay says whose container it was.
+    assert not stack.query(f'claimed{{job="{stored}", handle="ann"}}')
+
+
+def test_service_with_the_token_is_believed(stack: Stack) -> None:
     """The proxy's own metrics about bob keep bob's handle."""
-    send_as(stack, "believed", {})
-    lines(stack, '{service_name="believed", handle="bob"}', 1)
-    stack.wait_query('claimed{job="believed", handle="bob"}')
+    send_as(stack, "agent", signed(stack))
+    lines(stack, '{service_name="agent", handle="bob"}', 1)
+    stack.wait_query('claimed{job="agent", handle="bob"}')
 
 
 # Names and units of counters.
@@ -115,7 +139,6 @@ RESERVED = [
 ]
 ALLOWED = [
     ("http.server.active_requests", ""),
-    ("gateway.dispatch.queue.depth", ""),
     ("gen_ai.client.token.usage", ""),
     ("telemetry.dropped", ""),
     ("system.cpu.utilization", ""),
@@ -150,30 +173,29 @@ def names_of(stack: Stack, service: str) -> set[str]:
     return {series["metric"]["__name__"] for series in found}
 
 
-def filtered(stack: Stack) -> float:
-    """Return the number of points that the collector has dropped."""
-    url = f"http://127.0.0.1:{stack.ports['collector_metrics']}/metrics"
-    counted = [
-        float(line.rpartition(" ")[2])
-        for line in httpx.get(url).text.splitlines()
-        if line.startswith("otelcol_processor_filter_datapoints_filtered")
-    ]
-    return sum(counted)
-
-
-def test_reserved_metrics_of_container_are_dropped(stack: Stack) -> None:
+@pytest.mark.parametrize("sender", ["container", "app"])
+def test_reserved_metrics_of_others_get_a_prefix(stack: Stack, sender: str) -> None:
     """Rules and bills use only metrics of the machine's own services.
 
-    A container can't send them under any spelling of the name.
+    Nobody else can send them under any spelling of the name. Nothing is dropped.
     """
-    send_counters(stack, "own", [("proxy.upstream.errors", "")], {})
-    before = filtered(stack)
-    send_counters(stack, "claiming", RESERVED, RELAYED)
-    send_counters(stack, "claiming", ALLOWED, RELAYED)
+    headers = relayed(stack) if sender == "container" else {}
+    # A gateway may run in a container.
+    gateway = [("gateway.dispatch.queue.depth", "")]
+    reserved, allowed = RESERVED, ALLOWED
+    if sender == "container":
+        allowed = ALLOWED + gateway
+    else:
+        reserved = RESERVED + gateway
+    send_counters(stack, "own", [("proxy.upstream.errors", "")], signed(stack))
+    send_counters(stack, sender, [*reserved, *allowed], headers)
+    renamed = [(f"app_{name}", unit) for name, unit in reserved]
     expected = {
-        prometheus_name(name, kind, unit) for name, unit in ALLOWED for kind in ("gauge", "counter")
+        # Prometheus leaves out an underscore at the end, unlike our names.
+        re.sub("__+", "_", prometheus_name(name, kind, unit)).rstrip("_")
+        for name, unit in [*renamed, *allowed]
+        for kind in ("gauge", "counter")
     }
-    until(lambda: expected <= names_of(stack, "claiming"))
-    assert names_of(stack, "claiming") == expected | {"target_info"}
-    assert filtered(stack) - before == 2 * len(RESERVED)
+    until(lambda: expected <= names_of(stack, sender), what="all have arrived")
+    assert names_of(stack, sender) - {"target_info"} == expected
     until(lambda: "proxy_upstream_errors_total" in names_of(stack, "own"))

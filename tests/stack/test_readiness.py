@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -20,6 +21,8 @@ from telemetry.stack import readiness
 from telemetry.stack.processes import Process
 from telemetry.stack.state_folder import StateFolder
 from tests.ports import free_port, free_ports
+
+NO_TLS = Path("/none")
 
 
 @pytest.fixture
@@ -123,21 +126,21 @@ def test_bridge_address_of_another_machine_is_refused() -> None:
 def test_condition_is_ready_problem_or_empty(web: str) -> None:
     """The cases: ready, up with a problem, and nothing listens."""
     closed = f"http://127.0.0.1:{free_port()}"
-    assert readiness.condition(f"{web}/ready") == "ready"
-    assert readiness.condition(f"{web}/health") == '{"status": "degraded", "docker": "no socket"}'
-    assert readiness.condition(closed) == ""
+    assert readiness.condition(f"{web}/ready", NO_TLS) == "ready"
+    assert (
+        readiness.condition(f"{web}/health", NO_TLS)
+        == '{"status": "degraded", "docker": "no socket"}'
+    )
+    assert readiness.condition(closed, NO_TLS) == ""
     assert readiness.note(f"{web}/noted") == "no Docker"
     assert [readiness.note(url) for url in (f"{web}/ready", f"{web}/health", closed)] == [""] * 3
-    assert readiness.answers(f"{web}/ready")
-    assert not readiness.answers(f"{web}/health")
-    assert not readiness.answers(closed)
 
 
 def test_engine_has_started_if_ready_and_service_if_it_answers(web: str) -> None:
     """A platform without Docker is up and reports the problem."""
-    assert readiness.started(process(url=f"{web}/ready"))
-    assert not readiness.started(process(url=f"{web}/health"))
-    assert readiness.started(process(url=f"{web}/health", tier=0))
+    assert readiness.started(process(url=f"{web}/ready"), NO_TLS)
+    assert not readiness.started(process(url=f"{web}/health"), NO_TLS)
+    assert readiness.started(process(url=f"{web}/health", tier=0), NO_TLS)
 
 
 def test_every_port_is_on_loopback_and_checked(tmp_path: Path) -> None:
@@ -160,4 +163,4 @@ def test_every_port_is_on_loopback_and_checked(tmp_path: Path) -> None:
     for started in everything:
         text = " ".join((*started.argv, *started.env.values()))
         assert "0.0.0.0" not in text
-        assert started.ready.startswith("http://127.0.0.1:")
+        assert urlsplit(started.ready).hostname == "127.0.0.1"

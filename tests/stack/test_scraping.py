@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from telemetry.stack import readiness
 from tests.fixtures.stack import Stack, until
 from tests.ports import free_port
 
@@ -38,7 +37,7 @@ def test_scrape_of_service_stores_only_up(stack: Stack, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "telemetry", "run", "tiny:app", f"--port={port}"]
     process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: readiness.answers(f"http://127.0.0.1:{port}/"))
+        until(lambda: stack.answers(f"http://127.0.0.1:{port}/"))
         stack.wait_query('up{job="pulled"} == 1')
         stack.wait_query('http_server_request_duration_seconds_count{job="pulled",http_route="/"}')
         pulled = stack.query(f'{{job="pulled",instance="127.0.0.1:{port}"}}')

@@ -85,9 +85,20 @@ def test_prometheus_configuration_has_addresses_of_stack(tmp_path: Path) -> None
         "loki": ["127.0.0.1:13100"],
         "alertmanager": ["127.0.0.1:19093"],
     }
-    assert written["alerting"] == {
-        "alertmanagers": [{"static_configs": [{"targets": ["127.0.0.1:19093"]}]}]
+    [alertmanager] = written["alerting"]["alertmanagers"]
+    assert alertmanager["static_configs"] == [{"targets": ["127.0.0.1:19093"]}]
+    # Prometheus shows its certificate, and takes from others only the stack's.
+    tls = {
+        "ca_file": str(SETTINGS.tls / "ca.pem"),
+        "cert_file": str(SETTINGS.tls / "stack.pem"),
+        "key_file": str(SETTINGS.tls / "stack-key.pem"),
     }
+    jobs = {job["job_name"]: job for job in written["scrape_configs"]}
+    for called in (alertmanager, jobs["prometheus"], jobs["loki"], jobs["alertmanager"]):
+        assert (called["scheme"], called["tls_config"]) == ("https", tls)
+    web = yaml.safe_load((layout.config / "web.yaml").read_text())["tls_server_config"]
+    assert web["client_auth_type"] == "RequireAndVerifyClientCert"
+    assert web["client_ca_file"] == tls["ca_file"]
     assert written["rule_files"] == [f"{layout.config}/prometheus/*.yaml"]
     shown = layout.config / "grafana" / "provisioning"
     assert (shown / "dashboards" / "telemetry.yaml").exists(), "Grafana may run too"

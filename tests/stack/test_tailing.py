@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 
-from telemetry.stack import readiness
 from tests.fixtures.levels import LEVELS
 from tests.fixtures.stack import Stack, until
 from tests.ports import free_ports
@@ -212,7 +211,7 @@ def test_restart_of_collector_neither_loses_nor_doubles_lines(
         containers.write("c9", f"line {i}\n", handle="ivy")
     stack.supervisor("start", "collector")
     health = f"http://127.0.0.1:{stack.ports['collector_health']}/"
-    until(lambda: readiness.answers(health))
+    until(lambda: stack.answers(health))
     for i in range(100, 150):
         containers.write("c9", f"line {i}\n", handle="ivy")
     found = lines(stack, '{service_name="container", handle="ivy"}', 150)

@@ -10,7 +10,7 @@ import pytest
 from telemetry.system import json_http
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import Stack, until
-from tests.stack.sending import RELAYED
+from tests.stack.sending import relayed as relayed_headers
 
 pytestmark = pytest.mark.stack
 
@@ -28,7 +28,7 @@ def test_spans_are_forwarded_to_trace_back_end(new_stack: Stack, otlp: Receiver)
     }
     spans = {"resource": {"attributes": claimed}, "scopeSpans": [{"spans": [span]}]}
     url = f"{new_stack.otlp_http}/v1/traces"
-    for count, headers in ((1, {}), (2, RELAYED)):
+    for count, headers in ((1, {}), (2, relayed_headers(new_stack))):
         body = {"resourceSpans": [spans]}
         httpx.post(url, json=body, headers=headers).raise_for_status()
         until(lambda: len(otlp.traces) == count)  # noqa: B023

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from telemetry.settings.stack import StackSettings
-from telemetry.stack import readiness, supervisor_client
+from telemetry.stack import supervisor_client
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines import ensure
 from telemetry.stack.state_folder import StateFolder
@@ -47,10 +47,9 @@ def test_up_status_restart_logs_and_down_report_state(new_stack: Stack) -> None:
 
     up = stack.run("up", "--no-services").stdout
     for name in ENGINES:
-        assert re.search(rf"^{name} +ready +http://127\.0\.0\.1:\d+ +\d", up, re.MULTILINE), up
+        assert re.search(rf"^{name} +ready +(http\S+ +)?\d", up, re.MULTILINE), up
     assert re.search(r"Ready in \d+\.\d s; first metric and log line visible after \d+\.\d s", up)
-    for address in (stack.prometheus_url, stack.loki_url, stack.otlp_http):
-        assert address in up
+    assert stack.otlp_http in up, "apps send there"
 
     status = stack.run("status").stdout
     assert status.count("ready") == len(ENGINES)
@@ -122,7 +121,7 @@ def test_killed_engine_is_restarted_and_notice_is_sent(new_stack: Stack) -> None
         (row,) = until(lambda: [r for r in _rows(stack) if r["restarts"]])
         assert (row["name"], row["last_exit"]) == ("prometheus", "SIGKILL")
         until(lambda: mail.messages)
-        until(lambda: readiness.answers(f"{stack.prometheus_url}/-/ready"))
+        until(lambda: stack.answers(f"{stack.prometheus_url}/-/ready"))
     assert "prometheus died" in mail.messages[0]["subject"]
     assert "SIGKILL" in mail.messages[0].as_string()
 
@@ -202,7 +201,7 @@ def test_up_fetches_engines_from_releases(
     for name in ENGINES:
         version = engines.table()[name].version
         assert f"{name}: fetching {releases.url}" in up
-        assert re.search(rf"^{name} +ready +\S+ +{version} ", up, re.MULTILINE)
+        assert re.search(rf"^{name} +ready .*\b{version} ", up, re.MULTILINE)
     assert sorted(path.name for path in cache.iterdir()) == sorted(
         f"{name}-{engines.table()[name].version}" for name in ENGINES
     ), "only complete engines"

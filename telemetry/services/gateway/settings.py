@@ -19,6 +19,7 @@ from telemetry.settings.declare import (
 from telemetry.settings.stack import (
     PORT_SETTINGS,
     RETENTION_DAYS,
+    TLS,
     URL_SETTINGS,
     ServiceSettings,
 )
@@ -57,6 +58,7 @@ class Settings(ServiceSettings):
     proxy_url: str = declared(URL_SETTINGS["proxy"])
     prometheus_url: str = declared(URL_SETTINGS["prometheus"])
     loki_url: str = declared(URL_SETTINGS["loki"])
+    tls: Path = declared(TLS)
     model: str = setting(
         "TELEMETRY_MODEL", TEXT, "claude-sonnet-4-6", "model that the assistant calls"
     )

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 
 from telemetry.services.gateway.settings import Settings
+from telemetry.system.tls import client_context
 
 TIMEOUT_S = 15.0
 RESULT_CHARS = 8000  # of one result; chosen by judgement, not measured
@@ -164,7 +165,10 @@ class Tools:
         self, url: str, params: dict[str, Any], headers: dict[str, str] | None = None
     ) -> Any:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=client_context(self._settings.tls)),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+            )
         async with self._session.get(url, params=params, headers=headers) as response:
             if response.status >= 400:
                 raise ValueError(f"{response.status} {(await response.text())[:300]}")

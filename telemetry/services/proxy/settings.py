@@ -28,6 +28,7 @@ from telemetry.settings.declare import (
     whole_number,
 )
 from telemetry.settings.stack import HOME, PORT_SETTINGS
+from telemetry.system.json_http import is_loopback
 
 OnDisconnect = Literal["drain", "cancel"]
 
@@ -61,8 +62,7 @@ class Upstream:
     @property
     def needs_key(self) -> bool:
         """True if it needs a key: always, except on this machine."""
-        host = urlsplit(self.url).hostname or ""
-        return not (host in ("localhost", "::1") or host.startswith("127."))
+        return not is_loopback(urlsplit(self.url).hostname or "")
 
     def serves(self, model: str) -> bool:
         """Check whether it serves ``model``."""
