@@ -165,6 +165,15 @@ ASYNCIO_EVENT_LOOP_LAG = _histogram(
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
+# --- gateway, platform and proxy ------------------------------------------------------------
+
+SERVICES_REQUESTS_REFUSED = _counter(
+    "services.requests.refused",
+    "{request}",
+    "Requests and connections that a service refused to protect itself.",
+    "reason",
+)
+
 # --- gateway --------------------------------------------------------------------------------
 
 NAMESPACED_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10)

@@ -145,8 +145,10 @@ def page_headers(style_src: str = "'self'") -> dict[str, str]:
         "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
         "frame-ancestors 'none'",
         "x-content-type-options": "nosniff",
-        # Not no-referrer: browsers would then send `Origin: null` with the log-in form.
+        # Not no-referrer: browsers would then send `Origin: null` with forms.
         "referrer-policy": "same-origin",
+        "cross-origin-opener-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
         "cache-control": "no-cache",
     }
 

@@ -1,226 +1,243 @@
-"""Token checks, and the log-in page of the services that have pages."""
+"""Token checks, and the log-in pages of the services that have pages.
+
+A log-in is a session, whose token the page keeps in its own storage (`login_pages/session.js`) and
+sends as a bearer token. There is no cookie: browsers would send it to every port of this host.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import hashlib
 import hmac
-import time
+import logging
+from datetime import UTC, datetime
 from html import escape
-from typing import Literal
-from urllib.parse import parse_qs, urlsplit
+from pathlib import Path
+from typing import Any
 
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from telemetry.services.http import HTTPError, bearer_token, page_headers, read_body
-
-VALID_S = 30 * 86400
-FORM_BYTES = 4096
-WRONG_TOKEN_DELAY_S = 0.5  # guessing should be slow
-
-_STYLE = """
-:root { color-scheme: light dark; --dim: #62676d; --bad: #b3201f; --accent: #1f5fc4 }
-@media (prefers-color-scheme: dark) {
-  :root { --dim: #9ba1a8; --bad: #ff9a91; --accent: #84b0f7 }
-}
-body { font: 1rem/1.55 system-ui, sans-serif; max-width: 25rem; margin: 18vh auto 0;
-  padding: 0 1.25rem }
-h1 { font-size: 1.4rem }
-form { display: flex; gap: .5rem }
-input, button { font: inherit; padding: .45rem .8rem; border: 1px solid var(--dim);
-  border-radius: .5rem }
-input { flex: 1; min-width: 0 }
-button { background: var(--accent); border-color: var(--accent); color: Canvas; font-weight: 600 }
-[role=alert] { color: var(--bad) }
-.note { color: var(--dim); font-size: .875rem; overflow-wrap: anywhere }
-"""
-_HEADERS = page_headers(
-    f"'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
+from telemetry import catalog, metrics
+from telemetry.services.guesses import Guesses
+from telemetry.services.http import (
+    HTTPError,
+    asset_route,
+    bearer_token,
+    guarded,
+    page_headers,
+    parse_json,
+    read_body,
 )
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Log in · {title}</title>
-<link rel="icon" href="data:,">
-<style>{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-{wrong}<form method="post" action="{action}">
-<input name="user" autocomplete="username" value="{title}" hidden>
-<input name="token" type="password" placeholder="Token" aria-label="Token"
- autocomplete="current-password" autofocus required>
-<button type="submit">Log in</button>
-</form>
-<p class="note">The token is <code>{variable}</code> in <code>secrets.env</code> of the state
-folder.</p>
-</body>
-</html>
-"""
-_WRONG = '<p role="alert">The token is wrong.</p>\n'
+from telemetry.services.sessions import PREFIX, Session, Sessions
+
+LOGIN_BYTES = 4096
+# Nobody can guess a token of this length, such as a generated one. It is accepted even from an
+# address that must wait, so that wrong tokens can't keep a service's own clients out.
+LONG_CHARS = 32
+# A browser's WebSocket has no Authorization header: the session's token is its second subprotocol.
+SUBPROTOCOL = "telemetry"
+
+PAGES = Path(__file__).parent / "login_pages"
+_log = logging.getLogger(__name__)
 
 
 class Access:
-    """Checks the token and the origin of requests.
+    """Checks the token of requests.
 
     Args:
-        token: the token; if it is empty, no request has access.
+        token: the token; if it is empty, no request has access by it.
         variable: name of the token's environment variable, for error messages.
-        origins: further origins that may call, beside the service's own.
+        also: further tokens that give the same access.
     """
 
-    def __init__(self, token: str, variable: str, origins: tuple[str, ...] = ()) -> None:
-        self._token = token
+    def __init__(self, token: str, variable: str, also: tuple[str, ...] = ()) -> None:
+        self._tokens = tuple(one.encode() for one in (token, *also) if one)
         self._variable = variable
-        self._origins = origins
         self._remedy = f"send Authorization: Bearer {variable}"
-
-    def is_token(self, given: str) -> bool:
-        """Compare with the token, in constant time. If no token is configured, always False."""
-        same = hmac.compare_digest(given.encode(errors="replace"), self._token.encode())
-        return same and bool(self._token)
-
-    def allowed(self, request: HTTPConnection) -> bool:
-        """Tell whether the request carries the token, as a bearer token or as a password."""
-        authorization = request.headers.get("authorization", "")
-        return self.is_token(bearer_token(authorization) or _password(authorization))
-
-    def same_origin(self, request: HTTPConnection) -> bool:
-        """Tell whether the request comes from our own pages, or not from a page at all."""
-        origin = request.headers.get("origin")
-        if origin is None or origin in self._origins:
-            return True
-        try:
-            return urlsplit(origin).netloc == request.headers.get("host")
-        except ValueError:
-            return False
-
-    def check_origin(self, request: HTTPConnection) -> None:
-        """Refuse requests from pages of other sites.
-
-        Raises:
-            HTTPError: 403.
-        """
-        if not self.same_origin(request):
-            raise HTTPError(403, "pages of other sites may not call this")
+        self._guesses = Guesses()
+        self._are_long = all(len(one) >= LONG_CHARS for one in self._tokens)
+        self._refused = metrics.counter(catalog.SERVICES_REQUESTS_REFUSED)
+        for reason in ("token", "guesses"):
+            self._refused.touch({"reason": reason})
 
     def check(self, request: HTTPConnection) -> None:
-        """Refuse requests from pages of other sites, and those without the token.
+        """Refuse requests without the token, and for a while all of a client that guesses.
 
         Raises:
-            HTTPError: 403 or 401.
+            HTTPError: 401 or 429.
         """
-        self.check_origin(request)
-        self.check_token(request)
+        self.check_given(request, given_token(request))
 
-    def check_token(self, request: HTTPConnection) -> None:
-        """Refuse requests without the token.
+    def check_given(self, request: HTTPConnection, given: str) -> None:
+        """Check a token that was found in the request, "" if there is none.
 
         Raises:
-            HTTPError: 401.
+            HTTPError: 401 or 429.
         """
-        if not self.allowed(request):
+        if not given or not self._tokens:
             raise self.unauthorized()
+        address = address_of(request)
+        wait_s = self._guesses.wait_s(address)
+        if (self._are_long or not wait_s) and self._is_token(given):
+            return
+        if wait_s:
+            self._refused.add(1, {"reason": "guesses"})
+            raise HTTPError(
+                429,
+                "too many wrong tokens came from this address",
+                f"try again in {wait_s} s",
+                {"retry-after": str(wait_s)},
+            )
+        if not given.startswith(PREFIX):
+            self._guesses.wrong(address)
+            self._refused.add(1, {"reason": "token"})
+            _log.warning("a client at %s sent a wrong %s", address, self._variable)
+        raise self.unauthorized()
 
     def unauthorized(self) -> HTTPError:
         """Return the error of a request without the token."""
         return HTTPError(401, "the token is missing or wrong", self._remedy)
 
+    def _is_token(self, given: str) -> bool:
+        """Compare with the tokens, in constant time."""
+        raw = given.encode(errors="replace")
+        return any(hmac.compare_digest(raw, one) for one in self._tokens)
+
 
 class Login(Access):
-    """Access by token, or by a cookie that the log-in page sets.
+    """Access by token, or by the session of a log-in.
 
     Args:
         token: see `Access`.
         variable: see `Access`.
-        page: path to show after log-in and log-out; without a log-in, it shows the log-in page.
+        page: path of the service's page.
         title: the service, as the page shows it.
-        cookie: its name; each service needs its own, since browsers send a host's cookies to
-            all ports of the host.
-        same_site: ``lax`` lets links from other sites, such as those of a notice, lead to a page
-            where one is logged in; ``strict`` does not.
-        origins: see `Access`.
+        sessions: file of the sessions, in the state folder.
+        also: see `Access`; these tokens can't log in.
     """
 
     def __init__(
         self,
         token: str,
         variable: str,
+        *,
         page: str,
         title: str,
-        cookie: str,
-        same_site: Literal["lax", "strict"] = "lax",
-        origins: tuple[str, ...] = (),
+        sessions: Path,
+        also: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(token, variable, origins)
+        super().__init__(token, variable, also)
+        self._form = Access(token, variable)
         self._page = page
-        self._title = title
-        self._cookie = cookie
-        self._same_site = same_site
-        self._remedy = f"log in at {page}, or {self._remedy}"
         self._base = page.rstrip("/")
+        self._remedy = f"log in at {self._base}/login, or {self._remedy}"
+        self._title = title
+        self.sessions = Sessions(sessions, token)
 
     def routes(self) -> list[Route]:
-        """Return the routes of the form and of the log-out button."""
+        """Return the routes of the log-in form, of the page of log-ins, and of their API."""
+        base = self._base
         return [
-            Route(f"{self._base}/login", self._log_in, methods=["POST"]),
-            Route(f"{self._base}/logout", self._log_out, methods=["POST"]),
+            Route(f"{base}/login", self._static("login.html"), methods=["GET"]),
+            Route(f"{base}/login", self._log_in, methods=["POST"]),
+            asset_route(f"{base}/login", PAGES),
+            Route(f"{base}/logins", self._static("logins.html"), methods=["GET"]),
+            Route(f"{base}/logout", self._log_out, methods=["POST"]),
+            Route(f"{base}/api/logins", guarded(self._list, self.check), methods=["GET"]),
+            Route(f"{base}/api/logins", guarded(self._end_others, self.check), methods=["DELETE"]),
+            Route(f"{base}/api/logins/{{id}}", guarded(self._end, self.check), methods=["DELETE"]),
         ]
 
-    def allowed(self, request: HTTPConnection) -> bool:
-        """Tell whether the request carries the token or a cookie of the log-in."""
-        return super().allowed(request) or (bool(self._token) and self._has_cookie(request))
+    def check_given(self, request: HTTPConnection, given: str) -> None:
+        """Check a token that was found in the request: a session's, or the service's own.
 
-    def _has_cookie(self, request: HTTPConnection) -> bool:
-        expiry, _, signature = request.cookies.get(self._cookie, "").partition(".")
-        if not hmac.compare_digest(signature.encode(), self._sign(expiry).encode()):
-            return False
-        return int(expiry) > time.time()
+        Raises:
+            HTTPError: 401 or 429.
+        """
+        if self.sessions.find(given) is None:
+            super().check_given(request, given)
 
-    def log_in_page(self, request: Request) -> Response:
-        """Return the page with the form."""
-        page = _PAGE.format(
-            title=escape(self._title),
-            style=_STYLE,
-            wrong=_WRONG if "wrong" in request.query_params else "",
-            action=f"{self._base}/login",
-            variable=self._variable,
-        )
-        return HTMLResponse(page, headers=_HEADERS)
+    def session_of(self, request: HTTPConnection) -> Session | None:
+        """Return the session that a request belongs to; None if it has another token."""
+        return self.sessions.find(given_token(request))
+
+    def _static(self, name: str) -> Any:
+        page = (PAGES / name).read_text()
+        for key, value in (
+            ("title", self._title),
+            ("base", self._base),
+            ("page", self._page),
+            ("variable", self._variable),
+        ):
+            page = page.replace(f"{{{key}}}", escape(value))
+
+        async def send(request: Request) -> Response:
+            return HTMLResponse(page, headers=page_headers())
+
+        return send
 
     async def _log_in(self, request: Request) -> Response:
-        self.check_origin(request)
-        form = (await read_body(request.stream(), FORM_BYTES)).decode(errors="replace")
-        given = parse_qs(form).get("token", [""])[0].strip()
-        if not self.is_token(given):
-            await asyncio.sleep(WRONG_TOKEN_DELAY_S)
-            return RedirectResponse(f"{self._page}?wrong", 303)
-        response = RedirectResponse(self._page, 303)
-        expiry = str(int(time.time()) + VALID_S)
-        response.set_cookie(
-            self._cookie,
-            f"{expiry}.{self._sign(expiry)}",
-            max_age=VALID_S,
-            httponly=True,
-            samesite=self._same_site,
-            secure=request.url.scheme == "https",
-        )
-        return response
+        body = parse_json(await read_body(request.stream(), LOGIN_BYTES))
+        given = body.get("token") if isinstance(body, dict) else None
+        if not isinstance(given, str):
+            raise HTTPError(400, 'the body must be like {"token": "…"}')
+        self._form.check_given(request, given.strip())
+        token = self.sessions.open(address_of(request))
+        return JSONResponse({"session": token}, headers={"cache-control": "no-store"})
 
     async def _log_out(self, request: Request) -> Response:
-        self.check_origin(request)
-        response = RedirectResponse(self._page, 303)
-        response.delete_cookie(self._cookie, httponly=True, samesite=self._same_site)
-        return response
+        session = self.session_of(request)
+        if session is not None:
+            self.sessions.end(lambda one: one.id == session.id)
+        return JSONResponse({"ended": int(session is not None)})
 
-    def _sign(self, expiry: str) -> str:
-        return hmac.new(self._token.encode(), expiry.encode(), hashlib.sha256).hexdigest()
+    async def _list(self, request: Request) -> Response:
+        own = self.session_of(request)
+        return JSONResponse(
+            {
+                "logins": [
+                    {
+                        "id": one.id,
+                        "address": one.address,
+                        "created": _iso(one.created_s),
+                        "used": _iso(one.used_s),
+                        "current": own is not None and own.id == one.id,
+                    }
+                    for one in self.sessions.all()
+                ]
+            },
+            headers={"cache-control": "no-store"},
+        )
+
+    async def _end_others(self, request: Request) -> Response:
+        own = self.session_of(request)
+        ended = self.sessions.end(lambda one: own is None or one.id != own.id)
+        return JSONResponse({"ended": ended})
+
+    async def _end(self, request: Request) -> Response:
+        wanted = request.path_params["id"]
+        if not self.sessions.end(lambda one: one.id == wanted):
+            raise HTTPError(404, "there is no such log-in", f"GET {self._base}/api/logins has all")
+        return JSONResponse({"ended": 1})
+
+
+def given_token(request: HTTPConnection) -> str:
+    """Return the token that a request carries, "" if it has none.
+
+    It is a bearer token, a password, or the second subprotocol of a WebSocket.
+    """
+    authorization = request.headers.get("authorization", "")
+    given = bearer_token(authorization) or _password(authorization)
+    if not given and request.scope["type"] == "websocket":
+        protocols = request.scope.get("subprotocols") or []
+        given = protocols[1] if protocols[:1] == [SUBPROTOCOL] and len(protocols) > 1 else ""
+    return given
+
+
+def address_of(request: HTTPConnection) -> str:
+    """Return the client's IP address, "" if it has none."""
+    return request.client.host if request.client else ""
 
 
 def _password(authorization: str) -> str:
@@ -232,3 +249,7 @@ def _password(authorization: str) -> str:
         return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
     except ValueError:
         return ""
+
+
+def _iso(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")

@@ -18,6 +18,7 @@ LOG_LABELS = {"service_name", "handle", "level"}
 # Metrics on no panel, with the reason. A new metric must be on a panel or here.
 NOT_SHOWN = {
     catalog.CPYTHON_GC_COLLECTED_OBJECTS.name: "useful for profiling, not operations",
+    catalog.SERVICES_REQUESTS_REFUSED.name: "useful to look into an attack or a refused client",
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -26,6 +26,9 @@ from tests.fixtures.simulated import served
 from tests.fixtures.stack import until
 from tests.ports import free_port
 from tests.proxy.conftest import Running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 TOKEN = {"authorization": "Bearer gateway-secret"}
 HOOK = {"authorization": "Bearer webhook-secret"}
@@ -235,3 +238,19 @@ def start_process(processes: Callable[..., Process]) -> Callable[..., Process]:
         return processes("gateway", port, TELEMETRY_PROXY_URL=proxy_url, **environ)
 
     return start
+
+
+@pytest.fixture
+def enter(page: Page, complaints: list[str]) -> Callable[[Gateway], Page]:
+    """Log in."""
+
+    from playwright.sync_api import expect
+
+    def log_in(gateway: Gateway) -> Page:
+        page.goto(gateway.url)
+        page.get_by_label("Token").fill("gateway-secret")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.locator("#state")).to_have_text("connected")
+        return page
+
+    return log_in

@@ -18,52 +18,12 @@ from tests.proxy.conftest import Running
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def enter(page: Page, complaints: list[str]) -> Callable[[Gateway], Page]:
-    """Log in."""
-
-    def log_in(gateway: Gateway) -> Page:
-        page.goto(gateway.url)
-        page.get_by_label("Token").fill("gateway-secret")
-        page.get_by_role("button", name="Log in").click()
-        expect(page.locator("#state")).to_have_text("connected")
-        return page
-
-    return log_in
-
-
 def ask(page: Page, message: str) -> Locator:
     """Type a message and send it; returns its turn."""
     before = page.locator(".turn").count()
     page.get_by_label("Message").fill(message)
     page.get_by_label("Message").press("Enter")
     return page.locator(".turn").nth(before)
-
-
-def test_log_in_and_log_out(gateway: Gateway, page: Page, complaints: list[str]) -> None:
-    page.goto(gateway.url)
-    page.get_by_label("Token").fill("wrong")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_have_text("The token is wrong.")
-    page.get_by_label("Token").fill("gateway-secret")
-    page.keyboard.press("Enter")
-    expect(page.locator("#state")).to_have_text("connected")
-    (cookie,) = page.context.cookies()
-    assert cookie["httpOnly"]
-    assert "gateway-secret" not in cookie["value"]
-    page.reload()
-    expect(page.locator("#state")).to_have_text("connected")
-    page.get_by_role("button", name="Log out").click()
-    expect(page.get_by_label("Token")).to_be_visible()
-
-
-def test_expired_log_in_shows_the_log_in_page(
-    gateway: Gateway, enter: Callable[[Gateway], Page]
-) -> None:
-    page = enter(gateway)
-    page.context.clear_cookies()
-    page.get_by_role("button", name="New chat").click()
-    expect(page.get_by_label("Token")).to_be_visible()
 
 
 def test_typed_message_gets_a_streamed_answer(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -58,6 +59,43 @@ def test_message_gets_a_streamed_answer_and_is_in_the_history(
         assert turns(shell) == []
     (line,) = gateway.lines()
     assert (line["source"], line["sessionId"]) == ("web", "s1")
+
+
+def log_in(gateway: Gateway) -> str:
+    answer = httpx.post(f"{gateway.url}/login", json={"token": "gateway-secret"})
+    return str(answer.json()["session"])
+
+
+def test_browser_sends_its_log_in_as_a_subprotocol(gateway: Gateway) -> None:
+    session = log_in(gateway)
+    url = f"{gateway.url.replace('http', 'ws')}/ws?session=s1"
+    with connect(url, subprotocols=["telemetry", session]) as shell:
+        assert shell.subprotocol == "telemetry"
+        assert turns(shell) == []
+    wrong = ["telemetry", "session-wrong"]
+    with connect(url, subprotocols=wrong) as shell, pytest.raises(ConnectionClosed) as closed:
+        shell.recv(10)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4401
+
+
+@pytest.mark.parametrize("ended", ["this one", "all others"])
+def test_open_connections_of_a_log_in_are_closed_when_it_ends(gateway: Gateway, ended: str) -> None:
+    session = log_in(gateway)
+    url = f"{gateway.url.replace('http', 'ws')}/ws?session=s1"
+    with connect(url, subprotocols=["telemetry", session]) as shell, gateway.shell() as script:
+        turns(shell)
+        if ended == "this one":
+            given = {"authorization": f"Bearer {session}"}
+            httpx.post(f"{gateway.url}/logout", headers=given).raise_for_status()
+        else:
+            given = {"authorization": f"Bearer {log_in(gateway)}"}
+            httpx.delete(f"{gateway.url}/api/logins", headers=given).raise_for_status()
+        with pytest.raises(ConnectionClosed) as closed:
+            receive(shell, "never")
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4401
+        assert turns(script) == [], "a script's token is not a log-in"
 
 
 def test_only_own_pages_with_a_log_in_can_connect(gateway: Gateway) -> None:

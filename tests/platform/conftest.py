@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from telemetry import testing
-from telemetry.services.platform.app import Platform, bare_app
+from telemetry.services.platform.app import Platform, bare_app, guard
 from telemetry.services.platform.settings import Settings
 from telemetry.services.proxy.app import bare_app as bare_proxy
 from telemetry.services.proxy.settings import Settings as ProxySettings
@@ -116,7 +116,7 @@ def run_platform(
             }
         )
         app = bare_app(settings)
-        with served(app) as url:
+        with served(guard(app, settings)) as url:
             yield Running(url, app.state.platform, proxy_url)
 
     return run

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from telemetry.services.gateway.app import create_app
 from telemetry.services.gateway.settings import Settings as GatewaySettings
 from telemetry.services.http import HTTPError
+from telemetry.services.login import PAGES as LOGIN_PAGES
 from telemetry.services.platform.admin import PAGES
 from tests.fixtures.docker import IMAGE, DockerEngine
 from tests.fixtures.simulated import served
@@ -48,42 +49,47 @@ def gateway_url(recorded: Any, tmp_path: Any) -> Iterator[str]:
 
 
 def log_in(running: Running, token: str, **headers: str) -> httpx.Response:
-    return httpx.post(f"{running.url}/admin/login", data={"token": token}, headers=headers)
+    return httpx.post(f"{running.url}/admin/login", json={"token": token}, headers=headers)
 
 
-def test_page_without_log_in_is_the_log_in_page(absent: Running) -> None:
-    for cookies in ({}, {"telemetry_platform": "9999999999.forged"}, {"telemetry_platform": "1."}):
-        response = httpx.get(f"{absent.url}/admin", cookies=cookies)
-        assert 'action="/admin/login"' in response.text
-        assert "Provision" not in response.text
-        assert httpx.get(f"{absent.url}/admin/dashboard", cookies=cookies).status_code == 401
+def test_page_without_log_in_has_no_data(absent: Running) -> None:
+    page = httpx.get(f"{absent.url}/admin")
+    assert page.text == (PAGES / "index.html").read_text()
+    assert 'action="/admin/login"' in httpx.get(f"{absent.url}/admin/login").text
+    cookies = {"telemetry_platform": "9999999999.forged"}
+    assert httpx.get(f"{absent.url}/admin/dashboard", cookies=cookies).status_code == 401
 
 
-def test_log_in_sets_a_strict_http_only_cookie(
-    absent: Running,
-) -> None:
-    response = log_in(absent, TOKEN)
-    assert (response.status_code, response.headers["location"]) == (303, "/admin")
-    cookie = response.headers["set-cookie"]
-    assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
-    assert TOKEN not in cookie
-    cookies = dict(response.cookies)
-    assert "Provision" in httpx.get(f"{absent.url}/admin", cookies=cookies).text
-    assert httpx.get(f"{absent.url}/api/containers", cookies=cookies).status_code == 200
-    out = httpx.post(f"{absent.url}/admin/logout", cookies=cookies)
-    assert 'telemetry_platform=""' in out.headers["set-cookie"]
+def test_log_in_opens_a_session_without_a_cookie(absent: Running) -> None:
+    answer = log_in(absent, TOKEN)
+    assert answer.status_code == 200
+    assert "set-cookie" not in answer.headers
+    session = answer.json()["session"]
+    assert TOKEN not in session
+    given = {"authorization": f"Bearer {session}"}
+    assert httpx.get(f"{absent.url}/api/containers", headers=given).status_code == 200
+    stored = (absent.platform.settings.home / "platform-logins.json").read_text()
+    assert session not in stored
+    assert httpx.get(f"{absent.url}/api/containers", cookies=answer.json()).status_code == 401
+    httpx.post(f"{absent.url}/admin/logout", headers=given).raise_for_status()
+    assert httpx.get(f"{absent.url}/api/containers", headers=given).status_code == 401
+
+
+def test_session_survives_a_restart_unless_the_token_changes(run_platform: Start) -> None:
+    with run_platform() as running:
+        session = {"authorization": f"Bearer {log_in(running, TOKEN).json()['session']}"}
+    with run_platform() as running:
+        assert httpx.get(f"{running.url}/api/containers", headers=session).status_code == 200
+    with run_platform(TELEMETRY_ADMIN_TOKEN="another") as running:
+        assert httpx.get(f"{running.url}/api/containers", headers=session).status_code == 401
 
 
 def test_log_in_refuses_wrong_tokens_and_other_sites(absent: Running) -> None:
-    wrong = log_in(absent, "guessed")
-    assert (wrong.status_code, wrong.headers["location"]) == (303, "/admin?wrong")
-    assert "set-cookie" not in wrong.headers
+    assert log_in(absent, "guessed").status_code == 401
     evil = {"origin": "http://evil.example"}
     assert log_in(absent, TOKEN, **evil).status_code == 403
     out = httpx.post(f"{absent.url}/admin/logout", headers=evil)
     assert out.status_code == 403
-    assert "set-cookie" not in out.headers
     assert log_in(absent, "x" * 5000).status_code == 413
 
 
@@ -95,7 +101,7 @@ def test_pages_load_only_from_their_own_origin(absent: Running) -> None:
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
     assert headers["x-content-type-options"] == "nosniff"
-    for page in PAGES.iterdir():
+    for page in (*PAGES.iterdir(), *LOGIN_PAGES.iterdir()):
         assert not re.search(r"https?://|innerHTML|\bstyle=|\son\w+=", page.read_text()), page
 
 

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import select
 
 from telemetry import testing
-from telemetry.services.proxy.app import bare_app
+from telemetry.services.proxy.app import bare_app, guard
 from telemetry.services.proxy.call import Call, Maximum
 from telemetry.services.proxy.http.parts import Proxy
 from telemetry.services.proxy.ledger import accounts, schema
@@ -203,7 +203,7 @@ def start_proxy(
                 }
             )
             app = bare_app(settings)
-            url = stack.enter_context(served(app))
+            url = stack.enter_context(served(guard(app, settings)))
             return Running(url, app.state.proxy, stack)
 
         yield start

@@ -22,6 +22,7 @@ from telemetry.services.gateway.plugins import load
 from telemetry.services.gateway.proxy_client import ProxyClient
 from telemetry.services.gateway.records import Records
 from telemetry.services.gateway.settings import Settings
+from telemetry.services.guard import Guard
 from telemetry.services.http import HTTPError, guarded, reply_http_error
 from telemetry.services.login import Access, Login
 
@@ -40,11 +41,10 @@ def bare_app(settings: Settings) -> Starlette:
         "TELEMETRY_GATEWAY_TOKEN",
         page="/",
         title="telemetry",
-        cookie="telemetry_gateway",
-        origins=settings.origins,
+        sessions=settings.home / "gateway-logins.json",
+        # The platform's page shows alerts; it has the admin token, not the gateway's.
+        also=(settings.admin_token,),
     )
-    # The platform's page shows alerts; it has the admin token, not the gateway's.
-    admin = Access(settings.admin_token, "TELEMETRY_ADMIN_TOKEN", settings.origins)
     webhook = Access(settings.webhook_token, "TELEMETRY_WEBHOOK_TOKEN")
     proxy = ProxyClient(settings)
     kernel = load(settings, proxy)
@@ -74,21 +74,15 @@ def bare_app(settings: Settings) -> Starlette:
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    def check(request: Request) -> None:
-        if admin.allowed(request):
-            admin.check_origin(request)
-        else:
-            login.check(request)
-
     post = ["POST"]
     return Starlette(
         routes=[
             *Pages(login).routes(),
-            Route("/api/chat", guarded(chat.post, check), methods=post),
+            Route("/api/chat", guarded(chat.post, login.check), methods=post),
             WebSocketRoute("/ws", chat.websocket),
-            Route("/api/logs", guarded(records.logs, check)),
-            Route("/api/alert", guarded(records.alert, webhook.check_token), methods=post),
-            Route("/api/alerts", guarded(records.list_alerts, check)),
+            Route("/api/logs", guarded(records.logs, login.check)),
+            Route("/api/alert", guarded(records.alert, webhook.check), methods=post),
+            Route("/api/alerts", guarded(records.list_alerts, login.check)),
             Route("/health", health),
         ],
         exception_handlers={HTTPError: reply_http_error},
@@ -96,8 +90,21 @@ def bare_app(settings: Settings) -> Starlette:
     )
 
 
+def guard(app: ASGIApp, settings: Settings) -> Guard:
+    """Protect the gateway from other hosts' names and other origins' pages."""
+    return Guard(
+        app,
+        hosts=settings.hosts,
+        url=settings.gateway_url,
+        origins=settings.origins,
+        has_pages=True,
+        metrics_path=settings.metrics_path,
+        metrics_access=Access(settings.admin_token, "TELEMETRY_ADMIN_TOKEN"),
+    )
+
+
 def create_app(settings: Settings) -> ASGIApp:
-    """The gateway, instrumented.
+    """The gateway, instrumented and guarded.
 
     Raises:
         TelemetryError: there is no such kernel, or its files can't be read.
@@ -105,4 +112,4 @@ def create_app(settings: Settings) -> ASGIApp:
     app: ASGIApp = telemetry.instrument(
         bare_app(settings), service_name="gateway", namespace="gateway"
     )
-    return app
+    return guard(app, settings)

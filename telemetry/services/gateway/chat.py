@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -21,11 +21,15 @@ from telemetry.services.gateway.dispatch import Dispatch, Event
 from telemetry.services.gateway.dispatcher import Dispatcher, QueueFull
 from telemetry.services.gateway.history import History
 from telemetry.services.http import HTTPError, parse_json, read_json
-from telemetry.services.login import Access
+from telemetry.services.login import SUBPROTOCOL, Login
 
 PROMPT_CHARS = 100_000
 RETRY_AFTER_S = 5
-NOT_LOGGED_IN, BAD_SESSION = 4401, 4400
+NOT_LOGGED_IN, BAD_SESSION, TRY_LATER = 4401, 4400, 1013
+# Events that wait for a shell to read them; a shell that lags further behind is disconnected, and
+# gets all of them from the history when it connects again.
+MAX_WAITING_EVENTS = 5000
+CLOSE_TIMEOUT_S = 5.0  # for the close frame; a client that doesn't read never gets it
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -33,16 +37,16 @@ class Chat:
     """Routes of conversations.
 
     Args:
-        access: checks requests.
+        login: checks the shells' connections.
         dispatcher: answers messages.
         history: earlier turns.
         alerts: shown in the shell beside the answers.
     """
 
     def __init__(
-        self, access: Access, dispatcher: Dispatcher, history: History, alerts: Alerts
+        self, login: Login, dispatcher: Dispatcher, history: History, alerts: Alerts
     ) -> None:
-        self._access, self._dispatcher = access, dispatcher
+        self._login, self._dispatcher = login, dispatcher
         self._history, self._alerts = history, alerts
         self._shells = metrics.gauge(catalog.GATEWAY_WS_CONNECTIONS_ACTIVE)
         self._shells.set(0)
@@ -68,22 +72,25 @@ class Chat:
 
     async def websocket(self, websocket: WebSocket) -> None:
         """Serve a shell's connection."""
-        if not self._access.same_origin(websocket):
-            await websocket.close()  # closing before accept answers 403
-            return
         session = websocket.query_params.get("session", "")
-        await websocket.accept()
-        if not self._access.allowed(websocket):
-            await websocket.close(NOT_LOGGED_IN, "log in first")
-        elif not _ID.fullmatch(session):
+        protocols = websocket.scope.get("subprotocols") or []
+        await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in protocols else None)
+        try:
+            self._login.check(websocket)
+        except HTTPError as error:
+            # After accept: a page can't distinguish a refused handshake from a lost connection.
+            code = NOT_LOGGED_IN if error.status == 401 else TRY_LATER
+            await websocket.close(code, error.message)
+            return
+        if not _ID.fullmatch(session):
             await websocket.close(BAD_SESSION, "session=… is missing or malformed")
-        else:
-            self._shells.add(1)
-            try:
-                shell = _Shell(websocket, session, self._dispatcher, self._history)
-                await shell.run(self._alerts)
-            finally:
-                self._shells.add(-1)
+            return
+        self._shells.add(1)
+        try:
+            shell = _Shell(websocket, session, self._login, self._dispatcher, self._history)
+            await shell.run(self._alerts)
+        finally:
+            self._shells.add(-1)
 
 
 class _Answer(StreamingResponse):
@@ -119,16 +126,24 @@ class _Shell:
     Answers continue without it; after a reconnect the shell finds them in the history."""
 
     def __init__(
-        self, websocket: WebSocket, session: str, dispatcher: Dispatcher, history: History
+        self,
+        websocket: WebSocket,
+        session: str,
+        login: Login,
+        dispatcher: Dispatcher,
+        history: History,
     ) -> None:
         self._websocket, self._session = websocket, session
+        self._login, self._log_in = login, login.session_of(websocket)
         self._dispatcher, self._history = dispatcher, history
-        self._out: asyncio.Queue[Event] = asyncio.Queue()
+        self._out: asyncio.Queue[Event] = asyncio.Queue(MAX_WAITING_EVENTS)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._dropped = metrics.counter(catalog.SERVICES_REQUESTS_REFUSED)
+        self._closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
     async def run(self, alerts: Alerts) -> None:
         """Serve the shell until it disconnects."""
-        send, dispatcher, session = self._out.put_nowait, self._dispatcher, self._session
+        send, dispatcher, session = self._put, self._dispatcher, self._session
         settling = dispatcher.settling(session)
         send({"type": "alerts", "alerts": alerts.firing()})
         send({"type": "sessions", "sessions": self._history.sessions()})
@@ -140,20 +155,52 @@ class _Shell:
         for dispatch in settling:
             self._spawn(self._forward(dispatch, "done"))
         send({"type": "ready"})
-        sender = asyncio.create_task(self._send())
+        stop_listening = self._close_at_log_out()
+        self._spawn(self._send())
+        self._spawn(self._receive_all())
         try:
-            while True:
-                await self._receive(await self._websocket.receive_text())
-        except WebSocketDisconnect:
-            pass
-        except (HTTPError, KeyError):  # KeyError: a binary message
-            with suppress(RuntimeError):
-                await self._websocket.close(1007, "not a message of the web shell")
+            code, reason = await self._closed
+            with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+                await asyncio.wait_for(self._websocket.close(code, reason), CLOSE_TIMEOUT_S)
         finally:
             stop_alerts()
             stop_messages()
-            for task in (sender, *self._tasks):
+            stop_listening()
+            for task in tuple(self._tasks):
                 task.cancel()
+
+    def _close_at_log_out(self) -> Callable[[], None]:
+        if self._log_in is None:
+            return lambda: None
+        return self._login.sessions.on_end(
+            self._log_in, lambda: self._close(NOT_LOGGED_IN, "logged out")
+        )
+
+    def _close(self, code: int, reason: str) -> None:
+        if not self._closed.done():
+            self._closed.set_result((code, reason))
+
+    def _put(self, event: Event) -> None:
+        try:
+            self._out.put_nowait(event)
+        except asyncio.QueueFull:
+            if not self._closed.done():
+                self._dropped.add(1, {"reason": "slow"})
+            self._close(TRY_LATER, "the client reads too slowly")
+
+    async def _receive_all(self) -> None:
+        try:
+            while True:
+                text = await self._websocket.receive_text()
+                self._login.check(self._websocket)  # the log-in may have expired
+                await self._receive(text)
+        except WebSocketDisconnect:
+            self._close(1000, "")
+        except (HTTPError, KeyError) as error:  # KeyError: a binary message
+            if isinstance(error, HTTPError) and error.status == 401:
+                self._close(NOT_LOGGED_IN, "log in again")
+            else:
+                self._close(1007, "not a message of the web shell")
 
     async def _receive(self, text: str) -> None:
         message = parse_json(text)
@@ -178,7 +225,7 @@ class _Shell:
                 return
             except QueueFull as error:
                 wrong, status = f"{error}: try again", "rejected"
-        self._out.put_nowait({"type": "done", "id": number, "status": status, "error": wrong})
+        self._put({"type": "done", "id": number, "status": status, "error": wrong})
 
     def _has(self, number: str) -> bool:
         active = self._dispatcher.active(self._session)
@@ -187,14 +234,14 @@ class _Shell:
         )
 
     def _follow(self, dispatch: Dispatch) -> None:
-        self._out.put_nowait({"type": "begin", "id": dispatch.number, "text": dispatch.prompt})
+        self._put({"type": "begin", "id": dispatch.number, "text": dispatch.prompt})
         self._spawn(self._forward(dispatch, ""))
 
     async def _forward(self, dispatch: Dispatch, only: str) -> None:
         async for event in dispatch.stream():
             if not only or event["type"] == only:
-                self._out.put_nowait({**event, "id": dispatch.number})
-        self._out.put_nowait({"type": "sessions", "sessions": self._history.sessions()})
+                self._put({**event, "id": dispatch.number})
+        self._put({"type": "sessions", "sessions": self._history.sessions()})
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -204,7 +251,11 @@ class _Shell:
     async def _send(self) -> None:
         with suppress(WebSocketDisconnect, RuntimeError):
             while True:
-                await self._websocket.send_json(await self._out.get())
+                event = await self._out.get()
+                if self._log_in and not self._login.sessions.is_open(self._log_in):
+                    self._close(NOT_LOGGED_IN, "log in again")
+                    return
+                await self._websocket.send_json(event)
 
 
 def _wrong(prompt: Any, session: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from telemetry.errors import TelemetryError
 from telemetry.services.serve import stop_on_sigterm
@@ -44,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
 
     args = parser().parse_args(argv)
     settings = Settings.from_env(os.environ)
+    settings = replace(settings, hosts=(*settings.hosts, args.host.lower()))
     port = args.port or settings.port
     # Before the library adds its own handler, so that warnings also go to the console.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -53,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
         port=port,
         access_log=False,
         server_header=False,
+        # The client's address is the peer's: forwarded headers are not trusted.
+        proxy_headers=False,
         log_config=None,
         ws_max_size=MESSAGE_BYTES,
         timeout_graceful_shutdown=GRACE_S,

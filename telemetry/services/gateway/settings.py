@@ -16,6 +16,8 @@ from telemetry.settings.declare import (
     setting,
     whole_number,
 )
+from telemetry.settings.hosts import HOSTS
+from telemetry.settings.library import METRICS_PATH
 from telemetry.settings.stack import (
     PORT_SETTINGS,
     RETENTION_DAYS,
@@ -45,6 +47,9 @@ class Settings(ServiceSettings):
     """The gateway's settings."""
 
     port: int = declared(PORT_SETTINGS["gateway"])
+    gateway_url: str = declared(URL_SETTINGS["gateway"])
+    hosts: tuple[str, ...] = declared(HOSTS)
+    metrics_path: str = declared(METRICS_PATH)
     token: str = declared(credentials.GATEWAY_TOKEN)
     webhook_token: str = declared(credentials.WEBHOOK_TOKEN)
     admin_token: str = declared(credentials.ADMIN_TOKEN)

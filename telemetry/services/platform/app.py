@@ -12,11 +12,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 import telemetry
 from telemetry.errors import TelemetryError
+from telemetry.services.guard import Guard
 from telemetry.services.http import HTTPError, error_reply, reply_http_error
-from telemetry.services.login import Login
+from telemetry.services.login import Access, Login
 from telemetry.services.platform.admin import Admin
 from telemetry.services.platform.api import Api
 from telemetry.services.platform.containers import network
@@ -78,8 +80,7 @@ class Platform:
             "TELEMETRY_ADMIN_TOKEN",
             page="/admin",
             title="platform",
-            cookie="telemetry_platform",
-            same_site="strict",
+            sessions=settings.home / "platform-logins.json",
         )
         self.api = Api(settings, login, self.lifecycle, self.store, self.observed)
         self.admin = Admin(settings, login, self.engine, self.keys, self.api)
@@ -173,8 +174,20 @@ def bare_app(settings: Settings) -> Starlette:
     return app
 
 
-def create_app(settings: Settings) -> Any:
-    """The platform, instrumented.
+def guard(app: ASGIApp, settings: Settings) -> Guard:
+    """Protect the platform from other hosts' names and other origins' pages."""
+    return Guard(
+        app,
+        hosts=settings.hosts,
+        url=settings.platform_url,
+        has_pages=True,
+        metrics_path=settings.metrics_path,
+        metrics_access=Access(settings.admin_token, "TELEMETRY_ADMIN_TOKEN"),
+    )
+
+
+def create_app(settings: Settings) -> Guard:
+    """The platform, instrumented and guarded.
 
     Raises:
         TelemetryError: the desired state can't be opened.
@@ -184,4 +197,5 @@ def create_app(settings: Settings) -> Any:
     # the last. Otherwise the old series' final values would stay for five minutes beside the new
     # ones, and every container would count twice.
     instance = {"service.instance.id": app.state.platform.store.platform_id}
-    return telemetry.instrument(app, service_name="platform", resource=instance)
+    instrumented: Any = telemetry.instrument(app, service_name="platform", resource=instance)
+    return guard(instrumented, settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from telemetry.services.serve import stop_on_sigterm
 from telemetry.system.arguments import Parser
@@ -43,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
     # Before the library adds its own handler, so that warnings also go to the console.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_env(os.environ)
+    settings = replace(settings, hosts=(*settings.hosts, args.host.lower()))
     stop_on_sigterm()
     server = uvicorn.Server(
         uvicorn.Config(
@@ -51,6 +53,8 @@ def main(argv: Sequence[str]) -> int:
             port=args.port or settings.port,
             access_log=False,
             server_header=False,
+            # The client's address is the peer's: forwarded headers are not trusted.
+            proxy_headers=False,
             log_level="warning",
             timeout_graceful_shutdown=GRACE_S,
         )

@@ -19,6 +19,8 @@ from telemetry.settings.declare import (
     setting,
     whole_number,
 )
+from telemetry.settings.hosts import HOSTS
+from telemetry.settings.library import METRICS_PATH
 from telemetry.settings.stack import PORT_SETTINGS, URL_SETTINGS, ServiceSettings
 
 RELAY_PORT = 9001
@@ -59,6 +61,9 @@ class Settings(ServiceSettings):
     """
 
     port: int = declared(PORT_SETTINGS["platform"])
+    platform_url: str = declared(URL_SETTINGS["platform"])
+    hosts: tuple[str, ...] = declared(HOSTS)
+    metrics_path: str = declared(METRICS_PATH)
     admin_token: str = declared(credentials.ADMIN_TOKEN)
     otlp_token: str = declared(credentials.OTLP_TOKEN)
     collector_url: str = declared(URL_SETTINGS["otlp_http"])

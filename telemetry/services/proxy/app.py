@@ -18,6 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import telemetry
 from telemetry import metrics
+from telemetry.services.guard import Guard
+from telemetry.services.login import Access
 from telemetry.services.proxy.genai_metrics import GenAIMetrics
 from telemetry.services.proxy.http import admin
 from telemetry.services.proxy.http.generate import Generate
@@ -109,14 +111,25 @@ def bare_app(settings: Settings) -> Starlette:
     return app
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """Make the proxy, instrumented.
+def guard(app: ASGIApp, settings: Settings) -> Guard:
+    """Protect the proxy from other hosts' names and other origins' pages."""
+    return Guard(
+        app,
+        hosts=settings.hosts,
+        url=settings.proxy_url,
+        has_pages=False,
+        metrics_path=settings.metrics_path,
+        metrics_access=Access(settings.admin_token, "TELEMETRY_ADMIN_TOKEN"),
+    )
+
+
+def create_app(settings: Settings) -> Guard:
+    """Make the proxy, instrumented and guarded.
 
     Raises:
         TelemetryError: the ledger or the price file can't be opened.
     """
-    app: ASGIApp = telemetry.instrument(bare_app(settings), service_name="proxy")
-    return app
+    return guard(telemetry.instrument(bare_app(settings), service_name="proxy"), settings)
 
 
 def from_env() -> ASGIApp:

@@ -48,6 +48,9 @@ def main(argv: Sequence[str]) -> int:
     secrets = credentials.ensure(settings.home, os.environ)
     os.environ.setdefault("TELEMETRY_ADMIN_TOKEN", secrets["TELEMETRY_ADMIN_TOKEN"])
     os.environ["TELEMETRY_PROXY_PORT"] = str(port)
+    # An address with colons is known to the guard as the one that a connection arrives at.
+    names = [host.lower() for host in args.host or () if ":" not in host]
+    os.environ["TELEMETRY_HOSTS"] = " ".join((*settings.hosts, *names))
     _check(settings)
     return _serve(args.host or ["127.0.0.1"], port, max(1, args.workers))
 
@@ -75,7 +78,7 @@ def _serve(hosts: Sequence[str], port: int, workers: int) -> int:
         http="httptools",
         access_log=False,
         server_header=False,
-        # Nothing here needs the client's address; forwarded headers are not trusted.
+        # The client's address is the peer's: forwarded headers are not trusted.
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_S,
     )

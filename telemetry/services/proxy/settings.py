@@ -27,7 +27,9 @@ from telemetry.settings.declare import (
     setting,
     whole_number,
 )
-from telemetry.settings.stack import HOME, PORT_SETTINGS
+from telemetry.settings.hosts import HOSTS
+from telemetry.settings.library import METRICS_PATH
+from telemetry.settings.stack import HOME, PORT_SETTINGS, URL_SETTINGS
 from telemetry.system.json_http import is_loopback
 
 OnDisconnect = Literal["drain", "cancel"]
@@ -135,6 +137,9 @@ class Settings(Declared):
     """
 
     port: int = declared(PORT_SETTINGS["proxy"])
+    proxy_url: str = declared(URL_SETTINGS["proxy"])
+    hosts: tuple[str, ...] = declared(HOSTS)
+    metrics_path: str = declared(METRICS_PATH)
     home: Path = declared(HOME)
     ledger_url: str = declared(LEDGER_URL)
     admin_token: str = declared(credentials.ADMIN_TOKEN)

@@ -3,6 +3,7 @@
 import { $, button, element } from "./dom.js";
 import * as alerts from "./alerts.js";
 import { Turn } from "./turn.js";
+import { ensureLogin, leave, logOut, token } from "/login/session.js";
 
 const NOT_LOGGED_IN = 4401;
 const chat = $("chat"), text = $("text");
@@ -17,11 +18,11 @@ let socket, ready = false, wait = 500;
 function connect() {
   ready = false; // true once the gateway has sent all it has of the session
   const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const mine = (socket = new WebSocket(`${scheme}://${location.host}/ws?session=${session}`));
+  const mine = (socket = new WebSocket(`${scheme}://${location.host}/ws?session=${session}`, ["telemetry", token()]));
   mine.onmessage = (event) => mine === socket && take(JSON.parse(event.data));
   mine.onclose = (event) => {
     if (mine !== socket) return; // another session has another socket
-    if (event.code === NOT_LOGGED_IN) { location.reload(); return; }
+    if (event.code === NOT_LOGGED_IN) { leave(); return; }
     setReady(false);
     // The delay doubles, with a random part, so that shells don't all reconnect at the same time.
     setTimeout(() => mine === socket && connect(), wait * (0.5 + Math.random()));
@@ -210,6 +211,8 @@ $("shade").addEventListener("click", () => $("menu").click());
 $("empty").querySelectorAll("button").forEach((b) => b.addEventListener("click", () => ask(b.textContent)));
 
 // After a machine has slept, a dead connection looks open.
-addEventListener("online", () => socket.close());
+addEventListener("online", () => socket?.close());
 
-connect();
+$("logout").addEventListener("click", logOut);
+ensureLogin();
+if (token()) connect();

@@ -1,4 +1,7 @@
 // The admin page: polls and shows /admin/dashboard, and handles the buttons.
+
+import { call, ensureLogin, logOut, token } from "/admin/login/session.js";
+
 const EVERY_MS = 3000;
 const $ = id => document.getElementById(id);
 const busy = new Map();   // handle -> operation in progress
@@ -9,18 +12,6 @@ function el(tag, className, ...children) {
   if (className) node.className = className;
   node.append(...children);
   return node;
-}
-
-async function call(method, path, body) {
-  const response = await fetch(path, {
-    method,
-    headers: body ? {"content-type": "application/json"} : {},
-    body: body && JSON.stringify(body),
-  });
-  if (response.status === 401) location.reload();  // logged out: show the log-in page
-  if (response.ok) return response;
-  const {error} = await response.json().catch(() => ({error: {message: `answered ${response.status}`}}));
-  throw new Error([error.message, error.remedy].filter(Boolean).join(" — "));
 }
 
 // --- human-readable figures --------------------------------------------------------------------
@@ -227,7 +218,9 @@ $("new-form").addEventListener("submit", async event => {
 });
 
 // Wait for an answer before asking again.
-function look() { if (!document.hidden && !asking) refresh(); }
+function look() { if (token() && !document.hidden && !asking) refresh(); }
 setInterval(look, EVERY_MS);
 document.addEventListener("visibilitychange", look);
+$("logout").addEventListener("click", logOut);
+ensureLogin();
 look();

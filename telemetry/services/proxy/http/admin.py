@@ -46,8 +46,7 @@ def routes(proxy: Proxy) -> list[Route]:
         if not token:
             raise HTTPError(503, "the admin API is off", "set TELEMETRY_ADMIN_TOKEN")
         # The token may be in either of the two headers that carry a key.
-        if not access.is_token(key_of(request.scope["headers"])):
-            raise access.unauthorized()
+        access.check_given(request, key_of(request.scope["headers"]))
 
     async def create(request: Request) -> Response:
         given = await _object(request)
