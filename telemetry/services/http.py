@@ -14,6 +14,9 @@ from starlette.routing import Route
 from telemetry.errors import TelemetryError
 
 BODY_BYTES = 1 << 20
+# Of lists and objects in each other. The decoder takes some hundreds more; what works on the value
+# afterwards may take fewer.
+MAX_DEPTH = 100
 # A larger body is read up to here all the same: a client that is still sending would otherwise
 # see its connection reset instead of the reply.
 DISCARD_BYTES = 64 << 20
@@ -108,7 +111,24 @@ def parse_json(text: str | bytes) -> Any:
             value = json.loads(whole)
     except (ValueError, RecursionError) as error:
         raise HTTPError(400, f"the body is not JSON: {error}") from error
+    if _is_deep(value):
+        raise HTTPError(400, f"the body has more than {MAX_DEPTH} nested lists and objects")
     return value
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        found: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                found += one.values()
+            elif isinstance(one, list):
+                found += one
+        if not found:
+            return False
+        level = found
+    return True
 
 
 def bearer_token(authorization: str) -> str:

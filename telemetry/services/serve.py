@@ -1,9 +1,46 @@
-"""Stop a service on a signal."""
+"""Serve a service with uvicorn, with limits for its clients, until a signal stops it."""
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import uvicorn
+
+MAX_FILES = 65_536
+
+
+def config(app: Any, **options: Any) -> uvicorn.Config:
+    """Return uvicorn's configuration of a service.
+
+    Args:
+        app: the ASGI app, or where to import it.
+        options: further ones of `uvicorn.Config`.
+    """
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        http="telemetry.services.limits:HTTPProtocol",
+        ws="telemetry.services.limits:WebSocketProtocol",
+        access_log=False,
+        server_header=False,
+        # The client's address is the peer's: forwarded headers are not trusted.
+        proxy_headers=False,
+        **options,
+    )
+
+
+def raise_file_limit() -> None:
+    """Allow this process and its children as many open files as the system lets them have: each
+    connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def stop_on_sigterm() -> None:

@@ -96,7 +96,7 @@ async def _body(receive: Receive) -> bytes:
 async def _send(
     send: Send, status: int, value: object, headers: dict[str, str] | None = None
 ) -> None:
-    body = value if isinstance(value, bytes) else anthropic.dumps(value).encode()
+    body = value if isinstance(value, bytes) else anthropic.dumps(value).encode("utf-8", "replace")
     raw = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *_MARKS]
     raw += [(k.encode(), v.encode()) for k, v in (headers or {}).items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -12,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from telemetry import testing
+from telemetry.services.gateway import chat
 from tests.fixtures.stack import until
 from tests.gateway.conftest import Event, Gateway, is_called, text_of
 from tests.proxy.conftest import Running
@@ -150,6 +154,35 @@ def test_empty_message_is_refused_and_the_connection_stays_open(gateway: Gateway
         assert "not empty" in refused["error"]
         tell(shell, type="message", id="m2", text="Hello")
         assert receive(shell, "done")[-1]["status"] == "ok"
+
+
+def test_shell_that_reads_nothing_is_disconnected_and_others_are_served(
+    gateway: Gateway, recorded: testing.Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handshake by hand: a client library would read in the background."""
+    monkeypatch.setattr(chat, "CLOSE_TIMEOUT_S", 0.1)
+    parts = urlsplit(gateway.url)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((parts.hostname, parts.port))
+        client.sendall(
+            b"GET /ws?session=s9 HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n"
+            b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            b"authorization: Bearer gateway-secret\r\n\r\n"
+        )
+        got = b""
+        while not got.endswith(b"\r\n\r\n"):
+            got += client.recv(1)
+        empty = json.dumps({"type": "message", "id": "m", "text": " "}).encode()
+        frame = b"\x81" + bytes([0x80 | len(empty)]) + b"\0\0\0\0" + empty
+        with suppress(ConnectionResetError, BrokenPipeError):
+            for _ in range(400):
+                client.sendall(frame * 1000)
+        assert recorded.value("services_requests_refused_total", reason="slow") == 1
+        until(lambda: recorded.value("gateway_ws_connections_active") == 0)
+        with gateway.shell() as shell:
+            assert turns(shell) == []
 
 
 def test_all_shells_of_a_session_get_the_answer(gateway: Gateway) -> None:

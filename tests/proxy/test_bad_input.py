@@ -63,7 +63,7 @@ def test_large_body_without_a_key_is_refused_unread(
     made = accounts.create_key(proxy.proxy.ledger.engine, "ann", {})
     accounts.revoke_key(proxy.proxy.ledger.engine, made.id)
     for key, said in (("tk-wrong", b"unknown"), (made.key, b"revoked")):
-        head = f"POST {path} HTTP/1.1\r\nhost: proxy\r\nx-api-key: {key}\r\n{size}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\n{size}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", httpx.URL(proxy.url).port), 10) as client:
             client.sendall(head.encode())
             answer = b""

@@ -191,7 +191,7 @@ def test_stalled_client_is_disconnected(
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect((host, int(port)))
         client.sendall(
-            b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: %b\r\nx-simulated: %b\r\n"
+            b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: %b\r\nx-simulated: %b\r\n"
             b"content-length: %d\r\n\r\n%b"
             % (
                 proxy.key().encode(),

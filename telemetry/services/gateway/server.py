@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from telemetry.errors import TelemetryError
-from telemetry.services.serve import stop_on_sigterm
+from telemetry.services import serve
 from telemetry.system.arguments import Parser
 
 # Time for running API calls to finish. Connections of the web shell are closed at once; their
@@ -49,14 +49,10 @@ def main(argv: Sequence[str]) -> int:
     port = args.port or settings.port
     # Before the library adds its own handler, so that warnings also go to the console.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    config = uvicorn.Config(
+    config = serve.config(
         create_app(settings),
         host=args.host,
         port=port,
-        access_log=False,
-        server_header=False,
-        # The client's address is the peer's: forwarded headers are not trusted.
-        proxy_headers=False,
         log_config=None,
         ws_max_size=MESSAGE_BYTES,
         timeout_graceful_shutdown=GRACE_S,
@@ -69,7 +65,8 @@ def main(argv: Sequence[str]) -> int:
             remedy="stop the program on that port, or set TELEMETRY_GATEWAY_PORT to a free one",
             exit_code=69,  # EX_UNAVAILABLE
         ) from None
-    stop_on_sigterm()
+    serve.raise_file_limit()
+    serve.stop_on_sigterm()
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
     return 0 if server.started else 1

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from telemetry.services.serve import stop_on_sigterm
+from telemetry.services import serve
 from telemetry.system.arguments import Parser
 
 # Time for requests in flight to finish. A longer one is interrupted, and undone or finished at the
@@ -45,16 +45,13 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_env(os.environ)
     settings = replace(settings, hosts=(*settings.hosts, args.host.lower()))
-    stop_on_sigterm()
+    serve.raise_file_limit()
+    serve.stop_on_sigterm()
     server = uvicorn.Server(
-        uvicorn.Config(
+        serve.config(
             create_app(settings),
             host=args.host,
             port=args.port or settings.port,
-            access_log=False,
-            server_header=False,
-            # The client's address is the peer's: forwarded headers are not trusted.
-            proxy_headers=False,
             log_level="warning",
             timeout_graceful_shutdown=GRACE_S,
         )

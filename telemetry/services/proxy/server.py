@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from telemetry.errors import TelemetryError
+from telemetry.services import serve
 from telemetry.services.proxy.settings import Settings
-from telemetry.services.serve import stop_on_sigterm
 from telemetry.system.arguments import Parser
 
 GRACE_S = 30  # for calls in flight to finish after a stop signal
@@ -70,20 +70,16 @@ def _serve(hosts: Sequence[str], port: int, workers: int) -> int:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    config = uvicorn.Config(
+    config = serve.config(
         "telemetry.services.proxy.app:from_env",
         factory=True,
         workers=workers,
         loop="uvloop",
-        http="httptools",
-        access_log=False,
-        server_header=False,
-        # The client's address is the peer's: forwarded headers are not trusted.
-        proxy_headers=False,
         timeout_graceful_shutdown=GRACE_S,
     )
     sockets = [_bind(host, port) for host in hosts]
-    stop_on_sigterm()
+    serve.raise_file_limit()
+    serve.stop_on_sigterm()
     server = uvicorn.Server(config)
     if workers > 1:
         with _run_folder():

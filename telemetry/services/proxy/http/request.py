@@ -98,10 +98,17 @@ async def read_body(receive: Receive, length: int | None, limit: int) -> bytes:
 
 
 async def worked(work: Callable[[bytes], T], raw: bytes) -> T:
-    """Return ``work`` of a body; a large one is worked on in a thread."""
-    if len(raw) <= SMALL_BYTES:
-        return work(raw)
-    return await asyncio.to_thread(work, raw)
+    """Return ``work`` of a body; a large one is worked on in a thread.
+
+    Raises:
+        RequestError: its lists and objects are nested too deeply to work on.
+    """
+    try:
+        if len(raw) <= SMALL_BYTES:
+            return work(raw)
+        return await asyncio.to_thread(work, raw)
+    except RecursionError:
+        raise RequestError(400, "the request is nested too deeply: flatten it") from None
 
 
 def decoded(raw: bytes) -> dict[str, Any]:
