@@ -102,6 +102,36 @@ def test_markdown_is_rendered_and_scripts_in_it_do_not_run(
     assert page.title() == "telemetry"
 
 
+@pytest.mark.parametrize(
+    ("written", "shown", "address"),
+    [
+        ("[the docs](https://evil.example/a)", "the docs (evil.example)", "https://evil.example/a"),
+        ("[v1.2](https://evil.example/a)", "v1.2 (evil.example)", "https://evil.example/a"),
+        (
+            "[https://good.example](https://evil.example/a)",
+            "https://evil.example/a",
+            "https://evil.example/a",
+        ),
+        ("[good.example](https://evil.example/)", "https://evil.example", "https://evil.example/"),
+        ("[good\u3002example](http://evil.example)", "http://evil.example", "http://evil.example/"),
+        ("[192.0.2.1](http://evil.example)", "http://evil.example", "http://evil.example/"),
+        ("https://good.example@evil.example/x", "https://evil.example/x", "https://evil.example/x"),
+        (
+            "https://g\u043e\u043ed.example/x",  # with two Cyrillic letters
+            "https://xn--gd-fmca.example/x",
+            "https://xn--gd-fmca.example/x",
+        ),
+        ("https://good.example/x", "https://good.example/x", "https://good.example/x"),
+    ],
+)
+def test_link_in_an_answer_shows_its_real_host(
+    gateway: Gateway, enter: Callable[[Gateway], Page], written: str, shown: str, address: str
+) -> None:
+    text = ask(enter(gateway), f"see\n\n{written}").locator(".text p").last
+    expect(text).to_have_text(shown)
+    expect(text.locator("a")).to_have_attribute("href", address)
+
+
 @pytest.mark.parametrize("answer", [">" * 12_000, "- * " * 3_000])
 def test_deeply_nested_markdown_is_rendered(
     gateway: Gateway, enter: Callable[[Gateway], Page], answer: str

@@ -1,7 +1,7 @@
 // Render a model's Markdown as DOM nodes. Its content only becomes text, so it can't run.
 // A partial answer is rendered, too: each new part renders the whole again.
 
-import { element, link } from "./dom.js";
+import { element, honestLink } from "./dom.js";
 
 const FENCE = /^\s*```+\s*([\w+-]*)\s*$/;
 const HEADING = /^(#{1,6})\s+(.*)$/;
@@ -131,8 +131,7 @@ function inline(target, text) {
     if (code !== undefined) target.append(element("code", "", code));
     else if (strong !== undefined) target.append(inline(element("strong"), strong));
     else if (star ?? underscore) target.append(inline(element("em"), star ?? underscore));
-    else if (address) target.append(link(address, label));
-    else target.append(link(bare, bare));
+    else target.append(...honestLink(address ?? bare, label ?? bare));
     at = match.index + whole.length;
   }
   target.append(text.slice(at));
