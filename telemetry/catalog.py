@@ -290,6 +290,28 @@ PLATFORM_DESTROY_DURATION = _histogram(
     "platform.destroy.duration", "s", "Time to remove a container.", "outcome", _OPERATION_BUCKETS
 )
 
+PLATFORM_RELAY_CONNECTIONS = _gauge(
+    "platform.relay.connections", "{connection}", "Connections of containers to the relay."
+)
+PLATFORM_RELAY_CONNECTIONS_REFUSED = _counter(
+    "platform.relay.connections.refused",
+    "{connection}",
+    "Connections to the relay closed at once: too many of one address, in all, or open files.",
+    "reason",
+)
+PLATFORM_RELAY_REFUSED = _counter(
+    "platform.relay.refused",
+    "{request}",
+    "Telemetry requests of a container that the relay refused, by the limit they exceed.",
+    "handle reason",
+)
+PLATFORM_RELAY_DROPPED = _counter(
+    "platform.relay.dropped",
+    "{point}",
+    "Metric points of a container that the relay dropped, since they begin too many series.",
+    "handle",
+)
+
 # --- proxy ----------------------------------------------------------------------------------
 
 PROXY_API_CALLS = _counter(

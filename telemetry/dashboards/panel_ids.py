@@ -158,6 +158,8 @@ _IDS: dict[str, dict[str, int]] = {
         "pipeline.storage": 26,
         "pipeline.notices": 27,
         "pipeline.scrapes": 28,
+        "pipeline.relay_connections": 29,
+        "pipeline.relay_refused": 30,
     },
 }
 

@@ -28,7 +28,7 @@ def build() -> Dashboard:
         "Pipeline health",
         "Does telemetry arrive complete and in time? The Collector, Prometheus, Loki, and the "
         "machine they run on.",
-        [_now(), _loss(), _collector(), _prometheus(), _loki(), _host()],
+        [_now(), _loss(), _collector(), _relay(), _prometheus(), _loki(), _host()],
         links=[link("Overview", OVERVIEW, "All containers")],
         events=False,
     )
@@ -161,6 +161,32 @@ def _collector() -> Band:
     )
     shown = [accepted, sent, queue, age, memory]
     return Band(7, shown, widths=[5, 5, 5, 5, 4], title="Collector")
+
+
+def _relay() -> Band:
+    connections = panel(
+        "pipeline.relay_connections",
+        "Containers' connections",
+        "Connections of containers to the platform's relay, and those closed at once within the "
+        "previous 5 minutes because of a limit.",
+        lines(
+            Target(queries.RELAY_CONNECTIONS, "open"),
+            Target(queries.RELAY_CLOSED, "closed: {{reason}}"),
+            scale=Scale(least=0, decimals=0, empty="no platform"),
+        ),
+    )
+    refused = panel(
+        "pipeline.relay_refused",
+        "Containers over a limit",
+        "Telemetry requests that the relay refused within the previous 5 minutes, and metric "
+        "points that it dropped because the container has too many series.",
+        lines(
+            Target(queries.RELAY_REFUSED, "{{handle}} refused: {{reason}}"),
+            Target(queries.RELAY_DROPPED, "{{handle}} dropped points"),
+            scale=Scale(least=0, decimals=0, empty="none"),
+        ),
+    )
+    return Band(7, [connections, refused], title="Relay")
 
 
 def _prometheus() -> Band:

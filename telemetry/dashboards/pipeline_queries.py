@@ -7,7 +7,15 @@ documentation, and the engines' own /metrics.
 from __future__ import annotations
 
 from telemetry import catalog as c
-from telemetry.promql.functions import RATE, exact_increase, or_zero, quantile, rate, target_states
+from telemetry.promql.functions import (
+    RATE,
+    exact_increase,
+    fresh,
+    or_zero,
+    quantile,
+    rate,
+    target_states,
+)
 from telemetry.promql.losses import CAPACITY, DISK_SHARE, LOST, QUEUE
 
 
@@ -38,6 +46,12 @@ TARGETS = target_states()
 
 ACCEPTED = _items("receiver_accepted", "receiver")
 SENT = _items("exporter_sent", "exporter")
+RELAY_CONNECTIONS = f"sum({fresh(c.PLATFORM_RELAY_CONNECTIONS.prometheus)})"
+RELAY_CLOSED = exact_increase(
+    c.PLATFORM_RELAY_CONNECTIONS_REFUSED.prometheus, "reason", window="5m"
+)
+RELAY_REFUSED = exact_increase(c.PLATFORM_RELAY_REFUSED.prometheus, "handle, reason", window="5m")
+RELAY_DROPPED = exact_increase(c.PLATFORM_RELAY_DROPPED.prometheus, "handle", window="5m")
 QUEUE_FILL = f"max by (exporter) ({QUEUE} / {CAPACITY})"
 QUEUE_FILL_NOW = or_zero(f"max({QUEUE} / {CAPACITY})")
 COLLECTOR_MEMORY = f"sum by (job) ({_collector('process_memory_rss')})"

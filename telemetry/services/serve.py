@@ -5,12 +5,13 @@ from __future__ import annotations
 import resource
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import uvicorn
 
-MAX_FILES = 65_536
+MAX_FILES = 65_536  # more than any service uses
 
 
 def config(app: Any, **options: Any) -> uvicorn.Config:
@@ -35,12 +36,14 @@ def config(app: Any, **options: Any) -> uvicorn.Config:
 
 
 def raise_file_limit() -> None:
-    """Allow this process and its children as many open files as the system lets them have: each
-    connection is one."""
+    """Raise the limit of open files of this process and its children as far as it may.
+
+    Each connection is one. The usual 1,024 is for programs that use select(); none here does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
-    if wanted > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS has a lower limit that it doesn't tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def stop_on_sigterm() -> None:

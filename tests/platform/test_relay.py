@@ -16,8 +16,8 @@ from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs.export import LogRecordExportResult
 
 from telemetry.redaction import Redactor
-from telemetry.services.platform import relay_tokens
 from telemetry.services.platform.logs.follower import Line, record_of
+from telemetry.services.platform.relay import tokens
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
 from tests.platform.conftest import Running, Start
@@ -33,7 +33,7 @@ def listening(running: Running) -> str:
 
 def token(running: Running, handle: str) -> dict[str, str]:
     secret = running.platform.settings.otlp_token
-    return {"authorization": f"Bearer {relay_tokens.issue(secret, handle)}"}
+    return {"authorization": f"Bearer {tokens.issue(secret, handle)}"}
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_request_without_a_valid_token_gets_401(relay: Running, otlp: Receiver) 
     """No token, another's signature, the Collector's own token, a removed container's token."""
     base = listening(relay)
     platform = relay.platform
-    signature = relay_tokens.issue(platform.settings.otlp_token, "bob").partition("~")[2]
+    signature = tokens.issue(platform.settings.otlp_token, "bob").partition("~")[2]
     for headers in (
         {},
         {"authorization": "Bearer"},

@@ -25,7 +25,7 @@ from telemetry.services.platform.containers import network
 from telemetry.services.platform.containers.lifecycle import Lifecycle
 from telemetry.services.platform.logs.follower import Exporter, Follower
 from telemetry.services.platform.proxy_keys import ProxyKeys
-from telemetry.services.platform.relay import Relay
+from telemetry.services.platform.relay.server import Relay
 from telemetry.services.platform.sampling import Monitor
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.observed import ObservedState
@@ -132,6 +132,7 @@ class Platform:
             if problem and problem != complaint:
                 _log.warning("%s", problem)
             complaint = problem
+            self.relay.forget_removed()
             await asyncio.sleep(RECOVERY_INTERVAL_S)
 
     def _recover_once(self) -> None:

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_env(os.environ)
     settings = replace(settings, hosts=(*settings.hosts, args.host.lower()))
-    serve.raise_file_limit()
+    serve.raise_file_limit()  # before the relay computes how many connections it may have
     serve.stop_on_sigterm()
     server = uvicorn.Server(
         serve.config(

@@ -102,6 +102,24 @@ class Settings(ServiceSettings):
         "host name or address by which containers reach the relay on this machine",
         shown="the network's gateway address, which is right on Linux",
     )
+    relay_connections: int = setting(
+        "TELEMETRY_PLATFORM_RELAY_CONNECTIONS",
+        whole_number(1, 65535),
+        128,
+        "connections to the relay that one container may have open",
+    )
+    relay_rate_bytes: int = setting(
+        "TELEMETRY_PLATFORM_RELAY_RATE",
+        whole_number(1024, 1 << 40),
+        1 << 20,
+        "bytes of telemetry per second, uncompressed, that one container may send on average",
+    )
+    relay_series: int = setting(
+        "TELEMETRY_PLATFORM_RELAY_SERIES",
+        whole_number(1, 10_000_000),
+        10_000,
+        "series that one container may send; a histogram counts as its buckets and two more",
+    )
     volumes: tuple[Path, ...] = setting(
         "TELEMETRY_PLATFORM_VOLUMES",
         _FOLDERS,

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from docker.types import Healthcheck, LogConfig, Mount
 
-from telemetry.services.platform import relay_tokens
 from telemetry.services.platform.containers.spec import HealthCheck, Spec
 from telemetry.services.platform.proxy_keys import Key
+from telemetry.services.platform.relay import tokens
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.desired import HANDLE_LABEL, LOGS_LABEL, PLATFORM_LABEL
 
@@ -80,7 +80,7 @@ def environment(spec: Spec, settings: Settings, address: str, key: Key | None) -
     """
     given = dict(spec.env or {})
     attributes = [given.pop("OTEL_RESOURCE_ATTRIBUTES", ""), f"handle={spec.handle}"]
-    token = relay_tokens.issue(settings.otlp_token, spec.handle)
+    token = tokens.issue(settings.otlp_token, spec.handle)
     ours = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address}/otlp",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",

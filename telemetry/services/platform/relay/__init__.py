@@ -1,0 +1,1 @@
+"""The relay: containers' only way to the Collector and the proxy, within limits."""
