@@ -65,7 +65,9 @@ def test_ten_concurrent_containers_each_get_key_token_and_handle(
         }
         assert attrs["HostConfig"]["Memory"] == 32 << 20
         assert attrs["HostConfig"]["NanoCpus"] == 500_000_000
-        assert attrs["HostConfig"]["PidsLimit"] == 4096
+        assert attrs["HostConfig"]["PidsLimit"] == 512
+        assert attrs["HostConfig"]["CapDrop"] == ["ALL"]
+        assert not attrs["HostConfig"]["CapAdd"]
         assert attrs["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
         assert attrs["HostConfig"]["LogConfig"]["Config"]["labels"] == "handle,telemetry.logs"
         env = dict(pair.split("=", 1) for pair in attrs["Config"]["Env"])

@@ -60,6 +60,11 @@ def test_every_field_and_route_is_documented_and_the_reverse(absent: Running) ->
         ({"TELEMETRY_PLATFORM_RELAY_PORT": "70000"}, "a whole number from 1 to 65535"),
         ({"TELEMETRY_PLATFORM_SAMPLE_INTERVAL": "0"}, "a whole number from 1 to 3600"),
         ({"TELEMETRY_PROXY_URL": "localhost:8080"}, "TELEMETRY_PROXY_URL"),
+        ({"TELEMETRY_PLATFORM_MEMORY": "512m"}, "0, or a whole number from 6291456"),
+        ({"TELEMETRY_PLATFORM_MEMORY": "1024"}, "0, or a whole number from 6291456"),
+        ({"TELEMETRY_PLATFORM_CPUS": "nan"}, "a number from 0 to 1024"),
+        ({"TELEMETRY_PLATFORM_CAPABILITIES": "chown"}, "names such as CHOWN SETUID"),
+        ({"TELEMETRY_PLATFORM_DAILY_BUDGET": "-1"}, "a number of USD"),
     ],
 )
 def test_invalid_setting_is_named(tmp_path: Path, environ: dict[str, str], said: str) -> None:

@@ -101,7 +101,7 @@ class Api:
     async def _provision(self, request: Request) -> Response:
         body = await read_json(request)
         # In a thread: it checks folders, and a disk may be slow.
-        wanted = await self._thread(spec.parse, body, self._settings.volumes)
+        wanted = await self._thread(spec.parse, body, self._settings)
         state = await self._thread(self._lifecycle.provision, wanted)
         found = describe(wanted.handle, state, self._store.get(wanted.handle))
         return JSONResponse(found, 201, headers={"location": f"/api/containers/{wanted.handle}"})

@@ -37,14 +37,33 @@ class ProxyKeys:
         self._url = url
         self._token = token
 
-    def create(self, handle: str) -> Key:
+    def create(self, handle: str, daily_budget_usd: float | None = None) -> Key:
         """Create a key for the proxy user named like the handle.
+
+        Args:
+            handle: the user's name; the user is created if it does not exist.
+            daily_budget_usd: the user's budget for a UTC day; None to leave it as it is.
 
         Raises:
             HTTPError: the proxy does not answer, or refuses.
         """
-        answer = self._ask("POST", "/api/keys", {"user_id": handle}, has="key")
+        budget = {} if daily_budget_usd is None else {"daily_budget_usd": daily_budget_usd}
+        answer = self._ask("POST", "/api/keys", {"user_id": handle, **budget}, has="key")
         return Key(answer["id"], answer["key"])
+
+    def has_user(self, handle: str) -> bool:
+        """Return whether the proxy has a user named like the handle.
+
+        Raises:
+            HTTPError: the proxy does not answer, or refuses.
+        """
+        try:
+            self._ask("PUT", f"/api/users/{handle}/budget", {})  # changes nothing
+        except HTTPError as problem:
+            if problem.status != 404:
+                raise
+            return False
+        return True
 
     def revoke(self, key_id: str) -> None:
         """Revoke a key; ignored if it is gone already.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from telemetry.settings.declare import (
     Setting,
     declared,
     derived,
+    number,
     setting,
     whole_number,
 )
@@ -23,6 +25,26 @@ from telemetry.settings.hosts import HOSTS
 from telemetry.settings.library import METRICS_PATH
 from telemetry.settings.stack import PORT_SETTINGS, URL_SETTINGS, ServiceSettings
 
+# Docker's own minimum; with less no container starts.
+MIN_MEMORY_BYTES = 6 << 20
+MAX_MEMORY_BYTES = 1 << 50
+MAX_CPUS = 1024
+MAX_PIDS = 32768
+# Enough for most services, too few to exhaust the machine's. Chosen by judgement, not measured.
+PIDS_LIMIT = 512
+CAPABILITY = re.compile(r"[A-Z][A-Z_]*")
+# Of Docker's default, those with which a program that starts as root can take over its own folders
+# and then become another user. None reaches beyond the container.
+CAPABILITIES = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETGID",
+    "SETUID",
+)
 RELAY_PORT = 9001
 NETWORK = "telemetry"
 
@@ -38,6 +60,27 @@ def _folders(text: str) -> tuple[Path, ...]:
 
 _FOLDERS = Kind(
     _folders, "folders such as /srv/data:/mnt", lambda folders: ":".join(map(str, folders))
+)
+
+
+def _memory_bytes(text: str) -> int:
+    value = int(text)
+    if value and not MIN_MEMORY_BYTES <= value <= MAX_MEMORY_BYTES:
+        raise ValueError(text)
+    return value
+
+
+def _capabilities(text: str) -> tuple[str, ...]:
+    found = tuple(text.split())
+    for name in found:
+        if not CAPABILITY.fullmatch(name):
+            raise ValueError(text)
+    return found
+
+
+_MEMORY = Kind(_memory_bytes, f"0, or a whole number from {MIN_MEMORY_BYTES}")
+_CAPABILITIES = Kind(
+    _capabilities, "names such as CHOWN SETUID, without CAP_, separated by spaces", " ".join
 )
 _ENDPOINT = Setting(
     "OTEL_EXPORTER_OTLP_ENDPOINT", HTTP_URL, "", "OTLP/HTTP address for the containers' telemetry"
@@ -125,6 +168,36 @@ class Settings(ServiceSettings):
         _FOLDERS,
         (),
         "folders that containers may mount, with their subfolders; separated by colons",
+    )
+    memory_limit_bytes: int = setting(
+        "TELEMETRY_PLATFORM_MEMORY",
+        _MEMORY,
+        512 << 20,
+        "memory limit, in bytes, of a container whose request names none; 0 for no limit",
+    )
+    cpus: float = setting(
+        "TELEMETRY_PLATFORM_CPUS",
+        number(0, MAX_CPUS, f"a number from 0 to {MAX_CPUS}"),
+        1.0,
+        "cores of a container whose request names none; 0 for no limit",
+    )
+    pids_limit: int = setting(
+        "TELEMETRY_PLATFORM_PIDS",
+        whole_number(1, MAX_PIDS),
+        PIDS_LIMIT,
+        "processes and threads of a container whose request names no limit",
+    )
+    capabilities: tuple[str, ...] = setting(
+        "TELEMETRY_PLATFORM_CAPABILITIES",
+        _CAPABILITIES,
+        CAPABILITIES,
+        "capabilities that a request may add, separated by spaces",
+    )
+    daily_budget_usd: float = setting(
+        "TELEMETRY_PLATFORM_DAILY_BUDGET",
+        number(0, 1e9, "a number of USD"),
+        10.0,
+        "daily budget, in USD, of a new proxy user whose request names none; 0 for no budget",
     )
     sample_interval_s: int = declared(SAMPLE_INTERVAL)
     tailed: Path | None = setting(

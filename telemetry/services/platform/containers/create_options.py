@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -16,9 +17,7 @@ from telemetry.services.platform.state.desired import HANDLE_LABEL, LOGS_LABEL, 
 NS = 1_000_000_000
 # A container's output that Docker keeps; the Collector has read it long before it is dropped.
 LOG_OPTIONS = {"max-size": "20m", "max-file": "3"}
-# Processes and threads: enough for any service, too few to exhaust the machine's. Chosen by
-# judgement, not measured.
-PIDS_LIMIT = 4096
+TMP = "/tmp"
 
 
 def container_name(handle: str) -> str:
@@ -38,6 +37,7 @@ def arguments(
         address: host and port of the relay, as the container reaches it.
         key: its key at the proxy, None if it gets none.
     """
+    mounts_tmp = any(PurePosixPath(each.target) == PurePosixPath(TMP) for each in spec.volumes)
     return {
         "image": spec.image,
         "command": list(spec.command) or None,
@@ -49,7 +49,12 @@ def arguments(
         "mem_limit": spec.memory_limit_bytes,
         # Without swap: otherwise the limit is twice the requested one.
         "memswap_limit": spec.memory_limit_bytes,
-        "pids_limit": PIDS_LIMIT,
+        "pids_limit": spec.pids_limit,
+        "cap_drop": ["ALL"],
+        "cap_add": list(spec.capabilities),
+        "user": spec.user or None,
+        "read_only": spec.read_only,
+        "tmpfs": {TMP: ""} if spec.read_only and not mounts_tmp else None,
         # No program of an image becomes root by its setuid bit.
         "security_opt": ["no-new-privileges"],
         "mounts": [

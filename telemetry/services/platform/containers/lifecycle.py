@@ -18,7 +18,7 @@ from telemetry.errors import TelemetryError
 from telemetry.services.http import HTTPError
 from telemetry.services.platform.containers import create_options, network
 from telemetry.services.platform.containers.spec import Spec
-from telemetry.services.platform.proxy_keys import ProxyKeys
+from telemetry.services.platform.proxy_keys import Key, ProxyKeys
 from telemetry.services.platform.settings import Settings
 from telemetry.services.platform.state.desired import HANDLE_LABEL, PLATFORM_LABEL
 from telemetry.services.platform.state.observed import ContainerState, ObservedState, from_inspect
@@ -196,7 +196,7 @@ class Lifecycle:
             self._pull_if_missing(client, spec.image)
             gateway = network.ensure(client, self._settings.network)
             address = self._open_relay(gateway)
-            key = self._keys.create(spec.handle) if self._settings.keys else None
+            key = self._create_key(spec) if self._settings.keys else None
             if key is not None:
                 self._store.change(spec.handle, key_id=key.id)
             arguments = create_options.arguments(
@@ -212,6 +212,14 @@ class Lifecycle:
             self._observed.update(state, asked_at)
             self._reconcile(spec.handle)
             return state
+
+    def _create_key(self, spec: Spec) -> Key:
+        budget = spec.daily_budget_usd
+        if budget is None and self._settings.daily_budget_usd:
+            # A user that exists keeps its budget, which an administrator may have set.
+            is_new = not self._keys.has_user(spec.handle)
+            budget = self._settings.daily_budget_usd if is_new else None
+        return self._keys.create(spec.handle, budget)
 
     def _pull_if_missing(self, client: Any, image: str) -> None:
         import docker

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from telemetry.services.http import HTTPError
+from telemetry.services.platform.settings import (
+    CAPABILITY,
+    MAX_CPUS,
+    MAX_MEMORY_BYTES,
+    MAX_PIDS,
+    MIN_MEMORY_BYTES,
+    PIDS_LIMIT,
+    Settings,
+)
 
 HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Docker's own minimum; with less no container starts.
-MIN_MEMORY_BYTES = 6 << 20
+# A name or a number, and maybe a group; what it means depends on the image.
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?")
 RESTART_POLICIES = ("no", "on-failure", "always", "unless-stopped")
 # These identify the container's owner.
 RESERVED = ("TELEMETRY_HANDLE",)
@@ -64,6 +74,12 @@ class Spec:
         env: environment, in addition to what the platform sets.
         cpus: cores it may use, such as 0.5; None for no limit.
         memory_limit_bytes: memory it may use, at least 6 MiB; None for no limit.
+        pids_limit: processes and threads it may have.
+        capabilities: Linux capabilities, without ``CAP_``; it has no others.
+        user: user and maybe group of its programs, such as ``1000:1000``; "" for the image's own.
+        read_only: whether its root file system is read-only, with a ``/tmp`` in memory.
+        daily_budget_usd: what it may spend at the proxy in a UTC day; None for the budget that
+            its proxy user has, or the setting's if that is new.
         volumes: folders of this machine to mount.
         health_check: None for the image's own.
         restart_policy: Docker's: no, on-failure, always, unless-stopped.
@@ -75,6 +91,11 @@ class Spec:
     env: Mapping[str, str] | None = None
     cpus: float | None = None
     memory_limit_bytes: int | None = None
+    pids_limit: int = PIDS_LIMIT
+    capabilities: tuple[str, ...] = ()
+    user: str = ""
+    read_only: bool = False
+    daily_budget_usd: float | None = None
     volumes: tuple[Volume, ...] = ()
     health_check: HealthCheck | None = None
     restart_policy: str = "no"
@@ -98,15 +119,16 @@ def check_handle(value: Any) -> str:
     return value
 
 
-def parse(body: Any, allowed: tuple[Path, ...]) -> Spec:
+def parse(body: Any, settings: Settings) -> Spec:
     """Parse a request body.
 
     Args:
         body: decoded JSON.
-        allowed: folders that may be mounted, with everything below them.
+        settings: what may be mounted and added, and the limits if the request names none.
 
     Raises:
-        HTTPError: a field is missing, unknown or invalid, or a folder is not allowed.
+        HTTPError: a field is missing, unknown or invalid, or a folder or capability is not
+            allowed.
     """
     body = _fields(body, "the body", Spec.__dataclass_fields__)
     for name in ("handle", "image"):
@@ -119,14 +141,60 @@ def parse(body: Any, allowed: tuple[Path, ...]) -> Spec:
         image=_text(body["image"], "image"),
         command=_texts(body.get("command") or [], "command"),
         env=_env(body.get("env") or {}),
-        cpus=_number(body.get("cpus"), "cpus", 0.01, 1024),
+        cpus=_number(body.get("cpus"), "cpus", 0.01, MAX_CPUS) or settings.cpus or None,
         memory_limit_bytes=_whole(
-            body.get("memory_limit_bytes"), "memory_limit_bytes", MIN_MEMORY_BYTES, 1 << 50
+            body.get("memory_limit_bytes"), "memory_limit_bytes", MIN_MEMORY_BYTES, MAX_MEMORY_BYTES
+        )
+        or settings.memory_limit_bytes
+        or None,
+        pids_limit=_whole(body.get("pids_limit"), "pids_limit", 1, MAX_PIDS) or settings.pids_limit,
+        capabilities=_capabilities(body.get("capabilities") or [], settings.capabilities),
+        user=_user(body.get("user")),
+        read_only=_flag(body.get("read_only", False), "read_only"),
+        daily_budget_usd=_budget(body.get("daily_budget_usd"), settings.keys),
+        volumes=tuple(
+            _volume(each, settings.volumes) for each in _list(body.get("volumes"), "volumes")
         ),
-        volumes=tuple(_volume(each, allowed) for each in _list(body.get("volumes"), "volumes")),
         health_check=_health_check(body.get("health_check")),
         restart_policy=_choice(body.get("restart_policy") or "no"),
     )
+
+
+def _capabilities(value: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    given = _texts(value, "capabilities", ["CHOWN", "SETUID"])
+    for name in given:
+        if not CAPABILITY.fullmatch(name) or name.startswith("CAP_"):
+            raise HTTPError(
+                400,
+                f"capabilities: {name!r} is not a capability's name",
+                "write it in capitals and without CAP_, such as NET_BIND_SERVICE",
+            )
+        if name not in allowed:
+            raise HTTPError(
+                403,
+                f"capabilities: {name} may not be added (allowed: {' '.join(allowed) or 'none'})",
+                "add it to TELEMETRY_PLATFORM_CAPABILITIES and restart the platform",
+            )
+    return tuple(dict.fromkeys(given))
+
+
+def _user(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not _USER.fullmatch(value):
+        raise HTTPError(400, f"user {value!r} is invalid", 'such as "1000", "app" or "1000:1000"')
+    return value
+
+
+def _budget(value: Any, has_keys: bool) -> float | None:
+    found = _number(value, "daily_budget_usd", 0, 1e9)
+    if found is not None and not has_keys:
+        raise HTTPError(
+            400,
+            "daily_budget_usd: this platform's containers have no key at the proxy",
+            "leave it out, or set TELEMETRY_PLATFORM_KEYS=true",
+        )
+    return found
 
 
 def _volume(given: Any, allowed: tuple[Path, ...]) -> Volume:
@@ -195,10 +263,12 @@ def _list(value: Any, name: str) -> list[Any]:
     return value or []
 
 
-def _texts(value: Any, name: str) -> tuple[str, ...]:
+def _texts(
+    value: Any, name: str, example: Sequence[str] = ("sh", "-c", "echo hello")
+) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) and "\0" not in v for v in value):
         raise HTTPError(
-            400, f"{name} is not a list of strings", 'such as ["sh", "-c", "echo hello"]'
+            400, f"{name} is not a list of strings", f"such as {json.dumps(list(example))}"
         )
     return tuple(value)
 
