@@ -56,22 +56,31 @@ def test_ports_are_published_on_loopback_as_documented() -> None:
         assert int(outside) in stack_settings.PORTS.values()
 
 
-def test_only_platform_mounts_docker_socket() -> None:
-    with_socket = {
-        name
-        for name, row in _all().items()
-        if any("docker.sock" in str(volume) for volume in row["volumes"])
+def test_only_the_filter_mounts_docker_socket() -> None:
+    """The platform reaches Docker through it, and nothing else does."""
+    rows = {**ENGINES["services"], **SERVICES["services"]}
+    mounts = {name: [str(volume) for volume in row["volumes"]] for name, row in rows.items()}
+    assert {name for name, found in mounts.items() if any("docker.sock" in v for v in found)} == {
+        "docker-filter"
     }
-    assert with_socket == {"platform"}
-    (mount,) = (v for v in SERVICES["services"]["platform"]["volumes"] if "docker.sock" in v)
-    assert mount.endswith(":ro")
+    row, platform = rows["docker-filter"], rows["platform"]
+    assert "/var/run/docker.sock:/var/run/docker.sock:ro" in mounts["docker-filter"]
+    with_filters_socket = {
+        name for name, found in mounts.items() if any(v.startswith("docker-filter:") for v in found)
+    }
+    assert with_filters_socket == {"docker-filter", "platform"}
+    (endpoint,) = re.findall("-proxysocketendpoint=(.+)", "\n".join(row["command"]))
+    assert platform["environment"]["DOCKER_HOST"] == f"unix://{endpoint}"
+    assert f"docker-filter:{Path(endpoint).parent}:ro" in mounts["platform"]
+    assert re.fullmatch(r"[\w/-]+:\d+\.\d+\.\d+", row["image"]), "a pinned version"
+    assert row["network_mode"] == "none"
 
 
 def test_containers_have_least_privileges() -> None:
     for name, row in _all().items():
         assert not row.get("privileged"), name
         assert "no-new-privileges:true" in row["security_opt"], name
-    for name in OURS:
+    for name in (*OURS, "docker-filter"):
         assert SERVICES["services"][name]["cap_drop"] == ["ALL"]
         assert SERVICES["services"][name]["read_only"]
 
