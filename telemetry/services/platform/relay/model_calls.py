@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDictProxy
 
 from telemetry.services.http import error_body
 from telemetry.services.platform.relay.replies import unavailable
@@ -103,5 +104,7 @@ async def _write(request: web.BaseRequest, response: web.StreamResponse, chunk: 
         raise
 
 
-def _forwarded(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP]
+def _forwarded(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
+    named = ",".join(headers.getall("connection", ())).lower().split(",")
+    dropped = _HOP_BY_HOP.union(name.strip() for name in named)
+    return [(name, value) for name, value in headers.items() if name.lower() not in dropped]
