@@ -186,4 +186,4 @@ def test_file_limit_is_raised_as_far_as_it_may() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "(500, 500)\n"
-    assert serve.OPEN_FILES > listener.MAX_CONNECTIONS * listener.FILES_PER_CONNECTION
+    assert serve.MAX_FILES > listener.MAX_CONNECTIONS * listener.FILES_PER_CONNECTION

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import socket
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +18,7 @@ from telemetry import testing
 from telemetry.services.platform.relay import admission, body, model_calls
 from telemetry.services.platform.relay.series import ExportMetricsServiceResponse
 from tests.fixtures.otlp import Receiver
+from tests.fixtures.simulated import served
 from tests.fixtures.stack import until
 from tests.platform.conftest import Running, Start
 from tests.platform.test_relay import listening, token
@@ -195,6 +198,36 @@ def test_model_call_whose_body_does_not_arrive_gets_408(
     listening(relay)
     with begin(relay, "/proxy/v1/messages", 100) as connection:
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_client_that_does_not_read_its_answer_is_disconnected(
+    run_platform: Start, recorded: testing.Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer has no end, and neither side closes the connection."""
+    monkeypatch.setattr(model_calls, "STALL_S", 0.2)
+    gone = threading.Event()
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        listener = asyncio.ensure_future(receive())  # done once the relay disconnects
+        while not listener.done():
+            body = {"type": "http.response.body", "body": bytes(65536), "more_body": True}
+            await send(body)
+            await asyncio.sleep(0)
+        gone.set()
+
+    with (
+        served(stream) as url,
+        run_platform(TELEMETRY_PLATFORM_RELAY_HOST="localhost", TELEMETRY_PROXY_URL=url) as running,
+    ):
+        listening(running)
+        with begin(running, "/proxy/v1/messages", 0):
+            until(lambda: recorded.value("platform_relay_connections") == 1)
+            until(lambda: recorded.value("platform_relay_connections") == 0)
+            assert gone.wait(20)
 
 
 def test_client_that_expects_100_continue_gets_it(relay: Running) -> None:
