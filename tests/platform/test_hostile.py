@@ -221,6 +221,24 @@ def test_request_that_two_servers_may_read_differently_smuggles_nothing(
         assert statuses[1:] == [404], "the smuggled one is the relay's own"
 
 
+@pytest.mark.parametrize("path", [b"/proxy/v1/messages", b"/otlp/v1/logs"])
+def test_invalid_chunk_gets_400(relay: Running, upstream: Upstream, path: bytes) -> None:
+    head = b"POST " + path + b" HTTP/1.1\r\nhost: x\r\n" + CHUNKED + own(relay) + b"\r\n"
+    assert raw(relay, head + b"2\r\nok\r\nzz\r\n") == [400]
+
+
+def test_failing_requests_can_not_fill_the_log(
+    relay: Running, upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(10):
+        raw(relay, POST + b"content-length: -1\r\n\r\n")
+        raw(relay, POST + CHUNKED + b"\r\nzz\r\n")
+    failed = [r for r in caplog.records if "Error handling request" in r.getMessage()]
+    assert 0 < len(failed) <= 2
+    assert not any(record.exc_info for record in failed), "the client's fault has no traceback"
+    assert not any(record.name.startswith("aiohttp") for record in caplog.records)
+
+
 def test_pipelined_request_is_judged_by_itself(relay: Running, upstream: Upstream) -> None:
     first = POST + LENGTH % 2 + b"\r\n{}"
     assert raw(relay, first + SMUGGLED) == [200, 404]

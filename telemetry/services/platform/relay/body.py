@@ -29,6 +29,8 @@ async def read(request: web.BaseRequest, lease: Lease) -> bytes:
             async for piece in _pieces(request):
                 lease.grow(len(piece))
                 body += piece
+    except web.RequestPayloadError as error:
+        raise HTTPError(400, f"the body is not what its headers say: {error}") from error
     except TimeoutError:
         raise Refused(
             "time", 408, f"the body did not arrive within {DEADLINE_S} s", "send less at once"

@@ -21,7 +21,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from telemetry import catalog, metrics
-from telemetry.services.platform.relay.notices import Notices
+from telemetry.services.platform.relay.notices import Notices, ServerLog
 
 # Open files kept for the admin API, Docker, logs and the databases. Chosen by judgement.
 RESERVED_FILES = 256
@@ -55,12 +55,14 @@ class Listener:
     """
 
     def __init__(self, handler: Handler, per_address: int | None) -> None:
+        log = logging.getLogger(__name__)
         # The proxy must notice when a client disconnects mid-stream, since it charges for the
         # call: hence the cancellation. Bodies are left compressed, as their content-encoding says.
         self._server = _Server(
             handler,
             handler_cancellation=True,
             access_log=None,
+            logger=ServerLog(log),
             auto_decompress=False,
             keepalive_timeout=IDLE_S,
             lingering_time=LINGER_S,
@@ -70,7 +72,7 @@ class Listener:
         self._per_address = min(per_address or self._in_all, self._in_all)
         self._accepting: list[asyncio.Task[None]] = []
         self._refused = metrics.counter(catalog.PLATFORM_RELAY_CONNECTIONS_REFUSED)
-        self._notices = Notices(logging.getLogger(__name__))
+        self._notices = Notices(log)
 
     @property
     def open_connections(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator
 
@@ -10,7 +11,8 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from telemetry.services.http import error_body
+from telemetry.services.http import HTTPError, error_body
+from telemetry.services.platform.relay.notices import Notices
 from telemetry.services.platform.relay.replies import unavailable
 
 # No part may begin with a dot: v1/../api/keys must not match.
@@ -33,6 +35,7 @@ class ModelCalls:
     def __init__(self, proxy_url: str, session: aiohttp.ClientSession) -> None:
         self._proxy_url = proxy_url
         self._session = session
+        self._notices = Notices(logging.getLogger(__name__))
 
     async def forward(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """Answer one request with the proxy's answer.
@@ -56,17 +59,15 @@ class ModelCalls:
                     status=answer.status, headers=_forwarded(answer.headers)
                 )
                 await response.prepare(request)
-                async for chunk in answer.content.iter_any():
-                    await _write(request, response, chunk)
-                await response.write_eof()
+                await _copy(answer, response, request)
                 return response
         except (aiohttp.ClientError, TimeoutError) as error:
             if response is not None:
                 raise  # break the connection, so that the client sees the answer is incomplete
-            if upload.stalled:
-                said = error_body(f"no byte of the body came for {STALL_S} s", "send it again")
-                return web.json_response(said, status=408)
-            return unavailable("proxy", error)
+            if upload.problem is not None:
+                said = error_body(upload.problem.message, upload.problem.remedy)
+                return web.json_response(said, status=upload.problem.status)
+            return unavailable("proxy", error, self._notices)
 
 
 class _Upload:
@@ -78,7 +79,7 @@ class _Upload:
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._content = request.content
-        self.stalled = False
+        self.problem: HTTPError | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; ends with an error if it doesn't."""
@@ -90,18 +91,27 @@ class _Upload:
                     return
                 yield chunk
         except TimeoutError:
-            self.stalled = True
+            said = f"no byte of the body came for {STALL_S} s"
+            self.problem = HTTPError(408, said, "send it again")
+            raise
+        except web.RequestPayloadError as error:
+            self.problem = HTTPError(400, f"the body is not what its headers say: {error}")
             raise
 
 
-async def _write(request: web.BaseRequest, response: web.StreamResponse, chunk: bytes) -> None:
-    try:
-        async with asyncio.timeout(STALL_S):
-            await response.write(chunk)
-    except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()  # `close` would wait for the client to read
-        raise
+async def _copy(
+    answer: aiohttp.ClientResponse, response: web.StreamResponse, request: web.BaseRequest
+) -> None:
+    """Send the proxy's answer, until it ends or the client stops reading."""
+    async for chunk in answer.content.iter_any():
+        try:
+            async with asyncio.timeout(STALL_S):
+                await response.write(chunk)
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()  # `close` would wait for the client to read
+            return
+    await response.write_eof()
 
 
 def _forwarded(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:

@@ -128,7 +128,7 @@ class Otlp:
             ):
                 said = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            return unavailable("Collector", error)
+            return unavailable("Collector", error, self._notices)
         if dropped and answer.status == 200:
             return self._partly(said, dropped)
         return web.Response(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from aiohttp import web
 
 from telemetry.services.http import error_body
+from telemetry.services.platform.relay.notices import Notices
 
 RETRY_AFTER_S = 5
-_log = logging.getLogger(__name__)
 
 
 def only(headers: Mapping[str, str], *names: str) -> dict[str, str]:
@@ -18,9 +17,11 @@ def only(headers: Mapping[str, str], *names: str) -> dict[str, str]:
     return {name: headers[name] for name in names if name in headers}
 
 
-def unavailable(what: str, error: Exception) -> web.Response:
-    """Reply that the Collector or the proxy does not answer."""
-    _log.warning("containers' requests can't be forwarded: the %s does not answer: %s", what, error)
+def unavailable(what: str, error: Exception, notices: Notices) -> web.Response:
+    """Reply that the Collector or the proxy does not answer, and log it."""
+    notices.warn(
+        what, f"containers' requests can't be forwarded: the {what} does not answer: {error}"
+    )
     return web.json_response(
         error_body(f"the {what} does not answer", "try again"),
         status=503,
