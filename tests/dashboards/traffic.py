@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -81,6 +82,7 @@ def a_day(whole: Whole) -> Iterator[Day]:
         open_still.enter_context(_gateway_inside(whole))
         _dispatches(day)
         _refused_by_loki(whole)
+        _refused_by_the_relay(whole)
         _wait(day)
         yield day
     for handle in (LIVES, KILLED, STARTS, HUNGRY, UNWELL):
@@ -211,6 +213,16 @@ def _refused_by_loki(whole: Whole) -> None:
     assert answer.status_code == 400
 
 
+def _refused_by_the_relay(whole: Whole) -> None:
+    """Send more at once than a container may, with the environment of one."""
+    pairs = (pair.partition("=") for pair in whole.container(LIVES).attrs["Config"]["Env"])
+    environ = {name: value for name, _, value in pairs}
+    name, _, token = unquote(environ["OTEL_EXPORTER_OTLP_HEADERS"]).partition("=")
+    url = f"{environ['OTEL_EXPORTER_OTLP_ENDPOINT']}/v1/logs"
+    answer = httpx.post(url, content=bytes(17 * _MIB), headers={name: token}, timeout=60)
+    assert answer.status_code == 413
+
+
 def _wait(day: Day) -> None:
     """Wait until all data has arrived."""
     whole = day.whole
@@ -233,6 +245,7 @@ def _wait(day: Day) -> None:
         f'platform_container_restarts_total{{handle="{STARTS}"}} == 2',
         f'platform_container_healthy{{handle="{UNWELL}"}} == 0',
         f'platform_container_healthy{{handle="{LIVES}"}} == 1',
+        f'platform_relay_refused_total{{handle="{LIVES}"}} == 1',
         f'platform_container_network_transmit_bytes_total{{handle="{LIVES}"}} > 0',
         f'sum(gateway_kernel_dispatch_total{{handle=""}}) == {sum(day.dispatches.values())}',
         f'http_server_request_duration_seconds_count{{handle="{LIVES}"}}',
