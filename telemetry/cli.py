@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from telemetry.errors import TelemetryError
 from telemetry.settings import stack as stack_settings
 from telemetry.system.arguments import Parser
+from telemetry.system.escapes import escape
 
 # Each has `add_commands(subparsers)`, and imports heavy modules only when a command runs.
 MODULES = (
@@ -65,9 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.run(args)
         return code
     except TelemetryError as error:
-        print(f"error: {error.message}", file=sys.stderr)
+        print(f"error: {escape(error.message)}", file=sys.stderr)
         if error.remedy:
-            print(f"  -> {error.remedy}", file=sys.stderr)
+            print(f"  -> {escape(error.remedy)}", file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
         extra = _extra_of(error.name or "")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from telemetry.errors import UsageError
+from telemetry.system.escapes import escape
 
 if TYPE_CHECKING:
     from telemetry.alerting.rule import Rule
@@ -94,7 +95,7 @@ def _silence(args: argparse.Namespace) -> int:
     settings = _settings()
     if args.end:
         rules_api.end_silence(args.end, settings)
-        print(f"ended {args.end}")
+        print(f"ended {escape(args.end)}")
         return 0
     if not args.name and not args.label:
         terminal.print_silences(rules_api.silences(settings), datetime.now(UTC))
@@ -116,8 +117,10 @@ def _silence(args: argparse.Namespace) -> int:
     identity = rules_api.silence(matchers, duration, args.comment, getpass.getuser(), settings)
     until = datetime.now().astimezone() + duration
     what = " ".join(f"{name}={value}" for name, value in matchers.items())
-    print(f"silenced {what} until {until:%Y-%m-%d %H:%M}")
-    print(f"  -> end it earlier: telemetry alerts silence --end {identity}", file=sys.stderr)
+    print(f"silenced {escape(what)} until {until:%Y-%m-%d %H:%M}")
+    print(
+        f"  -> end it earlier: telemetry alerts silence --end {escape(identity)}", file=sys.stderr
+    )
     return 0
 
 

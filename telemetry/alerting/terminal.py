@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from rich.console import Console
-from rich.text import Text
-
 from telemetry.alerting.delivery import Delivery
 from telemetry.alerting.rules_api import RuleState, Silence
-from telemetry.system.terminal import plain_table
+from telemetry.system.terminal import Terminal, plain_table, styled
 
 _COLOURS = {"firing": "bold red", "failing": "bold magenta", "pending": "yellow", "ok": "green"}
 _ORDER = ("firing", "failing", "pending", "ok")
@@ -34,16 +31,16 @@ def age(since: datetime, now: datetime) -> str:
 
 def print_rules(states: Iterable[RuleState], now: datetime) -> None:
     """Print firing and pending alerts, then all rules."""
-    console = Console(highlight=False)
+    console = Terminal()
     ordered = sorted(states, key=lambda state: (_ORDER.index(state.state), state.name))
-    active = plain_table("ALERT", "STATE", "WHERE", "SINCE", "VALUE")
+    active = plain_table("ALERT", "STATE", "WHERE", "SINCE", "VALUE", folded=("WHERE", "VALUE"))
     for state in ordered:
         for instance in state.instances:
             word = "firing" if instance.firing else "pending"
             where = " ".join(f"{name}={value}" for name, value in sorted(instance.labels.items()))
             active.add_row(
                 state.name,
-                Text(word, style=_COLOURS[word]),
+                styled((word, _COLOURS[word])),
                 where,
                 age(instance.since, now),
                 instance.value,
@@ -51,35 +48,33 @@ def print_rules(states: Iterable[RuleState], now: datetime) -> None:
     if active.row_count:
         console.print(active)
         console.print()
-    rules = plain_table("RULE", "SEVERITY", "STATE", "EVALUATED BY")
+    rules = plain_table("RULE", "SEVERITY", "STATE", "EVALUATED BY", folded=("STATE",))
     for state in ordered:
-        shown = Text(state.state, style=_COLOURS[state.state])
-        if state.error:
-            shown.append(f": {state.error}", style="default")
+        shown = styled((state.state, _COLOURS[state.state]), state.error and f": {state.error}")
         rules.add_row(state.name, state.severity, shown, state.evaluator)
     console.print(rules)
 
 
 def print_deliveries(deliveries: Iterable[Delivery]) -> None:
     """Print each channel's answer, and how to switch on the other channels."""
-    console = Console(highlight=False)
-    table = plain_table("CHANNEL", "TO", "ANSWER")
+    console = Terminal()
+    table = plain_table("CHANNEL", "TO", "ANSWER", folded=("TO", "ANSWER"))
     sent = set()
     for delivery in deliveries:
         sent.add(delivery.channel)
         word, style = ("delivered", "green") if delivery.delivered else ("failed", "bold red")
-        answer = Text(word, style=style).append(f": {delivery.answer}", style="default")
+        answer = styled((word, style), f": {delivery.answer}")
         table.add_row(delivery.channel, delivery.target, answer)
     console.print(table)
     for channel, switch in _SWITCHES.items():
         if channel not in sent:
-            console.print(f"{channel} is off; set {switch}", style="dim", soft_wrap=True)
+            console.print(f"{channel} is off; set {switch}", style="dim")
 
 
 def print_silences(silences: Iterable[Silence], now: datetime) -> None:
     """Print the silences."""
-    console = Console(highlight=False)
-    table = plain_table("SILENCED", "ENDS IN", "COMMENT", "ID")
+    console = Terminal()
+    table = plain_table("SILENCED", "ENDS IN", "COMMENT", "ID", folded=("SILENCED", "COMMENT"))
     for silence in silences:
         table.add_row(
             " ".join(silence.matchers), age(silence.until, now), silence.comment, silence.id

@@ -9,9 +9,6 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from telemetry.demo import web
 from telemetry.demo.containers import Containers
 from telemetry.demo.spending import USERS, Spenders
@@ -22,7 +19,7 @@ from telemetry.stack import readiness, supervisor_client, up
 from telemetry.stack.processes import Process
 from telemetry.stack.state_folder import StateFolder
 from telemetry.system import json_http, own_package
-from telemetry.system.terminal import plain_table
+from telemetry.system.terminal import PlainTable, Terminal, plain_table, styled
 
 ARRIVED_S = 20.0
 
@@ -42,7 +39,7 @@ def run(settings: StackSettings, seconds: int) -> int:
         TelemetryError: a stack is running already, Datasette is not installed, or a process did
             not start.
     """
-    console = Console(highlight=False)
+    console = Terminal()
     folder = StateFolder(settings.home)
     if supervisor_client.is_running(folder):
         raise TelemetryError(
@@ -68,7 +65,7 @@ def run(settings: StackSettings, seconds: int) -> int:
     )
     up.up(settings, "auto", with_services=True, extra=(model,))
     settings = settings.with_secrets()
-    console.rule("traffic")
+    console.heading("traffic")
     spenders = Spenders(settings)
     containers = Containers(settings)
     no_docker = containers.unavailable()
@@ -88,12 +85,12 @@ def run(settings: StackSettings, seconds: int) -> int:
         with console.status(f"{seconds} s of traffic"):
             statuses = web.visit(base, seconds)
         spending.join()
-    console.rule("results")
+    console.heading("results")
     return _report(console, settings, statuses, spenders, began)
 
 
 def _report(
-    console: Console,
+    console: Terminal,
     settings: StackSettings,
     statuses: Mapping[int, int],
     spenders: Spenders,
@@ -131,8 +128,10 @@ def _report(
     )
     if (found, logged) != (sent, sent):
         console.print(
-            "[red]The number of requests sent differs from the number recorded.[/red] "
-            "`telemetry doctor` checks each step of the way."
+            styled(
+                ("The number of requests sent differs from the number recorded.", "red"),
+                " `telemetry doctor` checks each step of the way.",
+            )
         )
         return 1
     return 0
@@ -143,7 +142,7 @@ def _since(began: float) -> str:
     return f"{time.time() - began:.0f}s"
 
 
-def _costs(settings: StackSettings, spenders: Spenders) -> Table:
+def _costs(settings: StackSettings, spenders: Spenders) -> PlainTable:
     numbers = ("calls", "refused", "cost today (ledger)", "(Prometheus)", "budget")
     table = plain_table("user", *numbers, numbers=numbers)
     budgets = {name: budget for name, budget, _ in USERS}
@@ -167,7 +166,7 @@ def _costs(settings: StackSettings, spenders: Spenders) -> Table:
     return table
 
 
-def _alerts(console: Console, settings: StackSettings) -> None:
+def _alerts(console: Terminal, settings: StackSettings) -> None:
     from telemetry.alerting import rules_api
 
     firing = [
@@ -180,7 +179,8 @@ def _alerts(console: Console, settings: StackSettings) -> None:
         console.print("no alert is firing")
     for state, instance in firing:
         where = " ".join(f"{name}={value}" for name, value in sorted(instance.labels.items()))
-        console.print(f"[bold]{state.severity}[/bold] {state.name} {where}: {instance.value}")
+        severity = (state.severity, "bold")
+        console.print(styled(severity, f" {state.name} {where}: {instance.value}"))
 
 
 def _query(settings: StackSettings, promql: str) -> list[dict[str, Any]]:

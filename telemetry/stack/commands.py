@@ -99,9 +99,9 @@ def _restart(args: argparse.Namespace) -> int:
 
 
 def _logs(args: argparse.Namespace) -> int:
-    from telemetry.stack import up
+    from telemetry.stack.show_logs import show_logs
 
-    return up.show_logs(_settings(), args.name, args.follow)
+    return show_logs(_settings(), args.name, args.follow)
 
 
 def _search(args: argparse.Namespace) -> int:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-
 from telemetry.alerting import AlertSettings
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.settings import credentials, library
@@ -24,9 +22,10 @@ from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines import ensure, grafana
 from telemetry.stack.state_folder import StateFolder
 from telemetry.system import json_http
+from telemetry.system.terminal import Terminal, styled
 
 State = Literal["ok", "note", "problem"]
-_MARKS = {"ok": "[green]✓[/green]", "note": "[yellow]![/yellow]", "problem": "[red]✗[/red]"}
+_MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "problem": ("✗", "red")}
 ROUND_TRIP_S = 15.0
 
 
@@ -56,18 +55,18 @@ def doctor() -> int:
     Returns:
         The exit code: 0 if there is no problem, else 1.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal()
     problems = 0
     for finding in examine(os.environ):
         problems += finding.state == "problem"
-        console.print(f"{_MARKS[finding.state]} [bold]{finding.about}[/bold]: ", end="")
-        console.print(finding.text, markup=False)
+        mark, about = _MARKS[finding.state], (finding.about, "bold")
+        console.print(styled(mark, " ", about, ": ", finding.text), soft_wrap=True)
         if finding.remedy and finding.state != "ok":
-            console.print(f"    -> {finding.remedy}", markup=False)
+            console.print(styled(f"    -> {finding.remedy}"), soft_wrap=True)
     if problems:
-        console.print(f"[red]{problems} problem{'s' if problems > 1 else ''} found.[/red]")
+        console.print(f"{problems} problem{'s' if problems > 1 else ''} found.", style="red")
     else:
-        console.print("[green]No problems found.[/green]")
+        console.print("No problems found.", style="green")
     return 1 if problems else 0
 
 

@@ -9,19 +9,20 @@ import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from telemetry.errors import TelemetryError
 from telemetry.settings.stack import StackSettings
 from telemetry.system import json_http
+from telemetry.system.escapes import escape_output
 from telemetry.system.json_http import AnswerError
+from telemetry.system.terminal import Terminal, styled
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _COLOURS = {"trace": "dim", "debug": "dim", "warn": "yellow", "error": "red", "fatal": "bold red"}
-# Control sequences that a container prints must not move the reader's cursor or set a title.
-_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+_INDENT = "    "
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,12 @@ def search(settings: StackSettings, wanted: Search) -> int:
         TelemetryError: Loki is unreachable or rejects the query.
     """
     found = entries(settings, wanted)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal()
     words = re.compile(re.escape(wanted.text), re.IGNORECASE) if wanted.text else None
     for entry in found:
-        console.print(_line(entry, words))
+        console.print(_line(entry, words), soft_wrap=True)
     if not found:
-        Console(stderr=True, highlight=False).print(
+        Terminal(stderr=True).print(
             f"no line of the last {wanted.since_s / 60:.0f} min matches {wanted.logql}"
         )
     return 0 if found else 1
@@ -114,11 +115,13 @@ def _line(entry: Mapping[str, Any], words: re.Pattern[str] | None) -> Text:
     who = "/".join(filter(None, (labels.get("service_name"), labels.get("handle"))))
     level = labels.get("level", "")
     at = datetime.fromtimestamp(entry["at"]).astimezone()
-    body = Text(_CONTROL.sub("", entry["line"]), style=_COLOURS.get(level, ""))
+    # The further lines of an entry are indented, so that each entry begins at the margin.
+    shown = escape_output(entry["line"]).rstrip().replace("\n", "\n" + _INDENT)
+    body = styled((shown, _COLOURS.get(level, "")), lines=True)
     if words:
         body.highlight_regex(words, "bold reverse")
-    head = Text(f"{at:%m-%d %H:%M:%S.%f}"[:-3], style="dim")
-    return Text(" ").join([head, Text(f"{level:<5}"), Text(who, style="cyan"), body])
+    head = styled((f"{at:%m-%d %H:%M:%S.%f}"[:-3], "dim"), f" {level:<5} ", (who, "cyan"), " ")
+    return head.append_text(body)
 
 
 def _quoted(text: str) -> str:

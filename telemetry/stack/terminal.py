@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -17,7 +17,8 @@ from telemetry.settings.stack import StackSettings
 from telemetry.stack import readiness, supervisor_client
 from telemetry.stack.engines.engine import Report
 from telemetry.stack.state_folder import STARTED, StateFolder
-from telemetry.system.terminal import plain_table
+from telemetry.system.escapes import escape
+from telemetry.system.terminal import Terminal, plain_table, styled
 
 _LAST_LINES = 40
 _ERROR = re.compile(r"level=(error|fatal)|\b(error|failed|fatal|cannot|invalid)\b", re.IGNORECASE)
@@ -26,14 +27,14 @@ _ERROR = re.compile(r"level=(error|fatal)|\b(error|failed|fatal|cannot|invalid)\
 class ProgressBars:
     """Progress bars of the engines that are fetched or built; plain lines without a terminal."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("[bold]{task.fields[engine]:<12}"),
+            TextColumn("{task.fields[engine]:<12}", style="bold", markup=False),
             BarColumn(24),
             TimeElapsedColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -57,13 +58,13 @@ class ProgressBars:
         def report(text: str, done: float | None = None) -> None:
             if not self._console.is_terminal:
                 if not done:  # skip the steps of a download
-                    self._console.print(f"{engine}: {text}", soft_wrap=True)
+                    self._console.print(f"{engine}: {text}")
                 return
             if not task:
                 task.append(self._progress.add_task("", total=None, engine=engine))
             self._progress.update(
                 task[0],
-                description=text,
+                description=escape(text),
                 total=None if done is None else 1.0,
                 completed=done or 0.0,
             )
@@ -79,12 +80,12 @@ def addresses(rows: list[dict[str, Any]], tls: Path) -> Group:
         tls: folder of the stack's certificates.
     """
     columns = ("", "state", "address", "version", "up", "restarts")
-    table = plain_table(*columns, numbers=("up", "restarts"), whole=True)
+    table = plain_table(*columns, numbers=("up", "restarts"), folded=("version",))
     remarks = []
     for row in rows:
         state, remark = _state(row, tls)
         if remark:
-            remarks.append(Text(f"{row['name']}: {remark}"))
+            remarks.append(styled(f"{row['name']}: {remark}"))
         table.add_row(
             row["name"],
             state,
@@ -96,15 +97,16 @@ def addresses(rows: list[dict[str, Any]], tls: Path) -> Group:
     return Group(table, *remarks)
 
 
-def _state(row: Mapping[str, Any], tls: Path) -> tuple[str, str]:
+def _state(row: Mapping[str, Any], tls: Path) -> tuple[Text, str]:
     if row["pid"] is None:
-        return "[red]down[/red]", row["last_exit"] or "not started"
+        return styled(("down", "red")), row["last_exit"] or "not started"
     found = readiness.condition(row["ready"], tls)
     if found == "ready":
-        return "[green]ready[/green]", readiness.note(row["ready"]) if row["service"] else ""
+        note = readiness.note(row["ready"]) if row["service"] else ""
+        return styled(("ready", "green")), note
     if found and row["service"]:
-        return "[yellow]unhealthy[/yellow]", format_problems(found)
-    return "[yellow]starting[/yellow]", ""
+        return styled(("unhealthy", "yellow")), format_problems(found)
+    return styled(("starting", "yellow")), ""
 
 
 def format_problems(answer: str) -> str:
@@ -163,7 +165,7 @@ def status(settings: StackSettings) -> int:
         The exit code: 0 if all are ready, else 1.
     """
     folder = StateFolder(settings.home)
-    console = Console(highlight=False)
+    console = Terminal()
     rows = supervisor_client.ask(folder)["processes"]
     console.print(addresses(rows, settings.tls))
     # Alertmanager runs only if Prometheus is the evaluator.

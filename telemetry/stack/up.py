@@ -1,4 +1,4 @@
-"""The commands `telemetry up`, `down`, `restart` and `logs`.
+"""The commands `telemetry up`, `down` and `restart`.
 
 `up` starts everything, waits until it is ready, and checks that a metric and a log line arrive.
 `down` stops it without losing accepted data.
@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from telemetry.alerting import AlertSettings
 from telemetry.errors import TelemetryError, UsageError
@@ -27,6 +24,7 @@ from telemetry.stack.engines import ensure, grafana
 from telemetry.stack.processes import Process
 from telemetry.stack.retention import limit_loki
 from telemetry.stack.state_folder import StateFolder
+from telemetry.system.terminal import Terminal, styled
 
 READY_TIMEOUT_S = 60.0
 
@@ -54,7 +52,7 @@ def up(
         TelemetryError: an engine is unavailable, a port is taken, or a process did not become
             ready; everything that was started is stopped again.
     """
-    console = Console(highlight=False)
+    console = Terminal()
     began = time.monotonic()
     folder = StateFolder(settings.home)
     folder.make()
@@ -81,9 +79,9 @@ def up(
         seen = _start(folder, processes, settings, console) - began
     rows = supervisor_client.ask(folder)["processes"]
     console.print(terminal.addresses(rows, settings.tls))
+    took = (f"{time.monotonic() - began:.1f} s", "bold")
     console.print(
-        f"Ready in [bold]{time.monotonic() - began:.1f} s[/bold]; "
-        f"first metric and log line visible after {seen:.1f} s."
+        styled("Ready in ", took, f"; first metric and log line visible after {seen:.1f} s.")
     )
     _notes(console, settings, mode, no_grafana, folder)
     return 0
@@ -104,29 +102,33 @@ def _check_ports(folder: StateFolder, settings: StackSettings) -> None:
 
 
 def _running_already(
-    folder: StateFolder, settings: StackSettings, console: Console, with_services: bool
+    folder: StateFolder, settings: StackSettings, console: Terminal, with_services: bool
 ) -> int:
     rows = supervisor_client.ask(folder)["processes"]
     healthy = all(terminal.is_healthy(row, settings.tls) for row in rows)
     missing = with_services and not any(row["service"] for row in rows)
     if missing:
         console.print(
-            "[yellow]The engines are already running, without the services.[/yellow] To start the "
-            "services too, use `telemetry down` and then `telemetry up`."
+            styled(
+                ("The engines are already running, without the services.", "yellow"),
+                " To start the services too, use `telemetry down` and then `telemetry up`.",
+            )
         )
     elif healthy:
-        console.print("[green]Already running.[/green]")
+        console.print("Already running.", style="green")
     else:
         console.print(
-            "[yellow]Already running, but some processes are unhealthy.[/yellow] "
-            "See `telemetry logs NAME`; restart with `telemetry restart NAME`."
+            styled(
+                ("Already running, but some processes are unhealthy.", "yellow"),
+                " See `telemetry logs NAME`; restart with `telemetry restart NAME`.",
+            )
         )
     console.print(terminal.addresses(rows, settings.tls))
     return 0 if healthy and not missing else 1
 
 
 def _start(
-    folder: StateFolder, processes: list[Process], settings: StackSettings, console: Console
+    folder: StateFolder, processes: list[Process], settings: StackSettings, console: Terminal
 ) -> float:
     """Start everything and wait until it is ready; on an error stop it again.
 
@@ -155,7 +157,7 @@ def _start(
 
 
 def install(
-    settings: StackSettings, source: engines.Source, console: Console
+    settings: StackSettings, source: engines.Source, console: Terminal
 ) -> tuple[dict[str, Path], str]:
     """Find, fetch or build all engines' programs, with a progress bar for each fetch or build.
 
@@ -193,13 +195,13 @@ def _with_version(
 
 
 def _wait_ready(
-    folder: StateFolder, processes: list[Process], settings: StackSettings, console: Console
+    folder: StateFolder, processes: list[Process], settings: StackSettings, console: Terminal
 ) -> None:
     waiting = {process.name: process for process in processes}
     deadline = time.monotonic() + READY_TIMEOUT_S
     with console.status("starting") as status:
         while waiting:
-            status.update(f"waiting for {', '.join(waiting)}")
+            status.update(styled(f"waiting for {', '.join(waiting)}"))
             for name, process in list(waiting.items()):
                 if readiness.started(process, settings.tls):
                     del waiting[name]
@@ -219,7 +221,7 @@ def _wait_ready(
 
 
 def _notes(
-    console: Console, settings: StackSettings, mode: str, no_grafana: str, folder: StateFolder
+    console: Terminal, settings: StackSettings, mode: str, no_grafana: str, folder: StateFolder
 ) -> None:
     if not settings.grafana:
         console.print("Alerts are evaluated by prometheus; Grafana is off.")
@@ -243,7 +245,7 @@ def _notes(
 def down(settings: StackSettings) -> int:
     """Stop the stack; accepted data is delivered or kept on disk."""
     folder = StateFolder(settings.home)
-    console = Console(highlight=False)
+    console = Terminal()
     if not folder.home.is_dir():
         console.print(f"No stack runs in {folder.home}.", soft_wrap=True)
         return 0
@@ -265,7 +267,7 @@ def down(settings: StackSettings) -> int:
 def restart(settings: StackSettings, names: list[str]) -> int:
     """Restart the named processes, one after the other; all if no name is given."""
     folder = StateFolder(settings.home)
-    console = Console(highlight=False)
+    console = Terminal()
     rows = supervisor_client.ask(folder)["processes"]
     processes = {row["name"]: row for row in rows}
     for name in names:
@@ -289,19 +291,3 @@ def restart(settings: StackSettings, names: list[str]) -> int:
             )
         console.print(f"{name} is ready again.")
     return 0
-
-
-def show_logs(settings: StackSettings, name: str, follow: bool) -> int:
-    """Print the output of processes; with ``follow``, keep printing new output."""
-    folder = StateFolder(settings.home)
-    every = sorted(folder.output.glob("*.log"))
-    paths = [path for path in every if name in ("", path.stem)]
-    if not paths:
-        known = ", ".join(path.stem for path in every)
-        raise TelemetryError(
-            f"no output of {name or 'any process'} in {folder.output}",
-            remedy=f"use one of: {known}" if known else "start the stack with `telemetry up`",
-            exit_code=66,  # EX_NOINPUT
-        )
-    tail = ["tail", "-n", "200", *(["-F"] if follow else []), *map(str, paths)]
-    os.execvp("tail", tail)

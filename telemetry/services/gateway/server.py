@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from dataclasses import replace
 from telemetry.errors import TelemetryError
 from telemetry.services import serve
 from telemetry.system.arguments import Parser
+from telemetry.system.console_log import log_to_console
 
 # Time for running API calls to finish. Connections of the web shell are closed at once; their
 # answers, and API calls that are left, then get app.GRACE_S more.
@@ -47,8 +47,7 @@ def main(argv: Sequence[str]) -> int:
     settings = Settings.from_env(os.environ)
     settings = replace(settings, hosts=(*settings.hosts, args.host.lower()))
     port = args.port or settings.port
-    # Before the library adds its own handler, so that warnings also go to the console.
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_console()
     config = serve.config(
         create_app(settings),
         host=args.host,

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 
 from telemetry.system.arguments import Parser
+from telemetry.system.console_log import log_to_console
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +46,7 @@ def main(argv: Sequence[str]) -> int:
     from telemetry.system.docker_engine import Engine
 
     args = parser().parse_args(argv)
-    # Before the library adds its own handler, so that warnings also go to the console.
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_console()
     environ = dict(os.environ)
     if args.interval is not None:
         environ["TELEMETRY_PLATFORM_SAMPLE_INTERVAL"] = str(args.interval)

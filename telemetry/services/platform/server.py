@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 from telemetry.services import serve
 from telemetry.system.arguments import Parser
+from telemetry.system.console_log import log_to_console
 
 # Time for requests in flight to finish. A longer one is interrupted, and undone or finished at the
 # next start.
@@ -41,8 +41,7 @@ def main(argv: Sequence[str]) -> int:
     from telemetry.services.platform.settings import Settings
 
     args = parser().parse_args(argv)
-    # Before the library adds its own handler, so that warnings also go to the console.
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_console()
     settings = Settings.from_env(os.environ)
     settings = replace(settings, hosts=(*settings.hosts, args.host.lower()))
     serve.raise_file_limit()  # before the relay computes how many connections it may have

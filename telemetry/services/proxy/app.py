@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +30,7 @@ from telemetry.services.proxy.pricing.prices import PriceBook
 from telemetry.services.proxy.settings import Settings
 from telemetry.services.proxy.upstream.client import Upstreams
 from telemetry.services.proxy.wires import WIRES
+from telemetry.system.console_log import log_to_console
 
 
 class _App(Starlette):
@@ -134,8 +134,7 @@ def create_app(settings: Settings) -> Guard:
 
 def from_env() -> ASGIApp:
     """Make the proxy from the environment; each worker of the server calls this."""
-    # Before the library adds its own handler, so that the console shows warnings too.
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_console()
     app = create_app(Settings.from_env(os.environ))
     # The price list and the libraries have 90,000 objects, which live as long as the process.
     # Without this, each full garbage collection would traverse them and delay calls by tens of ms.

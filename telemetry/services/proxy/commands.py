@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from telemetry.system.escapes import escape
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -110,7 +112,8 @@ def _create(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"id": made.id, "user_id": made.user_id, "key": made.key}))
     else:
-        print(f"{made.key}\n\nKey {made.id} of {made.user_id}. Store it: it is not shown again.")
+        of = escape(made.user_id)
+        print(f"{made.key}\n\nKey {made.id} of {of}. Store it: it is not shown again.")
     return 0
 
 
@@ -134,7 +137,6 @@ def _list(args: argparse.Namespace) -> int:
             ]
             for key in found
         ],
-        numbers=0,
         empty="no keys yet; create one: telemetry keys create USER",
     )
     # A user's limits apply to all their keys together.
@@ -152,7 +154,7 @@ def _revoke(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"id": args.id, "revoked": True}))
     else:
-        print(f"Key {args.id} {'is revoked' if changed else 'was revoked before'}.")
+        print(f"Key {escape(args.id)} {'is revoked' if changed else 'was revoked before'}.")
     return 0
 
 
@@ -215,33 +217,22 @@ def _table(
     columns: list[str],
     rows: list[list[str]],
     *,
-    numbers: int,
+    numbers: int = 0,
     empty: str = "",
-    total: list[str] | None = None,
+    total: Sequence[str] = (),
 ) -> None:
     """Print a table whose last ``numbers`` columns are numbers."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from telemetry.system.terminal import Terminal, plain_table
 
+    terminal = Terminal()
     if not rows:
-        print(empty)
+        terminal.print(empty)
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=total is not None)
-    first_number = len(columns) - numbers
-    for index, name in enumerate(columns):
-        table.add_column(
-            name,
-            footer=total[index] if total else "",
-            justify="right" if index >= first_number else "left",
-            # Long names wrap; ids and numbers don't, since a part of one is useless.
-            overflow="fold",
-            no_wrap=name not in ("user", "user_id", "model"),
-        )
+    names = ("user", "user_id", "model")
+    table = plain_table(
+        *columns, numbers=columns[len(columns) - numbers :], folded=names, total=total
+    )
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:
-        # A pipe or a file has no width; keep each row in one line, for grep.
-        console.width = console.measure(table, options=console.options.update(width=1000)).maximum
-    console.print(table)
+    terminal.print(table)
+    terminal.print()
