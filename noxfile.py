@@ -3,7 +3,7 @@
 nox                     lint, typing, tests, stack, build: everything CI runs
 nox -s tests -- -k x    the quick tests, with pytest's arguments
 nox -s stack            the tests on real engines, Docker, PostgreSQL and a browser
-nox -s render           dashboards, alert rules and the docs' tables from their code
+nox -s render           dashboards, alert rules, masks and the docs' tables from their code
 nox -s constraints      pin what CI installs to today's releases
 nox -s bench -- asgi    a measurement: asgi, proxy, sampler, kill (--quick)
 """
@@ -80,10 +80,11 @@ def stack(session: nox.Session) -> None:
 
 @nox.session
 def render(session: nox.Session) -> None:
-    """Render dashboards, rules and the docs' tables; CI compares what is committed with this."""
+    """Render dashboards, rules, masks and the docs' tables; CI compares what is committed."""
     _install(session, "dev")
     session.run("python", "-m", "telemetry.dashboards", "grafana/dashboards")
     session.run("python", "-m", "telemetry.alerting")
+    session.run("python", "-m", "telemetry.redaction", "collector/config.yaml")
     session.run("python", "-m", "docs.render")
 
 

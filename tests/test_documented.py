@@ -15,7 +15,7 @@ _LIBRARY = (
     "logs/*.py",
     "metrics/*.py",
     "otlp/*.py",
-    "redaction.py",
+    "redaction/__init__.py",
     "run/distro.py",
     "settings/library.py",
 )

@@ -295,6 +295,13 @@ def test_redaction_is_idempotent() -> None:
         "_eyJa",
         "-eyJaaaaaaaa.",
         "--",
+        "pwd=/a",
+        "pwd:'~/",
+        ";pwd=",
+        "--password '",
+        "--password \"a --token '",
+        "'--password', '",
+        "?sig=",
         "password=a,",
         "password=&",
         "'token', '",
@@ -324,6 +331,7 @@ def test_attributes_are_masked_by_their_names_and_in_their_texts() -> None:
         "gen_ai.token.type": "input",
         "retries": 3,
         "ok": True,
+        "process.command_args": ("mysql", "--password", "hunter2", "--token=hunter2", "shop"),
     }
     assert Redactor().attributes(given) == {
         **given,
@@ -332,6 +340,7 @@ def test_attributes_are_masked_by_their_names_and_in_their_texts() -> None:
         "http.request.header.cookie": MASK,
         "pin_token": MASK,
         "url.full": f"https://ann:{MASK}@example.com/",
+        "process.command_args": ["mysql", "--password", MASK, f"--token={MASK}", "shop"],
     }
 
 

@@ -139,7 +139,8 @@ class Pipeline:
         instance = resource.attributes.get("service.instance.id") or str(uuid.uuid4())
         if self.settings.run_dir is not None or self._is_child:
             instance = str(uuid.uuid4())
-        return resource.merge(Resource({"service.instance.id": str(instance)}))
+        masked = self.settings.redactor.attributes(resource.attributes)
+        return Resource({**masked, "service.instance.id": str(instance)}, resource.schema_url)
 
     def _share(self, folder: Path) -> None:
         instance = str(self.resource.attributes["service.instance.id"])

@@ -43,7 +43,8 @@ def _exported() -> Iterator[None]:
     if settings.disabled or not settings.logs_exporters:
         yield
         return
-    pipeline = attach(settings, Resource.create({"service.instance.id": str(uuid.uuid4())}))
+    found = Resource.create({"service.instance.id": str(uuid.uuid4())})
+    pipeline = attach(settings, Resource(settings.redactor.attributes(found.attributes)))
     owner = os.getpid()
     # A forked worker has its own pipeline: this one's thread does not exist in it.
     os.register_at_fork(after_in_child=pipeline.abandon)

@@ -171,3 +171,14 @@ def test_workers_of_run_ignore_instance_id_of_environment(
     assert make().resource.attributes["service.instance.id"] == "given"
     shared = make(TELEMETRY_RUN_DIR=str(tmp_path)).resource.attributes["service.instance.id"]
     assert shared != "given"
+
+
+def test_secrets_in_resource_are_masked(
+    make: Make, otlp: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = "deploy.token=hunter22,url=postgres://ann:hunter22@db/x,n=pwd%3Dhunter22"
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", given)
+    pipeline = make()
+    assert pipeline.flush_metrics()
+    assert "hunter22" not in json.dumps(resources(otlp))
+    assert pipeline.resource.attributes["url"] == "postgres://ann:[redacted]@db/x"

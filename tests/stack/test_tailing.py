@@ -14,8 +14,8 @@ import pytest
 from tests.fixtures.levels import LEVELS
 from tests.fixtures.stack import Stack, until
 from tests.ports import free_ports
+from tests.secrets_corpus import LETTERS, PEM
 from tests.stack.sending import lines, send_log
-from tests.stack.test_secrets import LETTERS, PEM
 
 pytestmark = pytest.mark.stack
 
