@@ -25,6 +25,7 @@ from telemetry import catalog
 from telemetry.asgi import frameworks, routes
 from telemetry.asgi.websocket import WebSocketMetrics
 from telemetry.export.exposition import MetricsEndpoint
+from telemetry.logs.failed_requests import note_trace
 from telemetry.metrics.points import Attributes, canonical
 from telemetry.metrics.registry import Cells, Instrument
 from telemetry.system.threads import in_thread
@@ -130,8 +131,8 @@ class TelemetryMiddleware:
         self._response_size = registry.instrument(catalog.HTTP_SERVER_RESPONSE_BODY_SIZE)
         self._request_size = registry.instrument(catalog.HTTP_SERVER_REQUEST_BODY_SIZE)
         self._active_requests = registry.instrument(catalog.HTTP_SERVER_ACTIVE_REQUESTS)
-        self._websocket = WebSocketMetrics(app, registry)
         self._has_spans = bool(pipeline.settings.traces_exporters)
+        self._websocket = WebSocketMetrics(app, registry, self._has_spans)
         self._methods: dict[str, dict[str, _Method]] = {}
         registry.resets.append(self._methods.clear)
         frameworks.watch()
@@ -198,6 +199,8 @@ class TelemetryMiddleware:
                 status, error = _result_of_return(status, ended, incoming.disconnected_at)
         except BaseException as exc:
             status, error = _result_of_error(exc, status, ended, incoming.disconnected_at)
+            if not self._has_spans:  # otherwise the span has been noted
+                note_trace(exc)
             raise
         finally:
             active[0] -= 1.0

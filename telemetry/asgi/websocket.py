@@ -12,6 +12,7 @@ from typing import Any
 
 from telemetry import catalog
 from telemetry.asgi import routes
+from telemetry.logs.failed_requests import note_trace
 from telemetry.metrics import BoundHistogram
 from telemetry.metrics.registry import Registry
 
@@ -27,8 +28,9 @@ class WebSocketMetrics:
         registry: has the series.
     """
 
-    def __init__(self, app: Any, registry: Registry) -> None:
+    def __init__(self, app: Any, registry: Registry, has_spans: bool) -> None:
         self.app = app
+        self._has_spans = has_spans
         self._active = registry.instrument(catalog.WEBSOCKET_SERVER_ACTIVE_CONNECTIONS)
         self._duration = registry.instrument(catalog.WEBSOCKET_SERVER_CONNECTION_DURATION)
         self._messages = registry.instrument(catalog.WEBSOCKET_SERVER_MESSAGES)
@@ -81,6 +83,8 @@ class WebSocketMetrics:
             raise
         except BaseException as exc:
             error = type(exc).__qualname__
+            if not self._has_spans:
+                note_trace(exc)
             raise
         finally:
             if open_:

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import (
     SimpleSpanProcessor,
 )
 
+from telemetry.logs.failed_requests import note_trace
 from telemetry.otlp.exporters import console_exporter, otlp_exporter
 from telemetry.settings.library import Settings
 
@@ -51,4 +52,18 @@ def add_spans(app: Any) -> Any:
     """Wrap ``app``, so that each request has a server span."""
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
-    return OpenTelemetryMiddleware(app, meter_provider=NoOpMeterProvider())
+    return OpenTelemetryMiddleware(_NotingTraces(app), meter_provider=NoOpMeterProvider())
+
+
+class _NotingTraces:
+    """Notes the span on an exception of the app, while the span is current."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except BaseException as error:
+            note_trace(error)
+            raise

@@ -11,6 +11,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord, SeverityNumber
 
+from telemetry.logs.failed_requests import noted_trace
 from telemetry.metrics.points import encodable
 
 BODY_CHARS = 65_536
@@ -29,7 +30,11 @@ _SEVERITIES = (
 
 
 def to_otel(record: logging.LogRecord) -> LogRecord:
-    """Convert a record: its message, extra fields, exception and trace."""
+    """Convert a record: its message, extra fields, exception and trace.
+
+    The body is what a console shows: the message, then the stack. So a search finds an exception
+    by its text; stores don't search attributes.
+    """
     given = vars(record)
     attributes: dict[str, Any] = {
         "logger.name": encodable(record.name),
@@ -46,11 +51,17 @@ def to_otel(record: logging.LogRecord) -> LogRecord:
                 isinstance(value, int) and -(2**63) <= value < 2**63
             )
             attributes[key] = value if number else _cut(str(value), ATTRIBUTE_CHARS)
+    body = [record.getMessage()]
+    span = trace.get_current_span().get_span_context()
     if record.exc_info and record.exc_info[0] is not None:
-        attributes |= _exception(record.exc_info)
+        found = _exception(record.exc_info)
+        attributes |= found
+        body.append(found.get("exception.stacktrace", ""))
+        if not span.is_valid:
+            span = noted_trace(record.exc_info[1])
     if record.stack_info:
         attributes["code.stacktrace"] = _cut(record.stack_info, ATTRIBUTE_CHARS)
-    span = trace.get_current_span().get_span_context()
+        body.append(attributes["code.stacktrace"])
     return LogRecord(
         timestamp=int(record.created * 1e9),
         observed_timestamp=time.time_ns(),
@@ -59,7 +70,7 @@ def to_otel(record: logging.LogRecord) -> LogRecord:
         trace_flags=span.trace_flags,
         severity_text=record.levelname,
         severity_number=_severity(record.levelno),
-        body=_cut(record.getMessage(), BODY_CHARS),
+        body=_cut("\n".join(part.rstrip("\n") for part in body if part), BODY_CHARS),
         attributes=attributes,
     )
 

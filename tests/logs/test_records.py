@@ -104,6 +104,20 @@ def test_exception_attributes_follow_convention(
     assert "test_exception_attributes_follow_convention" in given["code.stacktrace"]
 
 
+def test_body_is_message_then_stack(attach: Attach, otlp: Receiver, log: logging.Logger) -> None:
+    pipeline = attach()
+    try:
+        raise ValueError("no such item")
+    except ValueError:
+        log.exception("failed\n")
+    log.error("here", stack_info=True)
+    assert pipeline.flush(5)
+    failed, here = (record.body.splitlines() for record in otlp.logs)
+    assert failed[:2] == ["failed", "Traceback (most recent call last):"]
+    assert failed[-1] == "ValueError: no such item"
+    assert here[:2] == ["here", "Stack (most recent call last):"]
+
+
 def test_secrets_are_masked_in_message_arguments_attributes_and_tracebacks(
     attach: Attach, otlp: Receiver, log: logging.Logger
 ) -> None:
@@ -125,7 +139,8 @@ def test_secrets_are_masked_in_message_arguments_attributes_and_tracebacks(
     assert "hunter2" not in str(record)
     assert "7700077" not in str(record)
     assert "'user': 'ann'" in record.body
-    assert "postgres://ann:[redacted]@db refused" in record.attributes["exception.stacktrace"]
+    for text in (record.body, record.attributes["exception.stacktrace"]):
+        assert "postgres://ann:[redacted]@db refused" in text
 
 
 def test_long_texts_lose_their_middle(attach: Attach, otlp: Receiver, log: logging.Logger) -> None:

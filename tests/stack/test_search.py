@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from telemetry.stack.search import Search
 from telemetry.system import json_http
 from tests.fixtures.stack import Stack
+from tests.logs.conftest import Attach, attach, log
+
+__all__ = ["attach", "log"]  # fixtures
 
 
 @pytest.mark.parametrize(
@@ -51,6 +55,7 @@ def test_matching_lines_are_printed(stack: Stack) -> None:
     herring = stack.run("search", "--service", "finder", "herring").stdout
     assert herring.endswith("red herring\n")
     assert "\x1b" not in herring, "control sequences are removed"
+    assert r"\x1b]0;a title\x07red herring" in herring, "others than colours are shown escaped"
     by_trace = stack.run("search", trace, "--limit", "2").stdout.splitlines()
     assert len(by_trace) == 2
     assert "other" in by_trace[-1], "the newest lines, oldest first"
@@ -62,3 +67,21 @@ def test_matching_lines_are_printed(stack: Stack) -> None:
     wrong = stack.run("search", "x", "--since", "yesterday", check=False)
     assert wrong.returncode == 64
     assert wrong.stderr.startswith("error: --since yesterday")
+
+
+@pytest.mark.stack
+def test_exception_is_found_by_its_text_and_shown_whole(
+    stack: Stack, attach: Attach, log: logging.Logger
+) -> None:
+    pipeline = attach(OTEL_EXPORTER_OTLP_ENDPOINT=stack.otlp_http)
+    try:
+        raise ValueError("no such item")
+    except ValueError:
+        log.exception("Exception in ASGI application\n")
+    assert pipeline.flush(5)
+    stack.wait_logs('{service_name="shop"} |= "ValueError"')
+    first, *others = stack.run("search", "valueerror").stdout.splitlines()
+    assert first.endswith("error shop Exception in ASGI application")
+    assert others[0] == "    Traceback (most recent call last):"
+    assert others[-1] == "    ValueError: no such item"
+    assert all(line.startswith("    ") for line in others)
