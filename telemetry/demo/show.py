@@ -103,8 +103,7 @@ def _report(
         return _number(settings, f"sum(max_over_time({series}[{_since(began)}]))")
 
     def lines() -> float:
-        # Without Prometheus' own requests to /metrics.
-        query = f'{{service_name="{web.SERVICE}"}} |= `"GET /` != `"GET /metrics`'
+        query = f'{{service_name="{web.SERVICE}"}} |= `"GET /`'
         return _logs_number(settings, f"sum(count_over_time({query} [{_since(began)}]))")
 
     readiness.wait(lambda: requests() >= sent, ARRIVED_S)

@@ -18,6 +18,7 @@ from itertools import accumulate
 from typing import Any
 
 from telemetry.catalog import Metric
+from telemetry.logs import access_logs
 from telemetry.metrics.points import HistogramValue, Point
 from telemetry.naming import label_name, unit_suffix
 from telemetry.system.threads import in_thread
@@ -148,6 +149,7 @@ class MetricsEndpoint:
             headers = [(b"allow", b"GET, HEAD"), (b"content-length", length)]
             await _answer(send, 405, [text], headers)
             return
+        access_logs.leave_out(scope["path"])  # servers log a request when it is answered
         accept, encoding = _negotiate(scope["headers"])
         body, headers = await in_thread(self.render, accept, encoding)
         await _answer(send, 200, body if scope["method"] == "GET" else [], headers)
