@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from telemetry.errors import TelemetryError
+from telemetry.errors import TelemetryError, UsageError
 from telemetry.settings import stack as stack_settings
 from telemetry.system.arguments import Parser
 from telemetry.system.escapes import escape
+from telemetry.unknown_settings import warn_of_unknown
 
 # Each has `add_commands(subparsers)`, and imports heavy modules only when a command runs.
 MODULES = (
@@ -55,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     stack_settings.keep_loopback_direct(os.environ)
     try:
-        args, unknown = parser().parse_known_args(argv)
+        words = list(sys.argv[1:] if argv is None else argv)
+        _check_encoding(words)
+        args, unknown = parser().parse_known_args(words)
         if unknown and not hasattr(args, "rest"):
             args.parser.error(f"unknown arguments: {' '.join(unknown)}")
         if unknown:
@@ -63,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not hasattr(args, "run"):
             args.parser.print_help()
             return 0
+        warn_of_unknown(os.environ)
         code: int = args.run(args)
         return code
     except TelemetryError as error:
@@ -79,6 +83,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 69  # EX_UNAVAILABLE
     except KeyboardInterrupt:
         return 130
+
+
+def _check_encoding(words: Sequence[str]) -> None:
+    if words[:1] == ["run"]:
+        return  # a path may have any bytes
+    for word in words:
+        if any("\ud800" <= char <= "\udfff" for char in word):  # undecodable bytes
+            raise UsageError(
+                f"the argument {word} is not valid UTF-8",
+                remedy="write it in UTF-8, or set the terminal and LANG to UTF-8",
+            )
 
 
 def _extra_of(module: str) -> str:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from telemetry.settings.stack import StackSettings
 
 
+MAX_SILENCE_DAYS = 3650
+
+
 def add_commands(subparsers: Any) -> None:
     """Add ``alerts`` and its actions."""
     alerts = subparsers.add_parser("alerts", help="list alerts, send test notices, silence alerts")
@@ -110,10 +113,13 @@ def _silence(args: argparse.Namespace) -> int:
         matchers[name] = value
     try:
         duration = timedelta(seconds=parse_duration(args.duration))
-    except ValueError:
+    except (ValueError, OverflowError):
         duration = timedelta()
-    if not duration:
-        raise UsageError(f"--for {args.duration} is not a duration", remedy="e.g. --for 2h")
+    if not timedelta() < duration <= timedelta(days=MAX_SILENCE_DAYS):
+        raise UsageError(
+            f"--for {args.duration} is not a duration of at most {MAX_SILENCE_DAYS} days",
+            remedy="e.g. --for 2h",
+        )
     identity = rules_api.silence(matchers, duration, args.comment, getpass.getuser(), settings)
     until = datetime.now().astimezone() + duration
     what = " ".join(f"{name}={value}" for name, value in matchers.items())

@@ -7,6 +7,8 @@ import os
 import signal
 from typing import Any
 
+from telemetry.system.arguments import whole_number
+
 
 def add_commands(subparsers: Any) -> None:
     p = subparsers.add_parser(
@@ -17,7 +19,11 @@ def add_commands(subparsers: Any) -> None:
         "Prometheus, Loki and the ledger recorded. The stack keeps running afterwards.",
     )
     p.add_argument(
-        "--seconds", type=int, default=20, metavar="N", help="seconds of traffic (default: 20)"
+        "--seconds",
+        type=whole_number(5, 86_400),
+        default=20,
+        metavar="N",
+        help="seconds of traffic (default: 20)",
     )
     p.set_defaults(run=_run)
 
@@ -29,7 +35,7 @@ def _run(args: argparse.Namespace) -> int:
     # Treat SIGTERM as Ctrl-C, so that the demo stops the processes that it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return show.run(StackSettings.from_env(os.environ), max(5, args.seconds))
+        return show.run(StackSettings.from_env(os.environ), args.seconds)
     except KeyboardInterrupt:
         print("\nInterrupted. The stack may still be running; stop it with `telemetry down`.")
         raise

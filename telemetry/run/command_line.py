@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from telemetry.errors import UsageError
+
 _APP = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_][\w.]*(?:\(.*\))?")
 _INTERPRETER = re.compile(r"python[\d.]*")
 
@@ -80,6 +82,9 @@ def address(
         command: the command line.
         child_env: its environment.
         folder: its working folder.
+
+    Raises:
+        UsageError: the port is greater than 65535.
     """
     options = _SERVERS.get(program(command))
     if options is None or child_env.get("LISTEN_FDS"):
@@ -107,8 +112,10 @@ def address(
     if not given and "gunicorn" in program(command) and child_env.get("PORT"):
         host, port = "0.0.0.0", child_env["PORT"]
     port = port or str(options.default_port)
-    if not port.isdigit() or not 0 < int(port) < 65536 or host in ("unix", "fd"):
+    if not port.isdecimal() or not int(port[:9]) or host in ("unix", "fd"):
         return None
+    if int(port[:9]) > 65535:
+        raise UsageError(f"{port[:20]} is not a port", remedy="use a port from 1 to 65535")
     return (host.strip("[]") or "127.0.0.1"), int(port)
 
 

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from telemetry.errors import UsageError
+from telemetry.system.arguments import whole_number
 
 if TYPE_CHECKING:
     from telemetry.settings.stack import StackSettings
@@ -58,7 +59,11 @@ def add_commands(subparsers: Any) -> None:
         "--since", default="1h", metavar="DURATION", help="how far back, e.g. 15m, 2h (default: 1h)"
     )
     p.add_argument(
-        "--limit", type=int, default=100, metavar="N", help="show the newest N lines (default: 100)"
+        "--limit",
+        type=whole_number(1, 5000),
+        default=100,
+        metavar="N",
+        help="show the newest N lines, at most 5000 (default: 100)",
     )
     p.set_defaults(run=_search)
     p = subparsers.add_parser("open", help="show the page of an engine in the browser")
@@ -112,14 +117,17 @@ def _search(args: argparse.Namespace) -> int:
         since_s = parse_duration(args.since)
     except ValueError:
         since_s = 0
-    if since_s <= 0 or args.limit <= 0:
+    if since_s <= 0:
+        raise UsageError(f"--since {args.since} is not a duration", remedy="use e.g. --since 2h")
+    settings = _settings()
+    kept_days = settings.retention_days
+    if since_s > kept_days * 86_400:
         raise UsageError(
-            f"--since {args.since} --limit {args.limit}: expected a duration and a number, both "
-            "greater than 0",
-            remedy="use e.g. --since 2h --limit 500",
+            f"--since {args.since}: lines are kept for {kept_days} days",
+            remedy=f"use at most --since {kept_days}d; TELEMETRY_RETENTION_DAYS keeps lines longer",
         )
     wanted = Search(args.text, args.service, args.handle, args.level, since_s, args.limit)
-    return search(_settings(), wanted)
+    return search(settings, wanted)
 
 
 def _open(args: argparse.Namespace) -> int:

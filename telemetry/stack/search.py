@@ -97,9 +97,12 @@ def entries(settings: StackSettings, wanted: Search) -> list[dict[str, Any]]:
         url = f"{loki}/loki/api/v1/query_range?{query}"
         answer = json_http.get_json(url, 30.0, tls=settings.tls)
     except AnswerError as error:
+        refused = 400 <= error.status < 500
         raise TelemetryError(
             f"Loki at {loki} {error}",
-            remedy="check `telemetry status`; `telemetry up` starts Loki",
+            remedy="change the search as Loki's answer says"
+            if refused
+            else "check `telemetry status`; `telemetry up` starts Loki",
             exit_code=69,  # EX_UNAVAILABLE
         ) from error
     found = [

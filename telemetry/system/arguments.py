@@ -4,9 +4,31 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from telemetry.errors import UsageError
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Make an argument's type: a whole number in a range."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f"{text[:80]} is not a whole number from {low} to {high}"
+            )
+        return value
+
+    return parse
+
+
+port_number = whole_number(1, 65535)
+"""Type of an argument that is a TCP port."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -67,6 +67,11 @@ def test_matching_lines_are_printed(stack: Stack) -> None:
     wrong = stack.run("search", "x", "--since", "yesterday", check=False)
     assert wrong.returncode == 64
     assert wrong.stderr.startswith("error: --since yesterday")
+    # As far back as lines are kept, which is more than Loki's default limit of 30 days.
+    far = stack.run(
+        "search", "no such words", "--since", "400d", check=False, TELEMETRY_RETENTION_DAYS="400"
+    )
+    assert (far.returncode, far.stdout) == (1, "")
 
 
 @pytest.mark.stack

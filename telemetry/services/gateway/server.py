@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from telemetry.errors import TelemetryError
 from telemetry.services import serve
-from telemetry.system.arguments import Parser
+from telemetry.system.arguments import Parser, port_number
 from telemetry.system.console_log import log_to_console
 
 # Time for running API calls to finish. Connections of the web shell are closed at once; their
@@ -25,7 +25,9 @@ def parser() -> Parser:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
     )
-    parser.add_argument("--port", type=int, help="port (default: TELEMETRY_GATEWAY_PORT or 4000)")
+    parser.add_argument(
+        "--port", type=port_number, help="port (default: TELEMETRY_GATEWAY_PORT or 4000)"
+    )
     return parser
 
 

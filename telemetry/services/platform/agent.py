@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Sequence
 
-from telemetry.system.arguments import Parser
+from telemetry.system.arguments import Parser, whole_number
 from telemetry.system.console_log import log_to_console
 
 _log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ def parser() -> Parser:
     )
     parser.add_argument(
         "--interval",
-        type=int,
+        type=whole_number(1, 3600),
         help="seconds between samples (default: TELEMETRY_PLATFORM_SAMPLE_INTERVAL or 15)",
     )
     return parser

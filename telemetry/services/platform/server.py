@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from telemetry.services import serve
-from telemetry.system.arguments import Parser
+from telemetry.system.arguments import Parser, port_number
 from telemetry.system.console_log import log_to_console
 
 # Time for requests in flight to finish. A longer one is interrupted, and undone or finished at the
@@ -20,7 +20,9 @@ def parser() -> Parser:
     parser = Parser(
         prog="telemetry platform", description="Run the platform: one container per user."
     )
-    parser.add_argument("--port", type=int, help="port (default: TELEMETRY_PLATFORM_PORT or 9000)")
+    parser.add_argument(
+        "--port", type=port_number, help="port (default: TELEMETRY_PLATFORM_PORT or 9000)"
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from telemetry.errors import TelemetryError
 from telemetry.services import serve
 from telemetry.services.proxy.settings import Settings
-from telemetry.system.arguments import Parser
+from telemetry.system.arguments import Parser, port_number, whole_number
 
 GRACE_S = 30  # for calls in flight to finish after a stop signal
 
@@ -21,9 +21,14 @@ GRACE_S = 30  # for calls in flight to finish after a stop signal
 def parser() -> Parser:
     """Return the parser of the service's own command line."""
     parser = Parser(prog="telemetry proxy", description="Run the proxy: metered model calls.")
-    parser.add_argument("--port", type=int, help="port (default: TELEMETRY_PROXY_PORT or 8080)")
     parser.add_argument(
-        "--workers", type=int, default=1, help="processes that share one ledger (default: 1)"
+        "--port", type=port_number, help="port (default: TELEMETRY_PROXY_PORT or 8080)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=whole_number(1, 1000),
+        default=1,
+        help="processes that share one ledger (default: 1)",
     )
     parser.add_argument(
         "--host",
@@ -52,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     names = [host.lower() for host in args.host or () if ":" not in host]
     os.environ["TELEMETRY_HOSTS"] = " ".join((*settings.hosts, *names))
     _check(settings)
-    return _serve(args.host or ["127.0.0.1"], port, max(1, args.workers))
+    return _serve(args.host or ["127.0.0.1"], port, args.workers)
 
 
 def _check(settings: Settings) -> None:
