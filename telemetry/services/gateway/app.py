@@ -48,8 +48,10 @@ def bare_app(settings: Settings) -> Starlette:
     webhook = Access(settings.webhook_token, "TELEMETRY_WEBHOOK_TOKEN")
     proxy = ProxyClient(settings)
     kernel = load(settings, proxy)
-    log = InteractionLog(settings.home / "logs", settings.handle, settings.retention_days)
-    history = History(settings.home / "sessions")
+    log = InteractionLog(
+        settings.home / "logs", settings.handle, settings.retention_days, texts=settings.prompts
+    )
+    history = History(settings.home / "sessions" if settings.prompts else None)
     alerts = Alerts(settings.home / "alerts.json")
     dispatcher = Dispatcher(
         kernel,

@@ -1,7 +1,8 @@
 """The turns of each session, for the web shell and as the model's context.
 
 They are held in memory and stored in one file for each session, with secrets redacted. If a file
-can't be written, the turns are lost at a restart, but the answer is not affected.
+can't be written, the turns are lost at a restart, but the answer is not affected. If
+TELEMETRY_PROMPTS is off, nothing is stored.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ class History:
     """The sessions.
 
     Args:
-        folder: where they are stored; created if missing.
+        folder: where they are stored; created if missing. None for memory only.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._sessions: OrderedDict[str, list[Turn]] = OrderedDict()
         self._lock = asyncio.Lock()
-        self._load()
+        if folder is not None:
+            self._load(folder)
 
     def turns(self, session: str) -> list[Turn]:
         """Return a session's turns, oldest first."""
@@ -82,19 +84,15 @@ class History:
             gone = []
             while len(self._sessions) > MAX_SESSIONS:
                 gone.append(self._sessions.popitem(last=False)[0])
+            if self._folder is None:
+                return
             try:
-                await asyncio.to_thread(self._write, session, text, gone)
+                await asyncio.to_thread(_write, self._folder, session, text, gone)
             except (OSError, ValueError) as error:  # a full disk; text that is not Unicode
                 _log.error("a session's history could not be stored: %s", error)
 
-    def _write(self, session: str, text: str, gone: list[str]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        replace_file(self._folder / f"{session}.json", text, durable=True)
-        for other in gone:
-            (self._folder / f"{other}.json").unlink(missing_ok=True)
-
-    def _load(self) -> None:
-        files = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    def _load(self, folder: Path) -> None:
+        files = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for path in files[-MAX_SESSIONS:]:
             try:
                 turns = json.loads(path.read_text("utf-8"))
@@ -102,6 +100,13 @@ class History:
                     self._sessions[path.stem] = turns
             except (OSError, ValueError, KeyError, TypeError) as error:
                 _log.warning("%s can't be read, so its session is lost: %s", path, error)
+
+
+def _write(folder: Path, session: str, text: str, gone: list[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    replace_file(folder / f"{session}.json", text, durable=True)
+    for other in gone:
+        (folder / f"{other}.json").unlink(missing_ok=True)
 
 
 def _title(prompt: str) -> str:

@@ -53,6 +53,7 @@ class InteractionLog:
         folder: where the log is; created if missing.
         handle: handle of the container that the gateway runs in, "" if none.
         retention_days: older files are removed.
+        texts: write prompts and results; otherwise they are empty.
         clock: returns the present time, in UTC.
     """
 
@@ -62,7 +63,10 @@ class InteractionLog:
         handle: str = "",
         retention_days: int = 15,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        texts: bool = True,
     ) -> None:
+        self._texts = texts
         self._folder, self._handle, self._clock = folder, handle, clock
         self._retention = timedelta(days=retention_days)
         self._thread = ThreadPoolExecutor(1, "interaction-log")
@@ -113,12 +117,11 @@ class InteractionLog:
 
     def _write(self, entry: Entry) -> None:
         now = self._clock()
-        prompt = redaction.redact(entry.prompt)[:PROMPT_CHARS]
         line = {
             "timestamp": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "source": entry.source,
             "sessionId": entry.session,
-            "prompt": prompt,
+            "prompt": self._text(entry.prompt),
             "toolsUsed": entry.tools,
             "tokensIn": entry.tokens_in,
             "tokensOut": entry.tokens_out,
@@ -126,7 +129,7 @@ class InteractionLog:
             "costUsd": float(entry.cost_usd),
             "durationMs": entry.duration_ms,
             "status": entry.status,
-            "result": redaction.redact(entry.result)[:PROMPT_CHARS],
+            "result": self._text(entry.result),
             "handle": self._handle,
             "model": entry.model,
             "traceId": entry.trace_id,
@@ -137,6 +140,9 @@ class InteractionLog:
         readable = _readable(line).encode() + b"\n"
         append(self._folder / "activity.log", readable, ACTIVITY_BYTES)
         self._prune(now)
+
+    def _text(self, text: str) -> str:
+        return redaction.redact(text)[:PROMPT_CHARS] if self._texts else ""
 
     def _prune(self, now: datetime) -> None:
         today = f"{now:%Y-%m-%d}"

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from telemetry.errors import TelemetryError
 from telemetry.services import serve
+from telemetry.services.prompts import keep_out_of_logs
 from telemetry.system.arguments import Parser, port_number
 from telemetry.system.console_log import log_to_console
 
@@ -50,6 +51,8 @@ def main(argv: Sequence[str]) -> int:
     settings = replace(settings, hosts=(*settings.hosts, args.host.lower()))
     port = args.port or settings.port
     log_to_console()
+    if not settings.prompts:
+        keep_out_of_logs()
     config = serve.config(
         create_app(settings),
         host=args.host,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from telemetry.services.prompts import PROMPTS
 from telemetry.settings import credentials
 from telemetry.settings.declare import (
     PATH,
@@ -89,6 +90,7 @@ class Settings(ServiceSettings):
         "maximum messages answered at the same time",
     )
     retention_days: int = declared(RETENTION_DAYS)
+    prompts: bool = declared(PROMPTS)
     origins: tuple[str, ...] = setting(
         "TELEMETRY_GATEWAY_ORIGINS",
         WORDS,

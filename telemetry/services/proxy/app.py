@@ -19,6 +19,7 @@ import telemetry
 from telemetry import metrics
 from telemetry.services.guard import Guard
 from telemetry.services.login import Access
+from telemetry.services.prompts import keep_out_of_logs
 from telemetry.services.proxy.genai_metrics import GenAIMetrics
 from telemetry.services.proxy.http import admin
 from telemetry.services.proxy.http.generate import Generate
@@ -135,7 +136,10 @@ def create_app(settings: Settings) -> Guard:
 def from_env() -> ASGIApp:
     """Make the proxy from the environment; each worker of the server calls this."""
     log_to_console()
-    app = create_app(Settings.from_env(os.environ))
+    settings = Settings.from_env(os.environ)
+    if not settings.prompts:
+        keep_out_of_logs()
+    app = create_app(settings)
     # The price list and the libraries have 90,000 objects, which live as long as the process.
     # Without this, each full garbage collection would traverse them and delay calls by tens of ms.
     gc.collect()

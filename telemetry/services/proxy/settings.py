@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from telemetry.errors import ConfigError, TelemetryError
 from telemetry.redaction import redact
+from telemetry.services.prompts import PROMPTS
 from telemetry.services.proxy.wires import WIRES, Wire
 from telemetry.settings import credentials
 from telemetry.settings.declare import (
@@ -143,6 +144,7 @@ class Settings(Declared):
     home: Path = declared(HOME)
     ledger_url: str = declared(LEDGER_URL)
     admin_token: str = declared(credentials.ADMIN_TOKEN)
+    prompts: bool = declared(PROMPTS)
     upstreams: tuple[Upstream, ...] = derived(
         lambda environ: _upstreams(UPSTREAMS.read(environ).get("upstreams", {}), environ)
     )
