@@ -6,7 +6,6 @@ is not a browser it costs one pass over the headers and one look-up in a set.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Awaitable, Iterable
 from typing import Any
@@ -26,7 +25,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _KNOWN_LIMIT = 1000  # cached values of Host; a client chooses the port in them
 _REASONS = ("host", "origin")
 _METRICS_NOTE = (
-    b"# The series are shown on loopback, or with Authorization: Bearer TELEMETRY_ADMIN_TOKEN.\n"
+    b"# The series are shown with Authorization: Bearer TELEMETRY_ADMIN_TOKEN.\n"
 )
 
 Headers = dict[bytes, bytes]
@@ -44,7 +43,7 @@ class Guard:
         origins: origins of further pages that may call it.
         has_pages: add the security headers to every answer.
         metrics_path: path of the metrics page; "" if there is none.
-        metrics_access: who may see the metrics if the client is not on loopback.
+        metrics_access: who may see the metrics.
     """
 
     def __init__(
@@ -98,8 +97,8 @@ class Guard:
             self._refused.add(1, {"reason": refusal.reason})
             await _reply(scope, send, refusal)
             return
-        if scope["path"] == self._metrics_path and not _is_loopback(scope):
-            await self._metrics_from_outside(scope, receive, send)
+        if scope["path"] == self._metrics_path:
+            await self._show_metrics(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -140,9 +139,10 @@ class Guard:
         if not allowed:
             raise _Refusal("origin", 403, "pages of other sites may not call this")
 
-    async def _metrics_from_outside(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Show users' ids and costs only to clients with the token. For others the page has no
-        series, so that Prometheus can still see from outside that the service is up."""
+    async def _show_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Show users' ids and costs only to clients with the token: on loopback any user of the
+        machine may ask. For others the page has no series; Prometheus needs only see that the
+        service is up."""
         request = HTTPConnection(scope)
         try:
             if not given_token(request):
@@ -176,18 +176,6 @@ def _local_address(scope: Scope) -> str:
     be pointed to it: it has none."""
     address = (scope.get("server") or ("",))[0]
     return f"[{address}]" if ":" in address else address
-
-
-def _is_loopback(scope: Scope) -> bool:
-    client = scope.get("client")
-    if not client:
-        return True  # a Unix socket
-    try:
-        address = ipaddress.ip_address(client[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 _PAGE_HEADERS = [

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from decimal import Decimal
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -192,7 +191,7 @@ def test_every_planned_metric_has_the_same_labels_on_metrics_and_in_prometheus(d
         "proxy": {name: set(labels.split()) for name, (_, labels, _) in PROXY.items()},
     }
     for service, plan in plans.items():
-        page = httpx.get(f"{day.whole.url(service)}/metrics", timeout=30).text
+        page = day.whole.ask(service, "GET", "/metrics").text
         families = {family.name: family for family in text_string_to_metric_families(page)}
         for name, labels in plan.items():
             family = families[name.removesuffix("_total") if name not in families else name]

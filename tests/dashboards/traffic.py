@@ -114,7 +114,7 @@ def _containers(day: Day) -> None:
 
 def _provisioned(whole: Whole) -> tuple[int, int]:
     """Count containers provisioned, and failures, by earlier users of the stack."""
-    page = httpx.get(f"{whole.url('platform')}/metrics").text
+    page = whole.ask("platform", "GET", "/metrics").text
     name = "platform_provision_duration_seconds_count"
     counts = {
         sample.labels["outcome"]: int(sample.value)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 TOKEN = {"authorization": "Bearer gateway-secret"}
 HOOK = {"authorization": "Bearer webhook-secret"}
+ADMIN = {"authorization": "Bearer admin-secret"}
 SECRETS = {
     "TELEMETRY_GATEWAY_TOKEN": "gateway-secret",
     "TELEMETRY_WEBHOOK_TOKEN": "webhook-secret",
@@ -76,6 +77,9 @@ class Gateway:
 
     def get(self, path: str) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", headers=TOKEN, timeout=30)
+
+    def metrics(self) -> str:
+        return httpx.get(f"{self.url}/metrics", headers=ADMIN, timeout=30).text
 
     def shell(self, session: str = "s1", **headers: str) -> ClientConnection:
         """Connect to the shell's WebSocket with the token."""

@@ -45,7 +45,7 @@ def parse(page: str) -> tuple[dict[str, str], list[tuple[str, dict[str, str], fl
 
 
 def test_a_new_gateway_declares_every_metric_of_the_table(gateway: Gateway) -> None:
-    kinds, _ = parse(gateway.get("/metrics").text)
+    kinds, _ = parse(gateway.metrics())
     assert {name: kind for name, kind in kinds.items() if name.startswith("gateway_")} == {
         name: kind for name, (kind, _) in TABLE.items()
     }
@@ -57,7 +57,7 @@ def test_every_metric_of_the_table(gateway: Gateway) -> None:
     (gateway.home / "logs").rename(gateway.home / "away")
     (gateway.home / "logs").write_text("not a folder")
     gateway.ask("Hello")
-    kinds, samples = parse(gateway.get("/metrics").text)
+    kinds, samples = parse(gateway.metrics())
     assert {name: kind for name, kind in kinds.items() if name.startswith("gateway_")} == {
         name: kind for name, (kind, _) in TABLE.items()
     }
@@ -81,7 +81,7 @@ def test_requests_are_labelled_by_route_template_and_status(gateway: Gateway) ->
     gateway.get("/shell/nothing.js")
     gateway.get("/no/such/path")
     gateway.post("/api/chat", b"{")
-    _, samples = parse(gateway.get("/metrics").text)
+    _, samples = parse(gateway.metrics())
     requests = {
         (given["method"], given["path"], given["status"])
         for name, given, _ in samples
@@ -110,5 +110,5 @@ def test_requests_are_labelled_by_route_template_and_status(gateway: Gateway) ->
 def test_series_start_at_0_so_that_the_first_increase_shows(
     start_gateway: Callable[..., Gateway], name: str, labels: dict[str, str]
 ) -> None:
-    _, samples = parse(start_gateway().get("/metrics").text)
+    _, samples = parse(start_gateway().metrics())
     assert (name, labels, 0.0) in samples

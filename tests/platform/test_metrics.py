@@ -70,7 +70,7 @@ def test_a_new_platform_declares_every_series_of_the_plan(tmp_path: Path) -> Non
     process = Process(tmp_path / "home")
     try:
         until(process.answers)
-        text = httpx.get(f"{process.url}/metrics").text
+        text = httpx.get(f"{process.url}/metrics", headers=ADMIN).text
     finally:
         process.stop()
     assert dict(re.findall(r"^# TYPE (platform_\w+) (\w+)$", text, re.M)) == {
@@ -87,7 +87,7 @@ def test_every_series_of_the_plan(empty_docker: DockerEngine, tmp_path: Path) ->
     )
 
     def page() -> str:
-        return httpx.get(f"{process.url}/metrics").text
+        return httpx.get(f"{process.url}/metrics", headers=ADMIN).text
 
     def shown() -> dict[str, tuple[str, set[str]]]:
         text = page()

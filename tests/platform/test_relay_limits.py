@@ -107,8 +107,8 @@ def test_decompression_bomb_gets_413(
 @pytest.mark.parametrize(
     ("content", "encoding", "status"),
     [
-        (gzip.compress(b"x" * 1000)[:-9], "gzip", 400),
-        (gzip.compress(b"x") + b"more", "gzip", 400),
+        (gzip.compress(b"x" * 1000, mtime=0)[:-9], "gzip", 400),
+        (gzip.compress(b"x", mtime=0) + b"more", "gzip", 400),
         (b"not compressed", "gzip", 400),
         (b"", "gzip", 400),
         (b"x", "br", 415),

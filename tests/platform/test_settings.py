@@ -149,7 +149,7 @@ def process(tmp_path: Path) -> Iterator[Run]:
 def test_platform_starts_without_docker_and_stops_on_sigterm(process: Run) -> None:
     running = process()
     assert httpx.get(f"{running.url}/health").status_code == 503
-    metrics = httpx.get(f"{running.url}/metrics").text
+    metrics = httpx.get(f"{running.url}/metrics", headers=ADMIN).text
     assert 'platform_containers_total{status="running"} 0' in metrics
     assert running.stop() == 0
     assert running.printed.count("no Docker engine answers") <= 2, "said once, not at every look"
@@ -173,9 +173,11 @@ def test_killed_platform_continues_after_a_restart(
     assert made.status_code == 201
     first.stop(signal.SIGKILL)
     second = process(DOCKER_HOST=empty_docker.base_url)
-    until(
-        lambda: 'platform_container_up{handle="ann"} 1' in httpx.get(f"{second.url}/metrics").text
-    )
+
+    def metrics() -> str:
+        return httpx.get(f"{second.url}/metrics", headers=ADMIN).text
+
+    until(lambda: 'platform_container_up{handle="ann"} 1' in metrics())
     found = httpx.get(f"{second.url}/api/containers/ann", headers=ADMIN).json()
     assert (found["id"], found["wanted"], found["provisioned"]) == (made.json()["id"], True, True)
     assert second.stop() == 0

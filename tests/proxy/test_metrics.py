@@ -20,7 +20,7 @@ from telemetry.services.proxy.ledger.schema import series
 from telemetry.services.proxy.pricing.money import PICO
 from telemetry.services.proxy.settings import Settings
 from tests.fixtures.simulated import served
-from tests.proxy.conftest import HELLO, Running, a_call, wait_for
+from tests.proxy.conftest import ADMIN, HELLO, Running, a_call, wait_for
 
 BODY: dict[str, Any] = {"model": "claude-sonnet-4-6", "max_tokens": 20, "messages": HELLO}
 
@@ -170,13 +170,14 @@ def test_the_metrics_page_of_the_instrumented_app(
     monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
     environ = {
         "TELEMETRY_HOME": str(tmp_path),
+        "TELEMETRY_ADMIN_TOKEN": "admin-secret",
         "TELEMETRY_LEDGER_URL": ledger_url,
         "TELEMETRY_ANTHROPIC_URL": simulated_upstream,
     }
     with testing.isolated():
         app = create_app(Settings.from_env(environ))
         with served(app) as url:
-            new = httpx.get(f"{url}/metrics").text
+            new = httpx.get(f"{url}/metrics", headers=ADMIN).text
             held = metrics.current().sources[0]._ledger  # type: ignore[attr-defined]
             key = accounts.create_key(held.engine, "ann", {"daily_budget": PICO}).key
             traceparent = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
@@ -191,7 +192,7 @@ def test_the_metrics_page_of_the_instrumented_app(
                 headers={"x-api-key": key},
             )
             assert call.json()["trace_id"] == "ab" * 16
-            page = httpx.get(f"{url}/metrics").text
+            page = httpx.get(f"{url}/metrics", headers=ADMIN).text
     wanted = [m for m in catalog.METRICS.values() if m.name.startswith(("proxy.", "gen_ai."))]
     assert len(wanted) > 10
     for metric in wanted:

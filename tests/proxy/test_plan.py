@@ -119,7 +119,7 @@ def test_every_metric_of_the_plan(
             and found
         )
     )
-    page = httpx.get(f"{process.url}/metrics").text
+    page = httpx.get(f"{process.url}/metrics", headers=ADMIN).text
     families = {}
     for family in text_string_to_metric_families(page):
         name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -83,7 +83,7 @@ def test_a_killed_process_loses_nothing_settled_and_its_reservation_is_released(
     wait_for(lambda: user_row(ledger_url).reserved == 0, 20)
     row = user_row(ledger_url)
     assert (row.day_spent, row.reserved_tokens) == (spent, 0)
-    shown = httpx.get(f"{survivor.url}/metrics").text
+    shown = httpx.get(f"{survivor.url}/metrics", headers=ADMIN).text
     assert 'proxy_api_calls_total{model="claude-sonnet-4-6",status="expired",user_id="ann"} 1' in (
         shown.replace(".0\n", "\n")
     )
@@ -127,7 +127,7 @@ def test_workers_share_one_ledger(start: Callable[..., Process], ledger_url: str
     wait_for(lambda: user_row(ledger_url).reserved == 0)
     assert report(ledger_url)["total_usd"] == "0.0036"
     for _ in range(4):
-        shown = httpx.get(f"{process.url}/metrics").text
+        shown = httpx.get(f"{process.url}/metrics", headers=ADMIN).text
         lines = [line for line in shown.splitlines() if line.startswith("proxy_api_calls_total{")]
         assert len(lines) == 1
         assert float(lines[0].split()[-1]) == 20, "every worker shows the ledger's count, once"

@@ -187,13 +187,8 @@ async def test_websockets_are_refused_before_they_are_accepted(
         assert sent.sent == [{"type": "websocket.close"}]
 
 
-@pytest.mark.parametrize("client", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
-async def test_metrics_are_shown_on_loopback(service: Guard, client: str) -> None:
-    assert (await ask(service, "/metrics", client=client)).body == b"inside"
-
-
-@pytest.mark.parametrize("client", ["192.0.2.1", "2001:db8::2", "::ffff:192.0.2.1", "peer"])
-async def test_metrics_need_the_token_off_loopback(service: Guard, client: str) -> None:
+@pytest.mark.parametrize("client", ["127.0.0.1", "::1", "192.0.2.1", "peer"])
+async def test_metrics_need_the_token(service: Guard, client: str) -> None:
     bare = await ask(service, "/metrics", client=client)
     assert bare.status == 200, "so that Prometheus sees that the service is up"
     assert all(line.startswith(b"#") for line in bare.body.splitlines())

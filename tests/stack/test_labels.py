@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -105,6 +106,37 @@ def test_app_without_the_token_gets_no_reserved_service(
     assert not stack.query(f'claimed{{job="{claimed or "proxy"}"}} unless {{job="{stored}"}}')
     # Only the relay says whose container it was.
     assert not stack.query(f'claimed{{job="{stored}", handle="ann"}}')
+
+
+@pytest.mark.parametrize("sender", ["container", "app"])
+def test_second_attribute_of_the_same_name_is_not_believed(stack: Stack, sender: str) -> None:
+    def twice(key: str, *values: str) -> list[dict[str, Any]]:
+        return [{"key": key, "value": {"stringValue": value}} for value in values]
+
+    headers = relayed(stack) if sender == "container" else {}
+    names = twice("service.name", f"twice-{sender}", "proxy", "gateway")
+    handles = twice("handle", "bob", "eve") if sender == "container" else []
+    resource = {"attributes": [*names, *handles]}
+    now = str(time.time_ns())
+    record = {"timeUnixNano": now, "body": {"stringValue": f"twice {sender}"}}
+    scoped = {"logRecords": [{**record, "attributes": handles}]}
+    point = {"timeUnixNano": now, "asInt": "1", "attributes": handles}
+    metric = {"name": f"twice_{sender}", "gauge": {"dataPoints": [point]}}
+    for signal, body in (
+        ("logs", {"resourceLogs": [{"resource": resource, "scopeLogs": [scoped]}]}),
+        (
+            "metrics",
+            {"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}]},
+        ),
+    ):
+        httpx.post(f"{stack.otlp_http}/v1/{signal}", json=body, headers=headers).raise_for_status()
+    expected = {"handle": "ann"} if sender == "container" else {}
+    (entry,) = lines(stack, f'{{service_name=~".+"}} |= "twice {sender}"', 1)
+    shown = {key: entry["labels"].get(key) for key in ("service_name", "handle")}
+    assert shown == {"service_name": f"twice-{sender}", "handle": expected.get("handle")}
+    (series,) = stack.wait_query(f"twice_{sender}")
+    labels = {key: series["metric"].get(key) for key in ("job", "handle")}
+    assert labels == {"job": f"twice-{sender}", "handle": expected.get("handle")}
 
 
 def test_service_with_the_token_is_believed(stack: Stack) -> None:
