@@ -91,6 +91,10 @@ PLATFORM_COUNTS: Counts = [
     (c.PLATFORM_PROVISION_DURATION.name, {"outcome": "ok"}, [2, 3, 4]),
     (c.PLATFORM_PROVISION_DURATION.name, {"outcome": "error"}, [1]),
     (c.PLATFORM_DESTROY_DURATION.name, {"outcome": "ok"}, [1]),
+    (c.PLATFORM_RELAY_CONNECTIONS.name, {}, 5),
+    (c.PLATFORM_RELAY_CONNECTIONS_REFUSED.name, {"reason": "address"}, 12),
+    (c.PLATFORM_RELAY_REFUSED.name, {"handle": WELL, "reason": "rate"}, 8),
+    (c.PLATFORM_RELAY_DROPPED.name, {"handle": WELL}, 900),
 ]
 
 GATEWAY_COUNTS: Counts = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,6 +21,7 @@ from telemetry.system.tls import client_context
 from tests.days import within_a_day
 from tests.fixtures.stack import until
 from tests.fixtures.whole import MODEL, Whole
+from tests.platform.test_series import gauge
 from tests.ports import free_port
 
 LIVES, KILLED, STARTS = "day-lives", "day-killed", "day-starts"
@@ -214,13 +216,21 @@ def _refused_by_loki(whole: Whole) -> None:
 
 
 def _refused_by_the_relay(whole: Whole) -> None:
-    """Send more at once than a container may, with the environment of one."""
-    pairs = (pair.partition("=") for pair in whole.container(LIVES).attrs["Config"]["Env"])
-    environ = {name: value for name, _, value in pairs}
+    """Exceed each kind of limit of a container, with the environment of one."""
+    pairs = whole.container(LIVES).attrs["Config"]["Env"]
+    environ = dict(pair.split("=", 1) for pair in pairs)
     name, _, token = unquote(environ["OTEL_EXPORTER_OTLP_HEADERS"]).partition("=")
-    url = f"{environ['OTEL_EXPORTER_OTLP_ENDPOINT']}/v1/logs"
-    answer = httpx.post(url, content=bytes(17 * _MIB), headers={name: token}, timeout=60)
-    assert answer.status_code == 413
+    relay = urlsplit(f"{environ['OTEL_EXPORTER_OTLP_ENDPOINT']}/v1")
+    headers = {name: token, "content-type": "application/x-protobuf"}
+    with httpx.Client(base_url=relay.geturl(), headers=headers, timeout=60) as client:
+        assert client.post("logs", content=bytes(17 * _MIB)).status_code == 413
+        many = gauge([str(number) for number in range(10_010)])
+        assert client.post("metrics", content=many).status_code == 200
+    with ExitStack() as opened:
+        for _ in range(140):
+            address = (relay.hostname, relay.port)
+            opened.enter_context(socket.create_connection(address, timeout=20))
+        whole.wait_query("platform_relay_connections_refused_total > 0", timeout_s=60)
 
 
 def _wait(day: Day) -> None:
@@ -246,6 +256,7 @@ def _wait(day: Day) -> None:
         f'platform_container_healthy{{handle="{UNWELL}"}} == 0',
         f'platform_container_healthy{{handle="{LIVES}"}} == 1',
         f'platform_relay_refused_total{{handle="{LIVES}"}} == 1',
+        f'platform_relay_dropped_total{{handle="{LIVES}"}} > 0',
         f'platform_container_network_transmit_bytes_total{{handle="{LIVES}"}} > 0',
         f'sum(gateway_kernel_dispatch_total{{handle=""}}) == {sum(day.dispatches.values())}',
         f'http_server_request_duration_seconds_count{{handle="{LIVES}"}}',

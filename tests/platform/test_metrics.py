@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import signal
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import pytest
 
+from telemetry.services.platform.relay.admission import MAX_BODY_BYTES
 from tests.fixtures.docker import IMAGE, DockerEngine
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
 from tests.platform.conftest import ADMIN, IDLE
+from tests.platform.test_series import gauge
 from tests.platform.test_settings import Process
 
 SERIES = {
@@ -28,6 +31,10 @@ SERIES = {
     "platform_container_oom_kills_total": ("counter", {"handle"}),
     "platform_provision_duration_seconds": ("histogram", {"outcome"}),
     "platform_destroy_duration_seconds": ("histogram", {"outcome"}),
+    "platform_relay_connections": ("gauge", set()),
+    "platform_relay_connections_refused_total": ("counter", {"reason"}),
+    "platform_relay_refused_total": ("counter", {"handle", "reason"}),
+    "platform_relay_dropped_total": ("counter", {"handle"}),
 }
 
 
@@ -78,12 +85,30 @@ def test_a_new_platform_declares_every_series_of_the_plan(tmp_path: Path) -> Non
     }
 
 
+def exceed_limits(docker: DockerEngine, handle: str) -> None:
+    """Exceed each kind of limit of a container, with its environment."""
+    pairs = docker.client.containers.get(f"telemetry-{handle}").attrs["Config"]["Env"]
+    environ = dict(pair.split("=", 1) for pair in pairs)
+    name, _, token = unquote(environ["OTEL_EXPORTER_OTLP_HEADERS"]).partition("=")
+    relay = f"{environ['OTEL_EXPORTER_OTLP_ENDPOINT']}/v1"
+    headers = {name: token, "content-type": "application/x-protobuf"}
+    with httpx.Client(headers=headers, timeout=60) as client:
+        assert client.post(f"{relay}/metrics", content=gauge(["a"])).status_code == 200
+        # The connection is kept; another one is one too many.
+        with pytest.raises(httpx.TransportError):
+            httpx.post(f"{relay}/logs", headers=headers)
+        too_large = bytes(MAX_BODY_BYTES + 1)
+        assert client.post(f"{relay}/logs", content=too_large).status_code == 413
+
+
 @pytest.mark.docker
 def test_every_series_of_the_plan(empty_docker: DockerEngine, tmp_path: Path) -> None:
     process = Process(
         tmp_path / "home",
         DOCKER_HOST=empty_docker.base_url,
         TELEMETRY_PLATFORM_SAMPLE_INTERVAL="1",
+        TELEMETRY_PLATFORM_RELAY_CONNECTIONS="1",
+        TELEMETRY_PLATFORM_RELAY_SERIES="1",
     )
 
     def page() -> str:
@@ -110,6 +135,7 @@ def test_every_series_of_the_plan(empty_docker: DockerEngine, tmp_path: Path) ->
             url = f"{process.url}/api/containers"
             answer = httpx.post(url, json=body, headers=ADMIN, timeout=60)
             assert answer.status_code == 201, answer.text
+            exceed_limits(empty_docker, handle)
         httpx.delete(f"{url}/bob", headers=ADMIN, timeout=60).raise_for_status()
         until(lambda: 'handle="bob"' not in page(), what="the end of bob's series")
         until(lambda: shown() == SERIES, what="every series")
