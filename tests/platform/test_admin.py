@@ -284,3 +284,22 @@ def test_page_waits_for_a_slow_answer_before_it_asks_again(absent: Running, page
 def test_bearer_token_opens_the_page(absent: Running) -> None:
     page = httpx.get(f"{absent.url}/admin", headers=ADMIN)
     assert "Provision" in page.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 421),
+        ({"origin": "http://127.0.0.1:5000"}, 403),
+        ({"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"}, 403),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", ["/admin", "/api/containers", "/health", "/nothing"])
+def test_pages_of_other_hosts_and_ports_are_refused(
+    absent: Running, path: str, headers: dict[str, str], status: int
+) -> None:
+    refused = absent.ask("GET", path, headers={**ADMIN, **headers})
+    assert refused.status_code == status
+    assert refused.json()["error"]["message"]
+    assert "frame-ancestors 'none'" in refused.headers["content-security-policy"]

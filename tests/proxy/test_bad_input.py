@@ -300,3 +300,20 @@ def test_spent_budget_gives_429_without_retry(proxy: Running, path: str, body: A
         proxy.openai(key).chat.completions.create(**CHAT)
     assert caught.value.code == "insufficient_quota"
     assert proxy.user().rejections == 3, "the SDKs were told not to try again"
+
+
+@BOTH
+def test_pages_in_a_browser_and_unknown_hosts_are_refused(
+    proxy: Running, path: str, body: Any
+) -> None:
+    key = proxy.key()
+    for headers, status in (
+        ({"origin": "http://localhost:3000"}, 403),
+        ({"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"}, 403),
+        ({"host": "evil.example"}, 421),
+    ):
+        refused = proxy.post(path, key, body, **headers)
+        assert refused.status_code == status
+        assert refused.json()["error"]["message"]
+    assert proxy.calls() == []
+    assert proxy.post(path, key, body, origin=proxy.url).status_code == 200

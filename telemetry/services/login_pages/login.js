@@ -4,10 +4,10 @@ import { begin, reason, token } from "./session.js";
 
 const form = document.querySelector("form");
 const wrong = document.getElementById("wrong");
+const [button, field] = [form.querySelector("button"), form.elements.token];
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const [button, field] = [form.querySelector("button"), form.elements.token];
   button.disabled = true;
   wrong.hidden = true;
   try {
@@ -30,4 +30,7 @@ form.addEventListener("submit", async (event) => {
   field.focus();
 });
 
+// Until now, the browser would have sent the form by itself.
+button.disabled = field.disabled = false;
+field.focus();
 if (token()) begin(token());
