@@ -21,9 +21,7 @@ from telemetry.services.login import Access, given_token
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _KNOWN_LIMIT = 1000  # cached values of Host; a client chooses the port in them
 _REASONS = ("host", "origin")
-_METRICS_NOTE = (
-    b"# The series are shown with Authorization: Bearer TELEMETRY_ADMIN_TOKEN.\n"
-)
+_METRICS_NOTE = b"# The series are shown with Authorization: Bearer TELEMETRY_ADMIN_TOKEN.\n"
 
 Headers = dict[bytes, bytes]
 """A request's headers by lower-case name; the last one of each."""
