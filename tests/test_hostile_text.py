@@ -69,6 +69,11 @@ def run(
     return running
 
 
+def _typed(text: str) -> str:
+    """Return the text without what the command line refuses: bytes that are not UTF-8."""
+    return text.encode(errors="replace").decode()
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_alerts(run: Run, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     instances = (Instance({"handle": text}, True, AT, text),)
@@ -79,8 +84,8 @@ def test_alerts(run: Run, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules_api, "silences", lambda settings: silences)
     assert run("alerts", "silence").count(escape(text)) == 3
     monkeypatch.setattr(rules_api, "silence", lambda *args: text)
-    label = text.encode(errors="replace").decode()
-    assert escape(label) in run("alerts", "silence", "--label", f"handle={label}")
+    typed = _typed(text)
+    assert escape(typed) in run("alerts", "silence", "--label", f"handle={typed}")
     sent = (delivery.Delivery(text, text, False, text),)
     monkeypatch.setattr(delivery, "send", lambda *args: sent)
     monkeypatch.setattr(delivery, "resolve", lambda *args: None)
@@ -106,7 +111,7 @@ def test_costs_and_keys(
     monkeypatch.setattr(accounts, "set_limits", lambda *args: {"user_id": text, **limits})
     assert escape(text) in run("keys", "budget", "ann")
     monkeypatch.setattr(accounts, "revoke_key", lambda *args: True)
-    assert escape(text) in run("keys", "revoke", text)
+    assert escape(_typed(text)) in run("keys", "revoke", _typed(text))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -120,7 +125,7 @@ def test_search_and_logs(
     assert printed.count(escape(text)) == 4
     assert printed.endswith("\n    more\n"), "further lines are indented"
     monkeypatch.setattr(search, "entries", lambda *args: [])
-    assert "no line of the last" in run("search", "--service", text)
+    assert "no line of the last" in run("search", "--service", _typed(text))
 
     folder = StateFolder(tmp_path)
     folder.make()

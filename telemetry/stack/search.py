@@ -119,12 +119,16 @@ def _line(entry: Mapping[str, Any], words: re.Pattern[str] | None) -> Text:
     level = labels.get("level", "")
     at = datetime.fromtimestamp(entry["at"]).astimezone()
     # The further lines of an entry are indented, so that each entry begins at the margin.
-    shown = escape_output(entry["line"]).rstrip().replace("\n", "\n" + _INDENT)
-    body = styled((shown, _COLOURS.get(level, "")), lines=True)
+    lines = escape_output(entry["line"]).rstrip().replace("\n", "\n" + _INDENT)
+    body = styled((lines, _COLOURS.get(level, "")), lines=True)
     if words:
         body.highlight_regex(words, "bold reverse")
     head = styled((f"{at:%m-%d %H:%M:%S.%f}"[:-3], "dim"), f" {level:<5} ", (who, "cyan"), " ")
-    return head.append_text(body)
+    shown = head.append_text(body)
+    if labels.get("exception_type") and labels.get("trace_id"):
+        # All lines of the request that failed: `telemetry search` takes the id.
+        shown.append_text(styled((f"\n{_INDENT}trace_id={labels['trace_id']}", "dim"), lines=True))
+    return shown
 
 
 def _quoted(text: str) -> str:

@@ -6,12 +6,15 @@ import logging
 import time
 
 import pytest
+from opentelemetry import trace
 
+from telemetry.logs.failed_requests import note_trace
 from telemetry.stack.search import Search
 from telemetry.system import json_http
 from tests.fixtures.stack import Stack
 from tests.logs.conftest import Attach, attach, log
 
+TRACE = "5af7651916cd43dd8448eb211c80319c"
 __all__ = ["attach", "log"]  # fixtures
 
 
@@ -32,7 +35,6 @@ def test_search_is_translated_to_logql(wanted: Search, logql: str) -> None:
 
 @pytest.mark.stack
 def test_matching_lines_are_printed(stack: Stack) -> None:
-    trace = "5af7651916cd43dd8448eb211c80319c"
     for service, line in (
         ("finder", "Payment (no. 7) TIMED OUT"),
         ("finder", "\x1b]0;a title\x07\x1b[31mred\x1b[0m herring"),
@@ -42,7 +44,7 @@ def test_matching_lines_are_printed(stack: Stack) -> None:
             "timeUnixNano": str(time.time_ns()),
             "severityNumber": 17,
             "body": {"stringValue": line},
-            "traceId": trace,
+            "traceId": TRACE,
         }
         resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
         logs = {"resource": resource, "scopeLogs": [{"logRecords": [record]}]}
@@ -56,7 +58,7 @@ def test_matching_lines_are_printed(stack: Stack) -> None:
     assert herring.endswith("red herring\n")
     assert "\x1b" not in herring, "control sequences are removed"
     assert r"\x1b]0;a title\x07red herring" in herring, "others than colours are shown escaped"
-    by_trace = stack.run("search", trace, "--limit", "2").stdout.splitlines()
+    by_trace = stack.run("search", TRACE, "--limit", "2").stdout.splitlines()
     assert len(by_trace) == 2
     assert "other" in by_trace[-1], "the newest lines, oldest first"
 
@@ -79,8 +81,12 @@ def test_exception_is_found_by_its_text_and_shown_whole(
     stack: Stack, attach: Attach, log: logging.Logger
 ) -> None:
     pipeline = attach(OTEL_EXPORTER_OTLP_ENDPOINT=stack.otlp_http)
+    error = ValueError("no such item")
+    span = trace.SpanContext(int(TRACE, 16), 0xDEF, is_remote=False)
+    with trace.use_span(trace.NonRecordingSpan(span)):
+        note_trace(error)
     try:
-        raise ValueError("no such item")
+        raise error
     except ValueError:
         log.exception("Exception in ASGI application\n")
     assert pipeline.flush(5)
@@ -88,5 +94,6 @@ def test_exception_is_found_by_its_text_and_shown_whole(
     first, *others = stack.run("search", "valueerror").stdout.splitlines()
     assert first.endswith("error shop Exception in ASGI application")
     assert others[0] == "    Traceback (most recent call last):"
-    assert others[-1] == "    ValueError: no such item"
+    assert others[-2:] == ["    ValueError: no such item", f"    trace_id={TRACE}"]
+    assert "ValueError" in stack.run("search", TRACE, "--service", "shop").stdout
     assert all(line.startswith("    ") for line in others)
