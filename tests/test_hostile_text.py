@@ -147,9 +147,9 @@ def test_status_up_and_restart(
 ) -> None:
     rows = [_row(text), {**_row(text), "pid": 1, "last_exit": ""}]
     monkeypatch.setattr(supervisor_client, "ask", lambda *args, **kwargs: {"processes": rows})
-    monkeypatch.setattr(readiness, "condition", lambda url: f'{{"why": "{text[:1]}"}} {text}')
+    monkeypatch.setattr(readiness, "condition", lambda url, tls: f'{{"why": "{text[:1]}"}} {text}')
     assert run("status").count(escape(text)) == 10
-    monkeypatch.setattr(readiness, "condition", lambda url: "ready")
+    monkeypatch.setattr(readiness, "condition", lambda url, tls: "ready")
     monkeypatch.setattr(readiness, "note", lambda url: text)
     assert run("status").count(escape(text)) == 10
     monkeypatch.setattr(supervisor_client, "is_running", lambda folder: True)

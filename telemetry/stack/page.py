@@ -14,11 +14,11 @@ import webbrowser
 
 import aiohttp
 from aiohttp import web
-from rich.console import Console
 from yarl import URL
 
 from telemetry.errors import TelemetryError
 from telemetry.settings.stack import StackSettings
+from telemetry.system.terminal import Terminal
 from telemetry.system.tls import client_context
 
 _SAME_SITE = (None, "none", "same-origin")
@@ -55,9 +55,7 @@ async def _serve(settings: StackSettings, name: str) -> None:
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
             address = front.first_address(runner.addresses[0][1])
-            Console(highlight=False, soft_wrap=True).print(
-                f"{name} is at {address}, which works once; stop with Ctrl-C", markup=False
-            )
+            Terminal().print(f"{name} is at {address}, which works once; stop with Ctrl-C")
             await asyncio.to_thread(webbrowser.open, address)
             await asyncio.Event().wait()
         finally:

@@ -23,6 +23,7 @@ LIBRARY = [
 # packages read.
 OTHERS = {one.variable for one in StackSettings.settings()} | {
     "TELEMETRY_DROPPED",
+    "TELEMETRY_HOSTS",
     "OTEL_PYTHON_DISTRO",
     "OTEL_PYTHON_CONFIGURATOR",
 }
