@@ -4,49 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from telemetry.alerting import AlertSettings
 from telemetry.errors import ConfigError, TelemetryError
-from telemetry.settings import credentials, library
+from telemetry.settings import library
 from telemetry.settings.stack import StackSettings
-from telemetry.stack import configuration, readiness, supervisor_client, terminal
+from telemetry.stack import configuration, doors, readiness, supervisor_client, terminal
 from telemetry.stack import processes as stack_processes
 from telemetry.stack.engines import engine as engines
 from telemetry.stack.engines import ensure, grafana
+from telemetry.stack.findings import Check, Finding
 from telemetry.stack.state_folder import StateFolder
 from telemetry.system import json_http
 from telemetry.system.terminal import Terminal, styled
 
-State = Literal["ok", "note", "problem"]
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "problem": ("✗", "red")}
 ROUND_TRIP_S = 15.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check.
-
-    Args:
-        about: the part that was checked.
-        state: ``ok``, ``note`` (for what may be intended, such as no Docker) or ``problem``.
-        text: the result.
-        remedy: what to do; "" if nothing.
-    """
-
-    about: str
-    state: State
-    text: str
-    remedy: str = ""
-
-
-Check = Callable[[StateFolder, StackSettings], Iterator[Finding]]
 
 
 def doctor() -> int:
@@ -91,6 +69,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         "processes": _processes,
         "alerts": _alerts,
         "scrapes": _scrapes,
+        "doors": doors.check,
         "collector": _queues,
         "round trip": _round_trip,
     }
@@ -116,11 +95,6 @@ def _state_folder(folder: StateFolder, settings: StackSettings) -> Iterator[Find
         )
     else:
         yield Finding("state folder", "ok", f"{folder.home}, {free_gb:.0f} GB free")
-    secrets = folder.home / credentials.FILE
-    if secrets.exists() and stat.S_IMODE(secrets.stat().st_mode) & 0o077:
-        yield Finding(
-            "secrets", "problem", f"other users can read {secrets}", f"chmod 600 {secrets}"
-        )
 
 
 def _settings(folder: StateFolder, settings: StackSettings) -> Iterator[Finding]:

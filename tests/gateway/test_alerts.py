@@ -157,7 +157,7 @@ def test_alert_not_repeated_for_25_hours_is_dropped(
     tmp_path: Path, recorded: testing.Recorded
 ) -> None:
     now = datetime(2026, 5, 17, 12, tzinfo=UTC)
-    alerts = Alerts(tmp_path / "alerts.json", clock=lambda: now)
+    alerts = Alerts(tmp_path / "alerts.json", "https://127.0.0.1:9090", clock=lambda: now)
     alerts.receive(ALERTMANAGER)
     now += timedelta(hours=24)
     assert len(alerts.firing()) == 1
@@ -228,3 +228,19 @@ def test_odd_values_are_text_and_only_http_links_are_links(gateway: Gateway) -> 
     assert alert["summary"] == "['list']"
     assert alert["links"] == {"runbook": "", "dashboard": "", "source": ""}
     assert alert["severity"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("prometheus", "kept"),
+    [
+        ("http://127.0.0.1:9090", False),
+        ("https://prometheus:9090", True),
+        ("http://127.0.0.1:909", True),
+    ],
+)
+def test_link_to_the_stacks_own_prometheus_is_left_out(
+    tmp_path: Path, prometheus: str, kept: bool
+) -> None:
+    """It answers no browser; another Prometheus may."""
+    (alert,) = Alerts(tmp_path / "alerts.json", prometheus).receive(ALERTMANAGER)
+    assert bool(alert["links"]["source"]) == kept

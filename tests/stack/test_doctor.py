@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from telemetry.settings import credentials
-from telemetry.stack.doctor import Finding, examine
+from telemetry.stack.doctor import examine
+from telemetry.stack.findings import Finding
+from telemetry.system import json_http
 from tests.fixtures.stack import Stack, until
 from tests.ports import free_ports
 
@@ -111,7 +114,24 @@ def test_running_stack_has_no_problems_and_halted_collector_is_one(new_stack: St
         assert f"✓ {name}: ready for " in healthy.stdout
     assert "✓ round trip: a metric and a log line were visible after " in healthy.stdout
     assert "rules, evaluated by prometheus" in healthy.stdout
+    assert "✓ doors: engines answer the stack only" in healthy.stdout
     assert healthy.stdout.endswith("No problems found.\n")
+
+    (stack.tls / "stack-key.pem").chmod(0o644)
+    readable = stack.run("doctor", check=False)
+    assert readable.returncode == 1
+    assert f"✗ secrets: other users can read {stack.tls}/stack-key.pem" in readable.stdout
+    (stack.tls / "stack-key.pem").chmod(0o600)
+
+    point = {"asDouble": 1, "timeUnixNano": str(time.time_ns())}
+    metric = {"name": "platform_container_up", "gauge": {"dataPoints": [point]}}
+    agent = {"key": "service.name", "value": {"stringValue": "agent"}}
+    group = {"resource": {"attributes": [agent]}, "scopeMetrics": [{"metrics": [metric]}]}
+    json_http.post_json(f"{stack.otlp_http}/v1/metrics", {"resourceMetrics": [group]})
+    stack.wait_query("app_platform_container_up")
+    unsigned = stack.run("doctor").stdout
+    assert "! senders: app/agent sends metrics named as the stack's own" in unsigned
+    assert "start it with the stack's TELEMETRY_OTLP_TOKEN" in unsigned
 
     stack.supervisor("halt", "collector")
     unhealthy = stack.run("doctor", check=False)

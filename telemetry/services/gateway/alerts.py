@@ -26,13 +26,18 @@ class Alerts:
 
     Args:
         path: the file.
+        prometheus_url: address of Prometheus, which answers no browser: links to it are left out.
         clock: returns the present time, in UTC.
     """
 
     def __init__(
-        self, path: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        path: Path,
+        prometheus_url: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._path, self._clock = path, clock
+        self._prometheus_url = prometheus_url
         self._firing: dict[str, Alert] = {}
         self._listeners: set[Callable[[Alert], None]] = set()
         self._received = metrics.counter(catalog.GATEWAY_NOTIFICATIONS)
@@ -72,7 +77,7 @@ class Alerts:
         if not isinstance(body, dict) or not isinstance(body.get("alerts"), list):
             raise ValueError('expected an object with a list "alerts"')
         now = self._clock().isoformat(timespec="seconds")
-        found = [_alert(raw, now) for raw in body["alerts"]]
+        found = [_alert(raw, now, self._prometheus_url) for raw in body["alerts"]]
         for alert in found:
             if alert["status"] == "resolved":
                 self._firing.pop(alert["fingerprint"], None)
@@ -98,7 +103,7 @@ class Alerts:
             _log.error("alerts could not be stored: %s", error)
 
 
-def _alert(raw: Any, now: str) -> Alert:
+def _alert(raw: Any, now: str, prometheus_url: str) -> Alert:
     if not isinstance(raw, dict) or raw.get("status") not in ("firing", "resolved"):
         raise ValueError('the status of an alert must be "firing" or "resolved"')
     labels, notes = raw.get("labels"), raw.get("annotations") or {}
@@ -107,6 +112,7 @@ def _alert(raw: Any, now: str) -> Alert:
     labels = {str(key): str(value) for key, value in labels.items()}
     name = labels["alertname"]
     severity = labels.get("severity", "warning")
+    source = _link(raw.get("generatorURL"))
     identity = json.dumps(labels, sort_keys=True)
     return {
         "fingerprint": str(raw.get("fingerprint") or identity),
@@ -125,7 +131,7 @@ def _alert(raw: Any, now: str) -> Alert:
             "dashboard": _link(
                 notes.get("dashboard_url") or raw.get("panelURL") or raw.get("dashboardURL")
             ),
-            "source": _link(raw.get("generatorURL")),
+            "source": "" if source.startswith(f"{prometheus_url}/") else source,
         },
     }
 

@@ -52,7 +52,7 @@ def bare_app(settings: Settings) -> Starlette:
         settings.home / "logs", settings.handle, settings.retention_days, texts=settings.prompts
     )
     history = History(settings.home / "sessions" if settings.prompts else None)
-    alerts = Alerts(settings.home / "alerts.json")
+    alerts = Alerts(settings.home / "alerts.json", settings.prometheus_url)
     dispatcher = Dispatcher(
         kernel,
         proxy,
