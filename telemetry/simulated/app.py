@@ -119,7 +119,7 @@ class Endpoint:
             model = request["model"]
             asked = directives(model, header, request.get("metadata"))
             turn = wire.read(request, len(raw))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             await _send(send, 400, wire.error(400, f"simulated: bad request: {error!r}"))
             return
         if not model.startswith(KNOWN):
@@ -192,7 +192,7 @@ class Other:
         raw = await _body(receive)
         try:
             value = self.answer(scope, raw)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError) as error:
             await _send(send, 400, openai.error(400, f"simulated: bad request: {error!r}"))
             return
         await _send(send, 404 if isinstance(value, dict) and "error" in value else 200, value)

@@ -69,7 +69,7 @@ class Answer:
             raise AnswerError(f"answered {self.status}{detail}", self.url, self.status, self.text)
         try:
             return json.loads(self.body) if self.body.strip() else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             text = "answered something that is not JSON"
             raise AnswerError(text, self.url, self.status, self.text) from error
 

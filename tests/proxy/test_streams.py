@@ -10,6 +10,7 @@ import pytest
 
 from telemetry.services.proxy.pricing.usage import Tokens
 from telemetry.services.proxy.wires import ANTHROPIC, OPENAI, Ask, EventStream
+from telemetry.services.proxy.wires.base import events
 from telemetry.simulated import anthropic, openai
 from telemetry.simulated.script import Directives, Turn, reply
 
@@ -210,3 +211,8 @@ def test_chat_without_done_is_complete_after_all_choices(
     assert stream.complete is complete
     run(stream, b"data: [DONE]\n\n", size)
     assert stream.complete
+
+
+def test_event_nested_too_deeply_is_skipped() -> None:
+    stream = b'data: {"a": ' + b"[" * 100_000 + b'\n\ndata: {"b": 1}\n\n'
+    assert list(events(stream)) == [{"b": 1}]

@@ -110,3 +110,9 @@ def test_request_to_loopback_bypasses_the_proxy(
     assert json_http.get_json(f"{server}/direct")["path"] == "/direct"
     elsewhere = json_http.get_json("http://telemetry.example/proxied")
     assert elsewhere["path"] == "http://telemetry.example/proxied"
+
+
+def test_answer_nested_too_deeply_is_an_error() -> None:
+    answer = json_http.Answer("http://127.0.0.1", 200, "OK", b"[" * 100_000)
+    with pytest.raises(AnswerError, match="not JSON"):
+        answer.json()

@@ -104,7 +104,14 @@ class Assistant:
             async for data in _events(response.content):
                 try:
                     piece = turn.add(data)
-                except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                except (
+                    KeyError,
+                    IndexError,
+                    TypeError,
+                    ValueError,
+                    RecursionError,
+                    AttributeError,
+                ) as error:
                     raise KernelError(MALFORMED) from error
                 if piece:
                     yield Text(piece)
@@ -156,13 +163,13 @@ async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]
             elif not line and data:
                 yield json.loads(data)
                 data = b""
-    except ValueError as error:  # not JSON, or a line that is too long
+    except (ValueError, RecursionError) as error:  # not JSON, or a line that is too long
         raise KernelError(MALFORMED) from error
 
 
 def _proxy_error(status: int, body: str) -> str:
     try:
         message = json.loads(body)["error"]["message"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         message = body[:200]
     return f"the proxy answered {status}: {message}"

@@ -151,7 +151,7 @@ class Answer:
             return
         try:
             answer = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             outcome.error_type, outcome.http_status = "garbled", 502
             output = len(body) // BYTES_PER_TOKEN
             outcome.tokens, outcome.estimated = Tokens(self._call.input_tokens, output=output), True

@@ -189,6 +189,6 @@ class Elsewhere:
 def _models(body: bytes) -> list[dict[str, Any]]:
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return objs(answer.get("data")) if isinstance(answer, dict) else []

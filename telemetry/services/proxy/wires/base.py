@@ -148,7 +148,7 @@ def events(whole: bytes, notable: re.Pattern[bytes] | None = None) -> Iterator[d
         if line.startswith(b"data:") and (notable is None or notable.search(line)):
             try:
                 value = json.loads(line[5:])
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(value, dict):
                 yield value
