@@ -39,8 +39,11 @@ PORTS = {
     "collector_metrics": 8888,
     "collector_health": 13133,
 }
-# These know the stack by its certificates, and answer nobody else.
+ENGINE_NAMES = ("collector", "prometheus", "loki", "alertmanager", "grafana")
 TLS_ENGINES = ("prometheus", "loki", "alertmanager")
+"""These know the stack by its certificates, and answer nobody else."""
+OWN_SERVICES = ("gateway", "proxy", "platform", "agent", "container", "host", *ENGINE_NAMES)
+"""By these names alerts and dashboards know the stack's own parts; nobody else may use them."""
 
 # Names of the ports' services in the documentation.
 _TITLES = {

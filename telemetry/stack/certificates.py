@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from telemetry.errors import TelemetryError
+from telemetry.settings.stack import ENGINE_NAMES
 from telemetry.system.atomic_files import replace_file
 from telemetry.system.file_locks import locked
 from telemetry.system.tls import CA, CERTIFICATE, KEY
@@ -26,7 +27,7 @@ from telemetry.system.tls import CA, CERTIFICATE, KEY
 VALID = datetime.timedelta(days=3650)
 # A stack may run for long without another `telemetry up`.
 RENEW = datetime.timedelta(days=180)
-NAMES = ("localhost", "collector", "prometheus", "loki", "alertmanager", "grafana")
+NAMES = ("localhost", *ENGINE_NAMES)
 """Host names of the engines, natively and under compose."""
 ADDRESSES = ("127.0.0.1", "::1")
 

@@ -92,7 +92,7 @@ def select_env(process: Process, child_env: Mapping[str, str]) -> dict[str, str]
     return {
         key: value
         for key, value in child_env.items()
-        if _FOR_ENGINES.match(key) and key not in _FOR_SERVICES
+        if _FOR_ENGINES.match(key) and key not in _FOR_SERVICES and not key.endswith("_API_KEY")
     }
 
 

@@ -60,15 +60,8 @@ def _write_prometheus(folder: StateFolder, settings: StackSettings, mode: Alerti
     import yaml
 
     base: dict[str, Any] = yaml.safe_load(_read("compose/prometheus/prometheus.yaml", settings))
-    ports = settings.ports
+    ports = {**settings.ports, "collector": settings.ports["collector_metrics"]}
     alertmanager = f"127.0.0.1:{ports['alertmanager']}"
-    addresses = {
-        "prometheus": f"127.0.0.1:{ports['prometheus']}",
-        "collector": f"127.0.0.1:{ports['collector_metrics']}",
-        "loki": f"127.0.0.1:{ports['loki']}",
-        "alertmanager": alertmanager,
-        "grafana": f"127.0.0.1:{ports['grafana']}",
-    }
     base["rule_files"] = [str(folder.config / "prometheus" / "*.yaml")]
     base["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [alertmanager]
     if mode == "grafana":
@@ -77,8 +70,8 @@ def _write_prometheus(folder: StateFolder, settings: StackSettings, mode: Alerti
     silent = "alertmanager" if mode == "grafana" else "grafana"
     base["scrape_configs"] = [job for job in base["scrape_configs"] if job["job_name"] != silent]
     for job in base["scrape_configs"]:
-        if job["job_name"] in addresses:
-            job["static_configs"][0]["targets"] = [addresses[job["job_name"]]]
+        if "static_configs" in job:
+            job["static_configs"][0]["targets"] = [f"127.0.0.1:{ports[job['job_name']]}"]
         else:
             job["file_sd_configs"][0]["files"] = [str(folder.targets / "*.json")]
     (folder.config / "prometheus.yaml").write_text(yaml.safe_dump(base, sort_keys=False))

@@ -89,14 +89,18 @@ def get_json(
 
 
 def post_json(
-    url: str, body: Any, timeout_s: float = TIMEOUT_S, headers: Mapping[str, str] | None = None
+    url: str,
+    body: Any,
+    timeout_s: float = TIMEOUT_S,
+    headers: Mapping[str, str] | None = None,
+    tls: Path | None = None,
 ) -> Any:
-    """Send JSON, and return the JSON of the answer.
+    """Send JSON, and return the JSON of the answer; the arguments are those of `send`.
 
     Raises:
         AnswerError: there is no answer, or it is an error or not JSON.
     """
-    return send(url, body, headers=headers, timeout_s=timeout_s).json()
+    return send(url, body, headers=headers, timeout_s=timeout_s, tls=tls).json()
 
 
 def send(

@@ -40,7 +40,7 @@ def test_first_value_of_a_counter_fires_its_alert(
     stack: Stack, rule: str, metric: str, times: int, attributes: dict[str, str]
 ) -> None:
     code = ONCE.format(metric=metric, times=times, attributes=attributes)
-    subprocess.run([sys.executable, "-c", code], env=stack.env(), check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], env=stack.service_env(), check=True, timeout=60)
 
     def raised(found: list[dict[str, Any]]) -> bool:
         return any(

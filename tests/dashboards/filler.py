@@ -33,7 +33,7 @@ def counting(stack: Stack, service: str, counts: Counts, handle: str = "") -> It
         [sys.executable, "-m", "tests.dashboards.filler", service],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=stack.env(**more),
+        env=stack.service_env(**more),
         text=True,
     ) as process:
         assert process.stdin is not None

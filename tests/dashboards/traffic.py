@@ -159,9 +159,11 @@ def _shell(whole: Whole) -> Iterator[None]:
 
 @contextmanager
 def _gateway_inside(whole: Whole) -> Iterator[None]:
-    """Run a gateway with the environment of one in a container."""
+    """Run a gateway as in a container, whose telemetry comes through the platform's relay."""
     port = str(free_port())
+    headers = whole.service_env()["OTEL_EXPORTER_OTLP_HEADERS"]
     environ = whole.env(
+        OTEL_EXPORTER_OTLP_HEADERS=f"{headers},x-telemetry-handle={LIVES}",
         TELEMETRY_HOME=str(whole.home / "inside"),
         TELEMETRY_GATEWAY_PORT=port,
         TELEMETRY_GATEWAY_TOKEN=whole.token("TELEMETRY_GATEWAY_TOKEN"),

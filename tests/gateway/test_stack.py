@@ -22,6 +22,7 @@ from telemetry.services.proxy.ledger import schema
 from telemetry.services.proxy.ledger.migrations import open_ledger
 from telemetry.services.proxy.ledger.stores import parse_url
 from telemetry.settings import credentials
+from telemetry.system import json_http
 from tests.fixtures.stack import Stack, until
 from tests.gateway.conftest import MODEL, Event, events, text_of
 from tests.gateway.test_metrics import BUCKETS, TABLE
@@ -164,9 +165,8 @@ def test_typed_message_is_in_the_log_in_loki_and_in_the_ledger(
 
 def test_question_about_a_container_is_answered_from_its_metrics(services: Services) -> None:
     stack = services.stack
-    subprocess.run(
-        [sys.executable, "-c", CONTAINER, "demo-1"], env=stack.env(), check=True, timeout=60
-    )
+    command = [sys.executable, "-c", CONTAINER, "demo-1"]
+    subprocess.run(command, env=stack.service_env(), check=True, timeout=60)
     stack.wait_query('platform_container_restarts_total{handle="demo-1"}')
     stack.wait_logs('{handle="demo-1"}')
     received = services.ask("How is container demo-1 doing?")
@@ -223,11 +223,11 @@ def test_alert_of_a_real_alertmanager_is_shown_and_resolved(services: Services, 
         },
         "generatorURL": services.stack.prometheus_url,
     }
-    url = f"{services.stack.url('alertmanager')}/api/v2/alerts"
-    assert httpx.post(url, json=[alert]).status_code == 200
+    url, tls = f"{services.stack.url('alertmanager')}/api/v2/alerts", services.stack.tls
+    json_http.post_json(url, [alert], tls=tls)
     notice = page.locator(".alert", has_text="Container demo-9 is down")
     expect(notice.locator(".severity")).to_have_text("critical")
     expect(notice.get_by_role("link", name="Runbook")).to_be_visible()
     ended = datetime.now(UTC) - timedelta(seconds=1)
-    assert httpx.post(url, json=[alert | {"endsAt": ended.isoformat()}]).status_code == 200
+    json_http.post_json(url, [alert | {"endsAt": ended.isoformat()}], tls=tls)
     expect(notice.locator(".severity")).to_have_text("resolved", timeout=60_000)

@@ -5,20 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from telemetry.settings import credentials
 from telemetry.system import json_http
 from tests.fixtures.stack import Stack
 
 
-def signed(stack: Stack) -> dict[str, str]:
-    """Return the header of what the stack's own services send."""
-    token = credentials.ensure(stack.home, {})[credentials.OTLP_TOKEN.variable]
-    return {"authorization": f"Bearer {token}"}
-
-
 def relayed(stack: Stack) -> dict[str, str]:
     """Return the headers that the platform's relay adds to the data of ann's container."""
-    return {**signed(stack), "x-telemetry-handle": "ann"}
+    return {**stack.signed, "x-telemetry-handle": "ann"}
 
 
 def lines(stack: Stack, logql: str, count: int) -> list[dict[str, Any]]:

@@ -11,8 +11,9 @@ import pytest
 
 from telemetry.catalog import METRICS
 from telemetry.naming import prometheus_name
+from telemetry.settings.stack import OWN_SERVICES
 from tests.fixtures.stack import Stack, until
-from tests.stack.sending import lines, relayed, send_log, signed
+from tests.stack.sending import lines, relayed, send_log
 
 pytestmark = pytest.mark.stack
 
@@ -61,15 +62,9 @@ def send_as(stack: Stack, service: str, headers: dict[str, str]) -> None:
         assert answer.status_code == 200, answer.text
 
 
-RESERVED_SERVICES = (
-    *("gateway", "proxy", "platform", "agent", "container", "host"),
-    *("collector", "prometheus", "loki", "alertmanager", "grafana"),
-)
-
-
 @pytest.mark.parametrize(
     ("claimed", "stored"),
-    [("shop", "shop"), ("", "ann"), *((name, f"ann/{name}") for name in RESERVED_SERVICES)],
+    [("shop", "shop"), ("", "ann"), *((name, f"ann/{name}") for name in OWN_SERVICES)],
 )
 def test_data_of_container_gets_its_own_handle_and_no_reserved_service(
     stack: Stack, claimed: str, stored: str
@@ -95,7 +90,7 @@ def test_data_of_container_gets_its_own_handle_and_no_reserved_service(
 )
 @pytest.mark.parametrize(
     ("claimed", "stored"),
-    [("mine", "mine"), ("", "unknown_service"), *((n, f"app/{n}") for n in RESERVED_SERVICES)],
+    [("mine", "mine"), ("", "unknown_service"), *((n, f"app/{n}") for n in OWN_SERVICES)],
 )
 def test_app_without_the_token_gets_no_reserved_service(
     stack: Stack, claimed: str, stored: str, headers: dict[str, str]
@@ -141,7 +136,7 @@ def test_second_attribute_of_the_same_name_is_not_believed(stack: Stack, sender:
 
 def test_service_with_the_token_is_believed(stack: Stack) -> None:
     """The proxy's own metrics about bob keep bob's handle."""
-    send_as(stack, "agent", signed(stack))
+    send_as(stack, "agent", stack.signed)
     lines(stack, '{service_name="agent", handle="bob"}', 1)
     stack.wait_query('claimed{job="agent", handle="bob"}')
 
@@ -219,7 +214,7 @@ def test_reserved_metrics_of_others_get_a_prefix(stack: Stack, sender: str) -> N
         allowed = ALLOWED + gateway
     else:
         reserved = RESERVED + gateway
-    send_counters(stack, "own", [("proxy.upstream.errors", "")], signed(stack))
+    send_counters(stack, "own", [("proxy.upstream.errors", "")], stack.signed)
     send_counters(stack, sender, [*reserved, *allowed], headers)
     renamed = [(f"app_{name}", unit) for name, unit in reserved]
     expected = {

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.stack
 def test_every_metric_has_expected_name_and_labels_in_prometheus(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", stack.otlp_http)
+    for name, value in stack.service_env().items():
+        monkeypatch.setenv(name, value)
     environ = {**os.environ, "OTEL_LOGS_EXPORTER": "none"}
     pipeline = Pipeline(Settings.from_env(environ), Registry(), service_name="names")
     expected = {}

@@ -37,6 +37,8 @@ def build(engine: Engine, target: Path, settings: StackSettings, report: Report)
     go = shutil.which("go", path=settings.search_path)
     if go is None:
         raise EngineError("Go is not installed", remedy="install Go 1.26 or later")
+    if not (FOLDER / engine.name).is_dir():
+        raise EngineError(f"Go can't build {engine.name}: it has no pinned modules")
     child_env = {**settings.child_env, "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
     with _work(target, report) as work:
         if work is None:

@@ -19,15 +19,13 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from telemetry.services.http import HTTPError
 from telemetry.services.platform.relay.admission import Refused
+from telemetry.settings.stack import OWN_SERVICES
 
 # Decoding takes up to fifty times a body's size: an empty point has two bytes in a body.
 MAX_METRICS_BYTES = 4 << 20
 # Resources, scopes, metrics, points and attributes of one body. Reading one takes about 1 µs.
 MAX_ITEMS = 200_000
 FORGET_S = 900  # Prometheus shows a series for five minutes after its last value
-# By these names alerts and dashboards know this machine's own services.
-_SERVICES = ("gateway", "proxy", "platform", "agent", "host")
-OWN_SERVICES = {*_SERVICES, "collector", "prometheus", "loki", "alertmanager", "grafana"}
 HANDLE = "handle"
 
 
