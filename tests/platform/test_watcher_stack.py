@@ -23,7 +23,7 @@ def agent(stack: Stack, empty_docker: DockerEngine, tmp_path: Path) -> Iterator[
     """An agent that exports once an hour, and at events."""
     process = subprocess.Popen(
         [sys.executable, "-m", "telemetry", "agent"],
-        env=stack.env(
+        env=stack.service_env(
             TELEMETRY_HOME=str(tmp_path),
             DOCKER_HOST=empty_docker.base_url,
             OTEL_METRIC_EXPORT_INTERVAL="3600000",

@@ -153,7 +153,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory, simulated_upstream: str) -> I
 
 
 hostile: Callable[[Any], Any] = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     database=None,
