@@ -88,7 +88,7 @@ class Guard:
             self._refused.add(1, {"reason": refusal.reason})
             await _reply(scope, send, refusal)
             return
-        if scope["path"] == self._metrics_path:
+        if scope["type"] == "http" and scope["path"] == self._metrics_path:
             await self._show_metrics(scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -127,7 +127,12 @@ class Guard:
             host = found[b"host"]
             allowed = origin in (b"http://" + host, b"https://" + host) or origin in self._origins
         if not allowed:
-            raise _Refusal("origin", 403, "pages of other sites may not call this")
+            raise _Refusal(
+                "origin",
+                403,
+                "pages of other sites may not call this",
+                "behind a reverse proxy, pass on the browser's Host header with its port",
+            )
 
     async def _show_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Show users' ids and costs only to clients with the token: on loopback any user of the

@@ -10,13 +10,15 @@ from telemetry.settings.declare import Setting
 from telemetry.settings.stack import HOME
 from telemetry.system.json_http import is_loopback
 
-_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
+_PREFIX = "OTEL_EXPORTER_OTLP"
+_SIGNALS = ("METRICS", "LOGS", "TRACES")
 
 
 def add(environ: MutableMapping[str, str], secret: Setting[str]) -> None:
     """Add the token to OTEL_EXPORTER_OTLP_HEADERS, unless that has one.
 
-    Another machine's Collector has other tokens, and must not see ours.
+    Another machine's Collector has other tokens, and must not see ours: if only some signals are
+    sent to this machine, their own variables get the token, OTEL_EXPORTER_OTLP_METRICS_HEADERS etc.
 
     Args:
         environ: the environment of this process and its children; changed.
@@ -26,10 +28,20 @@ def add(environ: MutableMapping[str, str], secret: Setting[str]) -> None:
     Raises:
         TelemetryError: the state folder can't be written.
     """
-    endpoint = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip() or "http://127.0.0.1"
-    given = environ.get(_HEADERS, "").strip()
-    if "authorization" in given.lower() or not is_loopback(urlsplit(endpoint).hostname or ""):
-        return
-    token = credentials.ensure(HOME.read(environ), environ)[secret.variable]
-    header = f"authorization={quote(f'Bearer {token}')}"
-    environ[_HEADERS] = f"{given},{header}" if given else header
+    every = environ.get(f"{_PREFIX}_ENDPOINT", "").strip() or "http://127.0.0.1"
+    own = {signal: environ.get(f"{_PREFIX}_{signal}_ENDPOINT", "").strip() for signal in _SIGNALS}
+    here = [signal for signal, endpoint in own.items() if _is_here(endpoint or every)]
+    names = [""] if len(here) == len(_SIGNALS) else here
+    for name in names:
+        variable = f"{_PREFIX}_{name}_HEADERS" if name else f"{_PREFIX}_HEADERS"
+        given = environ.get(variable, "").strip() or environ.get(f"{_PREFIX}_HEADERS", "").strip()
+        if "authorization" not in given.lower():
+            token = credentials.ensure(HOME.read(environ), environ)[secret.variable]
+            header = f"authorization={quote(f'Bearer {token}')}"
+            environ[variable] = f"{given},{header}" if given else header
+
+
+def _is_here(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    # Nothing of the stack listens on ::1.
+    return is_loopback(host) and ":" not in host

@@ -42,12 +42,20 @@ def ensure(folder: Path) -> None:
         folder: where they are; each file gets mode 0600.
 
     Raises:
-        TelemetryError: the folder can't be written.
+        TelemetryError: the folder can't be written, or has certificates of another authority that
+            can't be used.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(folder / ".lock"):
-            if problem(folder):
+            wrong = problem(folder)
+            if wrong and _is_foreign(folder):
+                raise TelemetryError(
+                    wrong,
+                    remedy="renew them, or remove the three files to have new ones made",
+                    exit_code=78,  # EX_CONFIG
+                )
+            if wrong:
                 _make(folder)
     except OSError as error:
         raise TelemetryError(
@@ -71,9 +79,19 @@ def problem(folder: Path) -> str:
     except (OSError, ValueError, TypeError, InvalidSignature) as error:
         return f"the certificates in {folder} can't be used: {error or type(error).__name__}"
     ends = stack.not_valid_after_utc
-    if ends - datetime.datetime.now(datetime.UTC) < RENEW:
+    least = RENEW if stack.issuer == _AUTHORITY else datetime.timedelta()
+    if ends - datetime.datetime.now(datetime.UTC) < least:
         return f"{folder / CERTIFICATE} is valid until {ends:%Y-%m-%d} only"
     return ""
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Return whether another authority signed the certificate: it is the user's own."""
+    try:
+        stack = x509.load_pem_x509_certificate((folder / CERTIFICATE).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return stack.issuer != _AUTHORITY
 
 
 def _make(folder: Path) -> None:

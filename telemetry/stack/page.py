@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+import tempfile
 import webbrowser
+from pathlib import Path
 
 import aiohttp
 from aiohttp import web
@@ -18,6 +20,7 @@ from yarl import URL
 
 from telemetry.errors import TelemetryError
 from telemetry.settings.stack import StackSettings
+from telemetry.system.atomic_files import replace_file
 from telemetry.system.terminal import Terminal
 from telemetry.system.tls import client_context
 
@@ -56,8 +59,12 @@ async def _serve(settings: StackSettings, name: str) -> None:
             await site.start()
             address = front.first_address(runner.addresses[0][1])
             Terminal().print(f"{name} is at {address}, which works once; stop with Ctrl-C")
-            await asyncio.to_thread(webbrowser.open, address)
-            await asyncio.Event().wait()
+            # Other users can read a browser's command line, and would be faster than it.
+            with tempfile.TemporaryDirectory(prefix="open", dir=settings.home) as folder:
+                file = Path(folder) / "page.html"
+                replace_file(file, f'<meta http-equiv="refresh" content="0;url={address}">')
+                await asyncio.to_thread(webbrowser.open, file.as_uri())
+                await asyncio.Event().wait()
         finally:
             await runner.cleanup()
 
@@ -91,7 +98,6 @@ class Front:
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url = url
         self._session = session
-        # A browser's command line is visible to other users: what it is started with works once.
         self._once = secrets.token_urlsafe(32)
         self._secret = secrets.token_urlsafe(32)
         self._host = ""
@@ -113,7 +119,11 @@ class Front:
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         if not _same(request.match_info["given"], self._secret) or request.host != self._host:
             raise web.HTTPForbidden(text="the address is wrong")
-        if request.headers.get("sec-fetch-site") not in _SAME_SITE:
+        # The first request comes from a file, which browsers take for another site.
+        is_navigation = (
+            request.method == "GET" and request.headers.get("sec-fetch-mode") == "navigate"
+        )
+        if request.headers.get("sec-fetch-site") not in _SAME_SITE and not is_navigation:
             raise web.HTTPForbidden(text="pages of other sites may not call this")
         path = request.raw_path.removeprefix(f"/{self._secret}")
         async with self._session.request(

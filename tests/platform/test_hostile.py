@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import pytest
 
 from telemetry.services.platform.relay import listener, model_calls, tokens
 from tests.fixtures.stack import until
+from tests.fixtures.streams import serving
 from tests.platform.conftest import Running, Start
 from tests.platform.test_relay import listening, token
 
@@ -28,48 +27,24 @@ class Upstream:
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                self.heads.append(head)
-                if found := re.search(rb"content-length: *(\d+)", head, re.I):
-                    await reader.readexactly(int(found[1]))
-                elif b"chunked" in head.lower():
-                    await reader.readuntil(b"0\r\n\r\n")
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.heads.append(head)
+            if found := re.search(rb"content-length: *(\d+)", head, re.I):
+                await reader.readexactly(int(found[1]))
+            elif b"chunked" in head.lower():
+                await reader.readuntil(b"0\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
     def paths(self) -> set[bytes]:
         return {head.split(b" ")[1].partition(b"?")[0] for head in self.heads}
 
 
-@contextmanager
-def _serving() -> Iterator[Upstream]:
-    loop, upstream = asyncio.new_event_loop(), Upstream()
-    server = loop.run_until_complete(asyncio.start_server(upstream.serve, "127.0.0.1", 0))
-    upstream.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    async def stop() -> None:
-        server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-
-    try:
-        yield upstream
-    finally:
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(20)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
     """In place of the Collector and the proxy."""
-    with _serving() as found:
+    found = Upstream()
+    with serving(found.serve) as found.url:
         yield found
 
 
@@ -169,7 +144,8 @@ def test_path_trick_reaches_nothing(relay: Running, upstream: Upstream, path: by
 
 def test_host_of_an_absolute_url_is_ignored(relay: Running, upstream: Upstream) -> None:
     """The relay is no open proxy: the path alone counts."""
-    with _serving() as other:
+    other = Upstream()
+    with serving(other.serve) as other.url:
         absolute = f"GET {other.url}/proxy/v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
         assert raw(relay, absolute.encode()) == [200]
         connect = f"CONNECT {other.url.removeprefix('http://')} HTTP/1.1\r\nhost: x\r\n\r\n"

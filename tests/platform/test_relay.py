@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from telemetry.services.platform.logs.follower import Line, record_of
 from telemetry.services.platform.relay import tokens
 from tests.fixtures.otlp import Receiver
 from tests.fixtures.stack import until
+from tests.fixtures.streams import serving
 from tests.platform.conftest import Running, Start
 from tests.ports import free_port
 
@@ -127,24 +127,14 @@ def test_providers_sdk_streams_through_the_relay(relay: Running) -> None:
 @contextmanager
 def breaking(answer: bytes) -> Iterator[str]:
     """A simulated proxy that closes each connection after ``answer``; its address."""
-    loop = asyncio.new_event_loop()
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
         await writer.drain()
-        writer.close()
 
-    server = loop.run_until_complete(asyncio.start_server(hang_up, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with serving(hang_up) as url:
+        yield url
 
 
 def test_proxy_that_closes_before_answering_gets_503(run_platform: Start) -> None:

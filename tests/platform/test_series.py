@@ -193,3 +193,22 @@ def test_partial_success_adds_to_the_collectors() -> None:
     found = series.ExportMetricsServiceResponse.FromString(body).partial_success
     assert found.rejected_data_points == 5
     assert "TELEMETRY_PLATFORM_RELAY_SERIES" in found.error_message
+
+
+def test_fields_that_the_library_does_not_know_are_not_passed_on() -> None:
+    """The Collector takes a resource's field 1000 for scopes, in which nothing was counted."""
+    (hidden,) = Request.FromString(gauge(["hidden"])).resource_metrics
+    smuggled = hidden.scope_metrics[0].SerializeToString()
+    (shown,) = Request.FromString(gauge(["shown"])).resource_metrics
+    field = _varint(1000 << 3 | 2) + _varint(len(smuggled)) + smuggled
+    resource = shown.SerializeToString() + field
+    body = b"\x0a" + _varint(len(resource)) + resource
+    assert b"hidden" in Request.FromString(body).SerializeToString(), "it is kept by the library"
+    passed, _ = SeriesLimit(10).apply("ann", body)
+    assert b"shown" in passed
+    assert b"hidden" not in passed
+
+
+def _varint(value: int) -> bytes:
+    low = value & 0x7F
+    return bytes([low]) if value == low else bytes([low | 0x80]) + _varint(value >> 7)

@@ -207,3 +207,10 @@ async def test_security_headers_are_added_once_and_keep_the_services_own(service
     assert b"frame-ancestors 'none'" in answer.headers[b"content-security-policy"]
     refused = await ask(service, host="evil.example")
     assert b"content-security-policy" in refused.headers
+
+
+async def test_websocket_at_the_path_of_the_metrics_is_the_apps_to_refuse(service: Guard) -> None:
+    scope = make_scope("/metrics", headers=[(b"host", b"127.0.0.1")], type="websocket")
+    sent = exchange()
+    await service(scope, sent.receive, sent.send)
+    assert sent.sent[-1]["body"] == b"inside"

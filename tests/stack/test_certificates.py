@@ -70,6 +70,21 @@ def test_those_that_end_soon_are_made_again(folder: Path, monkeypatch: pytest.Mo
     assert not set(_contents(folder)) & set(before)
 
 
+def test_certificates_of_another_authority_are_never_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _contents(folder)
+    other = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "another authority")])
+    monkeypatch.setattr(certificates, "_AUTHORITY", other)
+    monkeypatch.setattr(certificates, "RENEW", certificates.VALID * 2)
+    certificates.ensure(folder)  # they may be valid for less time than ours
+    (folder / KEY).write_bytes(b"")
+    with pytest.raises(TelemetryError, match="can't be used") as caught:
+        certificates.ensure(folder)
+    assert "remove the three files" in caught.value.remedy
+    assert _contents(folder)[:2] == before[:2]
+
+
 def test_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TelemetryError, match="can't be written") as caught:

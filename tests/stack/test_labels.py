@@ -151,6 +151,7 @@ RESERVED = [
     ("total.proxy.api.cost", "usd"),
     ("total", "proxy_api_cost_usd"),
     ("_", "proxy_api_cost_usd"),
+    ("ratio.proxy.budget", ""),
     ("up", ""),
     ("_up", ""),
     ("up.", ""),

@@ -22,17 +22,23 @@ ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/once/\S+(?=,)")
 @contextmanager
 def opened(stack: Stack, name: str, folder: Path) -> Iterator[str]:
     """Run the command; gives the address that it prints, and opens no browser."""
-    log = folder / "output"
+    log, browser, started = folder / "output", folder / "browser", folder / "started"
+    browser.write_text(f'#!/bin/sh\necho "$@" > {started}.new\nmv {started}.new {started}\n')
+    browser.chmod(0o755)
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "telemetry", "open", name],
-            env=stack.env(BROWSER="true", PYTHONUNBUFFERED="1"),
+            env=stack.env(BROWSER=str(browser), PYTHONUNBUFFERED="1"),
             stdout=output,
             stderr=output,
         )
     try:
         found = until(lambda: ADDRESS.search(log.read_text()) or process.poll(), what=name)
         assert not isinstance(found, int), log.read_text()
+        # Other users can read its command line.
+        until(started.exists, what="the browser is started")
+        assert "once" not in started.read_text()
+        assert started.read_text().startswith(f"file://{stack.home}/open")
         yield found[0]
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0, log.read_text()
@@ -53,6 +59,8 @@ def test_page_is_forwarded_below_a_secret_that_is_given_once(stack: Stack, tmp_p
         assert "Alertmanager" in page.text
         assert page.headers["x-frame-options"] == "DENY"
         assert page.headers["referrer-policy"] == "no-referrer"
+        navigation = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+        assert client.get(base, headers=navigation).status_code == 200, "it comes from a file"
         status = client.get(f"{base}api/v2/status", headers={"sec-fetch-site": "same-origin"})
         assert status.json()["cluster"]["status"] == "disabled"
 

@@ -57,7 +57,10 @@ class Platform:
         self.relay = Relay(settings, self.store)
         self.keys = ProxyKeys(settings.proxy_url, settings.admin_token)
         self.follower = Follower(
-            settings, self.engine, self.store, Exporter(f"{settings.otlp_url}/v1/logs")
+            settings,
+            self.engine,
+            self.store,
+            Exporter(f"{settings.otlp_url}/v1/logs", settings.otlp_headers),
         )
         self.monitor = Monitor(
             self.engine,

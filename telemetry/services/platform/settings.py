@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from opentelemetry.util.re import parse_env_headers
 
 from telemetry.settings import credentials
 from telemetry.settings.declare import (
@@ -24,6 +27,7 @@ from telemetry.settings.declare import (
 from telemetry.settings.hosts import HOSTS
 from telemetry.settings.library import METRICS_PATH
 from telemetry.settings.stack import PORT_SETTINGS, URL_SETTINGS, ServiceSettings
+from telemetry.system.json_http import is_loopback
 
 # Docker's own minimum; with less no container starts.
 MIN_MEMORY_BYTES = 6 << 20
@@ -208,3 +212,12 @@ class Settings(ServiceSettings):
         shown="Docker's default",
     )
     environ: Mapping[str, str] = derived(dict)
+
+    @property
+    def otlp_headers(self) -> dict[str, str]:
+        """Headers of what is sent to `otlp_url`; this machine's Collector gets the token."""
+        given = self.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
+        headers = dict(parse_env_headers(given, liberal=True))
+        if is_loopback(urlsplit(self.otlp_url).hostname or ""):
+            headers.setdefault("authorization", f"Bearer {self.otlp_token}")
+        return headers

@@ -52,13 +52,14 @@ class Exporter(OTLPLogExporter):
 
     Args:
         endpoint: the Collector's address for logs.
+        headers: headers of every request.
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, headers: Mapping[str, str] | None = None) -> None:
         self._status = 0
         session = requests.Session()
         session.hooks["response"] = [self._answered]
-        super().__init__(endpoint, session=session)
+        super().__init__(endpoint, headers=dict(headers or {}), session=session)
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Send records; blocks for up to OTEL_EXPORTER_OTLP_LOGS_TIMEOUT."""

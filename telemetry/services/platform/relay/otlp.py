@@ -11,7 +11,6 @@ from typing import get_args
 
 import aiohttp
 from aiohttp import web
-from opentelemetry.util.re import parse_env_headers
 
 from telemetry import catalog, metrics
 from telemetry.services.http import HTTPError, bearer_token
@@ -40,8 +39,7 @@ class Otlp:
         self._settings = settings
         self._store = store
         self._session = session
-        given = settings.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
-        self._headers = dict(parse_env_headers(given, liberal=True))
+        self._headers = settings.otlp_headers
         self._admission = Admission(settings.relay_rate_bytes)
         self._series = series.SeriesLimit(settings.relay_series)
         # One thread: one decoded body at a time, since decoding multiplies its size.

@@ -103,6 +103,8 @@ class SeriesLimit:
             request = ExportMetricsServiceRequest.FromString(body)
         except DecodeError as error:
             raise HTTPError(400, f"the body is not OTLP metrics: {error}") from error
+        # The Collector knows fields that this library doesn't: what isn't counted isn't passed on.
+        request.DiscardUnknownFields()
         now = self._clock()
         known = self._known.setdefault(handle, KnownSeries(self._limit))
         known.forget_old(now)
