@@ -10,7 +10,6 @@ from telemetry.settings.declare import Setting
 from telemetry.settings.stack import HOME
 from telemetry.system.json_http import is_loopback
 
-_PREFIX = "OTEL_EXPORTER_OTLP"
 _SIGNALS = ("METRICS", "LOGS", "TRACES")
 
 
@@ -28,17 +27,19 @@ def add(environ: MutableMapping[str, str], secret: Setting[str]) -> None:
     Raises:
         TelemetryError: the state folder can't be written.
     """
-    every = environ.get(f"{_PREFIX}_ENDPOINT", "").strip() or "http://127.0.0.1"
-    own = {signal: environ.get(f"{_PREFIX}_{signal}_ENDPOINT", "").strip() for signal in _SIGNALS}
-    here = [signal for signal, endpoint in own.items() if _is_here(endpoint or every)]
-    names = [""] if len(here) == len(_SIGNALS) else here
+
+    def read(name: str) -> str:
+        return environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
+
+    every = read("ENDPOINT") or "http://127.0.0.1"
+    here = [signal for signal in _SIGNALS if _is_here(read(f"{signal}_ENDPOINT") or every)]
+    names = ["HEADERS"] if len(here) == len(_SIGNALS) else [f"{signal}_HEADERS" for signal in here]
     for name in names:
-        variable = f"{_PREFIX}_{name}_HEADERS" if name else f"{_PREFIX}_HEADERS"
-        given = environ.get(variable, "").strip() or environ.get(f"{_PREFIX}_HEADERS", "").strip()
+        given = read(name) or read("HEADERS")
         if "authorization" not in given.lower():
             token = credentials.ensure(HOME.read(environ), environ)[secret.variable]
             header = f"authorization={quote(f'Bearer {token}')}"
-            environ[variable] = f"{given},{header}" if given else header
+            environ[f"OTEL_EXPORTER_OTLP_{name}"] = f"{given},{header}" if given else header
 
 
 def _is_here(endpoint: str) -> bool:
