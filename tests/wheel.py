@@ -7,18 +7,16 @@ wheel.py stack   with the extra: start the stack, scrape a metric, stop the stac
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import runpy
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import telemetry
-from telemetry.system import packaged_files
+from telemetry.system import json_http, packaged_files
 
 
 def free_ports() -> dict[str, str]:
@@ -61,9 +59,8 @@ def stack() -> None:
         subprocess.run([*command, "up"], env=env, check=True)
         try:
             port = env["TELEMETRY_PROMETHEUS_PORT"]
-            query = f"http://127.0.0.1:{port}/api/v1/query?query=up"
-            with urllib.request.urlopen(query, timeout=10) as response:
-                answer = json.load(response)
+            query = f"https://127.0.0.1:{port}/api/v1/query?query=up"
+            answer = json_http.get_json(query, 10, tls=Path(home) / "tls")
             jobs = sorted(r["metric"]["job"] for r in answer["data"]["result"])
             print("Prometheus scrapes:", ", ".join(jobs))
             assert answer["status"] == "success"
