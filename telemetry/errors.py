@@ -54,6 +54,23 @@ class UsageError(TelemetryError):
         super().__init__(message, remedy=remedy, exit_code=64)  # EX_USAGE of sysexits.h
 
 
+class UnwritableError(TelemetryError):
+    """A folder that a setting names can't be written.
+
+    Args:
+        what: the folder, or what is in it, with its path.
+        variable: the setting.
+        error: the operating system's.
+    """
+
+    def __init__(self, what: str, variable: str, error: OSError) -> None:
+        super().__init__(
+            f"{what} can't be written: {error.strerror or error}",
+            remedy=f"set {variable} to a folder that you can write",
+            exit_code=73,  # EX_CANTCREAT of sysexits.h
+        )
+
+
 class ConfigError(TelemetryError):
     """An invalid value of a setting.
 

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from telemetry.errors import TelemetryError
+from telemetry.errors import TelemetryError, UnwritableError
 from telemetry.settings.declare import SECRET, Setting
 from telemetry.system.atomic_files import replace_file
 from telemetry.system.file_locks import locked
@@ -79,11 +79,7 @@ def _update(home: Path, given: Mapping[str, str], missing: Mapping[str, str]) ->
                 text = "".join(f"{name}={value}\n" for name, value in merged.items())
                 replace_file(path, text, durable=True)
     except OSError as error:
-        raise TelemetryError(
-            f"state folder {home} can't be written: {error.strerror or error}",
-            remedy="set TELEMETRY_HOME to a folder that you can write",
-            exit_code=73,  # EX_CANTCREAT
-        ) from error
+        raise UnwritableError(f"state folder {home}", "TELEMETRY_HOME", error) from error
     return merged
 
 

@@ -1,4 +1,4 @@
-"""Host names and metrics path of the gateway, the platform and the proxy."""
+"""Host names of the gateway, the platform and the proxy."""
 
 from __future__ import annotations
 

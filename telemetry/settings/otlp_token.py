@@ -32,7 +32,7 @@ def add(environ: MutableMapping[str, str], secret: Setting[str]) -> None:
         return environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
     every = read("ENDPOINT") or "http://127.0.0.1"
-    here = [signal for signal in _SIGNALS if _is_here(read(f"{signal}_ENDPOINT") or every)]
+    here = [signal for signal in _SIGNALS if is_here(read(f"{signal}_ENDPOINT") or every)]
     names = ["HEADERS"] if len(here) == len(_SIGNALS) else [f"{signal}_HEADERS" for signal in here]
     for name in names:
         given = read(name) or read("HEADERS")
@@ -42,7 +42,8 @@ def add(environ: MutableMapping[str, str], secret: Setting[str]) -> None:
             environ[f"OTEL_EXPORTER_OTLP_{name}"] = f"{given},{header}" if given else header
 
 
-def _is_here(endpoint: str) -> bool:
+def is_here(endpoint: str) -> bool:
+    """Return whether an OTLP endpoint is this machine's Collector, which may see the token."""
     host = urlsplit(endpoint).hostname or ""
     # Nothing of the stack listens on ::1.
     return is_loopback(host) and ":" not in host

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from telemetry.errors import TelemetryError
+from telemetry.errors import TelemetryError, UnwritableError
 from telemetry.settings.stack import ENGINE_NAMES
 from telemetry.system.atomic_files import replace_file
 from telemetry.system.file_locks import locked
@@ -58,11 +58,8 @@ def ensure(folder: Path) -> None:
             if wrong:
                 _make(folder)
     except OSError as error:
-        raise TelemetryError(
-            f"the certificates in {folder} can't be written: {error.strerror or error}",
-            remedy="set TELEMETRY_TLS to a folder that you can write",
-            exit_code=73,  # EX_CANTCREAT
-        ) from error
+        what = f"the certificates in {folder}"
+        raise UnwritableError(what, "TELEMETRY_TLS", error) from error
 
 
 def problem(folder: Path) -> str:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from telemetry.errors import TelemetryError
+from telemetry.errors import UnwritableError
 from telemetry.stack.engines.engine import table
 
 # Begins the line in a process' output that marks the start of a run.
@@ -87,8 +87,4 @@ class StateFolder:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise TelemetryError(
-                f"state folder {self.home} can't be written: {error.strerror or error}",
-                remedy="set TELEMETRY_HOME to a folder that you can write",
-                exit_code=73,  # EX_CANTCREAT
-            ) from error
+            raise UnwritableError(f"state folder {self.home}", "TELEMETRY_HOME", error) from error

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from opentelemetry.util.re import parse_env_headers
 
@@ -26,8 +25,8 @@ from telemetry.settings.declare import (
 )
 from telemetry.settings.hosts import HOSTS
 from telemetry.settings.library import METRICS_PATH
+from telemetry.settings.otlp_token import is_here
 from telemetry.settings.stack import PORT_SETTINGS, URL_SETTINGS, ServiceSettings
-from telemetry.system.json_http import is_loopback
 
 # Docker's own minimum; with less no container starts.
 MIN_MEMORY_BYTES = 6 << 20
@@ -218,6 +217,6 @@ class Settings(ServiceSettings):
         """Headers of what is sent to `otlp_url`; this machine's Collector gets the token."""
         given = self.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
         headers = dict(parse_env_headers(given, liberal=True))
-        if is_loopback(urlsplit(self.otlp_url).hostname or ""):
+        if is_here(self.otlp_url):
             headers.setdefault("authorization", f"Bearer {self.otlp_token}")
         return headers
